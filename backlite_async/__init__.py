@@ -1,0 +1,60 @@
+"""Background jobs inside an asyncio application, kept in SQLite.
+
+`Client` adds and runs jobs; a `Task` subclass with a `QueueConfig` declares them.
+"""
+
+from importlib.metadata import version as _version
+
+from ._add import AddOperation
+from ._client import Client
+from ._clock import Clock, SystemClock
+from ._config import Backoff, QueueConfig, Retention
+from ._context import JobContext, current_client, current_job
+from ._errors import (
+    AlreadyRegistered,
+    BackliteError,
+    DatabaseBusy,
+    DatabaseUnavailable,
+    DatabaseUnusable,
+    InvalidState,
+    InvalidTask,
+    InvalidType,
+    InvalidValue,
+    LeaseLost,
+    PayloadError,
+)
+from ._job import Job, JobStatus
+from ._outcome import Discard, Retry, Snooze
+from ._task import Task
+
+__all__ = [
+    "AddOperation",
+    "AlreadyRegistered",
+    "Backoff",
+    "BackliteError",
+    "Client",
+    "Clock",
+    "DatabaseBusy",
+    "DatabaseUnavailable",
+    "DatabaseUnusable",
+    "Discard",
+    "InvalidState",
+    "InvalidTask",
+    "InvalidType",
+    "InvalidValue",
+    "Job",
+    "JobContext",
+    "JobStatus",
+    "LeaseLost",
+    "PayloadError",
+    "QueueConfig",
+    "Retention",
+    "Retry",
+    "Snooze",
+    "SystemClock",
+    "Task",
+    "current_client",
+    "current_job",
+]
+
+__version__ = _version("backlite_async")

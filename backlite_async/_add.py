@@ -1,0 +1,108 @@
+"""Adding jobs: one operation, all or nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from . import _log as log
+from ._clock import after, aware, seconds, to_millis
+from ._codec import encode
+from ._config import Duration
+from ._errors import InvalidState, InvalidTask
+from ._job import NewJob
+from ._task import task_type
+
+if TYPE_CHECKING:
+    import aiosqlite
+
+    from ._client import Client
+
+__all__ = ["AddOperation"]
+
+
+class AddOperation:
+    """Tasks on their way to become jobs. Made by `client.add(...)`; nothing is stored before `save()`."""
+
+    def __init__(self, client: Client, tasks: tuple[msgspec.Struct, ...]) -> None:
+        self._client = client
+        self._tasks = tasks
+        self._at: int | None = None
+        self._wait: float | None = None
+        self._connection: aiosqlite.Connection | None = None
+        self._jobs: list[NewJob] | None = None
+        self._state = "new"
+
+    def at(self, instant: datetime) -> Self:
+        """Run the jobs at an instant, a timezone-aware datetime; one in the past: now."""
+        self._at, self._wait = to_millis(aware("at", instant)), None
+        return self
+
+    def wait(self, duration: Duration) -> Self:
+        """Run the jobs after a duration from `save()` on, in seconds or as a timedelta."""
+        self._at, self._wait = None, seconds("wait", duration)
+        return self
+
+    def tx(self, connection: aiosqlite.Connection) -> Self:
+        """Add the jobs inside this connection's open transaction: they exist if it commits.
+
+        The connection must be to the client's database file. A transaction that reads before it
+        adds should begin with BEGIN IMMEDIATE.
+        """
+        self._client.check_connection(connection)
+        self._connection = connection
+        return self
+
+    async def save(self) -> list[str]:
+        """Store the jobs, all or none, and return their ids in the order of the tasks.
+
+        Raises `PayloadError` and `InvalidTask` for tasks that cannot become jobs, `DatabaseBusy`
+        if the database stays locked, `DatabaseUnavailable` if it fails. Then nothing is stored, or
+        (after an I/O error or a cancellation) it is unknown: `save()` may be called again, and
+        will not add anything twice while the jobs have not run. After success an operation is over.
+        """
+        if self._state != "new":
+            raise InvalidState(f"this operation is {self._state}; every client.add(...) saves once")
+        store = self._client.open_store()
+        if self._jobs is None:
+            self._jobs = [self._job(task) for task in self._tasks]
+        jobs = self._jobs
+        self._state = "being saved"
+        try:
+            if jobs and self._connection is None:
+                await store.add(jobs)
+            elif jobs:
+                await store.add_within(self._connection, jobs)
+        except BaseException:
+            self._state = "new"
+            raise
+        self._state = "saved"
+        self._client.added(jobs)
+        return [job.id for job in jobs]
+
+    def _job(self, task: object) -> NewJob:
+        if isinstance(task, type):
+            raise InvalidTask(f"{task.__qualname__} is a class; add an instance of it")
+        kind = task_type(type(task))
+        assert isinstance(task, msgspec.Struct)
+        self._client.registry.meet(kind)
+        payload = encode(kind, task, self._client.max_payload)
+        now = self._client.clock.now()
+        due_at = self._at
+        if due_at is None:
+            due_at = now if self._wait is None else after(now, self._wait)
+        return NewJob(
+            id=self._client.ids.next(),
+            queue=kind.config.name,
+            task=kind.name,
+            payload=payload,
+            max_attempts=kind.config.max_attempts,
+            created_at=now,
+            due_at=due_at,
+        )
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", None) == "new" and self._tasks and self._jobs is None:
+            log.emit(log.OPERATION_DROPPED, tasks=len(self._tasks))

@@ -1,0 +1,301 @@
+"""The client: what applications hold in their hands."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import socket
+from collections.abc import Callable, Coroutine
+from os import PathLike
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeVar, overload
+
+import msgspec
+
+from . import _log as log
+from ._add import AddOperation
+from ._clock import Clock, IdFactory, SystemClock, seconds
+from ._config import Duration
+from ._context import JobContext, running_client
+from ._dispatcher import Dispatcher
+from ._errors import InvalidState, InvalidType, InvalidValue
+from ._job import Job, JobStatus, NewJob
+from ._registry import Registry
+from ._stop import StopRequest
+from .stores import Store, store_maker
+
+__all__ = ["Client"]
+
+T = TypeVar("T", bound=msgspec.Struct)
+T_contra = TypeVar("T_contra", bound=msgspec.Struct, contravariant=True)
+R = TypeVar("R")
+
+
+class _Decorator(Protocol[T_contra]):
+    """Registers a handler of one task type and returns it as it is."""
+
+    @overload
+    def __call__(self, function: Callable[[T_contra], R], /) -> Callable[[T_contra], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[T_contra, JobContext], R], /
+    ) -> Callable[[T_contra, JobContext], R]: ...
+
+
+class Client:
+    """Adds jobs to a database and, with workers, runs them in this process's event loop.
+
+    - `database`: path of a SQLite file, which the application may use for its own tables too;
+      ":memory:": nothing is persisted.
+    - `workers`: how many jobs run at once; 0: add only.
+    - `threads`: how many of them may be `def` handlers, which run in worker threads.
+    - `lease`: seconds that a claim is valid; it is renewed while this process lives, and ends
+      this long after a crash.
+    - `stop_timeout`: seconds that `async with` gives running handlers at its end; None: no limit.
+    - `durability`: "full" syncs every add and completion to disk; "normal" may lose the last
+      ones at power loss, never by a crash of the process.
+    - `max_payload`: bytes of JSON that one task may have.
+    - `busy_timeout`: seconds to wait for a locked database.
+    - `install`: create or migrate the schema at start; False: a missing or older one is an error.
+
+    Nothing is opened before `start()`. Handlers can be registered at any time.
+    """
+
+    def __init__(
+        self,
+        database: str | PathLike[str] | Store,
+        *,
+        workers: int = 10,
+        threads: int = 10,
+        lease: Duration = 30.0,
+        stop_timeout: Duration | None = 30.0,
+        durability: Literal["full", "normal"] = "full",
+        max_payload: int = 1_048_576,
+        busy_timeout: Duration = 5.0,
+        install: bool = True,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._workers = _whole("workers", workers, 0, 10_000)
+        self._threads = _whole("threads", threads, 1, 10_000)
+        self._lease = seconds("lease", lease)
+        if self._lease < 0.1:
+            raise InvalidValue(f"lease={lease!r} must be at least 0.1 seconds")
+        self._stop_timeout = None if stop_timeout is None else seconds("stop_timeout", stop_timeout)
+        self._install = install
+        self._make_store = store_maker(
+            database, durability=durability, busy_timeout=seconds("busy_timeout", busy_timeout)
+        )
+        self.max_payload = _whole("max_payload", max_payload, 1, 1_000_000_000)
+        self.clock = clock or SystemClock()
+        self.registry = Registry()
+        self._random = rng or random.Random()
+        self.ids = IdFactory(self.clock, self._random)
+        self._unending: dict[str, int] = {}
+        self._running: _Run | None = None
+
+    # -- start and stop ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the database, install the schema, and dispatch in the background.
+
+        Raises `DatabaseUnusable` if the file cannot be used, `InvalidState` if already started.
+        """
+        if self._running is not None and not self._running.over:
+            raise InvalidState("this client is started already; stop() it first, or use another Client")
+        if self._running is not None and self._running.store is not None:
+            self._running.store.close_soon()  # left behind by an event loop that was closed under it
+        running = self._running = _Run(self._serve)
+        try:
+            await asyncio.shield(running.ready)
+        except BaseException:
+            running.stop.ask(0)
+            await asyncio.wait([running.task])
+            raise
+
+    async def stop(self, timeout: Duration | None = None) -> bool:
+        """Stop gracefully; return whether every running handler ended in time.
+
+        Claims no more, waits up to `timeout` seconds for running handlers (None: for ever, 0: not
+        at all), cancels the rest and gives their jobs back without counting the attempt. Called
+        twice, the earlier limit counts. `start()` works again afterwards.
+        """
+        limit = None if timeout is None else seconds("timeout", timeout)
+        running = self._running
+        if running is None or running.over:
+            return True
+        self._check_loop(running)
+        if running_client.get(None) is self:
+            raise InvalidState(
+                "a handler cannot stop its own client: stop() would wait for the handler itself"
+            )
+        running.stop.ask(limit)
+        await asyncio.wait([running.task])
+        return running.task.result()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop(self._stop_timeout)
+
+    async def install(self) -> None:
+        """Create or migrate the schema, without starting; safe to repeat."""
+        await self._make_store().install()
+
+    async def _serve(self, running: _Run) -> bool:
+        """Open, run until asked to stop, close: the life of a started client, in one task."""
+        store = self._make_store()
+        await store.open(install=self._install)
+        clean = True
+        dispatcher = None
+        owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            if self._workers:
+                dispatcher = running.dispatcher = Dispatcher(
+                    self,
+                    store,
+                    self.registry,
+                    clock=self.clock,
+                    rng=self._random,
+                    owner=owner,
+                    workers=self._workers,
+                    threads=self._threads,
+                    lease=self._lease,
+                    stop=running.stop,
+                    unending=self._unending,
+                )
+            store.listen(self.notify)
+            running.opened(store)
+            log.emit(log.CLIENT_STARTED, owner=owner, workers=self._workers)
+            if dispatcher is None:
+                await running.stop.wait()
+            else:
+                clean = await dispatcher.run()
+        finally:
+            store.unlisten(self.notify)
+            lend = dispatcher is not None and dispatcher.lingers
+            closing = asyncio.ensure_future(store.close(lend=lend))
+            await running.stop.outlast([closing])
+            if dispatcher is not None and lend:
+                dispatcher.linger()
+        closing.result()
+        log.emit(log.CLIENT_STOPPED, owner=owner, clean=clean)
+        return clean
+
+    # -- handlers ----------------------------------------------------------------------------------
+
+    @overload
+    def register(self, task_type: type[T], handler: Callable[[T], object]) -> None: ...
+    @overload
+    def register(self, task_type: type[T], handler: Callable[[T, JobContext], object]) -> None: ...
+    def register(self, task_type: type[T], handler: Callable[..., object]) -> None:
+        """Run tasks of a type with this function, `async def` or `def`, with or without `job`.
+
+        A second handler for a task type raises `AlreadyRegistered`; one that takes another type
+        raises `InvalidType`. Neither changes anything.
+        """
+        self.registry.register(task_type, handler)
+        self.notify()
+
+    def handler(self, task_type: type[T]) -> _Decorator[T]:
+        """Register the decorated function as the handler of a task type."""
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            self.register(task_type, function)
+            return function
+
+        return decorate
+
+    # -- adding and asking -------------------------------------------------------------------------
+
+    def add(self, *tasks: msgspec.Struct) -> AddOperation:
+        """Start an operation that adds jobs: `await client.add(task, ...).save()`."""
+        return AddOperation(self, tasks)
+
+    def notify(self) -> None:
+        """Wake the dispatcher; never needed in normal use."""
+        if self._running is not None and self._running.dispatcher is not None:
+            self._running.dispatcher.wake()
+
+    async def status(self, job_id: str) -> JobStatus:
+        """Return where a job is in its life; `NOT_FOUND` also once it is no longer retained."""
+        return await self.open_store().status(job_id, now=self.clock.now())
+
+    async def get(self, job_id: str) -> Job | None:
+        """Return a job's whole record; None if there is none, or none any more."""
+        return await self.open_store().get(job_id, now=self.clock.now())
+
+    # -- for the parts of the library --------------------------------------------------------------
+
+    def open_store(self) -> Store:
+        """Return the open store, or raise `InvalidState`."""
+        running = self._running
+        if running is None or running.store is None or running.over:
+            raise InvalidState(
+                "this client is not started; use it inside 'async with client:' or after start()"
+            )
+        self._check_loop(running)
+        return running.store
+
+    def check_connection(self, connection: object) -> None:
+        """Raise unless `.tx()` can take this connection."""
+        self._make_store().check_connection(connection)
+
+    def added(self, jobs: list[NewJob]) -> None:
+        """Take note of jobs that were added here."""
+        dispatcher = self._running.dispatcher if self._running is not None else None
+        for job in jobs:
+            log.emit(log.JOB_ADDED, job_id=job.id, queue=job.queue, task=job.task)
+            if dispatcher is not None:
+                dispatcher.seen(job.queue, job.task)
+
+    def _check_loop(self, running: _Run) -> None:
+        if asyncio.get_running_loop() is not running.loop:
+            raise InvalidState(
+                "this client was started in another event loop; give each loop a Client of its own"
+            )
+
+
+class _Run:
+    """One life of a client, from start to stop."""
+
+    def __init__(self, serve: Callable[[_Run], Coroutine[Any, Any, bool]]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.stop = StopRequest()
+        self.ready: asyncio.Future[None] = self.loop.create_future()
+        self.ready.add_done_callback(lambda ready: ready.exception())  # start() may no longer listen
+        self.store: Store | None = None
+        self.dispatcher: Dispatcher | None = None
+        self.task = self.loop.create_task(serve(self), name="backlite client")
+        self.task.add_done_callback(self._ended)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or its event loop has."""
+        return self.task.done() or self.loop.is_closed()
+
+    def opened(self, store: Store) -> None:
+        """Let `start` return."""
+        self.store = store
+        if not self.ready.done():
+            self.ready.set_result(None)
+
+    def _ended(self, task: asyncio.Task[bool]) -> None:
+        self.store = None
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if not self.ready.done():
+            self.ready.set_exception(error or InvalidState("stopped before it had started"))
+
+
+def _whole(name: str, value: object, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidType(f"{name}={value!r} must be a whole number")
+    if not least <= value <= most:
+        raise InvalidValue(f"{name}={value!r} must lie between {least:,} and {most:,}")
+    return value

@@ -1,0 +1,109 @@
+"""Time and identity: the two things that no decision may fetch by itself."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import UTC, datetime, timedelta
+from math import ceil, isfinite
+from typing import Protocol
+from uuid import UUID
+
+from ._errors import InvalidType, InvalidValue
+
+__all__ = ["Clock", "IdFactory", "SystemClock", "from_millis", "seconds", "to_millis"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+MAX_SECONDS = 100 * 365 * 86400.0
+"""The longest duration that is taken: a hundred years."""
+
+
+class Clock(Protocol):
+    """Tells the time. Stored instants are wall time, measured durations monotonic."""
+
+    def now(self) -> int:
+        """Return the wall time in milliseconds since 1970 UTC, rounded down."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never step."""
+        ...
+
+
+class SystemClock:
+    """The computer's clocks."""
+
+    def now(self) -> int:
+        """Return the wall time in milliseconds since 1970 UTC, rounded down."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """Return seconds that never step."""
+        return time.monotonic()
+
+
+def to_millis(instant: datetime) -> int:
+    """Convert an aware datetime to stored milliseconds, rounded up so that nothing runs early."""
+    return -((_EPOCH - instant) // _MILLISECOND)
+
+
+def from_millis(millis: int) -> datetime:
+    """Convert stored milliseconds to an aware datetime in UTC."""
+    return _EPOCH + timedelta(milliseconds=millis)
+
+
+def aware(name: str, instant: object) -> datetime:
+    """Return `instant` if it is a timezone-aware datetime, or say what to write instead."""
+    if not isinstance(instant, datetime):
+        raise InvalidType(f"{name} must be a datetime, not {instant!r}")
+    if instant.tzinfo is None or instant.utcoffset() is None:
+        raise InvalidValue(
+            f"{name}={instant!r} has no time zone; write datetime.now(UTC) or .replace(tzinfo=...)"
+        )
+    return instant
+
+
+def seconds(name: str, value: object) -> float:
+    """Return a duration given as a number of seconds or a timedelta, in seconds.
+
+    Raises `InvalidType` for anything else, `InvalidValue` for a negative, endless or absurd one.
+    """
+    if isinstance(value, timedelta):
+        number = value.total_seconds()
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+    else:
+        raise InvalidType(f"{name} must be a number of seconds or a timedelta, not {value!r}")
+    if not isfinite(number) or number < 0 or number > MAX_SECONDS:
+        raise InvalidValue(f"{name}={value!r} must lie between 0 and 100 years")
+    return number
+
+
+def whole_millis(duration: float) -> int:
+    """Convert seconds to milliseconds, rounded up so that nothing runs early."""
+    return ceil(round(duration * 1000, 6))
+
+
+def after(now: int, duration: float) -> int:
+    """Return the instant `duration` seconds after `now`, which is rounded down: so never early."""
+    return now + whole_millis(duration) + (duration > 0)
+
+
+class IdFactory:
+    """Makes UUIDv7 ids (RFC 9562, 5.7) that grow, whatever the clock does."""
+
+    def __init__(self, clock: Clock, rng: random.Random) -> None:
+        self._clock = clock
+        self._random = rng
+        self._last = 0
+
+    def next(self) -> str:
+        """Return an id greater than every one before it."""
+        value = (self._clock.now() & 0xFFFF_FFFF_FFFF) << 74 | self._random.getrandbits(74)
+        if value <= self._last:  # same millisecond, or a clock that stepped back
+            value = self._last + 1 + self._random.getrandbits(32)
+        self._last = value
+        millis, high, low = value >> 74, value >> 62 & 0xFFF, value & 0x3FFF_FFFF_FFFF_FFFF
+        return str(UUID(int=millis << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low))

@@ -1,0 +1,117 @@
+"""Outcomes on their way to the store: collected while one group is written, never forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from . import _log as log
+from ._errors import DatabaseUnavailable
+from ._health import Health
+from ._job import Complete, JobStatus, Outcome
+from .stores import Store
+
+__all__ = ["Completions"]
+
+LARGEST_GROUP = 500
+
+
+class Completions:
+    """Writes outcomes in groups, for as long as it takes; calls back for each one written."""
+
+    def __init__(self, store: Store, written: Callable[[Outcome, bool], None]) -> None:
+        self._store = store
+        self.health = Health("write outcomes")
+        self._written = written
+        self._waiting: list[Outcome] = []
+        self._wake = asyncio.Event()
+        self._closing = self._giving_up = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, outcome: Outcome) -> None:
+        """Write this outcome soon."""
+        self._waiting.append(outcome)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let `run` return once everything is written."""
+        self._closing = True
+        self._wake.set()
+
+    def give_up(self) -> None:
+        """Let `run` return even if something cannot be written now."""
+        self._giving_up = True
+        self.close()
+
+    async def run(self) -> None:
+        """Write until closed. Only `close` ends this, no cancellation: others rely on it."""
+        while True:
+            if not self._waiting and self._closing:
+                return
+            try:
+                if self._waiting:
+                    await self._write(self._waiting[:LARGEST_GROUP])
+                else:
+                    await self._wake.wait()
+                    self._wake.clear()
+            except DatabaseUnavailable as error:
+                if self._giving_up:
+                    return
+                await self._pause(self.health.failed(error))
+            except asyncio.CancelledError:
+                continue
+
+    async def _write(self, group: list[Outcome]) -> None:
+        try:
+            lost = await self._store.finish(group)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            if len(group) > 1:
+                for outcome in group:
+                    await self._write([outcome])
+                return
+            lost = await self._give_in(group[0], error)
+        self.health.succeeded()
+        del self._waiting[: len(group)]
+        for outcome in group:
+            self._written(outcome, outcome.id in lost)
+
+    async def _give_in(self, outcome: Outcome, error: Exception) -> set[str]:
+        """Fail a job whose outcome the database refuses; if it refuses that too, let its lease end."""
+        text = f"its outcome could not be stored: {type(error).__name__}: {error}"
+        log.emit(log.JOB_UNWRITABLE, job_id=outcome.id, error=text)
+        failed = Complete(
+            id=outcome.id,
+            fence=outcome.fence,
+            status=JobStatus.FAILED,
+            finished_at=getattr(outcome, "finished_at", 0),
+            started_at=None,
+            duration=None,
+            attempt=outcome.attempt,
+            crashes=outcome.crashes,
+            error=text[:1000],
+            keep=getattr(outcome, "keep", None),
+            lapsed_by=outcome.lapsed_by,
+        )
+        try:
+            return await self._store.finish([failed])
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            return {outcome.id}
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next try, or until giving up."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(seconds, self._wake.set)
+        try:
+            while not self._giving_up:
+                self._wake.clear()
+                await self._wake.wait()
+                if loop.time() >= timer.when():
+                    return
+        finally:
+            timer.cancel()

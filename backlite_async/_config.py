@@ -1,0 +1,145 @@
+"""What a queue is configured with. Wrong values are refused where they are written."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from math import isfinite
+from typing import Literal
+
+import msgspec
+
+from ._clock import MAX_SECONDS, seconds
+from ._errors import InvalidType, InvalidValue
+
+__all__ = ["Backoff", "Duration", "QueueConfig", "Retention"]
+
+Duration = float | timedelta
+"""A number of seconds, or a timedelta."""
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidType(f"name={value!r} must be a str")
+    if not value.strip() or len(value) > 200 or not value.isprintable():
+        raise InvalidValue(f"name={value!r} must have 1 to 200 printable characters")
+    return value
+
+
+def _count(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidType(f"{name}={value!r} must be a whole number")
+    if not 1 <= value <= 1_000_000:
+        raise InvalidValue(f"{name}={value!r} must lie between 1 and 1,000,000")
+    return value
+
+
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise InvalidType(f"{name}={value!r} must be a number")
+    if not isfinite(value):
+        raise InvalidValue(f"{name}={value!r} must be finite")
+    return float(value)
+
+
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a failed job waits for its next attempt.
+
+    The wait after the n-th attempt is `base * factor ** (n - 1)` seconds, at most `cap`, spread
+    evenly by a fraction `jitter` to both sides.
+    """
+
+    base: Duration = 1.0
+    factor: float = 2.0
+    cap: Duration = 3600.0
+    jitter: float = 0.1
+
+    def __post_init__(self) -> None:
+        base, cap = seconds("Backoff.base", self.base), seconds("Backoff.cap", self.cap)
+        factor, jitter = _number("Backoff.factor", self.factor), _number("Backoff.jitter", self.jitter)
+        if factor < 1:
+            raise InvalidValue(f"Backoff.factor={factor!r} must be at least 1")
+        if not 0 <= jitter <= 1:
+            raise InvalidValue(f"Backoff.jitter={jitter!r} must lie between 0 and 1")
+        if cap < base:
+            raise InvalidValue(f"Backoff.cap={cap!r} must be at least base={base!r}")
+        for name, value in (("base", base), ("cap", cap), ("factor", factor), ("jitter", jitter)):
+            msgspec.structs.force_setattr(self, name, value)
+
+    @classmethod
+    def constant(cls, wait: Duration) -> Backoff:
+        """Return a backoff that always waits the same time, in seconds or as a timedelta."""
+        return cls(base=seconds("backoff", wait), factor=1.0, cap=MAX_SECONDS, jitter=0.0)
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """Which completed jobs are kept, how long, and whether with their payload.
+
+    `duration` in seconds or as a timedelta, None: for ever. `only_failed` keeps failed and
+    cancelled jobs only. `payload`: "never", "failed" (only of failed jobs) or "always".
+    """
+
+    duration: Duration | None = None
+    only_failed: bool = False
+    payload: Literal["never", "failed", "always"] = "never"
+
+    def __post_init__(self) -> None:
+        if self.duration is not None:
+            duration = seconds("Retention.duration", self.duration)
+            msgspec.structs.force_setattr(self, "duration", duration)
+        if not isinstance(self.only_failed, bool):
+            raise InvalidType(f"Retention.only_failed={self.only_failed!r} must be True or False")
+        if self.payload not in ("never", "failed", "always"):
+            raise InvalidValue(f'Retention.payload={self.payload!r} must be "never", "failed" or "always"')
+
+
+class QueueConfig:
+    """The configuration of a queue. Task types that share one object share the queue.
+
+    - `name`: what the queue is called, 1 to 200 characters.
+    - `max_attempts`: how often a job is tried before it has failed.
+    - `max_crashes`: how often a job's process may die before the job has failed.
+    - `backoff`: a `Backoff`, or a constant wait in seconds or as a timedelta.
+    - `timeout`: seconds or timedelta that one attempt may take; None: no limit.
+    - `retention`: which completed jobs are kept; None: none.
+
+    Raises `InvalidValue` (a ValueError) or `InvalidType` (a TypeError) that names the field.
+    """
+
+    __slots__ = ("backoff", "max_attempts", "max_crashes", "name", "retention", "timeout")
+
+    name: str
+    max_attempts: int
+    max_crashes: int
+    backoff: Backoff
+    timeout: float | None
+    retention: Retention | None
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_attempts: int = 3,
+        max_crashes: int = 3,
+        backoff: Backoff | Duration = Backoff(),  # noqa: B008 - immutable
+        timeout: Duration | None = None,
+        retention: Retention | None = None,
+    ) -> None:
+        if retention is not None and not isinstance(retention, Retention):
+            raise InvalidType(f"retention={retention!r} must be a Retention or None")
+        limit = None if timeout is None else seconds("timeout", timeout)
+        if limit == 0:
+            raise InvalidValue(f"timeout={timeout!r} leaves no time to run; None means no limit")
+        set_field = super().__setattr__
+        set_field("name", _name(name))
+        set_field("max_attempts", _count("max_attempts", max_attempts))
+        set_field("max_crashes", _count("max_crashes", max_crashes))
+        set_field("backoff", backoff if isinstance(backoff, Backoff) else Backoff.constant(backoff))
+        set_field("timeout", limit)
+        set_field("retention", retention)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a QueueConfig does not change: make another one with {name}={value!r}")
+
+    def __repr__(self) -> str:
+        fields = ("max_attempts", "max_crashes", "backoff", "timeout", "retention")
+        return f"QueueConfig({self.name!r}, {', '.join(f'{f}={getattr(self, f)!r}' for f in fields)})"

@@ -1,0 +1,302 @@
+"""The one loop that claims jobs and hands them to workers.
+
+It owns everything that runs. It waits on an event or the next deadline, whichever comes first,
+and never polls: the event is set by whatever could make a job claimable (an add, a finished job, a
+registered handler, a given-back claim), the deadline is the earliest instant at which the clock
+alone does (a job becomes due, another owner's lease ends). Three rules keep that right:
+
+- The event is cleared *before* looking. A wake-up that comes while the store is being asked is
+  then seen at the next turn; cleared afterwards, it would be lost.
+- Between the claim's return and the hand-over to the workers there is no `await`, so that nothing
+  can come between them: a claimed job is either running or given back.
+- Due times are rounded up, the present is rounded down, and a wait lasts at least a millisecond.
+  A timer that fires early then finds nothing due and waits again; nothing runs early or spins.
+
+A job's claim is renewed from the claim until its outcome is *written*, not until its handler ends;
+so nobody else can run it while the outcome waits for a slow disk. Sleep is capped, because timers
+stand still while a computer sleeps, and because another process may add without telling us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import MutableMapping
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+from . import _log as log
+from ._clock import Clock, from_millis
+from ._completions import Completions
+from ._errors import BackliteError, LeaseLost
+from ._health import Health
+from ._job import Claim, ClaimedJob, Complete, JobStatus, Outcome, Reschedule
+from ._leases import LeaseKeeper
+from ._maintenance import Maintenance
+from ._outcome import Result, Snooze, crashed, decide, give_back
+from ._plan import plan_claim
+from ._registry import Handler, Registry
+from ._stop import StopRequest
+from ._worker import Attempt, WorkerPool
+from .stores import Store
+
+if TYPE_CHECKING:
+    from ._client import Client
+
+__all__ = ["Dispatcher"]
+
+LONGEST_SLEEP = 30.0
+"""Seconds after which the dispatcher looks around even if nothing has told it to."""
+
+UNWRITTEN_LIMIT = 1000
+"""Outcomes that may wait for the store before no more jobs are claimed."""
+
+CANCEL_GRACE, WRITE_GRACE = 1.0, 2.0
+"""Seconds after the limit of a stop: for cancelled handlers to end, for outcomes to be written."""
+
+
+class Dispatcher:
+    """Claims, hands over, records what follows, and stops in good order."""
+
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        registry: Registry,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        owner: str,
+        workers: int,
+        threads: int,
+        lease: float,
+        stop: StopRequest,
+        unending: MutableMapping[str, int],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._random = rng
+        self._owner = owner
+        self._stop = stop
+        self._unending = unending
+        self._wake = asyncio.Event()
+        self._health = Health("claim jobs")
+        self._uncertain = False
+        self._reports: dict[tuple[str, int], dict[str, object]] = {}
+        self._leases = LeaseKeeper(store, clock, lease=lease)
+        self._completions = Completions(store, self._written)
+        self._maintenance = Maintenance(store, clock, registry)
+        self._pool = WorkerPool(
+            client,
+            size=workers,
+            threads=threads,
+            clock=clock,
+            context=copy_context(),
+            ended=self._ended,
+            interrupted=self._interrupted,
+        )
+
+    def wake(self) -> None:
+        """Look for jobs now."""
+        self._wake.set()
+
+    def seen(self, queue: str, task: str) -> None:
+        """Take note that a job of this kind was added here."""
+        self._maintenance.seen(queue, task)
+
+    async def run(self) -> bool:
+        """Run until stopped; return whether no handler was cut short and every outcome written."""
+        loop = asyncio.get_running_loop()
+        self._serving = asyncio.current_task()
+        claiming = loop.create_task(self._claim_all(), name="backlite dispatcher")
+        completing = loop.create_task(self._completions.run(), name="backlite completions")
+        upkeep = loop.create_task(self._maintenance.run(), name="backlite maintenance")
+        await self._stop.wait()
+        self._wake.set()
+        self._maintenance.close()
+        await self._stop.outlast([claiming], grace=0)
+        idle = self._pool.idle()
+        in_time = await self._stop.outlast([idle], grace=0)
+        if not in_time:
+            self._pool.cancel()
+            await self._stop.outlast([idle], grace=CANCEL_GRACE)
+        self._completions.close()
+        if not await self._stop.outlast([claiming, completing], grace=WRITE_GRACE):
+            in_time = False
+            self._completions.give_up()
+            self._store.abandon()
+        await self._stop.outlast([claiming, completing, upkeep])
+        self._leave_unending()
+        if not self.lingers:
+            await self._stop.outlast([self._leases.stop()])
+        return in_time
+
+    @property
+    def lingers(self) -> bool:
+        """Whether handlers are left that will not end; their claims are held on."""
+        return bool(self._pool.running)
+
+    def _leave_unending(self) -> None:
+        """Hold on to the claims of handlers that will not end, and to nothing else."""
+        self._serving = None
+        keep = {attempt.job.id for attempt in self._pool.running.values()}
+        for job_id, fence in self._leases.held():
+            if job_id not in keep:
+                self._leases.drop(job_id, fence)
+        for attempt in self._pool.running.values():
+            job = attempt.job
+            self._unending[job.id] = job.fence
+            log.emit(log.JOB_UNRESPONSIVE, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
+
+    def linger(self) -> None:
+        """Let the leases go on without us; called once the store is closed to everybody else."""
+        self._leases.linger()
+
+    # -- claiming ----------------------------------------------------------------------------------
+
+    async def _claim_all(self) -> None:
+        while not self._stop.asked:
+            self._wake.clear()
+            delay = 0.0
+            try:
+                delay = await self._claim_some()
+                self._health.succeeded()
+            except asyncio.CancelledError:  # the loop is closing: bring everything to its end
+                self._uncertain = True
+                self._stop.ask(0)
+            except Exception as error:  # the dispatcher outlives every trouble with the database
+                self._uncertain = True
+                delay = self._health.failed(error)
+            if not self._stop.asked:
+                await self._sleep(delay)
+        if self._uncertain:
+            with contextlib.suppress(BackliteError, asyncio.CancelledError):  # else their lease ends
+                await self._give_back_unknown()
+
+    async def _sleep(self, delay: float) -> None:
+        timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
+        try:
+            await self._wake.wait()
+        except asyncio.CancelledError:
+            self._stop.ask(0)
+        finally:
+            if timer.when() <= asyncio.get_running_loop().time() and delay >= LONGEST_SLEEP:
+                self._maintenance.look()
+            timer.cancel()
+
+    async def _claim_some(self) -> float:
+        """Claim what there is room for and start it; return the seconds until the next look."""
+        if self._uncertain:
+            await self._give_back_unknown()
+        lanes = []
+        if not self._completions.health.failing:
+            lanes = plan_claim(
+                self._registry.kinds,
+                workers_free=self._pool.free,
+                threads_free=self._pool.threads_free,
+                writes_free=UNWRITTEN_LIMIT - len(self._completions),
+            )
+        if not lanes:
+            return LONGEST_SLEEP
+        now = self._clock.now()
+        claim = await self._store.claim(lanes, owner=self._owner, now=now, until=self._leases.until())
+        self._hand_over(claim)
+        if claim.next_at is None:
+            return LONGEST_SLEEP
+        return min(max((claim.next_at - self._clock.now()) / 1000, 0.001), LONGEST_SLEEP)
+
+    def _hand_over(self, claim: Claim) -> None:
+        for job in claim.jobs:
+            self._leases.hold(job.id, job.fence)
+            handler = self._registry.find(job.queue, job.task)
+            if self._stop.asked or handler is None:
+                self._finish(job, give_back(job), log.JOB_GIVEN_BACK)
+            elif job.attempt > job.max_attempts:
+                self._refuse(job, handler)
+            else:
+                self._pool.start(job, handler)
+        for job in claim.lapsed:
+            handler = self._registry.find(job.queue, job.task)
+            known = job.id in self._unending or (job.id, job.fence) in self._reports
+            if handler is not None and not known:
+                outcome = crashed(job, handler.config, self._clock.now())
+                event = log.JOB_FAILED if isinstance(outcome, Complete) else log.JOB_CRASHED
+                self._finish(job, outcome, event, error=outcome.error)
+
+    def _refuse(self, job: ClaimedJob, handler: Handler) -> None:
+        """Fail a job that has no attempts left without running it once more."""
+        result = Result(
+            finished_at=self._clock.now(), error=f"no attempts left of {job.max_attempts}", final=True
+        )
+        outcome = decide(job, handler.config, result, 0.0)
+        self._finish(job, outcome, log.JOB_FAILED, error=result.error)
+
+    async def _give_back_unknown(self) -> None:
+        """Give back what a claim whose answer was lost may have taken in our name."""
+        for job in await self._store.claims_of(self._owner):
+            if job.id not in self._leases:
+                self._leases.hold(job.id, job.fence)
+                self._finish(job, give_back(job), log.JOB_GIVEN_BACK)
+        self._uncertain = False
+
+    def _interrupted(self) -> bool:
+        """Return whether cancellations now come from the end of the client or of the loop."""
+        return self._stop.asked or self._serving is None or self._serving.cancelling() > 0
+
+    # -- completing --------------------------------------------------------------------------------
+
+    def _ended(self, attempt: Attempt, result: Result) -> None:
+        job = attempt.job
+        outcome = decide(job, attempt.handler.config, result, self._random.random())
+        event = _event(outcome, result)
+        report = {
+            "error": result.error if event in (log.JOB_RETRIED, log.JOB_FAILED) else None,
+            "traceback": result.traceback if event in (log.JOB_RETRIED, log.JOB_FAILED) else None,
+            "duration_ms": None if result.duration is None else result.duration / 1000,
+        }
+        if result.late:
+            log.emit(log.JOB_LATE, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
+        if self._serving is None:
+            self._unending.pop(job.id, None)
+            self._leases.finish_late(outcome)
+        else:
+            self._finish(job, outcome, event, **report)
+        self._wake.set()
+
+    def _finish(self, job: ClaimedJob, outcome: Outcome, event: log.Event, **report: object) -> None:
+        self._reports[job.id, job.fence] = {
+            "event": event,
+            "job_id": job.id,
+            "queue": job.queue,
+            "task": job.task,
+            "attempt": job.attempt,
+            **report,
+        }
+        self._completions.put(outcome)
+
+    def _written(self, outcome: Outcome, lost: bool) -> None:
+        self._leases.drop(outcome.id, outcome.fence)
+        report = self._reports.pop((outcome.id, outcome.fence))
+        event = report.pop("event")
+        assert isinstance(event, log.Event)
+        if lost:
+            if outcome.lapsed_by is None:  # else another has taken note of the crash, or the owner lives
+                report["error"] = str(LeaseLost(outcome.id, outcome.fence))
+                log.emit(log.JOB_LEASE_LOST, **report)
+        else:
+            if isinstance(outcome, Reschedule):
+                report["due_at"] = from_millis(outcome.due_at).isoformat()
+            log.emit(event, **report)
+        if isinstance(outcome, Complete) and outcome.keep is not None:
+            self._maintenance.expect(outcome.keep.until)
+        self._wake.set()
+
+
+def _event(outcome: Outcome, result: Result) -> log.Event:
+    if isinstance(outcome, Complete):
+        return log.JOB_SUCCEEDED if outcome.status is JobStatus.SUCCEEDED else log.JOB_FAILED
+    if isinstance(result.steer, Snooze):
+        return log.JOB_SNOOZED
+    return log.JOB_GIVEN_BACK if result.stopped else log.JOB_RETRIED

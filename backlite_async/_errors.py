@@ -1,0 +1,102 @@
+"""Everything the library raises. One root, one class per thing a caller does differently."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlreadyRegistered",
+    "BackliteError",
+    "DatabaseBusy",
+    "DatabaseUnavailable",
+    "DatabaseUnusable",
+    "InvalidState",
+    "InvalidTask",
+    "InvalidType",
+    "InvalidValue",
+    "LeaseLost",
+    "PayloadError",
+]
+
+
+class BackliteError(Exception):
+    """The root of every error of this library."""
+
+
+class InvalidValue(BackliteError, ValueError):
+    """An argument has a value that cannot work."""
+
+
+class InvalidType(BackliteError, TypeError):
+    """An argument is of the wrong type."""
+
+
+class InvalidTask(InvalidType):
+    """A class cannot be used as a task type, or an object is no task."""
+
+
+class InvalidState(BackliteError, RuntimeError):
+    """A call came at a time when it cannot be served."""
+
+
+class AlreadyRegistered(BackliteError, ValueError):
+    """A task type has a handler already, or a queue's name is taken by another configuration."""
+
+
+class PayloadError(BackliteError, ValueError):
+    """A task cannot be encoded, would not decode, or is too large.
+
+    `task` is the task type's name, `reason` says what is wrong and names the field.
+    """
+
+    def __init__(self, task: str, reason: str) -> None:
+        super().__init__(task, reason)
+        self.task = task
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"task {self.task}: {self.reason}"
+
+
+class DatabaseUnusable(BackliteError):
+    """The database cannot be opened, or not by this version of the library."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"database {self.path!r}: {self.reason}"
+
+
+class DatabaseUnavailable(BackliteError):
+    """The database cannot serve at the moment: locked, disk full, or an I/O error.
+
+    Whether the operation took effect is unknown after an I/O error. The same operation can be
+    saved again: its ids stay the same, so nothing is added twice.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """The database stayed locked for longer than the busy timeout; nothing was written."""
+
+
+class LeaseLost(BackliteError):
+    """The lease on a job ran out before its outcome was recorded.
+
+    The outcome is dropped: whoever holds the lease now decides.
+    """
+
+    def __init__(self, job_id: str, fence: int) -> None:
+        super().__init__(job_id, fence)
+        self.job_id = job_id
+        self.fence = fence
+
+    def __str__(self) -> str:
+        return f"job {self.job_id}: claim {self.fence} has lost its lease"

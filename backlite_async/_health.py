@@ -1,0 +1,35 @@
+"""Whether the database can be used: said once per change, not once per try."""
+
+from __future__ import annotations
+
+from . import _log as log
+
+__all__ = ["Health"]
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+
+
+class Health:
+    """What one part of the client finds out about the database: `doing` names what it tries."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._pause = 0.0
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last try failed."""
+        return self._pause > 0
+
+    def failed(self, error: BaseException) -> float:
+        """Take note of a failure; return the seconds to wait before the next try."""
+        if not self.failing:
+            log.emit(log.STORE_FAILING, doing=self._doing, error=f"{type(error).__name__}: {error}")
+        self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+        return self._pause
+
+    def succeeded(self) -> None:
+        """Take note that the database was used."""
+        if self.failing:
+            self._pause = 0.0
+            log.emit(log.STORE_RECOVERED, doing=self._doing)

@@ -1,0 +1,184 @@
+"""What a job is: to the user, to the store, and in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from ._clock import from_millis
+
+__all__ = [
+    "Claim",
+    "ClaimedJob",
+    "Complete",
+    "Job",
+    "JobStatus",
+    "Keep",
+    "Lane",
+    "NewJob",
+    "Outcome",
+    "Reschedule",
+    "record",
+]
+
+MIN_PRIORITY, MAX_PRIORITY = -10, 10
+
+
+class JobStatus(str, Enum):
+    """Where a job is in its life."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    NOT_FOUND = "not_found"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a job: pending, running, or completed as far as retention keeps it.
+
+    Instants are aware datetimes in UTC. `payload` is None where it is not retained; `error` is
+    the text of the last failed attempt; `duration` is that of the attempt that completed it.
+    """
+
+    id: str
+    queue: str
+    task: str
+    status: JobStatus
+    payload: bytes | None
+    attempt: int
+    max_attempts: int
+    crashes: int
+    priority: int
+    fence: int | None
+    owner: str | None
+    created_at: datetime
+    due_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration: timedelta | None
+    error: str | None
+    expires_at: datetime | None
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job on its way into the store. Instants in milliseconds."""
+
+    id: str
+    queue: str
+    task: str
+    payload: bytes
+    max_attempts: int
+    created_at: int
+    due_at: int
+    priority: int = 0
+
+
+class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as its claim returned it. `attempt` counts this claim; instants in milliseconds."""
+
+    id: str
+    queue: str
+    task: str
+    payload: bytes
+    attempt: int
+    max_attempts: int
+    crashes: int
+    fence: int
+    created_at: int
+    scheduled_at: int
+
+
+class Lane(msgspec.Struct, frozen=True, kw_only=True):
+    """Kinds of jobs, each a queue and a task type's name, that share `room` free places."""
+
+    kinds: tuple[tuple[str, str], ...]
+    room: int
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What a claim found: jobs to run, claims of others whose lease has ended, when to look again."""
+
+    jobs: Sequence[ClaimedJob] = ()
+    lapsed: Sequence[ClaimedJob] = ()
+    next_at: int | None = None
+
+
+class Keep(msgspec.Struct, frozen=True, kw_only=True):
+    """How a completed job is kept: until when (None: for ever), and whether with its payload."""
+
+    until: int | None
+    payload: bool
+
+
+class Complete(msgspec.Struct, frozen=True, kw_only=True, tag="complete"):
+    """An outcome: the job has ended. `error` None leaves the last one as it is."""
+
+    id: str
+    fence: int
+    status: JobStatus
+    finished_at: int
+    started_at: int | None
+    duration: int | None
+    attempt: int
+    crashes: int
+    error: str | None = None
+    keep: Keep | None = None
+    lapsed_by: int | None = None
+
+
+class Reschedule(msgspec.Struct, frozen=True, kw_only=True, tag="reschedule"):
+    """An outcome: the job runs again at `due_at`. `error` None leaves the last one as it is."""
+
+    id: str
+    fence: int
+    due_at: int
+    attempt: int
+    crashes: int
+    error: str | None = None
+    lapsed_by: int | None = None
+
+
+Outcome = Complete | Reschedule
+"""What follows from an attempt.
+
+Both carry the job's counters as they are to be, so that writing one twice does no harm.
+`lapsed_by` makes the write conditional: only if the claim's lease ended at or before that instant.
+"""
+
+
+def record(columns: Mapping[str, Any]) -> Job:
+    """Make a job's record from what a store keeps: milliseconds, and microseconds of duration."""
+    duration = columns["duration"]
+    return Job(
+        id=columns["id"],
+        queue=columns["queue"],
+        task=columns["task"],
+        status=JobStatus(columns["status"]),
+        payload=columns["payload"],
+        attempt=columns["attempt"],
+        max_attempts=columns["max_attempts"],
+        crashes=columns["crashes"],
+        priority=columns["priority"],
+        fence=columns["fence"],
+        owner=columns["owner"],
+        created_at=from_millis(columns["created_at"]),
+        due_at=from_millis(columns["scheduled_at"]),
+        started_at=_instant(columns["started_at"]),
+        finished_at=_instant(columns["finished_at"]),
+        duration=None if duration is None else timedelta(microseconds=duration),
+        error=columns["error"],
+        expires_at=_instant(columns["expires_at"]),
+    )
+
+
+def _instant(millis: int | None) -> datetime | None:
+    return None if millis is None else from_millis(millis)

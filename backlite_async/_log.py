@@ -1,0 +1,84 @@
+"""Every event that the library logs, declared in one place.
+
+Silent unless the application configures logging: with structlog configured, events go there with
+their fields; otherwise they go to the standard library's logger "backlite_async". A payload is
+never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+import structlog
+
+__all__ = ["Event", "emit", "events", "logger"]
+
+_NAME = "backlite_async"
+_standard = logging.getLogger(_NAME)
+_standard.addHandler(logging.NullHandler())
+
+
+class Event(NamedTuple):
+    """A kind of log line: its name, level, and when it is written."""
+
+    name: str
+    level: int
+    meaning: str
+
+
+CLIENT_STARTED = Event("client.started", logging.INFO, "the client is open and, with workers, runs jobs")
+CLIENT_STOPPED = Event(
+    "client.stopped", logging.INFO, "the client is closed; clean: no handler was cut short"
+)
+JOB_ADDED = Event("job.added", logging.DEBUG, "a job was stored (in .tx(): if its transaction commits)")
+JOB_STARTED = Event("job.started", logging.DEBUG, "an attempt begins")
+JOB_SUCCEEDED = Event("job.succeeded", logging.INFO, "the handler returned and the job is complete")
+JOB_RETRIED = Event("job.retried", logging.WARNING, "an attempt failed; the job runs again at due_at")
+JOB_FAILED = Event("job.failed", logging.ERROR, "the job has failed for good")
+JOB_SNOOZED = Event("job.snoozed", logging.INFO, "the handler asked to run again at due_at")
+JOB_GIVEN_BACK = Event("job.given_back", logging.INFO, "the claim was undone; the attempt does not count")
+JOB_CRASHED = Event(
+    "job.crashed", logging.WARNING, "another owner's lease ended; the job runs again or has failed"
+)
+JOB_LATE = Event("job.late", logging.WARNING, "the handler returned after its timeout; its return counts")
+JOB_UNRESPONSIVE = Event("job.unresponsive", logging.ERROR, "the handler was cancelled and does not end")
+JOB_LEASE_LOST = Event("job.lease_lost", logging.ERROR, "an outcome was dropped: the claim is another's")
+JOB_UNWRITABLE = Event("job.unwritable", logging.ERROR, "an outcome cannot be stored; the job fails instead")
+JOBS_EXPIRED = Event("jobs.expired", logging.DEBUG, "completed jobs were removed when their retention ended")
+KIND_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
+STORE_FAILING = Event("store.failing", logging.ERROR, "the database cannot be used; tried again until it can")
+STORE_RECOVERED = Event("store.recovered", logging.INFO, "the database can be used again")
+OPERATION_DROPPED = Event("operation.dropped", logging.WARNING, "client.add(...) was never saved")
+
+
+def events() -> list[Event]:
+    """Return all events, in the order of their declaration."""
+    return [value for value in globals().values() if isinstance(value, Event)]
+
+
+def emit(event: Event, /, **fields: Any) -> None:
+    """Log an event with its fields; those that are None are left out."""
+    if not structlog.is_configured() and not _standard.isEnabledFor(event.level):
+        return
+    present = {name: value for name, value in fields.items() if value is not None}
+    logger().log(event.level, event.name, **present)
+
+
+def logger(**fields: Any) -> Any:
+    """Return a structlog logger that carries these fields, bound to what the application configured."""
+    if structlog.is_configured():
+        return structlog.get_logger(_NAME, **fields)
+    return structlog.wrap_logger(
+        _standard,
+        processors=[structlog.stdlib.filter_by_level, structlog.processors.format_exc_info, _plain],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        context_class=dict,
+        **fields,
+    )
+
+
+def _plain(_logger: object, _method: str, fields: Any) -> str:
+    """Render an event as its name, then its fields, then the tracebacks on lines of their own."""
+    tail = "".join(f"\n{fields.pop(name)}" for name in ("traceback", "exception") if name in fields)
+    return " ".join([str(fields.pop("event", "")), *(f"{k}={v}" for k, v in fields.items())]) + tail

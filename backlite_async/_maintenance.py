@@ -1,0 +1,90 @@
+"""Upkeep beside the jobs: removing what has expired, and naming what nobody here can run."""
+
+from __future__ import annotations
+
+import asyncio
+
+from . import _log as log
+from ._clock import Clock
+from ._errors import BackliteError
+from ._health import Health
+from ._registry import Registry
+from .stores import Store
+
+__all__ = ["Maintenance"]
+
+BATCH = 500
+"""Completed jobs removed in one transaction, so that nobody waits long behind it."""
+
+
+class Maintenance:
+    """Wakes at the next expiry, or when the dispatcher takes its capped sleep's look around."""
+
+    def __init__(self, store: Store, clock: Clock, registry: Registry) -> None:
+        self._store = store
+        self._clock = clock
+        self._registry = registry
+        self._health = Health("clean up")
+        self._wake = asyncio.Event()
+        self._next: int | None = None
+        self._named: set[tuple[str, str]] = set()
+        self._closing = False
+
+    def look(self) -> None:
+        """Look around now."""
+        self._wake.set()
+
+    def expect(self, expires_at: int | None) -> None:
+        """Take note that something kept now expires then."""
+        if expires_at is not None and (self._next is None or expires_at < self._next):
+            self._wake.set()
+
+    def close(self) -> None:
+        """Let `run` return."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until closed."""
+        loop = asyncio.get_running_loop()
+        while not self._closing:
+            self._wake.clear()
+            timer = None
+            try:
+                await self._expire()
+                await self._name_unhandled()
+                self._health.succeeded()
+                if self._next is not None:
+                    delay = max((self._next - self._clock.now()) / 1000, 0.001)
+                    timer = loop.call_later(min(delay, 86_400.0), self._wake.set)
+            except BackliteError as error:
+                timer = loop.call_later(self._health.failed(error), self._wake.set)
+            except asyncio.CancelledError:  # ends with its client, in the client's own order
+                continue
+            try:
+                if not self._closing:
+                    await self._wake.wait()
+            except asyncio.CancelledError:
+                continue
+            finally:
+                if timer is not None:
+                    timer.cancel()
+
+    async def _expire(self) -> None:
+        self._next = await self._store.next_expiry()
+        while self._next is not None and self._next <= self._clock.now() and not self._closing:
+            removed = await self._store.expire(now=self._clock.now(), limit=BATCH)
+            if removed:
+                log.emit(log.JOBS_EXPIRED, count=removed)
+            self._next = await self._store.next_expiry()
+
+    async def _name_unhandled(self) -> None:
+        """Log each kind of job that waits without a handler here, once."""
+        for queue, task in await self._store.kinds():
+            self.seen(queue, task)
+
+    def seen(self, queue: str, task: str) -> None:
+        """Take note of a kind of job that waits."""
+        if self._registry.find(queue, task) is None and (queue, task) not in self._named:
+            self._named.add((queue, task))
+            log.emit(log.KIND_UNHANDLED, queue=queue, task=task)

@@ -1,0 +1,175 @@
+"""What follows from an attempt. Pure: the time and the random number are arguments."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from ._backoff import delay
+from ._clock import after, aware, seconds, to_millis, whole_millis
+from ._config import Duration, QueueConfig, Retention
+from ._errors import InvalidValue
+from ._job import ClaimedJob, Complete, JobStatus, Keep, Outcome, Reschedule
+
+__all__ = ["Discard", "Result", "Retry", "Snooze", "crashed", "decide", "give_back"]
+
+
+class Steer(Exception):  # noqa: N818 - raised to say what to do, not that something is wrong
+    """The base of what a handler raises to steer its job."""
+
+
+class Retry(Steer):
+    """Run the job again after a wait of its own, as a failed attempt.
+
+    `after`: seconds or timedelta; None: the queue's backoff. Without attempts left the job fails.
+    """
+
+    def __init__(self, after: Duration | None = None) -> None:
+        super().__init__(after)
+        self.after = None if after is None else seconds("Retry.after", after)
+
+
+class Snooze(Steer):
+    """Run the job again later; this attempt does not count and is no error.
+
+    Give either a duration in seconds or as a timedelta, or `until`, an aware datetime.
+    """
+
+    def __init__(self, duration: Duration | None = None, *, until: datetime | None = None) -> None:
+        super().__init__(duration, until)
+        if (duration is None) == (until is None):
+            raise InvalidValue("Snooze takes either a duration or until=, and one of them")
+        self.duration = None if duration is None else seconds("Snooze.duration", duration)
+        self.until = None if until is None else aware("Snooze.until", until)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _snooze, (self.duration, self.until)
+
+
+def _snooze(duration: float | None, until: datetime | None) -> Snooze:
+    return Snooze(duration, until=until)
+
+
+class Discard(Steer):
+    """End the job as failed now, whatever attempts remain. `reason` becomes the job's error."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = str(reason)
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended.
+
+    `error` None: the handler returned. `steer`: what it raised to steer its job. `stopped`: it
+    was cancelled because its client stops. `final`: no further attempt can help. `traceback`,
+    `late` and `timed_out` are for the log. Times: milliseconds of wall time, and microseconds.
+    """
+
+    finished_at: int
+    started_at: int | None = None
+    duration: int | None = None
+    error: str | None = None
+    steer: Steer | None = None
+    stopped: bool = False
+    final: bool = False
+    late: bool = False
+    timed_out: bool = False
+    traceback: str | None = None
+
+
+def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) -> Outcome:
+    """Return what follows from the result of an attempt.
+
+    `spread` is a random number in [0, 1) for the backoff's jitter.
+    """
+    steer = result.steer
+    if isinstance(steer, Snooze):
+        return _again(job, _wake(steer, result.finished_at), attempt=job.attempt - 1)
+    if result.stopped:
+        return give_back(job)
+    if result.error is None:
+        return _complete(job, config.retention, JobStatus.SUCCEEDED, result)
+    if result.final or isinstance(steer, Discard) or job.attempt >= job.max_attempts:
+        return _complete(job, config.retention, JobStatus.FAILED, result)
+    wait = steer.after if isinstance(steer, Retry) else None
+    if wait is None:
+        wait = delay(config.backoff, job.attempt, spread)
+    return _again(job, after(result.finished_at, wait), attempt=job.attempt, error=result.error)
+
+
+def give_back(job: ClaimedJob) -> Reschedule:
+    """Return the outcome of a claim that is given back: as if it had not been made."""
+    return _again(job, job.scheduled_at, attempt=job.attempt - 1)
+
+
+def crashed(job: ClaimedJob, config: QueueConfig, now: int) -> Outcome:
+    """Return what follows from a claim whose lease ended: its process has died, or looks like it.
+
+    The attempt is given back and the crash is counted instead; at the limit the job has failed.
+    """
+    crashes, attempt = job.crashes + 1, job.attempt - 1
+    error = f"process died (crash {crashes} of at most {config.max_crashes})"
+    if crashes < config.max_crashes:
+        return Reschedule(
+            id=job.id,
+            fence=job.fence,
+            due_at=job.scheduled_at,
+            attempt=attempt,
+            crashes=crashes,
+            error=error,
+            lapsed_by=now,
+        )
+    return Complete(
+        id=job.id,
+        fence=job.fence,
+        status=JobStatus.FAILED,
+        finished_at=now,
+        started_at=None,
+        duration=None,
+        attempt=attempt,
+        crashes=crashes,
+        error=f"process died {crashes} times while the job ran",
+        keep=_keep(config.retention, JobStatus.FAILED, now),
+        lapsed_by=now,
+    )
+
+
+def _wake(snooze: Snooze, now: int) -> int:
+    if snooze.until is not None:
+        return to_millis(snooze.until)
+    return after(now, snooze.duration or 0.0)
+
+
+def _again(job: ClaimedJob, due_at: int, *, attempt: int, error: str | None = None) -> Reschedule:
+    return Reschedule(
+        id=job.id, fence=job.fence, due_at=due_at, attempt=attempt, crashes=job.crashes, error=error
+    )
+
+
+def _complete(job: ClaimedJob, retention: Retention | None, status: JobStatus, result: Result) -> Complete:
+    return Complete(
+        id=job.id,
+        fence=job.fence,
+        status=status,
+        finished_at=result.finished_at,
+        started_at=result.started_at,
+        duration=result.duration,
+        attempt=job.attempt,
+        crashes=job.crashes,
+        error=result.error,
+        keep=_keep(retention, status, result.finished_at),
+    )
+
+
+def _keep(retention: Retention | None, status: JobStatus, now: int) -> Keep | None:
+    """Return how a job that completes now is kept; None: not at all."""
+    failed = status is not JobStatus.SUCCEEDED
+    if retention is None or (retention.only_failed and not failed):
+        return None
+    until = None
+    if retention.duration is not None:
+        until = now + whole_millis(seconds("duration", retention.duration))
+    payload = retention.payload == "always" or (retention.payload == "failed" and failed)
+    return Keep(until=until, payload=payload)

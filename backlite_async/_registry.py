@@ -1,0 +1,155 @@
+"""Which handler runs which task type."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from types import UnionType
+from typing import Any, Union
+
+import msgspec
+
+from ._config import QueueConfig
+from ._context import JobContext
+from ._errors import AlreadyRegistered, InvalidType
+from ._plan import Kind
+from ._task import TaskType, task_type
+
+__all__ = ["Handler", "Registry"]
+
+
+class Handler(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered function: how to call it, and for what."""
+
+    kind: TaskType
+    function: Callable[..., Any]
+    threaded: bool
+    wants_job: bool
+
+    @property
+    def config(self) -> QueueConfig:
+        """The queue's configuration."""
+        return self.kind.config
+
+    def arguments(self, task: Any, job: JobContext) -> tuple[Any, ...]:
+        """Return what the function is called with."""
+        return (task, job) if self.wants_job else (task,)
+
+
+class Registry:
+    """The handlers of one client, and the queues it has met."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[tuple[str, str], Handler] = {}
+        self._queues: dict[str, QueueConfig] = {}
+        self.kinds: list[Kind] = []
+
+    def register(self, cls: type, function: Callable[..., Any]) -> None:
+        """Have `function` run tasks of type `cls`. Raises before anything has changed."""
+        kind = task_type(cls)
+        handler = _handler(kind, function)
+        for name in kind.names:
+            if (kind.config.name, name) in self._handlers:
+                raise AlreadyRegistered(
+                    f"task {name!r} of queue {kind.config.name!r} has a handler already:"
+                    f" {_called(self._handlers[kind.config.name, name].function)}"
+                )
+        self.meet(kind)
+        for name in kind.names:
+            self._handlers[kind.config.name, name] = handler
+            self.kinds.append(Kind(kind.config.name, name, handler.threaded))
+
+    def meet(self, kind: TaskType) -> None:
+        """Take note of a task type's queue; two configurations of one name are an error."""
+        known = self._queues.setdefault(kind.config.name, kind.config)
+        if known is not kind.config:
+            raise AlreadyRegistered(
+                f"queue {kind.config.name!r} of {kind.cls.__qualname__} has another QueueConfig already;"
+                " let the task types share one object, or give the queue another name"
+            )
+
+    def find(self, queue: str, task: str) -> Handler | None:
+        """Return the handler of a stored job, by its queue and task name."""
+        return self._handlers.get((queue, task))
+
+
+def _handler(kind: TaskType, function: Callable[..., Any]) -> Handler:
+    name = _called(function)
+    if not callable(function) or isinstance(function, type):
+        raise InvalidType(f"handler {name} must be a function, async def or def")
+    inner = _unwrapped(function)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise InvalidType(f"handler {name} is a generator; a handler returns or raises, it does not yield")
+    parameters = _positional(function, name)
+    _check_annotation(kind, inner, parameters, name)
+    return Handler(
+        kind=kind,
+        function=function,
+        threaded=not inspect.iscoroutinefunction(inner),
+        wants_job=_wants_job(parameters, name),
+    )
+
+
+def _positional(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # some built-in functions
+        return []
+    kinds = inspect.Parameter
+    required = [
+        p.name for p in signature.parameters.values() if p.kind is kinds.KEYWORD_ONLY and p.default is p.empty
+    ]
+    if required:
+        raise InvalidType(f"handler {name} needs the keyword argument {required[0]!r}, which nobody gives it")
+    found = [
+        p
+        for p in signature.parameters.values()
+        if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD, kinds.VAR_POSITIONAL)
+    ]
+    if not found:
+        raise InvalidType(
+            f"handler {name} takes no argument; it is called as handler(task) or handler(task, job)"
+        )
+    return found
+
+
+def _wants_job(parameters: list[inspect.Parameter], name: str) -> bool:
+    required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    if len(required) > 2:
+        raise InvalidType(
+            f"handler {name} needs {len(required)} arguments; it is called as handler(task) or handler(task, job)"
+        )
+    return len(required) == 2 or (len(parameters) > 1 and parameters[1].name == "job")
+
+
+def _check_annotation(kind: TaskType, inner: Any, parameters: list[inspect.Parameter], name: str) -> None:
+    """Refuse a function whose first argument is annotated as another type."""
+    if not parameters:
+        return
+    try:
+        hints = typing.get_type_hints(inner)
+    except Exception:  # names that cannot be resolved here are the type checker's business
+        return
+    annotation = hints.get(parameters[0].name)
+    union = typing.get_origin(annotation) in (Union, UnionType)
+    accepted = typing.get_args(annotation) if union else (annotation,)
+    structs = [item for item in accepted if isinstance(item, type) and issubclass(item, msgspec.Struct)]
+    if len(structs) == len(accepted) and not any(issubclass(kind.cls, item) for item in structs):
+        raise InvalidType(
+            f"handler {name} takes {annotation!r}, not {kind.cls.__qualname__}; register it for the type it takes"
+        )
+
+
+def _unwrapped(function: Callable[..., Any]) -> Any:
+    """Return the function that decides whether this is a coroutine function."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isfunction(function) or inspect.ismethod(function) or inspect.isbuiltin(function):
+        return function
+    return type(function).__call__
+
+
+def _called(function: object) -> str:
+    return str(getattr(function, "__qualname__", None) or repr(function))

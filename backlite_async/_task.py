@@ -1,0 +1,91 @@
+"""Task types: what a class must have to be one."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from ._config import QueueConfig
+from ._errors import InvalidTask
+
+__all__ = ["Task", "TaskType", "task_type"]
+
+
+class Task(msgspec.Struct):
+    """The base of task types: a Struct with a class attribute `config: ClassVar[QueueConfig]`.
+
+    Any other `msgspec.Struct` with such an attribute is a task type too. The class attribute
+    `task_name` (default: the class's name) is what jobs are stored under; after a rename, keep
+    the old name there, or list it in `aliases`. Fields must survive JSON; give new fields a
+    default, or jobs that were added before will not decode.
+    """
+
+    config: ClassVar[QueueConfig]
+    task_name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]]
+
+
+class TaskType:
+    """What the library needs to know of a task type."""
+
+    __slots__ = ("aliases", "cls", "config", "decoder", "name")
+
+    def __init__(self, cls: type[msgspec.Struct]) -> None:
+        self.cls = cls
+        self.config = _config(cls)
+        self.name = _text(cls, "task_name", getattr(cls, "task_name", cls.__name__))
+        aliases = getattr(cls, "aliases", ())
+        if isinstance(aliases, str):
+            raise InvalidTask(f"{cls.__qualname__}.aliases must be a tuple of names, not {aliases!r}")
+        self.aliases = tuple(_text(cls, "aliases", alias) for alias in aliases)
+        try:
+            self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(cls)
+        except Exception as error:  # unsupported field types, unresolved names
+            raise InvalidTask(f"{cls.__qualname__} cannot be decoded from JSON: {error}") from error
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name and its aliases."""
+        return (self.name, *self.aliases)
+
+
+_known: WeakKeyDictionary[type, TaskType] = WeakKeyDictionary()
+
+
+def task_type(cls: object) -> TaskType:
+    """Return what is known of a task type, or raise `InvalidTask` that says what it lacks."""
+    try:
+        return _known[cls]  # type: ignore[index]
+    except (KeyError, TypeError):
+        pass
+    if not isinstance(cls, type) or not issubclass(cls, msgspec.Struct):
+        raise InvalidTask(f"{cls!r} is no task type: it must be a subclass of Task (or msgspec.Struct)")
+    found = _known[cls] = TaskType(cls)
+    return found
+
+
+def _config(cls: type[msgspec.Struct]) -> QueueConfig:
+    name = cls.__qualname__
+    if "config" in cls.__struct_fields__:
+        raise InvalidTask(
+            f"{name}.config is a field of the payload; annotate it as config: ClassVar[QueueConfig]"
+        )
+    config = inspect.getattr_static(cls, "config", None)
+    if config is None:
+        raise InvalidTask(
+            f"{name} has no queue; add config: ClassVar[QueueConfig] = QueueConfig(...) to the class"
+        )
+    if not isinstance(config, QueueConfig):
+        raise InvalidTask(f"{name}.config must be a QueueConfig, not {config!r}")
+    return config
+
+
+def _text(cls: type, attribute: str, value: object) -> str:
+    if not isinstance(value, str) or not value or len(value) > 200:
+        raise InvalidTask(
+            f"{cls.__qualname__}.{attribute} must be a name of 1 to 200 characters, not {value!r}"
+        )
+    return value

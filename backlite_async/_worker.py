@@ -1,0 +1,291 @@
+"""The pool of workers: each runs one job at a time, and survives whatever its handler does."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import traceback
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from . import _log as log
+from ._clock import Clock, from_millis, whole_millis
+from ._codec import decode
+from ._context import JobContext, running_client, running_job
+from ._errors import PayloadError
+from ._job import ClaimedJob
+from ._outcome import Discard, Result, Steer
+from ._registry import Handler
+
+if TYPE_CHECKING:
+    from ._client import Client
+
+__all__ = ["Attempt", "WorkerPool"]
+
+ERROR_LIMIT = 16_384
+"""Characters of an error's text that are kept."""
+
+FRAMES = 5
+"""Frames of a traceback that are logged."""
+
+UNRESPONSIVE_AFTER = 5.0
+"""Seconds after its cancellation at which a handler that has not ended is logged."""
+
+
+_PACKAGE = os.path.dirname(__file__)
+
+
+class Attempt:
+    """One claimed job in the hands of one worker."""
+
+    def __init__(self, job: ClaimedJob, handler: Handler) -> None:
+        self.job = job
+        self.handler = handler
+        self.scope = anyio.CancelScope()
+        self.stopping = False
+        self.started_at = 0
+        self.began = 0.0
+        self.result: Result | None = None
+
+
+class WorkerPool:
+    """Runs attempts, at most `size` at once and at most `threads` of them in threads.
+
+    Each job gets a worker: a task of its own in a fresh context. A worker never waits for
+    anything but its handler, and a place is free again when its worker has ended, however it
+    ended; so no handler can make the pool smaller.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        size: int,
+        threads: int,
+        clock: Clock,
+        context: Context,
+        ended: Callable[[Attempt, Result], None],
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self._client = client
+        self._size = size
+        self._threads = threads
+        self._limiter = anyio.CapacityLimiter(threads)
+        self._clock = clock
+        self._context = context
+        self._ended = ended
+        self._interrupted = interrupted
+        self._waiters: list[asyncio.Future[None]] = []
+        self.running: dict[asyncio.Task[None], Attempt] = {}
+
+    @property
+    def free(self) -> int:
+        """How many jobs can be started."""
+        return self._size - len(self.running)
+
+    @property
+    def threads_free(self) -> int:
+        """How many of them in threads."""
+        return self._threads - sum(attempt.handler.threaded for attempt in self.running.values())
+
+    def start(self, job: ClaimedJob, handler: Handler) -> None:
+        """Give a job to a worker. Synchronous, so that nothing can come between claim and start."""
+        attempt = Attempt(job, handler)
+        task = asyncio.get_running_loop().create_task(
+            self._work(attempt), name=f"backlite {job.queue} {job.id}", context=self._context.copy()
+        )
+        self.running[task] = attempt
+        task.add_done_callback(self._worker_ended)
+
+    def cancel(self) -> None:
+        """Cancel every running handler, because the client stops."""
+        for attempt in self.running.values():
+            attempt.stopping = True
+            attempt.scope.cancel()
+
+    def idle(self) -> asyncio.Future[None]:
+        """Return a future that is done once no worker runs and every end has been reported."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.running:
+            self._waiters.append(future)
+        else:
+            future.set_result(None)
+        return future
+
+    def _worker_ended(self, task: asyncio.Task[None]) -> None:
+        attempt = self.running.pop(task)
+        result = attempt.result
+        if result is None:  # cut off before its handler could end: a closing loop, GeneratorExit
+            result = self._failed(attempt, asyncio.CancelledError(), stopped=True)
+        if not task.cancelled():
+            task.exception()  # seen: the loop need not report it
+        self._ended(attempt, result)
+        if not self.running:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters.clear()
+
+    async def _work(self, attempt: Attempt) -> None:
+        job, handler = attempt.job, attempt.handler
+        try:
+            task = decode(handler.kind, job.payload)
+        except PayloadError as error:
+            attempt.result = Result(finished_at=self._clock.now(), error=str(error), final=True)
+            return
+        context = self._begin(attempt)
+        try:
+            value = await self._run(attempt, handler.arguments(task, context))
+            attempt.result = self._returned(attempt, value)
+        except KeyboardInterrupt:  # the user's Ctrl-C: not the job's fault, and not ours to keep
+            attempt.result = self._failed(attempt, None, stopped=True)
+            raise
+        except GeneratorExit:  # the loop is being torn down
+            raise
+        except BaseException as error:  # whatever a handler raises ends its attempt, nothing else
+            attempt.result = self._raised(attempt, error)
+
+    def _begin(self, attempt: Attempt) -> JobContext:
+        """Start the clocks of an attempt; its timeout counts from here."""
+        job, timeout = attempt.job, attempt.handler.config.timeout
+        attempt.started_at, attempt.began = self._clock.now(), self._clock.monotonic()
+        deadline = None
+        if timeout is not None:
+            deadline = from_millis(attempt.started_at + whole_millis(timeout))
+            attempt.scope.deadline = anyio.current_time() + timeout
+        context = JobContext(job, self._client, deadline)
+        running_client.set(self._client)
+        running_job.set(context)
+        log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
+        return context
+
+    async def _run(self, attempt: Attempt, arguments: tuple[Any, ...]) -> Any:
+        """Run the handler under its cancel scope; raises `_Cut` if the scope cut it off."""
+        function, watch = attempt.handler.function, None
+        if attempt.scope.deadline != float("inf"):
+            delay = attempt.scope.deadline - anyio.current_time() + UNRESPONSIVE_AFTER
+            watch = asyncio.get_running_loop().call_later(delay, self._unresponsive, attempt)
+        try:
+            with attempt.scope:
+                if not attempt.handler.threaded:
+                    return await function(*arguments)
+                value, error = await anyio.to_thread.run_sync(
+                    _outcome_of, function, arguments, limiter=self._limiter
+                )
+                if error is not None:
+                    raise error
+                return value
+            raise _Cut
+        finally:
+            if watch is not None:
+                watch.cancel()
+
+    def _unresponsive(self, attempt: Attempt) -> None:
+        job = attempt.job
+        log.emit(log.JOB_UNRESPONSIVE, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
+
+    def _returned(self, attempt: Attempt, value: object) -> Result:
+        if inspect.isawaitable(value):
+            if inspect.iscoroutine(value):
+                value.close()
+            return self._failed(
+                attempt, TypeError("the handler returned an awaitable that nobody awaits; make it async def")
+            )
+        return Result(
+            finished_at=self._clock.now(),
+            started_at=attempt.started_at,
+            duration=self._duration(attempt),
+            late=attempt.scope.cancel_called and not attempt.stopping,
+        )
+
+    def _raised(self, attempt: Attempt, error: BaseException) -> Result:
+        cut = isinstance(error, _Cut)
+        cancelled = cut or isinstance(error, asyncio.CancelledError)
+        if isinstance(error, Steer):
+            return self._failed(attempt, error)
+        if attempt.stopping or (cancelled and self._interrupted()):
+            return self._failed(attempt, error, stopped=True)
+        timed_out = attempt.scope.cancel_called
+        return self._failed(attempt, error, timed_out=timed_out)
+
+    def _failed(
+        self, attempt: Attempt, error: BaseException | None, *, stopped: bool = False, timed_out: bool = False
+    ) -> Result:
+        """Make a result that keeps an error's text, never the error: it would keep all its frames."""
+        limit = attempt.handler.config.timeout
+        if isinstance(error, _Cut):
+            text = (
+                f"TimeoutError: the handler ran longer than its timeout of {limit:g} s" if timed_out else ""
+            )
+        else:
+            text = "" if error is None else describe(error)
+            if timed_out:
+                text += f" (after its timeout of {limit:g} s)"
+        trace = _short_traceback(error)
+        return Result(
+            finished_at=self._clock.now(),
+            started_at=attempt.started_at,
+            duration=self._duration(attempt),
+            error=text,
+            steer=error.with_traceback(None) if isinstance(error, Steer) else None,
+            stopped=stopped,
+            timed_out=timed_out,
+            traceback=trace,
+        )
+
+    def _duration(self, attempt: Attempt) -> int:
+        return max(0, round((self._clock.monotonic() - attempt.began) * 1_000_000))
+
+
+class _Cut(BaseException):
+    """The handler's scope was cancelled, and it ended by that."""
+
+
+def _outcome_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    """Call a function in a worker thread; what it raises is carried over as a value."""
+    try:
+        return function(*arguments), None
+    except BaseException as error:  # also SystemExit and StopIteration, which futures do not carry
+        return None, error
+
+
+def describe(error: BaseException) -> str:
+    """Return an error as text: its type, its message, its cause; bounded, storable, never raising."""
+    if isinstance(error, Discard) and error.reason:
+        return _storable(error.reason)
+    text = _one(error)
+    cause = error.__cause__
+    if cause is not None:
+        text += f" (from {_one(cause)})"
+    if isinstance(error, BaseExceptionGroup):
+        text += ": " + "; ".join(_one(inner) for inner in error.exceptions[:10])
+    return _storable(text)
+
+
+def _one(error: BaseException) -> str:
+    name = type(error).__qualname__
+    try:
+        message = str(error)[:ERROR_LIMIT]
+    except Exception as broken:  # a user's __str__
+        message = f"<its message cannot be shown: {type(broken).__qualname__}>"
+    return f"{name}: {message}" if message else name
+
+
+def _storable(text: str) -> str:
+    """Return text that any database takes: bounded, without lone surrogates and NUL."""
+    text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if len(text) <= ERROR_LIMIT else text[: ERROR_LIMIT - 1] + "…"
+
+
+def _short_traceback(error: BaseException | None) -> str | None:
+    """Return the last few frames of an error's traceback, without those of this library, as text."""
+    if error is None or isinstance(error, (_Cut, Steer)):
+        return None
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
+    return "".join(traceback.format_list(theirs[-FRAMES:])).rstrip() or None

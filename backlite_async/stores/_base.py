@@ -1,0 +1,147 @@
+"""The seam behind which all database I/O happens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from .._job import Claim, ClaimedJob, Job, JobStatus, Lane, NewJob, Outcome
+
+__all__ = ["Life", "Queries", "Store", "still_open"]
+
+
+def still_open(lanes: Sequence[Lane], claimed: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return the kinds that lanes have room for, after kinds that were just claimed from them."""
+    if len(claimed) >= max((lane.room for lane in lanes), default=0):
+        return set()
+    taken = Counter(claimed)
+    return {
+        kind for lane in lanes if sum(taken[kind] for kind in lane.kinds) < lane.room for kind in lane.kinds
+    }
+
+
+class Life(Protocol):
+    """The life of a job: add, claim, renew, finish."""
+
+    async def add(self, jobs: Sequence[NewJob]) -> None:
+        """Store pending jobs, all or none. Ids that are there already are left as they are."""
+        ...
+
+    def check_connection(self, connection: object) -> None:
+        """Raise unless `add_within` could take this connection."""
+        ...
+
+    async def add_within(self, connection: Any, jobs: Sequence[NewJob]) -> None:
+        """Store pending jobs inside the open transaction of the caller's connection.
+
+        The store notices the end of that transaction by itself and calls its listener.
+        """
+        ...
+
+    async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
+        """Take due jobs, best first: by priority, then due time, then order of adding.
+
+        At most `room` of each lane and the largest room in all, for one attempt each, with a new
+        fence, until the lease ends at `until`. Reports claims of other owners, of the same kinds,
+        whose lease has ended by `now`; and the next instant at which there is more to do: a job
+        becomes due in a lane that still has room, or a lease of another owner ends after `now`.
+        """
+        ...
+
+    async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
+        """Return what an owner has claimed."""
+        ...
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """Write outcomes; return the ids of those whose claim is no longer theirs.
+
+        Once begun, a cancellation of the caller is put off until it is known what was written.
+        An outcome changes its job only while the job runs under the same fence and, where
+        `lapsed_by` is given, only if its lease ended at or before that instant.
+        """
+        ...
+
+    def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
+        """Extend leases of (id, fence) pairs to `until`; return the ids of those that are lost.
+
+        Blocking, and safe to call from any thread. A lease is never shortened.
+        """
+        ...
+
+    def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """Do what `finish` does, blocking, from any thread."""
+        ...
+
+
+class Queries(Protocol):
+    """What can be asked, and upkeep."""
+
+    async def status(self, job_id: str, *, now: int) -> JobStatus:
+        """Return where a job is in its life; `NOT_FOUND` once its retention has ended."""
+        ...
+
+    async def get(self, job_id: str, *, now: int) -> Job | None:
+        """Return a job's record; None once its retention has ended."""
+        ...
+
+    async def kinds(self) -> Sequence[tuple[str, str]]:
+        """Return the queues and task names that have pending jobs with a due time."""
+        ...
+
+    async def next_expiry(self) -> int | None:
+        """Return the instant at which the next completed job expires."""
+        ...
+
+    async def expire(self, *, now: int, limit: int) -> int:
+        """Remove completed jobs that have expired, at most `limit`; return how many there were."""
+        ...
+
+
+@runtime_checkable
+class Store(Life, Queries, Protocol):
+    """Keeps jobs. All database I/O of the library happens behind this seam.
+
+    What every store promises, and tests/stores/test_contract.py checks:
+
+    - a method happens entirely or not at all, also when its caller is cancelled; several may
+      share a commit, and one that fails fails alone;
+    - times are arguments, in integer milliseconds; a store reads no clock;
+    - a job is held by one claim at a time, named by its *fence*, which grows with every claim;
+    - a store decides nothing: no backoff, no retention rule, no logging;
+    - `DatabaseUnavailable` means: try again later. It may have happened all the same.
+    """
+
+    shared: bool
+    """Whether other processes can see the jobs, so that leases need a thread of their own."""
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call back, in the event loop of `open`, when jobs were added, or given back by others."""
+        ...
+
+    def unlisten(self, callback: Callable[[], None]) -> None:
+        """Undo `listen`; safe to repeat."""
+        ...
+
+    async def open(self, *, install: bool) -> None:
+        """Open, and install or migrate the schema (`install=False`: raise if it is not current)."""
+        ...
+
+    async def install(self) -> None:
+        """Install or migrate the schema without opening the store."""
+        ...
+
+    async def close(self, *, lend: bool = False) -> None:
+        """Close in good order; what was accepted before is written first.
+
+        With `lend`, `renew` and `finish_now` go on working until `close_soon`.
+        """
+        ...
+
+    def close_soon(self) -> None:
+        """Close what `close(lend=True)` left open, without waiting; safe from any thread."""
+        ...
+
+    def abandon(self) -> None:
+        """Stop waiting for the database, as `close` is about to come; safe from any thread."""
+        ...

@@ -1,0 +1,221 @@
+-- Every statement of the SQLite store, in the order of a job's life.
+-- Lists travel as one JSON array a statement. Columns in milliseconds UTC, but duration: microseconds.
+
+-- name: add
+INSERT INTO backlite_jobs (id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority)
+SELECT
+    json_extract(value, '$[0]'),
+    json_extract(value, '$[1]'),
+    json_extract(value, '$[2]'),
+    CAST(json_extract(value, '$[3]') AS BLOB),
+    json_extract(value, '$[4]'),
+    json_extract(value, '$[5]'),
+    json_extract(value, '$[6]'),
+    json_extract(value, '$[6]'),
+    json_extract(value, '$[7]')
+FROM json_each(:jobs)
+WHERE true
+ORDER BY json_each.id
+ON CONFLICT (id) DO NOTHING
+
+-- name: next_due
+-- One seek per kind and priority level in use.
+WITH RECURSIVE
+    wanted (queue, task) AS (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:kinds)
+    ),
+    level (queue, task, priority) AS (
+        SELECT queue, task, (
+            SELECT priority FROM backlite_jobs AS jobs
+            WHERE status = 'pending' AND due_at IS NOT NULL
+              AND jobs.queue = wanted.queue AND jobs.task = wanted.task
+            ORDER BY priority DESC LIMIT 1
+        )
+        FROM wanted
+        UNION ALL
+        SELECT queue, task, (
+            SELECT priority FROM backlite_jobs AS jobs
+            WHERE status = 'pending' AND due_at IS NOT NULL
+              AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority < level.priority
+            ORDER BY priority DESC LIMIT 1
+        )
+        FROM level WHERE priority IS NOT NULL
+    )
+SELECT min((
+    SELECT due_at FROM backlite_jobs AS jobs
+    WHERE status = 'pending' AND due_at IS NOT NULL
+      AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority = level.priority
+    ORDER BY due_at LIMIT 1
+))
+FROM level WHERE priority IS NOT NULL
+
+-- name: next_lease_end
+SELECT min((
+    SELECT due_at FROM backlite_jobs AS jobs
+    WHERE status = 'running'
+      AND queue = json_extract(value, '$[0]') AND task = json_extract(value, '$[1]') AND owner <> :owner
+    ORDER BY due_at LIMIT 1
+))
+FROM json_each(:kinds)
+
+-- name: claimable
+-- The best few of each kind and priority level, then the best of those that fit their lane.
+WITH RECURSIVE
+    wanted (queue, task, lane, room) AS (
+        SELECT
+            json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+            json_extract(value, '$[2]'), json_extract(value, '$[3]')
+        FROM json_each(:kinds)
+    ),
+    level (queue, task, lane, room, priority) AS (
+        SELECT queue, task, lane, room, (
+            SELECT priority FROM backlite_jobs AS jobs
+            WHERE status = 'pending' AND due_at IS NOT NULL
+              AND jobs.queue = wanted.queue AND jobs.task = wanted.task
+            ORDER BY priority DESC LIMIT 1
+        )
+        FROM wanted
+        UNION ALL
+        SELECT queue, task, lane, room, (
+            SELECT priority FROM backlite_jobs AS jobs
+            WHERE status = 'pending' AND due_at IS NOT NULL
+              AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority < level.priority
+            ORDER BY priority DESC LIMIT 1
+        )
+        FROM level WHERE priority IS NOT NULL
+    ),
+    candidate AS (
+        SELECT jobs.seq, jobs.priority, jobs.due_at, level.lane, level.room
+        FROM level CROSS JOIN backlite_jobs AS jobs
+        WHERE level.priority IS NOT NULL AND jobs.seq IN (
+            SELECT seq FROM backlite_jobs AS best
+            WHERE best.status = 'pending' AND best.due_at <= :now
+              AND best.queue = level.queue AND best.task = level.task AND best.priority = level.priority
+            ORDER BY best.due_at, best.seq LIMIT :total
+        )
+    ),
+    ranked AS (
+        SELECT *, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, seq) AS place
+        FROM candidate
+    )
+SELECT seq FROM ranked WHERE place <= room ORDER BY priority DESC, due_at, seq LIMIT :total
+
+-- name: next_fence
+UPDATE backlite_fence SET value = value + 1 WHERE only_row = 1 RETURNING value
+
+-- name: claim
+UPDATE backlite_jobs
+SET status = 'running', fence = :fence, owner = :owner, attempt = attempt + 1, started_at = :now, due_at = :until
+WHERE seq IN (SELECT value FROM json_each(:seqs))
+RETURNING seq, id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at
+
+-- name: lapsed
+SELECT id, jobs.queue, jobs.task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at
+FROM (
+    SELECT json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS task FROM json_each(:kinds)
+) AS wanted
+CROSS JOIN backlite_jobs AS jobs
+WHERE status = 'running' AND jobs.queue = wanted.queue AND jobs.task = wanted.task
+  AND due_at <= :now AND owner <> :owner
+LIMIT 1000
+
+-- name: claims_of
+SELECT id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at
+FROM backlite_jobs WHERE status = 'running' AND owner = :owner
+
+-- name: renew
+UPDATE backlite_jobs SET due_at = max(due_at, :until)
+FROM (
+    SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS fence FROM json_each(:claims)
+) AS held
+WHERE backlite_jobs.id = held.id AND backlite_jobs.fence = held.fence AND status = 'running'
+RETURNING id
+
+-- name: keep
+INSERT INTO backlite_completed (
+    id, queue, task, status, priority, key, payload, meta, attempt, max_attempts, crashes, fence, owner,
+    created_at, scheduled_at, started_at, finished_at, duration, error, expires_at
+)
+SELECT
+    jobs.id, queue, task, json_extract(value, '$.status'), priority, jobs.key,
+    CASE WHEN json_extract(value, '$.keep.payload') THEN payload END,
+    meta, json_extract(value, '$.attempt'), max_attempts, json_extract(value, '$.crashes'), fence, owner,
+    created_at, scheduled_at, coalesce(json_extract(value, '$.started_at'), started_at),
+    json_extract(value, '$.finished_at'), json_extract(value, '$.duration'),
+    coalesce(json_extract(value, '$.error'), error), json_extract(value, '$.keep.until')
+FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
+WHERE jobs.id = json_extract(value, '$.id') AND jobs.fence = json_extract(value, '$.fence')
+  AND jobs.status = 'running'
+  AND coalesce(jobs.due_at <= json_extract(value, '$.lapsed_by'), true)
+  AND json_type(value, '$.keep') = 'object'
+ON CONFLICT (id) DO NOTHING
+
+-- name: remove
+DELETE FROM backlite_jobs WHERE seq IN (
+    SELECT jobs.seq FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
+    WHERE jobs.id = json_extract(value, '$.id') AND jobs.fence = json_extract(value, '$.fence')
+      AND jobs.status = 'running'
+      AND coalesce(jobs.due_at <= json_extract(value, '$.lapsed_by'), true)
+)
+RETURNING id
+
+-- name: reschedule
+UPDATE backlite_jobs
+SET
+    status = 'pending', owner = NULL, started_at = NULL,
+    due_at = json_extract(value, '$.due_at'), scheduled_at = json_extract(value, '$.due_at'),
+    attempt = json_extract(value, '$.attempt'), crashes = json_extract(value, '$.crashes'),
+    error = coalesce(json_extract(value, '$.error'), error)
+FROM json_each(:outcomes) AS outcome
+WHERE backlite_jobs.id = json_extract(value, '$.id') AND backlite_jobs.fence = json_extract(value, '$.fence')
+  AND backlite_jobs.status = 'running'
+  AND coalesce(backlite_jobs.due_at <= json_extract(value, '$.lapsed_by'), true)
+RETURNING backlite_jobs.id
+
+-- name: status
+SELECT status FROM backlite_jobs WHERE id = :id
+UNION ALL
+SELECT status FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
+
+-- name: get
+SELECT
+    id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
+    created_at, scheduled_at, started_at, NULL, NULL, error, NULL
+FROM backlite_jobs WHERE id = :id
+UNION ALL
+SELECT
+    id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
+    created_at, scheduled_at, started_at, finished_at, duration, error, expires_at
+FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
+
+-- name: next_kind
+-- One seek: the kind after (:queue, :task) that has pending jobs.
+SELECT queue, task FROM backlite_jobs
+WHERE status = 'pending' AND due_at IS NOT NULL AND (queue, task) > (:queue, :task)
+ORDER BY queue, task LIMIT 1
+
+-- name: next_expiry
+SELECT expires_at FROM backlite_completed WHERE expires_at IS NOT NULL ORDER BY expires_at LIMIT 1
+
+-- name: expire
+DELETE FROM backlite_completed WHERE seq IN (
+    SELECT seq FROM backlite_completed WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit
+)
+
+-- name: schema_version
+SELECT version FROM backlite_schema
+
+-- name: schema_tables
+SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'backlite_schema'
+
+-- name: create_schema
+CREATE TABLE backlite_schema (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    version  INTEGER NOT NULL
+) STRICT
+
+-- name: start_schema
+INSERT INTO backlite_schema (only_row, version) VALUES (1, 0)
+
+-- name: set_schema_version
+UPDATE backlite_schema SET version = :version

@@ -1,0 +1,294 @@
+"""The SQLite store: every method one transaction in one hop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from ..._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, NewJob, Outcome, record
+from .._base import still_open
+from . import schema
+from .callers import TransactionWatch
+from .commits import Committer
+from .connection import Database, execute_within, require_connection, require_transaction, translate
+from .sql import statements
+
+__all__ = ["SQLiteStore"]
+
+_encoder = msgspec.json.Encoder()
+
+_RECORD = (
+    "id queue task status payload attempt max_attempts crashes priority fence owner"
+    " created_at scheduled_at started_at finished_at duration error expires_at"
+).split()
+"""The columns of the statement `get`."""
+
+
+class SQLiteStore:
+    """Keeps jobs in a SQLite file that other processes, and the application, may use too."""
+
+    shared = True
+
+    def __init__(self, path: str, *, durability: str, busy_timeout: float) -> None:
+        self._database = Database(path, synchronous=durability.upper(), busy_timeout=busy_timeout)
+        self._callback: Callable[[], None] | None = None
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call back, in the event loop of `open`, when jobs were added, or given back by others."""
+        self._callback = callback
+
+    def unlisten(self, callback: Callable[[], None]) -> None:
+        """Undo `listen`."""
+        self._callback = None
+
+    async def open(self, *, install: bool) -> None:
+        """Open, and install or check the schema."""
+        database = self._database
+        await database.open()
+        try:
+            await _blocking(database, schema.install if install else schema.check)
+        except BaseException:
+            await database.close()
+            raise
+        self._commits = Committer(database)
+        self._watch = TransactionWatch(partial(database.file.ring), self._visible)
+        loop = asyncio.get_running_loop()
+
+        def ring() -> None:
+            with contextlib.suppress(RuntimeError):  # a loop that was closed without stopping us
+                loop.call_soon_threadsafe(self._called)
+
+        database.file.listen(self, ring)
+
+    def _called(self) -> None:
+        if self._callback is not None:
+            self._callback()
+
+    async def install(self) -> None:
+        """Install or migrate the schema without opening the store."""
+        database = Database(self._database.path, synchronous="FULL", busy_timeout=self._database.busy_timeout)
+        await database.open()
+        try:
+            await _blocking(database, schema.install)
+        finally:
+            await database.close()
+
+    async def close(self, *, lend: bool = False) -> None:
+        """Close in good order; what was accepted before is written first."""
+        self._database.file.unlisten(self)
+        await self._watch.close()
+        await self._commits.close()
+        if not lend:
+            await self._database.close()
+
+    def close_soon(self) -> None:
+        """Close what `close(lend=True)` left open."""
+        self._database.close_soon()
+
+    def abandon(self) -> None:
+        """Give up waiting for locks from now on."""
+        self._database.abandon()
+
+    # -- the life of a job -------------------------------------------------------------------------
+
+    async def add(self, jobs: Sequence[NewJob]) -> None:
+        """Store pending jobs, all or none."""
+        parameters = {"jobs": _added(jobs)}
+        await self._commits.submit(lambda raw: _all(raw, "add", parameters))
+        self._database.file.ring()
+
+    def check_connection(self, connection: object) -> None:
+        """Raise unless this is an `aiosqlite.Connection`."""
+        require_connection(connection)
+
+    async def add_within(self, connection: Any, jobs: Sequence[NewJob]) -> None:
+        """Store pending jobs inside the open transaction of an `aiosqlite.Connection`."""
+        self.check_connection(connection)
+        path = self._database.path
+        await require_transaction(connection, path)
+        self._watch.watch(connection, jobs[-1].id)
+        await execute_within(connection, path, statements()["add"], {"jobs": _added(jobs)})
+
+    async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
+        """Take due jobs; look first, without the write lock, whether there are any."""
+
+        def look(raw: sqlite3.Connection) -> Claim | None:
+            due_at, found = _look(raw, lanes, [], owner, now)
+            return None if due_at is not None and due_at <= now else found
+
+        def run(raw: sqlite3.Connection) -> Claim:
+            jobs = _claim(raw, lanes, owner=owner, now=now, until=until)
+            return _look(raw, lanes, jobs, owner, now)[1]
+
+        return await self._commits.submit(run, look=look, durable=False, insist=True)
+
+    async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
+        """Return what an owner has claimed."""
+        rows = await self._database.read(lambda raw: _all(raw, "claims_of", {"owner": owner}))
+        return [_claimed(row) for row in rows]
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """Write outcomes; return the ids of those whose claim is no longer theirs."""
+        lost = await self._commits.submit(partial(_finish, outcomes=outcomes), insist=True)
+        if any(not isinstance(outcome, Complete) for outcome in outcomes):
+            self._database.file.ring(but=self)
+        return lost
+
+    def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """Do what `finish` does, blocking, from any thread."""
+        return self._transact(partial(_finish, outcomes=outcomes))
+
+    def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
+        """Extend leases, blocking, from any thread."""
+        claims = list(claims)
+        parameters = {"claims": _text(claims), "until": until}
+        rows = self._transact(lambda raw: _all(raw, "renew", parameters), durable=False)
+        return {job_id for job_id, _ in claims} - {row[0] for row in rows}
+
+    def _transact(self, function: Callable[[sqlite3.Connection], Any], *, durable: bool = True) -> Any:
+        try:
+            return self._database.transact(function, durable=durable)
+        except sqlite3.Error as error:
+            raise translate(error, self._database.path) from error
+
+    # -- queries and upkeep ------------------------------------------------------------------------
+
+    async def status(self, job_id: str, *, now: int) -> JobStatus:
+        """Return where a job is in its life."""
+        rows = await self._database.read(lambda raw: _all(raw, "status", {"id": job_id, "now": now}))
+        return JobStatus(rows[0][0]) if rows else JobStatus.NOT_FOUND
+
+    async def get(self, job_id: str, *, now: int) -> Job | None:
+        """Return a job's record."""
+        rows = await self._database.read(lambda raw: _all(raw, "get", {"id": job_id, "now": now}))
+        return record(dict(zip(_RECORD, rows[0], strict=True))) if rows else None
+
+    async def kinds(self) -> Sequence[tuple[str, str]]:
+        """Return the queues and task names that have pending jobs with a due time."""
+        return await self._database.read(_kinds)
+
+    async def next_expiry(self) -> int | None:
+        """Return the instant at which the next completed job expires."""
+        rows = await self._database.read(lambda raw: _all(raw, "next_expiry", {}))
+        return rows[0][0] if rows else None
+
+    async def expire(self, *, now: int, limit: int) -> int:
+        """Remove completed jobs that have expired."""
+
+        def run(raw: sqlite3.Connection) -> int:
+            return raw.execute(statements()["expire"], {"now": now, "limit": limit}).rowcount
+
+        return await self._commits.submit(run, durable=False)
+
+    async def _visible(self, job_id: str) -> bool:
+        return await self.status(job_id, now=0) is not JobStatus.NOT_FOUND
+
+
+async def _blocking(database: Database, function: Callable[[Database], None]) -> None:
+    """Run a blocking function on the thread of the writing connection."""
+
+    def run(raw: sqlite3.Connection) -> None:
+        try:
+            function(database)
+        except sqlite3.Error as error:
+            raise translate(error, database.path) from error
+
+    await database.writer.call(run)
+
+
+def _all(raw: sqlite3.Connection, name: str, parameters: dict[str, Any]) -> list[Any]:
+    """Run a statement and fetch all: one with RETURNING that is not read to its end holds its lock."""
+    return raw.execute(statements()[name], parameters).fetchall()
+
+
+def _text(value: object) -> str:
+    return _encoder.encode(value).decode()
+
+
+def _added(jobs: Sequence[NewJob]) -> str:
+    return _text(
+        [
+            (
+                job.id,
+                job.queue,
+                job.task,
+                job.payload.decode(),
+                job.max_attempts,
+                job.created_at,
+                job.due_at,
+                job.priority,
+            )
+            for job in jobs
+        ]
+    )
+
+
+def _places(lanes: Sequence[Lane]) -> str:
+    return _text([(*kind, number, lane.room) for number, lane in enumerate(lanes) for kind in lane.kinds])
+
+
+def _room(lanes: Sequence[Lane]) -> int:
+    return max((lane.room for lane in lanes), default=0)
+
+
+def _claim(
+    raw: sqlite3.Connection, lanes: Sequence[Lane], *, owner: str, now: int, until: int
+) -> list[ClaimedJob]:
+    found = _all(raw, "claimable", {"kinds": _places(lanes), "now": now, "total": _room(lanes)})
+    if not found:
+        return []
+    fence = _all(raw, "next_fence", {})[0][0]
+    order = {seq: place for place, (seq,) in enumerate(found)}
+    rows = _all(
+        raw, "claim", {"seqs": _text(list(order)), "fence": fence, "owner": owner, "now": now, "until": until}
+    )
+    rows.sort(key=lambda row: order[row[0]])
+    return [_claimed(row[1:]) for row in rows]
+
+
+def _look(
+    raw: sqlite3.Connection, lanes: Sequence[Lane], jobs: Sequence[ClaimedJob], owner: str, now: int
+) -> tuple[int | None, Claim]:
+    """Return when the next job is due where there is room, and a claim of these jobs with all else."""
+    kinds = _text([kind for lane in lanes for kind in lane.kinds])
+    lease_end = _all(raw, "next_lease_end", {"kinds": kinds, "owner": owner})[0][0]
+    lapsed = []
+    if lease_end is not None and lease_end <= now:
+        lapsed = [_claimed(row) for row in _all(raw, "lapsed", {"kinds": kinds, "owner": owner, "now": now})]
+    open_kinds = still_open(lanes, [(job.queue, job.task) for job in jobs])
+    due_at = _all(raw, "next_due", {"kinds": _text(sorted(open_kinds))})[0][0] if open_kinds else None
+    instants = [instant for instant in (due_at, None if lapsed else lease_end) if instant is not None]
+    return due_at, Claim(jobs=jobs, lapsed=lapsed, next_at=min(instants, default=None))
+
+
+def _finish(raw: sqlite3.Connection, *, outcomes: Sequence[Outcome]) -> set[str]:
+    completed = [outcome for outcome in outcomes if isinstance(outcome, Complete)]
+    again = [outcome for outcome in outcomes if not isinstance(outcome, Complete)]
+    written: set[str] = set()
+    if completed:
+        parameters = {"outcomes": _text(completed)}
+        if any(outcome.keep is not None for outcome in completed):
+            _all(raw, "keep", parameters)
+        written.update(row[0] for row in _all(raw, "remove", parameters))
+    if again:
+        written.update(row[0] for row in _all(raw, "reschedule", {"outcomes": _text(again)}))
+    return {outcome.id for outcome in outcomes} - written
+
+
+def _kinds(raw: sqlite3.Connection) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    after = ("", "")
+    while rows := _all(raw, "next_kind", {"queue": after[0], "task": after[1]}):
+        after = (rows[0][0], rows[0][1])
+        found.append(after)
+    return found
+
+
+def _claimed(row: Sequence[Any]) -> ClaimedJob:
+    return ClaimedJob(**dict(zip(ClaimedJob.__struct_fields__, row, strict=True)))
