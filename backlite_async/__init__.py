@@ -30,8 +30,8 @@ from ._task import Task
 __all__ = [
     "AddOperation",
     "AlreadyRegistered",
-    "Backoff",
     "BackliteError",
+    "Backoff",
     "Client",
     "Clock",
     "DatabaseBusy",

@@ -29,19 +29,17 @@ from .stores import Store, store_maker
 __all__ = ["Client"]
 
 T = TypeVar("T", bound=msgspec.Struct)
-T_contra = TypeVar("T_contra", bound=msgspec.Struct, contravariant=True)
+D = TypeVar("D", bound=msgspec.Struct)
 R = TypeVar("R")
 
 
-class _Decorator(Protocol[T_contra]):
+class _Decorator(Protocol[D]):
     """Registers a handler of one task type and returns it as it is."""
 
     @overload
-    def __call__(self, function: Callable[[T_contra], R], /) -> Callable[[T_contra], R]: ...
+    def __call__(self, function: Callable[[D], R], /) -> Callable[[D], R]: ...
     @overload
-    def __call__(
-        self, function: Callable[[T_contra, JobContext], R], /
-    ) -> Callable[[T_contra, JobContext], R]: ...
+    def __call__(self, function: Callable[[D, JobContext], R], /) -> Callable[[D, JobContext], R]: ...
 
 
 class Client:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ __all__ = [
 MIN_PRIORITY, MAX_PRIORITY = -10, 10
 
 
-class JobStatus(str, Enum):
+class JobStatus(StrEnum):
     """Where a job is in its life."""
 
     PENDING = "pending"
@@ -37,9 +37,6 @@ class JobStatus(str, Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     NOT_FOUND = "not_found"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

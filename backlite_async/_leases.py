@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
 
 from ._clock import Clock, whole_millis
 from ._errors import BackliteError

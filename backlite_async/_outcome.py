@@ -15,7 +15,7 @@ from ._job import ClaimedJob, Complete, JobStatus, Keep, Outcome, Reschedule
 __all__ = ["Discard", "Result", "Retry", "Snooze", "crashed", "decide", "give_back"]
 
 
-class Steer(Exception):  # noqa: N818 - raised to say what to do, not that something is wrong
+class Steer(Exception):
     """The base of what a handler raises to steer its job."""
 
 
