@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import Any
@@ -87,6 +88,6 @@ def _numbers(value: object, path: str = "") -> Iterator[tuple[str, float]]:
     elif isinstance(value, (list, tuple, set, frozenset)):
         for index, item in enumerate(value):
             yield from _numbers(item, f"{path}[{index}]")
-    elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
-        for field in value.__dataclass_fields__:
-            yield from _numbers(getattr(value, field), f"{path}.{field}")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for member in dataclasses.fields(value):
+            yield from _numbers(getattr(value, member.name), f"{path}.{member.name}")

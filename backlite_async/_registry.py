@@ -119,7 +119,8 @@ def _wants_job(parameters: list[inspect.Parameter], name: str) -> bool:
     required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
     if len(required) > 2:
         raise InvalidType(
-            f"handler {name} needs {len(required)} arguments; it is called as handler(task) or handler(task, job)"
+            f"handler {name} needs {len(required)} arguments;"
+            " it is called as handler(task) or handler(task, job)"
         )
     return len(required) == 2 or (len(parameters) > 1 and parameters[1].name == "job")
 
@@ -138,7 +139,8 @@ def _check_annotation(kind: TaskType, inner: Any, parameters: list[inspect.Param
     structs = [item for item in accepted if isinstance(item, type) and issubclass(item, msgspec.Struct)]
     if len(structs) == len(accepted) and not any(issubclass(kind.cls, item) for item in structs):
         raise InvalidType(
-            f"handler {name} takes {annotation!r}, not {kind.cls.__qualname__}; register it for the type it takes"
+            f"handler {name} takes {annotation!r}, not {kind.cls.__qualname__};"
+            " register it for the type it takes"
         )
 
 

@@ -41,7 +41,8 @@ def _check_not_newer(database: Database, newest: int) -> int:
     if found > newest:
         raise DatabaseUnusable(
             database.path,
-            f"was written by a newer backlite_async (schema version {found}, this one knows {newest}); upgrade it",
+            f"was written by a newer backlite_async (schema version {found}, this one knows {newest});"
+            " upgrade it",
         )
     return found
 

@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,6 +20,8 @@ from .connection import Database, execute_within, require_connection, require_tr
 from .sql import statements
 
 __all__ = ["SQLiteStore"]
+
+T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 
@@ -148,10 +150,10 @@ class SQLiteStore:
         """Extend leases, blocking, from any thread."""
         claims = list(claims)
         parameters = {"claims": _text(claims), "until": until}
-        rows = self._transact(lambda raw: _all(raw, "renew", parameters), durable=False)
+        rows: list[Any] = self._transact(lambda raw: _all(raw, "renew", parameters), durable=False)
         return {job_id for job_id, _ in claims} - {row[0] for row in rows}
 
-    def _transact(self, function: Callable[[sqlite3.Connection], Any], *, durable: bool = True) -> Any:
+    def _transact(self, function: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         try:
             return self._database.transact(function, durable=durable)
         except sqlite3.Error as error:
