@@ -1,0 +1,88 @@
+"""Tasks: `nox -s demo`, `tests`, `lint`, `typing`, `examples`, `bench`."""
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+
+import nox
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def installed(version: str) -> bool:
+    """Return whether this Python can be run; one that only pyenv knows is put on the path."""
+    name = f"python{version}"
+    found = shutil.which(name)
+    if found and subprocess.run([found, "-c", ""], check=False, capture_output=True).returncode == 0:
+        return True
+    root = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
+    for path in glob.glob(os.path.join(root, "versions", f"{version}.*", "bin", name)):
+        os.environ["PATH"] = os.path.dirname(path) + os.pathsep + os.environ["PATH"]
+        return True
+    return False
+
+
+THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = [v for v in nox.project.python_versions(PROJECT) if v == THIS or installed(v)] or [THIS]
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests", "lint", "typing", "examples"]
+nox.options.error_on_missing_interpreters = True
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the project as a wheel, and dependency groups."""
+    session.install("--quiet", ".", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the demo: nox -s demo [-- FOLDER]."""
+    install(session)
+    session.run("python", "-m", "backlite_async", "demo", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Test the installed wheel; coverage of lines and branches is reported."""
+    install(session, "test", "examples")
+    session.env["BACKLITE_TEST_WHEEL"] = "1"
+    if session.python == PYTHONS[-1] and not session.posargs:
+        session.run("coverage", "erase")
+        session.run("coverage", "run", "-m", "pytest", "-q")
+        session.run("coverage", "report")
+    else:
+        session.run("pytest", "-q", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install("--quiet", *nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check types, the library's and those that its users see."""
+    install(session, "test", "examples", "typing")
+    session.install("--quiet", "nox")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run every example."""
+    install(session, "test", "examples")
+    session.run("pytest", "-q", "tests/examples", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure, beside raw sqlite3 in the same run: nox -s bench [-- --quick]."""
+    install(session)
+    session.run("python", "-m", "benchmarks", *session.posargs)
