@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--db", default="backlite-demo.db", metavar="PATH", help="database file (default: %(default)s)"
     )
-    demo.add_argument("--workers", type=int, default=4, metavar="N", help="jobs at once (default: %(default)s)")
+    demo.add_argument(
+        "--workers", type=int, default=4, metavar="N", help="jobs at once (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
 
     from ._demo import run

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import aiosqlite
 
 from ..._errors import BackliteError
-from .connection import in_transaction
+from .connection import in_transaction, settled
 
 __all__ = ["TransactionWatch"]
 
@@ -24,7 +24,8 @@ class TransactionWatch:
     """Looks at callers' transactions, only while there are any, and tells when one has ended.
 
     The look is an attribute of the connection, no statement: a transaction that is no longer
-    open has been committed or rolled back, and a dispatcher that looks in vain does no harm.
+    open is committed or rolled back once its thread has settled, and a dispatcher that looks in
+    vain does no harm.
     """
 
     def __init__(self, ended: Callable[[], None], visible: Callable[[str], Awaitable[bool]]) -> None:
@@ -59,7 +60,7 @@ class TransactionWatch:
                 waited = 0.0
                 with contextlib.suppress(BackliteError):  # cannot be asked now; the attribute will do
                     ended = [job_id for job_id in list(self._open) if await self._visible(job_id)]
-            for job_id in ended:
-                self._open.pop(job_id, None)
-            if ended:
+            over = [self._open.pop(job_id) for job_id in ended if job_id in self._open]
+            if over:
+                await asyncio.gather(*(settled(connection) for connection in over))
                 self._ended()

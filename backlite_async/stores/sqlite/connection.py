@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import threading
@@ -339,6 +340,16 @@ def in_transaction(connection: aiosqlite.Connection) -> bool:
         return connection.in_transaction
     except ValueError:  # closed
         return False
+
+
+async def settled(connection: aiosqlite.Connection) -> None:
+    """Wait until the connection's thread has done what it was doing.
+
+    SQLite leaves its transaction, by this flag, *before* COMMIT has written and synced: only what
+    is asked of the same thread afterwards comes after it.
+    """
+    with contextlib.suppress(ValueError, sqlite3.Error):  # closed: then it is done, too
+        await connection.execute_fetchall("SELECT 1")
 
 
 async def execute_within(connection: aiosqlite.Connection, path: str, sql: str, parameters: Any) -> None:
