@@ -1,0 +1,410 @@
+"""Any sequence of calls does to a store what it does to a model of a few lines."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from backlite_async._job import (
+    Claim,
+    ClaimedJob,
+    Complete,
+    Job,
+    JobStatus,
+    Keep,
+    Lane,
+    NewJob,
+    Outcome,
+    Reschedule,
+)
+from backlite_async.stores import MemoryStore, Store
+from backlite_async.stores.sqlite.store import SQLiteStore
+
+T = TypeVar("T")
+Kind = tuple[str, str]
+
+KINDS: list[Kind] = [("q", "T"), ("q", "U"), ("r", "T")]
+OWNERS = ["first", "second"]
+
+kinds = st.sampled_from(KINDS)
+owners = st.sampled_from(OWNERS)
+instants = st.integers(0, 6)
+picks = st.integers(0, 10)
+lanes = st.lists(
+    st.builds(
+        lambda kinds, room: Lane(kinds=tuple(kinds), room=room),
+        st.lists(kinds, min_size=1, max_size=2, unique=True),
+        st.integers(0, 3),
+    ),
+    min_size=1,
+    max_size=2,
+).filter(
+    lambda found: len({kind for lane in found for kind in lane.kinds}) == sum(len(x.kinds) for x in found)
+)
+"""Lanes that share no kind."""
+
+
+@dataclass
+class Row:
+    """What the model knows of a job."""
+
+    new: NewJob
+    seq: int
+    due_at: int
+    scheduled_at: int
+    status: JobStatus = JobStatus.PENDING
+    attempt: int = 0
+    crashes: int = 0
+    fence: int | None = None
+    owner: str | None = None
+    error: str | None = None
+    payload: bytes | None = None
+    until: int | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return self.new.queue, self.new.task
+
+
+@dataclass
+class Model:
+    """What a store should do."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    fence: int = 0
+
+    def add(self, jobs: Sequence[NewJob]) -> None:
+        for job in jobs:
+            row = Row(
+                new=job, seq=len(self.rows), due_at=job.due_at, scheduled_at=job.due_at, payload=job.payload
+            )
+            self.rows.setdefault(job.id, row)
+
+    def of(self, status: JobStatus) -> list[Row]:
+        return [row for row in self.rows.values() if row.status is status]
+
+    def choose(self, lanes: Sequence[Lane], now: int) -> tuple[list[Row], set[Kind]]:
+        """Return the jobs to claim, and the kinds with room left, going by the best job each time."""
+        room = {lane: lane.room for lane in lanes}
+        total = max(room.values())
+        chosen: list[Row] = []
+        due = [row for row in self.of(JobStatus.PENDING) if row.due_at <= now]
+        for row in sorted(due, key=lambda row: (-row.new.priority, row.due_at, row.seq)):
+            lane = next((lane for lane in lanes if row.kind in lane.kinds), None)
+            if lane is not None and room[lane] > 0 and len(chosen) < total:
+                room[lane] -= 1
+                chosen.append(row)
+        left = {kind for lane in lanes if room[lane] > 0 for kind in lane.kinds}
+        return chosen, left if len(chosen) < total else set()
+
+    def finish(self, outcome: Outcome) -> bool:
+        row = self.rows.get(outcome.id)
+        if row is None or not self.holds(outcome.id, outcome.fence):
+            return False
+        if outcome.lapsed_by is not None and row.due_at > outcome.lapsed_by:
+            return False
+        row.attempt, row.crashes, row.owner = outcome.attempt, outcome.crashes, None
+        row.error = outcome.error or row.error
+        if isinstance(outcome, Reschedule):
+            row.status, row.due_at, row.scheduled_at = JobStatus.PENDING, outcome.due_at, outcome.due_at
+        elif outcome.keep is None:
+            row.status = JobStatus.NOT_FOUND
+        else:
+            row.status, row.until = outcome.status, outcome.keep.until
+            row.payload = row.payload if outcome.keep.payload else None
+        return True
+
+    def holds(self, job_id: str, fence: int) -> bool:
+        row = self.rows[job_id]
+        return row.status is JobStatus.RUNNING and row.fence == fence
+
+    def expired(self, now: int) -> list[Row]:
+        return [row for row in self.rows.values() if row.until is not None and row.until <= now]
+
+
+class Machine(RuleBasedStateMachine):
+    """Does the same to a store and to the model, and compares what they answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.now = 0
+        self.model = Model()
+        self.claims: list[ClaimedJob] = []
+        self.store = self.make()
+        self.run(self.store.open(install=True))
+
+    def make(self) -> Store:
+        raise NotImplementedError
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(call)
+
+    def teardown(self) -> None:
+        self.run(self.store.close())
+        self.runner.close()
+
+    # -- what is done ------------------------------------------------------------------------------
+
+    @rule(
+        jobs=st.lists(
+            st.tuples(kinds, st.integers(-1, 1), instants, st.booleans(), picks), min_size=1, max_size=4
+        )
+    )
+    def add(self, jobs: list[tuple[Kind, int, int, bool, int]]) -> None:
+        """Add several jobs, some under the ids of live ones."""
+        live = [
+            row.new.id for row in self.model.rows.values() if row.owner or row.status is JobStatus.PENDING
+        ]
+        batch = []
+        for number, ((queue, task), priority, delay, again, pick) in enumerate(jobs):
+            job_id = live[pick % len(live)] if again and live else str(len(self.model.rows) + number)
+            batch.append(
+                NewJob(
+                    id=job_id,
+                    queue=queue,
+                    task=task,
+                    payload=f"[{number}]".encode(),
+                    max_attempts=3,
+                    created_at=self.now,
+                    due_at=self.now + delay,
+                    priority=priority,
+                )
+            )
+        self.run(self.store.add(batch))
+        self.model.add(batch)
+
+    @rule(lanes=lanes, owner=owners, lease=st.integers(1, 6))
+    def claim(self, lanes: list[Lane], owner: str, lease: int) -> None:
+        """Claim; compare the jobs in their order, what has lapsed, and when to look again."""
+        until = self.now + lease
+        found = self.run(self.store.claim(lanes, owner=owner, now=self.now, until=until))
+        chosen, left = self.model.choose(lanes, self.now)
+        assert [job.id for job in found.jobs] == [row.new.id for row in chosen]
+        for job, row in zip(found.jobs, chosen, strict=True):
+            assert self.model.fence < job.fence == found.jobs[0].fence
+            row.status, row.fence, row.owner, row.due_at = JobStatus.RUNNING, job.fence, owner, until
+            row.attempt += 1
+            self.compare(job)
+        self.model.fence = found.jobs[0].fence if found.jobs else self.model.fence
+        self.claims += found.jobs
+        self.compare_leases(found, owner, {kind for lane in lanes for kind in lane.kinds}, left)
+
+    def compare(self, job: ClaimedJob) -> None:
+        row = self.model.rows[job.id]
+        assert job == ClaimedJob(
+            id=row.new.id,
+            queue=row.new.queue,
+            task=row.new.task,
+            payload=row.new.payload,
+            attempt=row.attempt,
+            max_attempts=row.new.max_attempts,
+            crashes=row.crashes,
+            fence=row.fence or 0,
+            created_at=row.new.created_at,
+            scheduled_at=row.scheduled_at,
+        )
+
+    def compare_leases(self, found: Claim, owner: str, kinds: set[Kind], left: set[Kind]) -> None:
+        others = [row for row in self.model.of(JobStatus.RUNNING) if row.kind in kinds and row.owner != owner]
+        lapsed = [row for row in others if row.due_at <= self.now]
+        assert sorted(job.id for job in found.lapsed) == sorted(row.new.id for row in lapsed)
+        for job in found.lapsed:
+            self.compare(job)
+        if not lapsed:
+            waiting = [row for row in self.model.of(JobStatus.PENDING) if row.kind in left]
+            assert found.next_at == min((row.due_at for row in [*waiting, *others]), default=None)
+
+    def write(self, outcomes: Sequence[Outcome], *, now: bool = False) -> None:
+        """Write outcomes of different jobs; compare which claims are lost."""
+        lost = self.store.finish_now(outcomes) if now else self.run(self.store.finish(outcomes))
+        assert lost == {outcome.id for outcome in outcomes if not self.model.finish(outcome)}
+
+    @precondition(lambda self: self.claims)
+    @rule(
+        pick=picks,
+        status=st.sampled_from([JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED]),
+        keep=st.none()
+        | st.builds(lambda until, payload: (until, payload), st.none() | instants, st.booleans()),
+        error=st.sampled_from([None, "completed"]),
+        now=st.booleans(),
+    )
+    def complete(
+        self,
+        pick: int,
+        status: JobStatus,
+        keep: tuple[int | None, bool] | None,
+        error: str | None,
+        now: bool,
+    ) -> None:
+        """End a job under a claim there was: held, taken over, or written already."""
+        job = self.claims[pick % len(self.claims)]
+        outcome = Complete(
+            id=job.id,
+            fence=job.fence,
+            status=status,
+            finished_at=self.now,
+            started_at=None,
+            duration=1,
+            attempt=job.attempt,
+            crashes=job.crashes,
+            error=error,
+            keep=keep and Keep(until=None if keep[0] is None else self.now + keep[0], payload=keep[1]),
+        )
+        self.write([outcome], now=now)
+
+    @precondition(lambda self: self.claims)
+    @rule(chosen=st.lists(st.tuples(picks, st.sampled_from(["retry", "snooze", "give back"]), instants)))
+    def reschedule(self, chosen: list[tuple[int, str, int]]) -> None:
+        """Retry, snooze or give back several jobs in one write."""
+        outcomes: dict[str, Outcome] = {}
+        for pick, why, delay in chosen:
+            job = self.claims[pick % len(self.claims)]
+            outcomes[job.id] = Reschedule(
+                id=job.id,
+                fence=job.fence,
+                due_at=self.now + (0 if why == "give back" else delay),
+                attempt=job.attempt - (why != "retry"),
+                crashes=job.crashes,
+                error="retried" if why == "retry" else None,
+            )
+        self.write(list(outcomes.values()))
+
+    @rule(owner=owners, crash=st.booleans(), wrong=st.booleans())
+    def take_over(self, owner: str, crash: bool, wrong: bool) -> None:
+        """Release what has lapsed; sometimes by an instant at which it had not yet."""
+        all_kinds = [Lane(kinds=tuple(KINDS), room=0)]
+        found = self.run(self.store.claim(all_kinds, owner=owner, now=self.now, until=self.now))
+        self.compare_leases(found, owner, set(KINDS), set())
+        outcomes = [
+            Reschedule(
+                id=job.id,
+                fence=job.fence,
+                due_at=self.now,
+                attempt=job.attempt - crash,
+                crashes=job.crashes + crash,
+                lapsed_by=self.now - 3 * wrong,
+            )
+            for job in found.lapsed
+        ]
+        self.write(outcomes)
+
+    @precondition(lambda self: self.claims)
+    @rule(chosen=st.lists(picks), lease=st.integers(-3, 6))
+    def renew(self, chosen: list[int], lease: int) -> None:
+        """Renew several claims, some of which are lost, some of which last longer already."""
+        until = self.now + lease
+        held = {job.id: job.fence for job in (self.claims[pick % len(self.claims)] for pick in chosen)}
+        lost = self.store.renew(held.items(), until=until)
+        assert lost == {job_id for job_id, fence in held.items() if not self.model.holds(job_id, fence)}
+        for job_id in held.keys() - lost:
+            row = self.model.rows[job_id]
+            row.due_at = max(row.due_at, until)
+
+    @rule(owner=owners)
+    def crash(self, owner: str) -> None:
+        """Forget the claims of an owner: nothing but their leases' end releases them."""
+        rows = self.model.rows
+        self.claims = [job for job in self.claims if rows[job.id].owner != owner]
+
+    @rule(millis=st.integers(1, 6))
+    def tick(self, millis: int) -> None:
+        """Time passes."""
+        self.now += millis
+
+    @rule(limit=st.integers(1, 3))
+    def expire(self, limit: int) -> None:
+        """Remove what has expired: as many as there are, up to the limit."""
+        removed = self.run(self.store.expire(now=self.now, limit=limit))
+        expired = self.model.expired(self.now)
+        assert removed == min(limit, len(expired))
+        if len(expired) > limit:  # which ones went is not promised: let the rest follow
+            assert self.run(self.store.expire(now=self.now, limit=100)) == len(expired) - limit
+        for row in expired:
+            row.status, row.until = JobStatus.NOT_FOUND, None
+
+    # -- what always holds -------------------------------------------------------------------------
+
+    @invariant()
+    def records_agree(self) -> None:
+        """Status, record, kinds, claims and next expiry are those of the model."""
+        self.run(self.compare_all())
+
+    async def compare_all(self) -> None:
+        store, model = self.store, self.model
+        for job_id, row in model.rows.items():
+            hidden = row.until is not None and row.until <= self.now
+            status = JobStatus.NOT_FOUND if hidden else row.status
+            assert await store.status(job_id, now=self.now) is status
+            job = await store.get(job_id, now=self.now)
+            assert (job and summary(job)) == (None if status is JobStatus.NOT_FOUND else expected(row))
+        assert sorted(await store.kinds()) == sorted({row.kind for row in model.of(JobStatus.PENDING)})
+        for owner in OWNERS:
+            held = {row.new.id for row in model.of(JobStatus.RUNNING) if row.owner == owner}
+            assert {job.id for job in await store.claims_of(owner)} == held
+        instants = [row.until for row in model.rows.values() if row.until is not None]
+        assert await store.next_expiry() == min(instants, default=None)
+
+
+def summary(job: Job) -> tuple[object, ...]:
+    return job.status, job.attempt, job.crashes, job.error, job.payload, job.fence, job.priority
+
+
+def expected(row: Row) -> tuple[object, ...]:
+    return row.status, row.attempt, row.crashes, row.error, row.payload, row.fence, row.new.priority
+
+
+class MemoryMachine(Machine):
+    def make(self) -> Store:
+        return MemoryStore()
+
+
+class SQLiteMachine(Machine):
+    def make(self) -> Store:
+        self.folder = tempfile.TemporaryDirectory()
+        return self.store_on_file()
+
+    def store_on_file(self) -> SQLiteStore:
+        return SQLiteStore(str(Path(self.folder.name) / "app.db"), durability="normal", busy_timeout=5.0)
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.folder.cleanup()
+
+    @rule()
+    def reopen(self) -> None:
+        """Close, and open the file with another store."""
+        self.run(self.store.close())
+        self.store = self.store_on_file()
+        self.run(self.store.open(install=True))
+
+
+@pytest.mark.parametrize(("machine", "examples"), [(MemoryMachine, 300), (SQLiteMachine, 100)])
+def test_store_agrees_with_the_model(machine: type[Machine], examples: int) -> None:
+    """After any calls, each answer of a store is the model's."""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
