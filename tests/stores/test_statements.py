@@ -1,0 +1,228 @@
+"""The statements compile, use their indexes, and cost the same at any backlog."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from backlite_async.stores.sqlite.sql import statements
+from backlite_async.stores.sqlite.store import SQLiteStore
+
+NOW = 1_000_000
+KINDS = [("q", "T"), ("q", "U"), ("r", "V")]
+"""The kinds that are asked for. The databases hold jobs of T alone, and of kinds before and after."""
+
+FILL = """
+WITH RECURSIVE
+    number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows),
+    shape (queue, task, priority, due_at) AS (
+        VALUES ('q', 'T', 0, 0),             -- due
+               ('q', 'T', 10, 900000000),    -- in front, but not due for long
+               ('q', 'T', -10, 0),           -- due, behind all others
+               ('a-queue', 'T', 10, 0),      -- of kinds that nobody asks for: sorted before,
+               ('q', 'Unhandled', 10, 0),    -- in the same queue,
+               ('z-queue', 'T', 0, 0)        -- and after
+    )
+INSERT INTO backlite_jobs (id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority)
+SELECT queue || task || priority || '-' || n, queue, task, x'7b7d', 3, 0, due_at + n, due_at + n, priority
+FROM shape CROSS JOIN number
+"""
+
+COMPLETED = """
+WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
+INSERT INTO backlite_completed (
+    id, queue, task, status, priority, payload, attempt, max_attempts, crashes,
+    created_at, scheduled_at, finished_at, expires_at
+)
+SELECT 'completed-' || n, 'q', 'T', 'succeeded', 0, x'7b7d', 1, 3, 0, 0, 0, 0, nullif(n % 3, 0) * 500 + n
+FROM number
+"""
+
+RUNNING = """
+WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 10)
+INSERT INTO backlite_jobs (
+    id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, status, fence, owner
+)
+SELECT owner || '-' || n, 'q', 'T', x'7b7d', 3, 0, 0, ends_at + n, 'running', 7, owner
+FROM number CROSS JOIN (
+    SELECT 'mine' AS owner, 2000000 AS ends_at
+    UNION ALL SELECT 'other', 500000
+    UNION ALL SELECT 'third', 3000000
+)
+"""
+
+HELD = [(f"mine-{number}", 7) for number in range(1, 11)]
+
+
+def outcomes(**changes: Any) -> str:
+    """Return outcomes of the ten claims that `mine` holds."""
+    common: dict[str, Any] = {"attempt": 1, "crashes": 0, "error": "no", "lapsed_by": None}
+    return json.dumps([{"id": job_id, "fence": fence, **common, **changes} for job_id, fence in HELD])
+
+
+ENDED = {
+    "type": "complete",
+    "status": "failed",
+    "finished_at": NOW,
+    "started_at": None,
+    "duration": 1000,
+    "keep": {"until": 2_000_000, "payload": True},
+}
+PLACES = [[*kind, lane, 4] for lane, kind in enumerate(KINDS)]
+ADDED = [[f"new {number}", "q", "T", "{}", 3, NOW, NOW, 0] for number in range(10)]
+
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "add": {"jobs": json.dumps(ADDED)},
+    "next_due": {"kinds": json.dumps(KINDS)},
+    "next_lease_end": {"kinds": json.dumps(KINDS), "owner": "mine"},
+    "claimable": {"kinds": json.dumps(PLACES), "now": NOW, "total": 4},
+    "next_fence": {},
+    "claim": {"seqs": "[1, 2, 3, 4]", "fence": 8, "owner": "mine", "now": NOW, "until": 2_000_000},
+    "lapsed": {"kinds": json.dumps(KINDS), "now": NOW, "owner": "mine"},
+    "claims_of": {"owner": "mine"},
+    "renew": {"claims": json.dumps(HELD), "until": 4_000_000},
+    "keep": {"outcomes": outcomes(**ENDED)},
+    "remove": {"outcomes": outcomes(**ENDED)},
+    "reschedule": {"outcomes": outcomes(type="reschedule", due_at=NOW)},
+    "status": {"id": "completed-1", "now": 0},
+    "get": {"id": "completed-1", "now": 0},
+    "next_kind": {"queue": "", "task": ""},
+    "next_expiry": {},
+    "expire": {"now": NOW, "limit": 10},
+}
+"""What each statement that runs beside a backlog is given."""
+
+SCHEMA = {"schema_version", "schema_tables", "create_schema", "start_schema", "set_schema_version"}
+"""Statements of the installation: they see a table with one row."""
+
+RESULTS = {
+    "add": 0,
+    "next_due": 1,
+    "next_lease_end": 1,
+    "claimable": 4,
+    "next_fence": 1,
+    "claim": 4,
+    "lapsed": 10,
+    "claims_of": 10,
+    "renew": 10,
+    "keep": 0,
+    "remove": 10,
+    "reschedule": 10,
+    "status": 1,
+    "get": 1,
+    "next_kind": 1,
+    "next_expiry": 1,
+    "expire": 0,
+}
+"""How many rows each of them returns, so that none is measured while it finds nothing."""
+
+CHANGES = {"add": 10, "keep": 10, "expire": 10}
+
+
+async def install(path: str) -> None:
+    await SQLiteStore(path, durability="normal", busy_timeout=5.0).install()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("statements"))
+
+
+@pytest.fixture(scope="module")
+def empty(folder: str) -> Iterator[sqlite3.Connection]:
+    """Make a database with the schema and nothing else."""
+    yield from filled(f"{folder}/empty.db", 0)
+
+
+@pytest.fixture(scope="module")
+def small(folder: str) -> Iterator[sqlite3.Connection]:
+    """Make a database with a thousand rows of each shape."""
+    yield from filled(f"{folder}/small.db", 1_000)
+
+
+@pytest.fixture(scope="module")
+def large(folder: str) -> Iterator[sqlite3.Connection]:
+    """Make a database with a hundred thousand rows of each shape."""
+    yield from filled(f"{folder}/large.db", 100_000)
+
+
+def filled(path: str, rows: int) -> Iterator[sqlite3.Connection]:
+    with asyncio.Runner() as runner:
+        runner.run(install(path))
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous = OFF")
+    if rows:
+        connection.execute("BEGIN")
+        connection.execute(FILL, {"rows": rows})
+        connection.execute(RUNNING)
+        connection.execute(COMPLETED, {"rows": rows})
+        connection.execute("COMMIT")
+    yield connection
+    connection.close()
+
+
+def steps(connection: sqlite3.Connection, name: str) -> int:
+    """Count the steps of SQLite's machine for a statement, and undo what it does."""
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+
+    connection.execute("BEGIN IMMEDIATE")
+    connection.set_progress_handler(step, 1)
+    try:
+        before = connection.total_changes
+        found = connection.execute(statements()[name], PARAMETERS[name]).fetchall()
+        changed = connection.total_changes - before
+    finally:
+        connection.set_progress_handler(None, 1)
+        connection.execute("ROLLBACK")
+    assert len(found) == RESULTS[name]
+    assert changed >= CHANGES.get(name, 0)
+    return count
+
+
+def plan(connection: sqlite3.Connection, name: str) -> list[str]:
+    rows = connection.execute("EXPLAIN QUERY PLAN " + statements()[name], PARAMETERS[name]).fetchall()
+    return [row[3] for row in rows]
+
+
+def test_every_statement_is_looked_at() -> None:
+    """No statement escapes these tests."""
+    assert set(statements()) == PARAMETERS.keys() | SCHEMA
+    assert PARAMETERS.keys() == RESULTS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(statements().keys() - {"create_schema"}))
+def test_statement_compiles(empty: sqlite3.Connection, name: str) -> None:
+    """Each statement fits the schema that the migrations make."""
+    assert empty.execute("EXPLAIN " + statements()[name], PARAMETERS.get(name, {"version": 1})).fetchall()
+
+
+def test_schema_compiles() -> None:
+    """The table of the schema's version can be made where there is none."""
+    connection = sqlite3.connect(":memory:")
+    assert connection.execute("EXPLAIN " + statements()["create_schema"]).fetchall()
+    connection.close()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_statement_does_not_grow(small: sqlite3.Connection, large: sqlite3.Connection, name: str) -> None:
+    """A statement costs the same behind a thousand rows of every shape and behind a hundred thousand."""
+    for connection in (small, large):
+        steps(connection, name)  # the first time, it is compiled
+    assert steps(small, name) == steps(large, name)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_plan_uses_indexes(large: sqlite3.Connection, name: str) -> None:
+    """No statement walks over a table of jobs, nor over an index of one."""
+    scanned = {found[1] for line in plan(large, name) if (found := re.match(r"SCAN ([a-z]\w*)", line))}
+    assert scanned <= {"json_each", "outcome", "wanted", "level", "candidate", "ranked", "held"}
