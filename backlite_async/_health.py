@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from traceback import format_tb
+
 from . import _log as log
+from ._errors import BackliteError
 
 __all__ = ["Health"]
 
@@ -24,7 +27,13 @@ class Health:
     def failed(self, error: BaseException) -> float:
         """Take note of a failure; return the seconds to wait before the next try."""
         if not self.failing:
-            log.emit(log.STORE_FAILING, doing=self._doing, error=f"{type(error).__name__}: {error}")
+            expected = isinstance(error, BackliteError)
+            log.emit(
+                log.STORE_FAILING,
+                doing=self._doing,
+                error=f"{type(error).__name__}: {error}",
+                traceback=None if expected else "".join(format_tb(error.__traceback__)).rstrip(),
+            )
         self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         return self._pause
 

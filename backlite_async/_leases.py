@@ -39,8 +39,9 @@ class LeaseKeeper:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread: threading.Thread | None = None
         if store.shared:
-            self._thread = threading.Thread(target=self._run, name="backlite leases", daemon=True)
-            self._thread.start()
+            thread = self._thread = threading.Thread(target=self._run, name="backlite leases", daemon=True)
+            self._ended.add_done_callback(lambda _: thread.join())  # it has nothing left to do
+            thread.start()
 
     def until(self) -> int:
         """Return when a lease that begins now ends."""

@@ -142,6 +142,8 @@ class WorkerPool:
         try:
             value = await self._run(attempt, handler.arguments(task, context))
             attempt.result = self._returned(attempt, value)
+        except _InThread as carried:
+            attempt.result = self._raised(attempt, carried.error)
         except KeyboardInterrupt:  # the user's Ctrl-C: not the job's fault, and not ours to keep
             attempt.result = self._failed(attempt, None, stopped=True)
             raise
@@ -178,7 +180,7 @@ class WorkerPool:
                     _outcome_of, function, arguments, limiter=self._limiter
                 )
                 if error is not None:
-                    raise error
+                    raise _InThread(error)
                 return value
             raise _Cut
         finally:
@@ -244,6 +246,14 @@ class WorkerPool:
 
 class _Cut(BaseException):
     """The handler's scope was cancelled, and it ended by that."""
+
+
+class _InThread(BaseException):
+    """Carries what a handler raised in its thread, where not even KeyboardInterrupt is the user's."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def _outcome_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:

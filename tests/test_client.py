@@ -152,10 +152,10 @@ def test_options_are_checked_where_they_are_given() -> None:
     client = Client("app.db")
     operation = client.add()
     with pytest.raises(ValueError, match="has no time zone"):
-        operation.at(datetime(2030, 1, 1))  # noqa: DTZ001
+        operation.at(datetime(2030, 1, 1))
     with pytest.raises(ValueError, match=r"wait=-1 must lie between"):
         operation.wait(-1)
-    with pytest.raises(TypeError, match="takes an aiosqlite.Connection"):
+    with pytest.raises(TypeError, match=r"takes an aiosqlite\.Connection"):
         operation.tx(object())  # type: ignore[arg-type]
     with pytest.raises(InvalidState, match="memory store has no transactions"):
         Client(":memory:").add().tx(object())  # type: ignore[arg-type]

@@ -62,18 +62,21 @@ class _Answer(Generic[T]):
 class Connection:
     """An aiosqlite connection that runs whole functions on its thread, come what may."""
 
-    def __init__(self, inner: aiosqlite.Connection, raw: sqlite3.Connection) -> None:
+    def __init__(
+        self, inner: aiosqlite.Connection, raw: sqlite3.Connection, thread: threading.Thread
+    ) -> None:
         self._inner = inner
+        self._thread = thread
         self.raw = raw
 
     @classmethod
     async def open(cls, path: str) -> Connection:
         """Open a file; nothing is read or written yet."""
-        raws: list[sqlite3.Connection] = []
+        made: list[tuple[sqlite3.Connection, threading.Thread]] = []
 
         def factory(*args: Any, **kwargs: Any) -> sqlite3.Connection:
-            raws.append(_CallingConnection(*args, **kwargs))
-            return raws[0]
+            made.append((_CallingConnection(*args, **kwargs), threading.current_thread()))
+            return made[0][0]
 
         def create() -> aiosqlite.Connection:
             return aiosqlite.connect(
@@ -82,7 +85,7 @@ class Connection:
 
         inner = _in_daemon_thread(create)
         await inner
-        return cls(inner, raws[0])
+        return cls(inner, *made[0])
 
     async def call(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function on the database thread and return what it returns or raises.
@@ -118,6 +121,7 @@ class Connection:
             except asyncio.CancelledError:
                 continue
         closing.result()
+        self._thread.join()  # which has nothing left to do
 
     def close_soon(self) -> None:
         """Close the connection and end its thread, without waiting; from any thread."""

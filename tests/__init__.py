@@ -1,0 +1,1 @@
+"""Tests mirror the modules; what several need stands in conftest.py."""

@@ -1,0 +1,230 @@
+"""Real processes: killed, interrupted, left without a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import ClassVar
+
+import anyio
+import pytest
+
+from backlite_async import Client, JobStatus, QueueConfig, Retention, Task
+
+from .conftest import LIMIT, Journal
+
+
+class Work(Task):
+    config: ClassVar[QueueConfig] = QueueConfig("work", retention=Retention())
+
+
+PRELUDE = """
+import asyncio, os, signal, sys, threading, time
+from typing import ClassVar
+from backlite_async import Client, QueueConfig, Retention, Task
+
+class Work(Task):
+    config: ClassVar[QueueConfig] = QueueConfig("work", retention=Retention())
+
+client = Client(sys.argv[1], lease=0.5, stop_timeout=0.2)
+
+running = asyncio.Event()
+
+@client.handler(Work)
+async def work(task: Work) -> None:
+    print("started", flush=True)
+    running.set()
+    await asyncio.Event().wait()
+
+async def begin() -> None:
+    await client.start()
+    print(*await client.add(Work()).save(), flush=True)
+"""
+
+
+class Script:
+    """A program that uses the library in a process of its own."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        self.file = str(folder / "app.db")
+        script = folder / "script.py"
+        script.write_text(PRELUDE + textwrap.dedent(text))
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", script, self.file],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    async def line(self) -> str:
+        """Return the next line it prints."""
+        assert self.process.stdout is not None
+        with anyio.fail_after(LIMIT):
+            return (
+                await anyio.to_thread.run_sync(self.process.stdout.readline, abandon_on_cancel=True)
+            ).strip()
+
+    def end(self) -> tuple[int, str]:
+        """Wait for its end; return the exit status and what it wrote to stderr."""
+        try:
+            _, errors = self.process.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise
+        return self.process.returncode, errors
+
+
+async def test_a_killed_process_loses_nothing(tmp_path: Path, journal: Journal) -> None:
+    """Its running job runs again in another process once the lease has ended, with no add."""
+    script = Script(
+        tmp_path,
+        """
+        async def main():
+            await begin()
+            await asyncio.Event().wait()
+        asyncio.run(main())
+        """,
+    )
+    job_id = await script.line()
+    assert await script.line() == "started"
+    async with Client(script.file) as client:
+        client.register(Work, lambda task: None)
+        assert await client.status(job_id) is JobStatus.RUNNING
+        script.process.kill()
+        assert script.end()[0] == -signal.SIGKILL
+        await journal.ended(job_id)
+        job = await client.get(job_id)
+    assert job is not None
+    assert (job.status, job.attempt, job.crashes) == (JobStatus.SUCCEEDED, 1, 1)
+
+
+async def pending(file: str, job_id: str) -> None:
+    """Check that a job went back in good order."""
+    async with Client(file, workers=0) as client:
+        job = await client.get(job_id)
+    assert job is not None
+    assert (job.status, job.attempt, job.crashes) == (JobStatus.PENDING, 0, 0)
+
+
+async def test_asyncio_run_without_a_stop_ends_in_good_order(tmp_path: Path) -> None:
+    """The end of `asyncio.run` cancels everything: a hard stop, not a hang and not a lost job."""
+    script = Script(
+        tmp_path,
+        """
+        async def main():
+            await begin()
+            await running.wait()
+        asyncio.run(main())
+        """,
+    )
+    job_id = await script.line()
+    assert await script.line() == "started"
+    assert script.end() == (0, "")
+    await pending(script.file, job_id)
+
+
+@pytest.mark.parametrize("how", ["close", "forget", "exit"])
+async def test_an_event_loop_closed_with_work_running(tmp_path: Path, how: str) -> None:
+    """The process ends by itself; nothing is corrupt; the job's claim ends with its lease."""
+    script = Script(
+        tmp_path,
+        f"""
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begin())
+        loop.run_until_complete(running.wait())
+        if {how!r} == "close": loop.close()
+        if {how!r} == "exit": sys.exit(3)
+        print("end", flush=True)
+        """,
+    )
+    job_id = await script.line()
+    assert await script.line() == "started"
+    status, _ = script.end()
+    assert status == (3 if how == "exit" else 0)
+    again = Client(script.file)
+    done: asyncio.Queue[Work] = asyncio.Queue()
+    again.register(Work, done.put)
+    async with again:
+        with anyio.fail_after(LIMIT):
+            await done.get()
+    async with again:
+        assert await again.status(job_id) is JobStatus.SUCCEEDED
+
+
+async def test_a_client_starts_again_after_its_loop_was_closed(tmp_path: Path) -> None:
+    """A new event loop starts the same client; the job that died with the old loop runs again."""
+    script = Script(
+        tmp_path,
+        """
+        async def until_started():
+            await begin()
+            await running.wait()
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(until_started())
+        loop.close()
+
+        async def again():
+            async with client:
+                await asyncio.Event().wait()
+        asyncio.run(again())
+        """,
+    )
+    await script.line()
+    assert await script.line() == "started"
+    assert await script.line() == "started"
+    script.process.kill()
+    script.end()
+
+
+async def test_ctrl_c_ends_in_good_order(tmp_path: Path) -> None:
+    """SIGINT leaves the block: handlers get `stop_timeout`, then their jobs go back uncounted."""
+    script = Script(
+        tmp_path,
+        """
+        async def main():
+            async with client:
+                print(*await client.add(Work()).save(), flush=True)
+                await asyncio.Event().wait()
+        asyncio.run(main())
+        """,
+    )
+    job_id = await script.line()
+    assert await script.line() == "started"
+    os.kill(script.process.pid, signal.SIGINT)
+    status, errors = script.end()
+    assert status in (-signal.SIGINT, 130, 1)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    await pending(script.file, job_id)
+
+
+async def test_a_keyboard_interrupt_in_a_handler_goes_through(tmp_path: Path) -> None:
+    """Ctrl-C that lands in a handler's code ends the application, and is not the job's fault."""
+    script = Script(
+        tmp_path,
+        """
+        class Other(Task):
+            config: ClassVar[QueueConfig] = QueueConfig("other", retention=Retention())
+
+        @client.handler(Other)
+        async def other(task: Other) -> None:
+            raise KeyboardInterrupt
+
+        async def main():
+            async with client:
+                print(*await client.add(Other()).save(), flush=True)
+                await asyncio.Event().wait()
+        asyncio.run(main())
+        """,
+    )
+    job_id = await script.line()
+    status, errors = script.end()
+    assert status in (-signal.SIGINT, 130, 1)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    await pending(script.file, job_id)
