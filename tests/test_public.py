@@ -1,0 +1,165 @@
+"""What is public: names, docstrings, the README, and what an import costs."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import backlite_async
+
+FIXED = {
+    "Client", "Task", "QueueConfig", "Backoff", "Retention",
+    "Job", "JobContext", "JobStatus",
+    "Retry", "Snooze", "Discard",
+    "BackliteError", "AlreadyRegistered", "PayloadError", "DatabaseBusy", "LeaseLost",
+    "current_client", "current_job",
+}  # fmt: skip
+"""What is promised to be there."""
+
+EXTRAS = {
+    "AddOperation",  # what client.add() returns: for annotations
+    "Clock", "SystemClock",  # Client(clock=...): for tests of applications
+    "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up
+    "InvalidState", "InvalidTask", "InvalidType", "InvalidValue",  # programmers' mistakes
+}  # fmt: skip
+"""What is there beside it, and why."""
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def public() -> list[tuple[str, Any]]:
+    return [(name, getattr(backlite_async, name)) for name in backlite_async.__all__]
+
+
+def documented() -> list[tuple[str, Any]]:
+    """Return every public name, and every public method and property of the public classes."""
+    found = [("backlite_async", backlite_async), *public()]
+    for name, value in public():
+        if inspect.isclass(value):
+            for member, inner in vars(value).items():
+                if not member.startswith("_") and (
+                    inspect.isfunction(inner) or isinstance(inner, (property, classmethod, staticmethod))
+                ):
+                    found.append((f"{name}.{member}", inner))
+    return found
+
+
+def test_the_public_names() -> None:
+    """What can be imported is what is promised and the listed extras: no more, no less."""
+    assert set(backlite_async.__all__) == FIXED | EXTRAS
+    assert not FIXED & EXTRAS
+
+
+def test_all_is_sorted_and_without_doubles() -> None:
+    """The list of names reads like an index."""
+    assert backlite_async.__all__ == sorted(set(backlite_async.__all__))
+
+
+def test_nothing_else_looks_public() -> None:
+    """Beside the names in `__all__` there are only modules and private names."""
+    others = set(vars(backlite_async)) - set(backlite_async.__all__)
+    assert {name for name in others if not name.startswith("_")} <= {"stores", "web", "testing"}
+
+
+def test_modules_are_private() -> None:
+    """Modules have a leading underscore, but those that are meant to be imported by name."""
+    package = Path(backlite_async.__file__).parent
+    modules = {path.stem if path.is_file() else path.name for path in package.iterdir()}
+    assert {name for name in modules if not name.startswith(("_", "."))} <= {
+        "py", "stores", "web", "cli", "testing",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), documented(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_docstring(name: str, value: Any) -> None:
+    """Every public name and method says in its first line, which is a sentence, what it is or does."""
+    doc = value.__doc__
+    assert doc, f"{name} has no docstring"
+    first = inspect.cleandoc(doc).splitlines()[0]
+    assert re.match(r"[A-Z`]", first), f"{name}: {first}"
+    assert first.endswith("."), f"{name}: {first}"
+    assert len(first) <= 110
+    assert not first.startswith((name.rpartition(".")[2] + "(", "Alias for field")), f"{name}: {first}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), documented(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_signature(name: str, value: Any) -> None:
+    """Every argument and return value of a public function is annotated."""
+    function = getattr(value, "fget", None) or getattr(value, "__func__", value)
+    if not inspect.isfunction(function):
+        return
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not signature.empty, name
+    for parameter in list(signature.parameters.values())[1 if "." in name else 0 :]:
+        assert parameter.annotation is not parameter.empty, f"{name}({parameter.name})"
+
+
+def test_errors_have_one_root() -> None:
+    """Every public exception but those that steer a job derives from BackliteError."""
+    errors = {name for name, value in public() if inspect.isclass(value) and issubclass(value, Exception)}
+    ours = {
+        name for name in errors if issubclass(getattr(backlite_async, name), backlite_async.BackliteError)
+    }
+    assert errors - ours == {"Retry", "Snooze", "Discard"}
+    assert ours >= {"BackliteError", "AlreadyRegistered", "PayloadError", "DatabaseBusy", "LeaseLost"}
+
+
+def test_the_version() -> None:
+    """The package tells the version that it is installed as."""
+    assert backlite_async.__version__ == version("backlite_async")
+
+
+def test_the_readme_mentions_every_public_name() -> None:
+    """Nothing is public that the README does not speak of."""
+    words = set(re.findall(r"\w+", README.read_text(encoding="utf-8")))
+    assert set(backlite_async.__all__) - words == set()
+
+
+def test_the_readme_imports_only_public_names() -> None:
+    """What the README imports can be imported."""
+    text = README.read_text(encoding="utf-8")
+    imports = re.findall(r"from backlite_async import \(?([\w\s,#.]*?)(?:\)|\n(?!\s))", text + "\n")
+    names = {
+        name
+        for block in imports
+        for line in block.splitlines()
+        for name in re.findall(r"\w+", line.partition("#")[0])
+    }
+    assert names
+    assert names <= set(backlite_async.__all__) | {"stores", "testing"}
+
+
+def modules_after(*imports: str) -> set[str]:
+    """Return the top-level modules of a fresh interpreter after these imports."""
+    code = f"import json, sys, {', '.join(imports)}; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stderr == ""
+    return {name.partition(".")[0] for name in json.loads(run.stdout)}
+
+
+def test_an_import_brings_no_more_than_the_four_dependencies() -> None:
+    """Importing the package loads aiosqlite, msgspec, anyio, structlog and what they need, nothing else."""
+    before = modules_after("aiosqlite", "msgspec", "anyio", "anyio.to_thread", "structlog")
+    added = modules_after("backlite_async") - before - set(sys.stdlib_module_names)
+    assert added == {"backlite_async"}
+
+
+def test_an_import_does_not_load_what_is_not_used() -> None:
+    """The web pages, the command line and the test helpers are loaded by those who use them."""
+    code = "import json, sys, backlite_async; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(json.loads(run.stdout))
+    around = ("_demo", "__main__", "web", "cli", "testing", "stores.sqlite")
+    assert loaded & {f"backlite_async.{name}" for name in around} == set()

@@ -1,0 +1,129 @@
+"""What type checkers say of declarations and calls. An ignore comment marks an error that must be there."""
+# pyright: standard, reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import ClassVar, assert_type
+
+import aiosqlite
+
+from backlite_async import (
+    AddOperation,
+    Backoff,
+    Client,
+    Discard,
+    Job,
+    JobContext,
+    JobStatus,
+    QueueConfig,
+    Retention,
+    Retry,
+    Snooze,
+    Task,
+    current_client,
+    current_job,
+)
+
+
+class SendEmail(Task):
+    config: ClassVar[QueueConfig] = QueueConfig(
+        name="send-email",
+        max_attempts=5,
+        max_crashes=2,
+        backoff=Backoff(base=5.0, factor=3, cap=timedelta(hours=1), jitter=0),
+        timeout=10.0,
+        retention=Retention(duration=timedelta(hours=6), only_failed=False, payload="failed"),
+    )
+    task_name: ClassVar[str] = "send-email"
+    aliases: ClassVar[tuple[str, ...]] = ("mail",)
+    to: str
+    subject: str = ""
+
+
+# -- declarations ---------------------------------------------------------------------------------
+
+QueueConfig("a", backoff=5)
+QueueConfig("a", backoff=timedelta(seconds=5), timeout=timedelta(seconds=5))
+QueueConfig("a", backoff="5")  # type: ignore[arg-type]
+QueueConfig("a", max_attempts=1.5)  # type: ignore[arg-type]
+QueueConfig("a", retention=3600)  # type: ignore[arg-type]
+QueueConfig("a", retries=3)  # type: ignore[call-arg]
+QueueConfig()  # type: ignore[call-arg]
+Retention(payload="success")  # type: ignore[arg-type]
+Retention(3600)  # type: ignore[call-arg]
+Backoff(5)  # type: ignore[call-arg]
+SendEmail(to=5)  # type: ignore[arg-type]
+SendEmail()  # type: ignore[call-arg]
+
+# -- clients --------------------------------------------------------------------------------------
+
+Client(Path("app.db"), workers=0, lease=timedelta(seconds=30), stop_timeout=None, durability="normal")
+Client(":memory:", max_payload=10_000, install=False, busy_timeout=2)
+Client(5)  # type: ignore[arg-type]
+Client("app.db", durability="half")  # type: ignore[arg-type]
+Client("app.db", 5)  # type: ignore[call-arg]
+
+
+async def calls(connection: aiosqlite.Connection) -> None:
+    """What the client's calls take and return."""
+    client = Client("app.db")
+    async with client as same:
+        assert_type(same, Client)
+    assert_type(await client.start(), None)
+    assert_type(await client.stop(timedelta(seconds=1)), bool)
+    assert_type(await client.install(), None)
+    operation = client.add(SendEmail("a"), SendEmail("b", "hi"))
+    assert_type(operation, AddOperation)
+    assert_type(operation.at(datetime.now(UTC)).wait(5).wait(timedelta(1)).tx(connection), AddOperation)
+    assert_type(await operation.save(), list[str])
+    assert_type(await client.status("id"), JobStatus)
+    job = await client.get("id")
+    assert_type(job, Job | None)
+    assert job is not None
+    assert_type(job.payload, bytes | None)
+    assert_type(job.due_at, datetime)
+    assert_type(job.duration, timedelta | None)
+    job.status = JobStatus.FAILED  # type: ignore[misc]
+    client.add("no task")  # type: ignore[arg-type]
+    client.add(SendEmail)  # type: ignore[arg-type]
+    operation.at(5)  # type: ignore[arg-type]
+    operation.wait("5")  # type: ignore[arg-type]
+    operation.tx("app.db")  # type: ignore[arg-type]
+    await client.status(5)  # type: ignore[arg-type]
+
+
+# -- inside handlers ------------------------------------------------------------------------------
+
+
+def inside(task: SendEmail, job: JobContext) -> None:
+    """What a handler has at hand."""
+    assert_type(task.to, str)
+    assert_type(job.id, str)
+    assert_type(job.attempt, int)
+    assert_type(job.fence, int)
+    assert_type(job.created_at, datetime)
+    assert_type(job.deadline, datetime | None)
+    assert_type(job.client, Client)
+    assert_type(current_client(), Client)
+    assert_type(current_job(), JobContext)
+    job.log.info("hello", n=1)
+    print(job.payload)  # type: ignore[attr-defined]
+
+
+def steering(what: int) -> None:
+    """What a handler raises to steer its job."""
+    if what == 1:
+        raise Retry
+    if what == 2:
+        raise Retry(after=timedelta(minutes=1))
+    if what == 3:
+        raise Snooze(60)
+    if what == 4:
+        raise Snooze(until=datetime.now(UTC))
+    if what == 5:
+        raise Discard("gone")
+    Retry(after="soon")  # type: ignore[arg-type]
+    Snooze(until=5)  # type: ignore[arg-type]
+    Snooze(datetime.now(UTC))  # type: ignore[arg-type]
