@@ -94,3 +94,29 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "nothing is not a folder" in errors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_gets_a_progress_bar(folder: Path) -> None:
+    """On a terminal the progress is one line that is drawn again and again, up to the end."""
+    controller, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "backlite_async", "demo", str(folder)],
+        cwd=folder.parent,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+    os.close(terminal)
+    chunks = []
+    try:
+        while chunk := os.read(controller, 65536):
+            chunks.append(chunk)
+    except OSError:  # Linux says so when the other side has been closed
+        pass
+    assert process.wait(60) == 0
+    os.close(controller)
+    screen = b"".join(chunks).decode()
+    assert "█" in screen
+    assert f"\r  {'█' * 39}" in screen
+    assert f"{FILES:,} of {FILES + 3:,} files" in screen

@@ -14,7 +14,7 @@ from typing import ClassVar
 import anyio
 import pytest
 
-from backlite_async import Client, JobStatus, QueueConfig, Retention, Task
+from backlite_async import Client, DatabaseBusy, JobStatus, QueueConfig, Retention, Task
 
 from .conftest import LIMIT, Journal
 
@@ -228,3 +228,41 @@ async def test_a_keyboard_interrupt_in_a_handler_goes_through(tmp_path: Path) ->
     assert status in (-signal.SIGINT, 130, 1)
     assert errors.rstrip().endswith("KeyboardInterrupt")
     await pending(script.file, job_id)
+
+
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_a_database_that_another_process_keeps_locked(file: str, journal: Journal) -> None:
+    """For seconds nothing can be written: adds say so, a finished job waits; then all goes on."""
+    finish = asyncio.Event()
+
+    async def work(task: Work) -> None:
+        await finish.wait()
+
+    async with Client(file, busy_timeout=0.7) as client:
+        client.register(Work, work)
+        [job_id] = await client.add(Work()).save()
+        await journal.seen("job.started", job_id)
+        with subprocess.Popen(
+            [sys.executable, "-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as holder:
+            assert holder.stdout is not None
+            assert await anyio.to_thread.run_sync(holder.stdout.readline) == "locked\n"
+            finish.set()
+            operations = [client.add(Work()) for _ in range(3)]
+            for operation in operations:
+                with pytest.raises(DatabaseBusy):
+                    await operation.save()
+            assert await client.status(job_id) is JobStatus.RUNNING
+            holder.communicate()
+        await journal.ended(job_id)
+        for operation in operations:
+            await journal.ended(*await operation.save())
+    assert len([line for line in journal.of("store.failing") if "write outcomes" in line]) == 1
