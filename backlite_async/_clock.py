@@ -7,7 +7,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from math import ceil, isfinite
 from typing import Protocol
-from uuid import UUID
 
 from ._errors import InvalidType, InvalidValue
 
@@ -106,4 +105,5 @@ class IdFactory:
             value = self._last + 1 + self._random.getrandbits(32)
         self._last = value
         millis, high, low = value >> 74, value >> 62 & 0xFFF, value & 0x3FFF_FFFF_FFFF_FFFF
-        return str(UUID(int=millis << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low))
+        text = f"{millis << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

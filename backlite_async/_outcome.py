@@ -29,6 +29,9 @@ class Retry(Steer):
         super().__init__(after)
         self.after = None if after is None else seconds("Retry.after", after)
 
+    def __str__(self) -> str:
+        return "asked to run again" + ("" if self.after is None else f" after {self.after:g} s")
+
 
 class Snooze(Steer):
     """Run the job again later; this attempt does not count and is no error.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import os
 import traceback
 from collections.abc import Callable
@@ -159,7 +160,7 @@ class WorkerPool:
         deadline = None
         if timeout is not None:
             deadline = from_millis(attempt.started_at + whole_millis(timeout))
-            attempt.scope.deadline = anyio.current_time() + timeout
+            attempt.scope.deadline = asyncio.get_running_loop().time() + timeout
         context = JobContext(job, self._client, deadline)
         running_client.set(self._client)
         running_job.set(context)
@@ -169,9 +170,9 @@ class WorkerPool:
     async def _run(self, attempt: Attempt, arguments: tuple[Any, ...]) -> Any:
         """Run the handler under its cancel scope; raises `_Cut` if the scope cut it off."""
         function, watch = attempt.handler.function, None
-        if attempt.scope.deadline != float("inf"):
-            delay = attempt.scope.deadline - anyio.current_time() + UNRESPONSIVE_AFTER
-            watch = asyncio.get_running_loop().call_later(delay, self._unresponsive, attempt)
+        if attempt.scope.deadline != math.inf:
+            late = attempt.scope.deadline + UNRESPONSIVE_AFTER
+            watch = asyncio.get_running_loop().call_at(late, self._unresponsive, attempt)
         try:
             with attempt.scope:
                 if not attempt.handler.threaded:

@@ -301,6 +301,13 @@ async def test_order_holds_over_kinds(store: Store) -> None:
     assert ids((await claim(store, lane("T"), lane("U"))).jobs) == ["c", "d"]
 
 
+async def test_order_of_adding_holds_over_kinds(store: Store) -> None:
+    """What is due at the same time comes in the order of adding, whatever its kind and lane."""
+    tasks = ["U", "T", "U", "V", "T", "V"]
+    await store.add([new(str(number), task) for number, task in enumerate(tasks)])
+    assert ids((await claim(store, lane("T", room=9), lane("V"), lane("U"))).jobs) == list("012345")
+
+
 async def test_due_retry_before_newer_jobs(store: Store) -> None:
     """A retry that has become due comes before jobs that are due later, and before newer ones."""
     job = await running(store, "retry")
@@ -410,6 +417,8 @@ async def test_own_lapsed_claims_are_not_reported(store: Store) -> None:
     await running(store, owner="mine", until=500)
     found = await claim(store, owner="mine", now=600)
     assert found == Claim(jobs=[], lapsed=[], next_at=None)
+    other = await running(store, "b", owner="other", until=500)
+    assert (await claim(store, owner="mine", now=600)).lapsed == [other]
 
 
 async def test_lapsed_claims_of_the_kinds_asked_for(store: Store) -> None:
@@ -450,6 +459,15 @@ async def test_next_due(store: Store) -> None:
     )
     found = await claim(store, now=100)
     assert (ids(found.jobs), found.next_at) == (["now"], 600)
+
+
+@pytest.mark.parametrize("first", range(-10, 11))
+async def test_next_due_at_each_priority(store: Store, first: int) -> None:
+    """Whichever priority the next job has, its due time is found."""
+    due = {priority: 500 if priority == first else 600 - priority for priority in range(-10, 11)}
+    await store.add([new(str(priority), priority=priority, due_at=at) for priority, at in due.items()])
+    assert (await claim(store)).next_at == 500
+    assert ids((await claim(store, now=500)).jobs) == [str(first)]
 
 
 async def test_next_due_of_the_kinds_asked_for(store: Store) -> None:
@@ -670,18 +688,18 @@ async def test_no_outcomes(store: Store) -> None:
 
 @ways
 @pytest.mark.parametrize("make", [complete, again])
-async def test_outcome_with_another_fence(
-    store: Store, finish: Finish, make: Callable[[ClaimedJob], Outcome]
-) -> None:
-    """An outcome under another fence than the claim's, older or newer, changes nothing."""
+async def test_outcome_with_another_fence(store: Store, finish: Finish, make: Callable[..., Outcome]) -> None:
+    """An outcome under another fence than the claim's, older or newer, changes nothing, ever."""
     first = await running(store)
     await store.finish([again(first, due_at=0)])
     job = await claim_one(store)
     before = await record(store, "a")
     for stale in (first, msgspec.structs.replace(job, fence=job.fence + 1)):
-        assert await finish(store, [make(stale)]) == {"a"}
+        assert await finish(store, [make(stale, error="stale")]) == {"a"}
         assert await record(store, "a") == before
-    assert await finish(store, [make(job)]) == set()
+    assert await finish(store, [complete(job)]) == set()
+    found = await record(store, "a")
+    assert (found.fence, found.error) == (job.fence, None)
 
 
 @ways
@@ -723,10 +741,10 @@ async def test_outcome_only_if_the_lease_has_ended(
     """With `lapsed_by`, an outcome counts only if the lease ended at or before that instant."""
     job = await running(store, owner="other", until=500)
     before = await record(store, "a")
-    assert await finish(store, [make(job, lapsed_by=499)]) == {"a"}
+    assert await finish(store, [make(job, lapsed_by=499, error="too early")]) == {"a"}
     assert await record(store, "a") == before
-    assert await finish(store, [make(job, lapsed_by=500)]) == set()
-    assert await record(store, "a") != before
+    assert await finish(store, [make(job, lapsed_by=500, error="lapsed")]) == set()
+    assert (await record(store, "a")).error == "lapsed"
 
 
 async def test_renewal_beats_takeover(store: Store) -> None:

@@ -43,20 +43,19 @@ OWNERS = ["first", "second"]
 
 kinds = st.sampled_from(KINDS)
 owners = st.sampled_from(OWNERS)
-instants = st.integers(0, 6)
+instants = st.integers(0, 3)
 picks = st.integers(0, 10)
-lanes = st.lists(
+rooms = st.sampled_from([0, 1, 2, 5])
+lanes = st.one_of(
+    st.builds(lambda room: [Lane(kinds=tuple(KINDS), room=room)], rooms),
     st.builds(
-        lambda kinds, room: Lane(kinds=tuple(kinds), room=room),
-        st.lists(kinds, min_size=1, max_size=2, unique=True),
-        st.integers(0, 3),
+        lambda *rooms: [Lane(kinds=(k,), room=r) for k, r in zip(KINDS, rooms, strict=True)], *[rooms] * 3
     ),
-    min_size=1,
-    max_size=2,
-).filter(
-    lambda found: len({kind for lane in found for kind in lane.kinds}) == sum(len(x.kinds) for x in found)
+    st.builds(
+        lambda a, b: [Lane(kinds=tuple(KINDS[:2]), room=a), Lane(kinds=(KINDS[2],), room=b)], rooms, rooms
+    ),
+    st.builds(lambda kind, room: [Lane(kinds=(kind,), room=room)], kinds, rooms),
 )
-"""Lanes that share no kind."""
 
 
 @dataclass
@@ -163,7 +162,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         jobs=st.lists(
-            st.tuples(kinds, st.integers(-1, 1), instants, st.booleans(), picks), min_size=1, max_size=4
+            st.tuples(kinds, st.integers(-1, 1), instants, st.booleans(), picks), min_size=1, max_size=6
         )
     )
     def add(self, jobs: list[tuple[Kind, int, int, bool, int]]) -> None:
@@ -189,7 +188,7 @@ class Machine(RuleBasedStateMachine):
         self.run(self.store.add(batch))
         self.model.add(batch)
 
-    @rule(lanes=lanes, owner=owners, lease=st.integers(1, 6))
+    @rule(lanes=lanes, owner=owners, lease=st.integers(1, 3))
     def claim(self, lanes: list[Lane], owner: str, lease: int) -> None:
         """Claim; compare the jobs in their order, what has lapsed, and when to look again."""
         until = self.now + lease
@@ -305,7 +304,7 @@ class Machine(RuleBasedStateMachine):
         self.write(outcomes)
 
     @precondition(lambda self: self.claims)
-    @rule(chosen=st.lists(picks), lease=st.integers(-3, 6))
+    @rule(chosen=st.lists(picks), lease=st.integers(-2, 4))
     def renew(self, chosen: list[int], lease: int) -> None:
         """Renew several claims, some of which are lost, some of which last longer already."""
         until = self.now + lease
@@ -322,7 +321,7 @@ class Machine(RuleBasedStateMachine):
         rows = self.model.rows
         self.claims = [job for job in self.claims if rows[job.id].owner != owner]
 
-    @rule(millis=st.integers(1, 6))
+    @rule(millis=st.integers(1, 3))
     def tick(self, millis: int) -> None:
         """Time passes."""
         self.now += millis
@@ -401,7 +400,7 @@ def test_store_agrees_with_the_model(machine: type[Machine], examples: int) -> N
         machine,
         settings=settings(
             max_examples=examples,
-            stateful_step_count=30,
+            stateful_step_count=40,
             deadline=None,
             database=None,
             derandomize=True,

@@ -342,7 +342,7 @@ def in_transaction(connection: aiosqlite.Connection) -> bool:
     """Return whether a connection is open and inside a transaction. No hop, no SQL."""
     try:
         return connection.in_transaction
-    except ValueError:  # closed
+    except (ValueError, sqlite3.ProgrammingError):  # closed, or being closed
         return False
 
 

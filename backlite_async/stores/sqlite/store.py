@@ -103,7 +103,8 @@ class SQLiteStore:
         """Store pending jobs, all or none."""
         parameters = {"jobs": _added(jobs)}
         await self._commits.submit(lambda raw: _all(raw, "add", parameters))
-        self._database.file.ring()
+        self._called()
+        self._database.file.ring(but=self)
 
     def check_connection(self, connection: object) -> None:
         """Raise unless this is an `aiosqlite.Connection`."""

@@ -1,0 +1,1 @@
+"""The library under a seeded event loop: any interleaving, latency, fault and clock, repeatable."""
