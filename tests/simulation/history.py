@@ -1,0 +1,191 @@
+"""What happened in a simulation, in order; nothing is ever taken back."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from backlite_async import JobStatus
+
+from .clock import SimClock
+
+__all__ = [
+    "Acknowledged",
+    "Claimed",
+    "Died",
+    "Ended",
+    "Event",
+    "Fault",
+    "Final",
+    "History",
+    "How",
+    "Jumped",
+    "Logged",
+    "Misuse",
+    "Probed",
+    "Started",
+    "StopAsked",
+    "Stopped",
+    "Stored",
+    "Written",
+]
+
+How = Literal["returned", "raised", "snoozed", "retried", "discarded", "cancelled"]
+
+
+class Event(msgspec.Struct, kw_only=True, tag=True):
+    """Anything that happened: `at` in seconds of virtual time, `wall` in milliseconds."""
+
+    at: float = 0.0
+    wall: int = 0
+
+
+class Stored(Event, kw_only=True):
+    """A job came into being in the store."""
+
+    job: str
+    kind: tuple[str, str]
+    due_at: int
+    max_attempts: int
+    max_crashes: int
+
+
+class Acknowledged(Event, kw_only=True):
+    """`save()` returned this job's id."""
+
+    job: str
+
+
+class Claimed(Event, kw_only=True):
+    """A claim took effect, whether its answer arrived or not; it took what was due by `now`."""
+
+    job: str
+    client: str
+    fence: int
+    attempt: int
+    crashes: int
+    now: int
+
+
+class Started(Event, kw_only=True):
+    """A handler began. `life` counts the starts of its client, which has `workers`."""
+
+    job: str
+    client: str
+    life: int
+    workers: int
+    fence: int
+    attempt: int
+
+
+class Ended(Event, kw_only=True):
+    """A handler ended. `wait`: seconds that it asked for, if it did."""
+
+    job: str
+    client: str
+    fence: int
+    how: How
+    wait: float | None = None
+
+
+class Written(Event, kw_only=True):
+    """An outcome reached the store. `status` pending: the job runs again at `due_at`."""
+
+    job: str
+    client: str
+    fence: int
+    accepted: bool
+    status: JobStatus
+    attempt: int
+    crashes: int
+    due_at: int | None = None
+    keep: bool = False
+    until: int | None = None
+    lapse: bool = False
+
+
+class Died(Event, kw_only=True):
+    """A client's process was killed: what it ran has vanished."""
+
+    client: str
+
+
+class Fault(Event, kw_only=True):
+    """The store failed; `took_effect`: but had done it."""
+
+    client: str
+    operation: str
+    took_effect: bool
+
+
+class Jumped(Event, kw_only=True):
+    """The wall clock was moved by so many seconds."""
+
+    by: float
+
+
+class StopAsked(Event, kw_only=True):
+    """Somebody called `stop`, or cancelled the client's task (limit 0)."""
+
+    client: str
+    life: int
+    limit: float | None
+
+
+class Stopped(Event, kw_only=True):
+    """A call of `stop` returned; `claims`: jobs that the store still shows as this client's.
+
+    `asked_at` and `limit` are those of the call.
+    """
+
+    client: str
+    life: int
+    clean: bool
+    asked_at: float
+    limit: float | None
+    claims: list[str]
+
+
+class Probed(Event, kw_only=True):
+    """A burst of as many jobs as there are workers, which wait for each other, met or not."""
+
+    expected: int
+    met: int
+
+
+class Final(Event, kw_only=True):
+    """What the client says of a job in the end."""
+
+    job: str
+    status: JobStatus
+
+
+class Misuse(Event, kw_only=True):
+    """Something happened that no checker needs to deduce: a use after close, an unhandled error."""
+
+    what: str
+
+
+class Logged(Event, kw_only=True):
+    """A log line of the library; for reading a history, not for checking it."""
+
+    event: str
+    fields: str
+
+
+class History:
+    """An append-only log that stamps what it is given."""
+
+    def __init__(self, clock: SimClock) -> None:
+        self._clock = clock
+        self.events: list[Event] = []
+
+    def now(self) -> int:
+        """Return the wall time in milliseconds."""
+        return self._clock.now()
+
+    def add(self, event: Event) -> None:
+        """Append an event with the present time."""
+        event.at, event.wall = self._clock.monotonic(), self._clock.now()
+        self.events.append(event)

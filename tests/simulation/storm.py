@@ -1,0 +1,162 @@
+"""Random worlds: everything that can go wrong, all of it drawn from one seed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from .checker import check, check_order, check_prompt
+from .history import Event, Fault, Jumped
+from .world import HOSTILE_STEPS, KINDS, PLAIN_STEPS, Process, Simple, Threaded, Work, World, run_world
+
+__all__ = ["simulate"]
+
+
+class Storm:
+    """The things that happen in one world: which of them, how often, and for how long."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.calm = rng.random() < 0.15
+        self.slots = 1 if self.calm else rng.choice((1, 1, 2))
+        self.horizon = rng.choice((5.0, 20.0, 60.0))
+        self.latency = rng.choice((0.0, 0.003, 0.1))
+        self.lease = rng.choice((1.0, 10.0, 30.0))
+        self.adds = rng.randint(3, 15)
+        self.hostile = not self.calm and rng.random() < 0.7
+        self.faults = self._sometimes(rng, rng.choice((0.02, 0.3)))
+        self.deaths = self._sometimes(rng, 0.01)
+        self.outages = self._sometimes(rng, 1.0) > 0
+        self.stops = self._sometimes(rng, 1.0) > 0
+        self.kills = self._sometimes(rng, 1.0) > 0
+        self.teardowns = self._sometimes(rng, 1.0) > 0
+        self.jumps = self._sometimes(rng, 1.0) > 0
+        self.late_handlers = self._sometimes(rng, 1.0) > 0
+        self.hasty = self._sometimes(rng, 1.0) > 0
+        self.shuffle = rng.random() < 0.8
+        self.early = rng.choice((0.0, 0.0, 0.001))
+        self.step = rng.choice((1, 1, 50))
+
+    def _sometimes(self, rng: random.Random, value: float) -> float:
+        chosen = rng.random() < 0.4
+        return value if chosen and not self.calm else 0.0
+
+
+async def _live(world: World, storm: Storm, rng: random.Random) -> None:
+    """One process after another in the same place: started, stopped, killed, started again."""
+    kinds = (Simple, Threaded) if storm.late_handlers else KINDS
+    process = world.spawn(kinds=kinds)
+    until = storm.horizon
+    while world.loop.time() < until:
+        await process.start()
+        await asyncio.sleep(rng.uniform(0, storm.horizon))
+        if world.loop.time() >= until:
+            break
+        process.know(*rng.sample(KINDS, 2))
+        await _end(process, storm, rng)
+        if not process.alive:
+            await asyncio.sleep(rng.uniform(0, 5))
+            process = world.spawn(kinds=kinds)
+
+
+async def _end(process: Process, storm: Storm, rng: random.Random) -> None:
+    ways = [
+        way
+        for way, chosen in (("stop", storm.stops), ("kill", storm.kills), ("teardown", storm.teardowns))
+        if chosen
+    ]
+    if not ways or not process.started:
+        return
+    way = rng.choice(ways)
+    if way == "kill":
+        process.kill()
+    elif way == "teardown":
+        await process.world.tear_down()
+    else:
+        limit = rng.choice((0.0, 0.5, 4.0, None))
+        callers = [asyncio.ensure_future(process.stop(limit))]
+        if rng.random() < 0.3:
+            await asyncio.sleep(rng.uniform(0, 1))
+            callers.append(asyncio.ensure_future(process.stop(rng.choice((0.0, 2.0)))))
+        if rng.random() < 0.2:
+            callers[0].cancel()
+            callers.append(asyncio.ensure_future(process.stop(None)))
+        await asyncio.wait(callers)
+
+
+async def _happen(world: World, storm: Storm, rng: random.Random) -> None:
+    """Let the weather change."""
+    while world.loop.time() < storm.horizon:
+        await asyncio.sleep(rng.uniform(0, storm.horizon / 2))
+        if storm.jumps:
+            by = rng.choice((3600.0, -3600.0, 5.0, -5.0))
+            world.clock.jump(by)
+            world.history.add(Jumped(by=by))
+        if storm.outages:
+            world.weather.outage = True
+            await asyncio.sleep(rng.choice((0.2, 3.0, 15.0)))
+            world.weather.outage = False
+
+
+async def _add(world: World, storm: Storm, rng: random.Random, kinds: tuple[type[Work], ...]) -> None:
+    await asyncio.sleep(rng.uniform(0, storm.horizon))
+    started = [process for process in world.processes if process.started]
+    if not started:
+        return
+    adding = asyncio.ensure_future(world.add_some(rng.choice(started), kinds))
+    if storm.hasty and rng.random() < 0.3:  # whoever adds is cancelled in the middle of it
+        await asyncio.sleep(rng.uniform(0, storm.latency * 2))
+        adding.cancel()
+    await asyncio.wait([adding])
+    if not adding.cancelled():
+        adding.result()
+
+
+async def _unfold(world: World, storm: Storm) -> None:
+    rng = world.rng
+    kinds = tuple(kind for kind in KINDS if kind is not Threaded) if storm.calm else KINDS
+    world.weather.faults, world.weather.deaths = storm.faults, storm.deaths
+    world.steps = HOSTILE_STEPS if storm.hostile else PLAIN_STEPS
+    async with asyncio.TaskGroup() as group:
+        for _ in range(storm.slots):
+            group.create_task(_live(world, storm, random.Random(rng.random())))
+        for _ in range(storm.adds):
+            group.create_task(_add(world, storm, random.Random(rng.random()), kinds))
+        group.create_task(_happen(world, storm, random.Random(rng.random())))
+    world.weather.clear()
+    world.steps = ("ok",)
+    alive = [process for process in world.processes if process.alive]
+    for process in alive or [world.spawn()]:
+        process.know(*KINDS)
+        await process.start()
+    await world.drain()
+    await world.probe()
+    await world.ask_all()
+    await world.finish()
+
+
+def simulate(seed: int) -> tuple[list[Event], list[str]]:
+    """Run the world of a seed; return its history and what is wrong with it."""
+    storm = Storm(random.Random(f"storm {seed}"))
+
+    async def unfold(world: World) -> None:
+        await _unfold(world, storm)
+
+    world, found = run_world(
+        unfold,
+        seed,
+        latency=storm.latency,
+        lease=storm.lease,
+        shuffle=storm.shuffle,
+        early=storm.early,
+        step=storm.step,
+    )
+    events = world.history.events
+    if found:
+        return events, found
+    found = check(events)
+    if storm.calm:
+        workers = world.processes[0].workers
+        found += check_prompt(events, workers=workers, within=4 * storm.latency + 0.01)
+        found += check_order(events)
+        found += [f"fault: {event} in calm weather" for event in events if isinstance(event, Fault)]
+    return events, found

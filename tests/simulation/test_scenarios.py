@@ -1,0 +1,259 @@
+"""Single properties, each in a world of its own where nothing else goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+from backlite_async import Client, JobStatus
+from backlite_async._job import Lane
+from backlite_async.stores import MemoryStore
+
+from .checker import check, check_order, check_prompt
+from .clock import EPOCH, SimClock
+from .history import Claimed, Ended, Event, Started, Stored, Written
+from .loop import SimLoop, run
+from .world import KINDS, Patient, Process, Simple, Threaded, Work, World, run_world
+
+E = TypeVar("E", bound=Event)
+
+ASYNC_KINDS = tuple(kind for kind in KINDS if kind is not Threaded)
+
+
+def every(world: World, kind: type[E]) -> list[E]:
+    return [event for event in world.history.events if isinstance(event, kind)]
+
+
+def live(
+    make: Callable[[World, Process], Awaitable[None]],
+    seed: int,
+    *,
+    workers: int = 4,
+    latency: float = 0.0,
+    early: float = 0.0,
+    stop: bool = True,
+) -> World:
+    """Run a scenario with one started client; what the checker has to say against it is an error."""
+
+    async def whole(world: World) -> None:
+        process = world.spawn(workers=workers)
+        await process.start()
+        await make(world, process)
+        if stop:
+            await world.drain()
+            await world.finish()
+
+    world, found = run_world(whole, seed, latency=latency, early=early)
+    assert (found or check(world.history.events)) == []
+    return world
+
+
+@pytest.mark.parametrize("workers", [1, 3, 50])
+def test_no_wake_up_is_lost(workers: int) -> None:
+    """A job added at any instant of the dispatcher's cycle starts at once if a worker is free."""
+
+    async def add(world: World, process: Process, rng: random.Random) -> None:
+        await asyncio.sleep(rng.uniform(0, 0.05))
+        await world.save(process, [Simple(number=1, plan=[("ok", rng.choice((0.0, 0.004)))])])
+
+    async def scenario(world: World, process: Process) -> None:
+        adding = [add(world, process, random.Random(world.rng.random())) for _ in range(20)]
+        await asyncio.gather(*adding)
+
+    for seed in range(60):
+        world = live(scenario, seed, workers=workers, latency=0.003)
+        assert check_prompt(world.history.events, workers=workers, within=0.015) == []
+        assert len(every(world, Started)) == 20
+
+
+@pytest.mark.parametrize("later", [0, 40 * 86_400], ids=["nothing to do", "a job in forty days"])
+def test_idle_day_has_only_the_capped_wake_ups(later: int) -> None:
+    """A client with nothing to do wakes every 30 s, for nothing else, and does next to nothing then."""
+    loop = SimLoop(0)
+
+    async def main() -> tuple[int, int]:
+        async with Client(MemoryStore(), clock=SimClock(loop), rng=random.Random(0)) as client:
+            client.register(Simple, _nothing)
+            if later:
+                await client.add(Simple(number=1)).wait(later).save()
+            await asyncio.sleep(1)
+            wakeups, steps = loop.wakeups, loop.steps
+            await asyncio.sleep(86_400)
+            return loop.wakeups - wakeups, loop.steps - steps
+
+    wakeups, steps = run(loop, main())
+    assert 2870 <= wakeups <= 2881
+    assert steps < 8 * wakeups
+
+
+async def _nothing(task: Simple) -> None:
+    pass
+
+
+@pytest.mark.parametrize("early", [0.0, 0.001], ids=["exact timers", "early timers"])
+def test_scheduled_job_starts_in_its_millisecond(early: float) -> None:
+    """A job starts when it is due: never before, and within a millisecond."""
+
+    async def scenario(world: World, process: Process) -> None:
+        for _ in range(20):
+            await asyncio.sleep(world.rng.uniform(0, 0.01))
+            at = world.clock.now() + world.rng.randint(1, 100_000)
+            await world.save(process, [Simple(number=1)], at=at)
+
+    for seed in range(20):
+        world = live(scenario, seed, workers=20, early=early)
+        due = {event.job: event.due_at for event in every(world, Stored)}
+        late = [event.wall - due[event.job] for event in every(world, Started)]
+        assert len(late) == 20
+        assert set(late) <= {0, 1}
+
+
+def test_retried_job_starts_when_it_is_due() -> None:
+    """An attempt that failed is followed by the next one when its wait is over, no later."""
+
+    async def scenario(world: World, process: Process) -> None:
+        steps = [("fail", 0.1), ("retry", 3.0), ("snooze", 7.5), ("fail", 1.0)]
+        await world.save(process, [Patient(number=1, plan=steps)])
+
+    for seed in range(20):
+        world = live(scenario, seed)
+        due = [event.due_at for event in every(world, Written) if event.due_at is not None]
+        starts = [event.wall for event in every(world, Started)]
+        assert len(due) == 4
+        assert all(0 <= start - at <= 1 for start, at in zip(starts[1:], due, strict=True))
+
+
+@pytest.mark.parametrize("lease", [0.5, 29.0, 3600.0])
+def test_claim_of_a_dead_owner_is_taken_when_its_lease_ends(lease: float) -> None:
+    """Nobody adds anything: the dispatcher wakes at the instant at which the lease ends."""
+    until = EPOCH + round(lease * 1000)
+
+    async def whole(world: World) -> None:
+        writer = world.spawn(kinds=(Simple,), workers=1)
+        await writer.start()
+        (job,) = await world.save(writer, [Work(number=1)])
+        lane = Lane(kinds=(("short", "Work"),), room=1)
+        await world.memory.claim([lane], owner="dead", now=world.clock.now(), until=until)
+        survivor = world.spawn(workers=1)
+        await survivor.start()
+        await asyncio.sleep(lease + 0.1)
+        assert [(e.job, 0 <= e.wall - until <= 1) for e in every(world, Started)] == [(job, True)]
+        await world.drain()
+        await world.finish()
+
+    _, found = run_world(whole, 5)
+    assert found == []
+
+
+def test_expired_job_is_removed_when_it_expires() -> None:
+    """What is kept for ten minutes is gone after ten minutes, without a look around."""
+
+    async def scenario(world: World, process: Process) -> None:
+        for _ in range(3):
+            await world.save(process, [Patient(number=1)])
+            await asyncio.sleep(1.7)
+        instants = [instant for instant in world.memory.expiries() if instant is not None]
+        assert len(instants) == 3
+        for instant in sorted(instants):
+            await asyncio.sleep((instant - world.clock.now()) / 1000 - 0.002)
+            assert instant in world.memory.expiries()
+            await asyncio.sleep(0.005)
+            assert instant not in world.memory.expiries()
+
+    for seed in range(10):
+        live(scenario, seed)
+
+
+def test_jobs_run_in_the_order_in_which_they_are_due() -> None:
+    """By due time, then by order of adding, over all queues; a retry is not starved by new jobs."""
+
+    async def scenario(world: World, process: Process) -> None:
+        for _ in range(12):
+            await world.add_some(process, ASYNC_KINDS)
+            await asyncio.sleep(world.rng.uniform(0, 2))
+
+    for seed in range(60):
+        world = live(scenario, seed, workers=1, latency=0.01)
+        assert check_order(world.history.events) == []
+
+
+def test_stop_at_any_instant_leaves_no_claim() -> None:
+    """`stop(0)` comes at any point of a claim, a run or a write: no job stays claimed, True or not."""
+
+    async def scenario(world: World, process: Process) -> None:
+        for _ in range(6):
+            await world.save(process, [Simple(number=1, plan=[("ok", world.rng.choice((0.0, 0.01)))])] * 2)
+            await asyncio.sleep(world.rng.uniform(0, 0.02))
+            await process.stop(world.rng.choice((0.0, 0.001)))
+            assert process.claims(process.life) == []
+            await process.start()
+
+    for seed in range(60):
+        live(scenario, seed, workers=2, latency=0.003)
+
+
+def test_outcome_waits_out_an_outage_and_follows_soon_after() -> None:
+    """An outcome that cannot be written is written within seconds of the outage's end, once."""
+
+    async def scenario(world: World, process: Process) -> None:
+        await world.save(process, [Simple(number=1, plan=[("ok", 1.0)])])
+        await asyncio.sleep(0.5)
+        world.weather.outage = True
+        await asyncio.sleep(120)
+        world.weather.outage = False
+        healed_at = world.loop.time()
+        await world.drain()
+        ended = [event for event in every(world, Written) if event.accepted]
+        assert [event.status for event in ended] == [JobStatus.SUCCEEDED]
+        assert ended[0].at - healed_at <= 5.1
+        assert len(every(world, Ended)) == 1
+        assert len(every(world, Claimed)) == 1
+
+    for seed in range(20):
+        live(scenario, seed, latency=0.01, early=0.001)
+
+
+def test_two_clients_share_the_work() -> None:
+    """Two clients on one store run every job once, and a burst keeps the workers of both busy."""
+
+    async def whole(world: World) -> None:
+        processes = [world.spawn(workers=2), world.spawn(workers=3)]
+        for process in processes:
+            await process.start()
+        for process in processes * 10:
+            await world.add_some(process)
+            await asyncio.sleep(world.rng.uniform(0, 0.5))
+        await world.drain()
+        await world.probe()
+        await world.finish()
+
+    for seed in range(20):
+        world, found = run_world(whole, seed, latency=0.01)
+        assert (found or check(world.history.events)) == []
+        assert {event.client for event in every(world, Started)} == {"client-0", "client-1"}
+
+
+def test_killed_clients_jobs_run_again_once_each() -> None:
+    """Jobs of a client that dies run again when its lease ends, with the crash counted."""
+
+    async def whole(world: World) -> None:
+        victim = world.spawn(workers=3)
+        await victim.start()
+        jobs = await world.save(victim, [Simple(number=n, plan=[("ok", 50.0)]) for n in range(3)])
+        await asyncio.sleep(world.rng.uniform(1, 5))
+        victim.kill()
+        survivor = world.spawn(workers=3)
+        await survivor.start()
+        await world.drain()
+        await world.finish()
+        crashed = [event.job for event in every(world, Written) if event.lapse and event.accepted]
+        assert sorted(crashed) == sorted(jobs)
+        assert len(every(world, Started)) == 6
+
+    for seed in range(20):
+        world, found = run_world(whole, seed, latency=0.01)
+        assert (found or check(world.history.events)) == []

@@ -1,0 +1,557 @@
+"""A world: processes with clients over one store, what their jobs do, and what there is to do with them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
+from typing import Any, ClassVar
+from unittest import mock
+
+import anyio
+
+from backlite_async import (
+    Backoff,
+    Client,
+    DatabaseUnavailable,
+    Discard,
+    InvalidState,
+    JobContext,
+    QueueConfig,
+    Retention,
+    Retry,
+    Snooze,
+    Task,
+    _log,
+)
+from backlite_async._clock import from_millis
+
+from .clock import SimClock
+from .history import (
+    Acknowledged,
+    Died,
+    Ended,
+    Final,
+    History,
+    How,
+    Logged,
+    Misuse,
+    Probed,
+    Started,
+    StopAsked,
+    Stopped,
+)
+from .loop import Deadlock, Livelock, SimLoop
+from .store import FaultyStore, Killed, SharedMemory, Weather
+
+__all__ = ["KINDS", "Process", "World", "run_world"]
+
+Step = tuple[str, float]
+"""What a handler does, and for how many seconds."""
+
+SHORT = QueueConfig("short", max_attempts=3, backoff=2.0, timeout=3.0, retention=Retention())
+ONCE = QueueConfig("once", max_attempts=1, max_crashes=2, retention=Retention(only_failed=True))
+LONG = QueueConfig(
+    "long",
+    max_attempts=5,
+    backoff=Backoff(base=0.5, factor=3.0, cap=20.0, jitter=0.5),
+    timeout=8.0,
+    retention=Retention(duration=600.0, payload="always"),
+)
+PLAIN = QueueConfig("plain", max_attempts=2, max_crashes=1_000, backoff=0.0)
+QUEUES = (SHORT, ONCE, LONG, PLAIN)
+
+
+class Work(Task):
+    """A job that follows a plan: a step for each execution, and then success."""
+
+    config: ClassVar[QueueConfig] = SHORT
+    number: int
+    plan: list[Step] = []
+
+
+class Sibling(Work):
+    """Another kind in the same queue."""
+
+    config = SHORT
+
+
+class Single(Work):
+    """A job that is tried once."""
+
+    config = ONCE
+
+
+class Patient(Work):
+    """A job with many attempts."""
+
+    config = LONG
+
+
+class Simple(Work):
+    """A job that leaves no trace; the kind that every process runs from the start."""
+
+    config = PLAIN
+
+
+class Threaded(Work):
+    """A job with a `def` handler."""
+
+    config = PLAIN
+
+
+class Probe(Task):
+    """A job that waits for its fellows."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("probe", max_attempts=1, max_crashes=1_000)
+
+
+KINDS: tuple[type[Work], ...] = (Work, Sibling, Single, Patient, Simple, Threaded)
+
+PLAIN_STEPS = ("ok", "fail", "snooze", "retry", "discard")
+HOSTILE_STEPS = (
+    *PLAIN_STEPS,
+    "fail",
+    "late",
+    "stubborn",
+    "raise cancelled",
+    "exit",
+    "group",
+    "cancel own",
+    "add",
+    "leak",
+    "own scope",
+)
+
+
+class Process:
+    """A client in a process of its own, which can be killed."""
+
+    def __init__(self, world: World, name: str, workers: int | None = None) -> None:
+        self.world = world
+        self.name = name
+        self.life = 0
+        self.store = FaultyStore(
+            world.memory,
+            world.weather,
+            world.history,
+            client=name,
+            rng=random.Random(world.rng.random()),
+            crash_limits={**{queue.name: queue.max_crashes for queue in QUEUES}, "probe": 1_000},
+        )
+        self.store.dying = self.kill
+        self.workers = workers or world.rng.randint(1, 4)
+        self.client = Client(
+            self.store,
+            workers=self.workers,
+            threads=world.rng.randint(1, 2),
+            lease=world.lease,
+            clock=world.clock,
+            rng=random.Random(world.rng.random()),
+        )
+        self.client.register(Probe, self.meet)
+        self.known: set[type[Work]] = set()
+        self.started = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not been killed."""
+        return not self.store.dead
+
+    def know(self, *kinds: type[Work]) -> None:
+        """Register the handlers of these kinds."""
+        for kind in kinds:
+            if kind not in self.known:
+                self.known.add(kind)
+                handler = self.sync_handler if kind is Threaded else self.handler
+                self.client.register(kind, handler)
+
+    async def handler(self, task: Work, job: JobContext) -> None:
+        await self.world.perform(self, task, job)
+
+    async def meet(self, _: Probe, job: JobContext) -> None:
+        self.world.begun(self, job)
+        await self.world.meet()
+        self.world.ended(self, job, "returned", None)
+
+    def sync_handler(self, task: Work, job: JobContext) -> None:
+        self.world.perform_now(self, task, job)
+
+    async def start(self) -> None:
+        """Start, however often it takes; nothing comes of it if the process is killed meanwhile."""
+        while self.alive and not self.started:
+            self.life = self.store.life = self.life + 1
+            try:
+                await self.client.start()
+            except DatabaseUnavailable:
+                await asyncio.sleep(0.1)
+            except Killed:
+                return
+            except asyncio.CancelledError:
+                current = asyncio.current_task()
+                if current is not None and current.cancelling():
+                    raise  # else the client was cancelled while it started
+            else:
+                self.started = self.alive
+
+    async def stop(self, limit: float | None) -> bool:
+        """Stop, and put down what came of it."""
+        history, life = self.world.history, self.life
+        asked_at = asyncio.get_running_loop().time()
+        history.add(StopAsked(client=self.name, life=life, limit=limit))
+        clean = await self.client.stop(limit)
+        self.started = self.started and self.life != life
+        history.add(
+            Stopped(
+                client=self.name,
+                life=life,
+                clean=clean,
+                asked_at=asked_at,
+                limit=limit,
+                claims=self.claims(life),
+            )
+        )
+        return clean
+
+    def claims(self, life: int) -> list[str]:
+        """Return what the store shows as claimed by this process since that start."""
+        owners = {owner for owner, its_life in self.store.owners.items() if its_life == life}
+        return [row[0] for row in self.world.memory.rows() if row[2] in owners]
+
+    def kill(self) -> None:
+        """Die."""
+        if self.alive:
+            self.store.kill()
+            self.started = False
+            self.world.history.add(Died(client=self.name))
+
+
+class World:
+    """Everything in one simulation."""
+
+    def __init__(
+        self, loop: SimLoop, rng: random.Random, *, latency: float = 0.0, lease: float = 10.0
+    ) -> None:
+        self.loop = loop
+        self.rng = rng
+        self.clock = SimClock(loop)
+        self.history = History(self.clock)
+        self.memory = SharedMemory()
+        self.weather = Weather(latency=latency)
+        self.lease = lease
+        self.processes: list[Process] = []
+        self.executions: dict[str, int] = {}
+        self.numbers = 0
+        self.steps: tuple[str, ...] = PLAIN_STEPS
+        self.expected, self.met = 0, asyncio.Event()
+        self.meeting = self.most_met = 0
+        self.leaks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, *, kinds: tuple[type[Work], ...] = KINDS, workers: int | None = None) -> Process:
+        """Make a process that knows these kinds."""
+        process = Process(self, f"client-{len(self.processes)}", workers)
+        self.processes.append(process)
+        process.know(*kinds)
+        return process
+
+    # -- what jobs do ------------------------------------------------------------------------------
+
+    def task(self, kinds: tuple[type[Work], ...] = KINDS) -> Work:
+        """Return a task with a random plan."""
+        self.numbers += 1
+        longest = self.rng.choice((0.0, 0.1, 2.0, 6.0))
+        plan = [
+            (self.rng.choice(self.steps), round(self.rng.uniform(0, longest), 3))
+            for _ in range(self.rng.randint(0, 3))
+        ]
+        return self.rng.choice(kinds)(number=self.numbers, plan=plan)
+
+    def _next_step(self, task: Work, job: JobContext) -> Step:
+        done = self.executions.get(job.id, 0)
+        self.executions[job.id] = done + 1
+        return task.plan[done] if done < len(task.plan) else ("ok", 0.0)
+
+    def begun(self, process: Process, job: JobContext) -> None:
+        if process.alive:
+            self.history.add(
+                Started(
+                    job=job.id,
+                    client=process.name,
+                    life=process.life,
+                    workers=process.workers,
+                    fence=job.fence,
+                    attempt=job.attempt,
+                )
+            )
+
+    def ended(self, process: Process, job: JobContext, how: How, wait: float | None) -> None:
+        if process.alive:
+            self.history.add(Ended(job=job.id, client=process.name, fence=job.fence, how=how, wait=wait))
+
+    def perform_now(self, process: Process, task: Work, job: JobContext) -> None:
+        """Do what the plan says, without waiting."""
+        name, seconds = self._next_step(task, job)
+        self.begun(process, job)
+        how: How = "returned"
+        wait = seconds if name in ("snooze", "retry") else None
+        try:
+            _raise(name, seconds)
+        except BaseException as error:
+            how = _how(error)
+            raise
+        finally:
+            self.ended(process, job, how, wait)
+
+    async def perform(self, process: Process, task: Work, job: JobContext) -> None:
+        """Do what the plan says, and put it down."""
+        name, seconds = self._next_step(task, job)
+        self.begun(process, job)
+        how: How = "returned"
+        wait = seconds if name in ("snooze", "retry") else None
+        try:
+            await self._act(process, name, seconds)
+            _raise(name, seconds)
+        except BaseException as error:
+            how = _how(error)
+            raise
+        finally:
+            self.ended(process, job, how, wait)
+
+    async def _act(self, process: Process, name: str, seconds: float) -> None:
+        if name in ("late", "stubborn"):
+            await self._swallow(seconds + (6.0 if name == "stubborn" else 0.0))
+        elif name == "cancel own":
+            current = asyncio.current_task()
+            assert current is not None
+            current.cancel()
+            if seconds < 1:
+                await asyncio.sleep(0)  # else it returns before the cancellation can reach it
+        elif name == "add":
+            with contextlib.suppress(DatabaseUnavailable, InvalidState):
+                await self.save(process, [self.task((Simple,))])
+        elif name == "leak":
+            leak = asyncio.get_running_loop().create_task(asyncio.sleep(seconds * 3))
+            self.leaks.add(leak)
+        elif name == "own scope":
+            with anyio.move_on_after(seconds / 2):
+                await asyncio.sleep(seconds)
+        elif name not in ("snooze", "retry"):
+            await asyncio.sleep(seconds)
+
+    async def _swallow(self, seconds: float) -> None:
+        """Go on for a while whatever happens: refuse a few cancellations, then hide from them."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        for _ in range(3):
+            try:
+                await asyncio.sleep(max(0.0, until - loop.time()))
+                return
+            except asyncio.CancelledError:
+                continue
+        with anyio.CancelScope(shield=True):
+            await asyncio.sleep(max(0.0, until - loop.time()))
+
+    async def meet(self) -> None:
+        """Wait until as many of these run as there are workers."""
+        self.meeting += 1
+        self.most_met = max(self.meeting, self.most_met)
+        if self.meeting >= self.expected:
+            self.met.set()
+        try:
+            with anyio.move_on_after(120):
+                await self.met.wait()
+        finally:
+            self.meeting -= 1
+
+    # -- adding ------------------------------------------------------------------------------------
+
+    async def save(
+        self, process: Process, tasks: list[Any], *, wait: float | None = None, at: int | None = None
+    ) -> list[str]:
+        """Add jobs, and put down what `save()` acknowledges."""
+        operation = process.client.add(*tasks)
+        if wait is not None:
+            operation.wait(timedelta(seconds=wait))
+        if at is not None:
+            operation.at(from_millis(at))
+        for attempt in range(4):
+            try:
+                ids = await operation.save()
+                break
+            except DatabaseUnavailable:
+                if attempt == 3 or not process.started:
+                    raise
+                await asyncio.sleep(self.rng.uniform(0, 1))
+        if process.alive:
+            for job in ids:
+                self.history.add(Acknowledged(job=job))
+        return ids
+
+    async def add_some(self, process: Process, kinds: tuple[type[Work], ...] = KINDS) -> None:
+        """Add one or several random jobs, now or later."""
+        tasks = [self.task(kinds) for _ in range(self.rng.choice((1, 1, 2, 7)))]
+        wait = self.rng.uniform(0, 15) if self.rng.random() < 0.3 else None
+        at = None
+        if self.rng.random() < 0.2:
+            at = self.clock.now() + self.rng.randint(-5_000, 20_000)
+        with contextlib.suppress(DatabaseUnavailable, InvalidState, Killed):
+            await self.save(process, tasks, wait=wait, at=at)
+
+    async def tear_down(self) -> None:
+        """Cancel every task of the library, as `asyncio.run` does at its end, and see them stop."""
+        processes = [process for process in self.processes if process.started]
+        for process in processes:
+            self.history.add(StopAsked(client=process.name, life=process.life, limit=0))
+        for task in sorted(asyncio.all_tasks(), key=lambda task: task.get_name()):
+            if task.get_name().startswith("backlite"):
+                task.cancel()
+        for process in processes:
+            await process.stop(0)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    async def drain(self, patience: float = 100 * 3600.0) -> None:
+        """Wait until every job has ended, for days if need be: clocks may have gone back by hours."""
+        began = self.loop.time()
+        while self.memory.rows() and self.loop.time() < began + patience:
+            waited = self.loop.time() - began
+            await asyncio.sleep(0.5 if waited < 60 else 30 if waited < 1000 else 600)
+
+    async def probe(self) -> None:
+        """See whether as many jobs run at once as there are workers."""
+        alive = [process for process in self.processes if process.started]
+        self.expected = sum(process.workers for process in alive)
+        self.most_met = 0
+        self.met.clear()
+        await self.save(alive[0], [Probe() for _ in range(self.expected)])
+        await self.drain(400)
+        self.history.add(Probed(expected=self.expected, met=self.most_met))
+
+    async def ask_all(self) -> None:
+        """Put down what the client says of every job."""
+        alive = next(process for process in self.processes if process.started)
+        names = dict.fromkeys(event.job for event in self.history.events if isinstance(event, Acknowledged))
+        for job in names:
+            status = await alive.client.status(job)
+            self.history.add(Final(job=job, status=status))
+
+    async def finish(self) -> None:
+        """Stop everything and look for what is left."""
+        for process in self.processes:
+            if process.started and not await process.stop(60.0):
+                self.history.add(Misuse(what="the last stop, with nothing to do, said False"))
+        for process in self.processes:
+            if not process.alive:
+                await process.client.stop(0)
+        for leak in self.leaks:
+            leak.cancel()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in sorted(others, key=lambda task: task.get_name()):
+            if not task.done() and task.get_name().startswith("backlite"):
+                await asyncio.wait([task], timeout=100)
+            if not task.done() and task.get_name().startswith("backlite"):
+                self.history.add(Misuse(what=f"task {task.get_name()} is left"))
+        await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0)), *others])
+
+    def unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Put down what nobody handled; what a killed process leaves behind is no concern."""
+        error = context.get("exception")
+        if not isinstance(error, Killed):
+            self.history.add(Misuse(what=f"{context.get('message')}: {error!r}"))
+
+
+def _raise(name: str, seconds: float) -> None:
+    match name:
+        case "fail":
+            raise ValueError("as planned")
+        case "snooze":
+            raise Snooze(seconds)
+        case "retry":
+            raise Retry(after=seconds)
+        case "discard":
+            raise Discard("as planned")
+        case "raise cancelled":
+            raise asyncio.CancelledError
+        case "exit":
+            raise SystemExit(3)
+        case "group":
+            raise BaseExceptionGroup("as planned", [ValueError("one"), SystemExit(2)])
+        case _:
+            pass
+
+
+def _how(error: BaseException) -> How:
+    match error:
+        case Snooze():
+            return "snoozed"
+        case Retry():
+            return "retried"
+        case Discard():
+            return "discarded"
+        case asyncio.CancelledError():
+            return "cancelled"
+        case _:
+            return "raised"
+
+
+@contextlib.contextmanager
+def patched(world: World) -> Iterator[None]:
+    """Have log lines in the history, and `def` handlers without threads."""
+
+    def emit(event: _log.Event, /, **fields: object) -> None:
+        fields.pop("traceback", None)
+        present = {name: value for name, value in fields.items() if value is not None and name != "owner"}
+        text = " ".join(f"{name}={value}" for name, value in present.items())
+        world.history.add(Logged(event=event.name, fields=text))
+
+    async def run_sync(
+        function: Callable[..., Any], *arguments: Any, limiter: anyio.CapacityLimiter
+    ) -> object:
+        await anyio.lowlevel.checkpoint()
+        async with limiter:
+            with anyio.CancelScope(shield=True):
+                await asyncio.sleep(world.rng.choice((0.0, 0.01, 1.0)))
+            return function(*arguments)
+
+    with mock.patch.object(_log, "emit", emit), mock.patch("anyio.to_thread.run_sync", run_sync):
+        yield
+
+
+_wrecks: list[set[asyncio.Task[Any]]] = []
+"""Tasks of worlds that broke: kept, for what would be said at their deletion adds nothing."""
+
+
+def run_world(
+    make: Callable[[World], Awaitable[None]],
+    seed: int,
+    *,
+    latency: float = 0.0,
+    lease: float = 10.0,
+    shuffle: bool = True,
+    early: float = 0.0,
+    step: int = 1,
+) -> tuple[World, list[str]]:
+    """Run a world to its end; return it, with what went wrong outright: a deadlock, a livelock."""
+    loop = SimLoop(seed, shuffle=shuffle, early=early, step=step)
+    rng = random.Random(f"world {seed}")
+    world = World(loop, rng, latency=latency, lease=lease)
+    loop.set_exception_handler(world.unhandled)
+
+    async def main() -> None:
+        await make(world)
+
+    try:
+        with patched(world):
+            loop.run_until_complete(main())
+    except (Deadlock, Livelock) as error:
+        _wrecks.append(asyncio.all_tasks(loop))
+        return world, [f"{type(error).__name__.lower()}: {error}"]
+    except (Exception, Killed) as error:
+        _wrecks.append(asyncio.all_tasks(loop))
+        return world, [f"the world broke: {type(error).__name__}: {error}"]
+    finally:
+        loop.set_exception_handler(lambda _loop, _context: None)
+        loop.close()
+    return world, []
