@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from datetime import UTC, datetime, timedelta
-from math import ceil, isfinite
+from math import ceil
 from typing import Protocol
 
 from ._errors import InvalidType, InvalidValue
@@ -49,8 +49,11 @@ def to_millis(instant: datetime) -> int:
 
 
 def from_millis(millis: int) -> datetime:
-    """Convert stored milliseconds to an aware datetime in UTC."""
-    return _EPOCH + timedelta(milliseconds=millis)
+    """Convert stored milliseconds to an aware datetime in UTC; beyond the calendar: its end."""
+    try:
+        return _EPOCH + timedelta(milliseconds=millis)
+    except OverflowError:  # datetime.max rounded up, or in a time zone west of UTC
+        return (datetime.max if millis > 0 else datetime.min).replace(tzinfo=UTC)
 
 
 def aware(name: str, instant: object) -> datetime:
@@ -70,14 +73,14 @@ def seconds(name: str, value: object) -> float:
     Raises `InvalidType` for anything else, `InvalidValue` for a negative, endless or absurd one.
     """
     if isinstance(value, timedelta):
-        number = value.total_seconds()
+        number: float = value.total_seconds()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = float(value)
+        number = value
     else:
         raise InvalidType(f"{name} must be a number of seconds or a timedelta, not {value!r}")
-    if not isfinite(number) or number < 0 or number > MAX_SECONDS:
+    if not 0 <= number <= MAX_SECONDS:  # nor NaN
         raise InvalidValue(f"{name}={value!r} must lie between 0 and 100 years")
-    return number
+    return float(number)
 
 
 def whole_millis(duration: float) -> int:

@@ -416,13 +416,14 @@ async def test_no_more_than_workers_run_at_once(database: str, journal: Journal)
 async def test_threads_have_a_limit_of_their_own(database: str, journal: Journal) -> None:
     """`def` handlers fill their threads only; coroutines go on beside them."""
     running = most = 0
-    lock, ends = threading.Lock(), threading.Event()
+    lock, pair, ends = threading.Lock(), threading.Barrier(2), threading.Event()
 
     def handler(task: Work) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
+        pair.wait(LIMIT)
         assert ends.wait(LIMIT)
         with lock:
             running -= 1
