@@ -200,6 +200,10 @@ async def recurses(task: Work) -> None:
     await recurses(task)
 
 
+def forgets_await(task: Work) -> object:
+    return recurses(task)
+
+
 async def leaves_its_scope_cancelled(task: Work) -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
@@ -228,7 +232,7 @@ ZOO: dict[str, tuple[Callable[..., Any], str]] = {
     "thread: SystemExit": (raising_in_thread(SystemExit(1)), "SystemExit: 1"),
     "thread: StopIteration": (raising_in_thread(StopIteration(5)), "StopIteration: 5"),
     "thread: KeyboardInterrupt": (raising_in_thread(KeyboardInterrupt()), "KeyboardInterrupt"),
-    "forgets await": (lambda task: recurses(task), "TypeError: the handler returned an awaitable"),
+    "forgets await": (forgets_await, "TypeError: the handler returned an awaitable"),
 }
 
 
