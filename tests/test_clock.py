@@ -186,6 +186,7 @@ def test_whole_milliseconds_are_never_too_few_nor_one_too_many(duration: float) 
 
 
 @given(st.integers(0, 10**9))
+@example(2007)  # 2.007 * 1000 is 2007.0000000000002
 def test_whole_milliseconds_stay_what_they_are(millis: int) -> None:
     """Up to days, where floats are exact enough, rounding up adds nothing to whole milliseconds."""
     assert whole_millis(millis / 1000) == millis
