@@ -16,6 +16,7 @@ class SimClock:
     def __init__(self, loop: SimLoop) -> None:
         self._loop = loop
         self.offset = 0
+        self.went_back = 0.0
 
     def now(self) -> int:
         """Return the wall time in milliseconds, rounded down."""
@@ -28,3 +29,4 @@ class SimClock:
     def jump(self, seconds: float) -> None:
         """Move the wall, forward or back."""
         self.offset += round(seconds * 1000)
+        self.went_back -= min(seconds, 0.0)
