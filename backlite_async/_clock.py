@@ -10,7 +10,18 @@ from typing import Protocol
 
 from ._errors import InvalidType, InvalidValue
 
-__all__ = ["Clock", "IdFactory", "SystemClock", "from_millis", "seconds", "to_millis"]
+__all__ = [
+    "MAX_SECONDS",
+    "Clock",
+    "IdFactory",
+    "SystemClock",
+    "after",
+    "aware",
+    "from_millis",
+    "seconds",
+    "to_millis",
+    "whole_millis",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -103,7 +114,7 @@ class IdFactory:
 
     def next(self) -> str:
         """Return an id greater than every one before it."""
-        value = (self._clock.now() & 0xFFFF_FFFF_FFFF) << 74 | self._random.getrandbits(74)
+        value = (max(self._clock.now(), 0) & 0xFFFF_FFFF_FFFF) << 74 | self._random.getrandbits(74)
         if value <= self._last:  # same millisecond, or a clock that stepped back
             value = self._last + 1 + self._random.getrandbits(32)
         self._last = value

@@ -37,10 +37,11 @@ def encode(kind: TaskType, task: msgspec.Struct, max_payload: int) -> bytes:
             " or raise Client(max_payload=...)",
         )
     decoded = decode(kind, payload)
-    if decoded != task:
-        for path, number in _numbers(task):
-            if not isfinite(number):
-                raise PayloadError(kind.name, f"JSON has no {number!r} - at `${path}`")
+    try:
+        if decoded != task:
+            _refuse_changes(kind, task, decoded)
+    except RecursionError as error:
+        raise PayloadError(kind.name, "is nested too deeply") from error
     return payload
 
 
@@ -75,19 +76,46 @@ def _largest_field(task: msgspec.Struct) -> str:
     return max(task.__struct_fields__, key=lambda field: len(_encoder.encode(getattr(task, field))))
 
 
-def _numbers(value: object, path: str = "") -> Iterator[tuple[str, float]]:
-    """Walk over every float in what has just been encoded, so that it is neither cyclic nor deep."""
-    if isinstance(value, float):
-        yield path, value
-    elif isinstance(value, msgspec.Struct):
-        for field in value.__struct_fields__:
-            yield from _numbers(getattr(value, field), f"{path}.{field}")
+def _refuse_changes(kind: TaskType, task: object, decoded: object) -> None:
+    """Raise where a value would reach the handler as another one without anybody being told.
+
+    Not every difference is one: a tuple in an untyped field comes back as a list, and some types
+    have an equality of their own, or none.
+    """
+    for path, value, back in _leaves(task, decoded, ""):
+        if isinstance(value, float) and not isfinite(value):
+            raise PayloadError(kind.name, f"JSON has no {value!r} - at `${path}`")
+        if isinstance(back, str) and not isinstance(value, str):
+            name = type(value).__qualname__
+            raise PayloadError(
+                kind.name, f"a {name} would come back as text - at `${path}`; declare its type"
+            )
+
+
+def _leaves(value: object, back: object, path: str) -> Iterator[tuple[str, object, object]]:
+    """Walk over what has just been encoded, so that it is not cyclic, beside what it decodes to.
+
+    Beyond a difference of shape `back` is None: there is nothing to compare with.
+    """
+    if isinstance(value, msgspec.Struct) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        names = (
+            value.__struct_fields__
+            if isinstance(value, msgspec.Struct)
+            else [member.name for member in dataclasses.fields(value)]
+        )
+        for name in names:
+            yield from _leaves(getattr(value, name), getattr(back, name, None), f"{path}.{name}")
     elif isinstance(value, Mapping):
+        found = back if isinstance(back, Mapping) else {}
         for key, item in value.items():
-            yield from _numbers(item, f"{path}[{key!r}]")
-    elif isinstance(value, (list, tuple, set, frozenset)):
+            yield f"{path}[{key!r}]", key, None
+            yield from _leaves(item, found.get(key), f"{path}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        items = back if isinstance(back, (list, tuple)) and len(back) == len(value) else [None] * len(value)
+        for index, (item, other) in enumerate(zip(value, items, strict=True)):
+            yield from _leaves(item, other, f"{path}[{index}]")
+    elif isinstance(value, (set, frozenset)):
         for index, item in enumerate(value):
-            yield from _numbers(item, f"{path}[{index}]")
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for member in dataclasses.fields(value):
-            yield from _numbers(getattr(value, member.name), f"{path}.{member.name}")
+            yield from _leaves(item, None, f"{path}[{index}]")
+    else:
+        yield path, value, back

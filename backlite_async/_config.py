@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from math import isfinite
 from typing import Literal
 
 import msgspec
@@ -15,6 +14,9 @@ __all__ = ["Backoff", "Duration", "QueueConfig", "Retention"]
 
 Duration = float | timedelta
 """A number of seconds, or a timedelta."""
+
+MAX_NUMBER = 1.797e308
+"""Close to the largest float."""
 
 
 def _name(value: object) -> str:
@@ -36,7 +38,7 @@ def _count(name: str, value: object) -> int:
 def _number(name: str, value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise InvalidType(f"{name}={value!r} must be a number")
-    if not isfinite(value):
+    if not abs(value) <= MAX_NUMBER:  # nor NaN
         raise InvalidValue(f"{name}={value!r} must be finite")
     return float(value)
 
@@ -126,6 +128,8 @@ class QueueConfig:
     ) -> None:
         if retention is not None and not isinstance(retention, Retention):
             raise InvalidType(f"retention={retention!r} must be a Retention or None")
+        if not isinstance(backoff, (Backoff, int, float, timedelta)):
+            raise InvalidType(f"backoff={backoff!r} must be a Backoff, a number of seconds or a timedelta")
         limit = None if timeout is None else seconds("timeout", timeout)
         if limit == 0:
             raise InvalidValue(f"timeout={timeout!r} leaves no time to run; None means no limit")

@@ -12,7 +12,7 @@ from ._config import Duration, QueueConfig, Retention
 from ._errors import InvalidValue
 from ._job import ClaimedJob, Complete, JobStatus, Keep, Outcome, Reschedule
 
-__all__ = ["Discard", "Result", "Retry", "Snooze", "crashed", "decide", "give_back"]
+__all__ = ["Discard", "Result", "Retry", "Snooze", "Steer", "crashed", "decide", "give_back"]
 
 
 class Steer(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
@@ -20,7 +20,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 def plan_claim(
-    kinds: Iterable[Kind], *, workers_free: int, threads_free: int, writes_free: int
+    kinds: Sequence[Kind], *, workers_free: int, threads_free: int, writes_free: int
 ) -> list[Lane]:
     """Return the lanes to claim for; none where there is no room.
 

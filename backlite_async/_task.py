@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -36,9 +35,9 @@ class TaskType:
     def __init__(self, cls: type[msgspec.Struct]) -> None:
         self.cls = cls
         self.config = _config(cls)
-        self.name = _text(cls, "task_name", getattr(cls, "task_name", cls.__name__))
-        aliases = getattr(cls, "aliases", ())
-        if isinstance(aliases, str):
+        self.name = _text(cls, "task_name", _attribute(cls, "task_name", cls.__name__))
+        aliases = _attribute(cls, "aliases", ())
+        if not isinstance(aliases, (tuple, list)):
             raise InvalidTask(f"{cls.__qualname__}.aliases must be a tuple of names, not {aliases!r}")
         self.aliases = tuple(_text(cls, "aliases", alias) for alias in aliases)
         try:
@@ -48,10 +47,15 @@ class TaskType:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name and its aliases."""
-        return (self.name, *self.aliases)
+        """The name and its aliases, each once."""
+        return tuple(dict.fromkeys((self.name, *self.aliases)))
 
 
+_ANNOTATIONS = {
+    "config": "ClassVar[QueueConfig]",
+    "task_name": "ClassVar[str]",
+    "aliases": "ClassVar[tuple[str, ...]]",
+}
 _known: WeakKeyDictionary[type, TaskType] = WeakKeyDictionary()
 
 
@@ -69,11 +73,7 @@ def task_type(cls: object) -> TaskType:
 
 def _config(cls: type[msgspec.Struct]) -> QueueConfig:
     name = cls.__qualname__
-    if "config" in cls.__struct_fields__:
-        raise InvalidTask(
-            f"{name}.config is a field of the payload; annotate it as config: ClassVar[QueueConfig]"
-        )
-    config = inspect.getattr_static(cls, "config", None)
+    config = _attribute(cls, "config", None)
     if config is None:
         raise InvalidTask(
             f"{name} has no queue; add config: ClassVar[QueueConfig] = QueueConfig(...) to the class"
@@ -83,9 +83,19 @@ def _config(cls: type[msgspec.Struct]) -> QueueConfig:
     return config
 
 
-def _text(cls: type, attribute: str, value: object) -> str:
-    if not isinstance(value, str) or not value or len(value) > 200:
+def _attribute(cls: type[msgspec.Struct], name: str, default: object) -> object:
+    """Return a class attribute that must not be a field of the payload."""
+    if name in cls.__struct_fields__:
         raise InvalidTask(
-            f"{cls.__qualname__}.{attribute} must be a name of 1 to 200 characters, not {value!r}"
+            f"{cls.__qualname__}.{name} is a field of the payload; annotate it as"
+            f" {name}: {_ANNOTATIONS[name]}, or give the field another name"
+        )
+    return getattr(cls, name, default)
+
+
+def _text(cls: type, attribute: str, value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= 200:
+        raise InvalidTask(
+            f"{cls.__qualname__}.{attribute} must be a name of 1 to 200 printable characters, not {value!r}"
         )
     return value

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import math
 import os
+import re
 import traceback
 from collections.abc import Callable
 from contextvars import Context
@@ -137,7 +138,8 @@ class WorkerPool:
         try:
             task = decode(handler.kind, job.payload)
         except PayloadError as error:
-            attempt.result = Result(finished_at=self._clock.now(), error=str(error), final=True)
+            text = re.sub(r"'.*'", "'...'", str(error))  # a value of the payload, which is not to be logged
+            attempt.result = Result(finished_at=self._clock.now(), error=text, final=True)
             return
         context = self._begin(attempt)
         try:

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import anyio
 import pytest
+from hypothesis import HealthCheck, settings
 
 LIMIT = 20.0
 """Seconds after which a test that waits for something has failed."""
+
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 class Journal(logging.Handler):
