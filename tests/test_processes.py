@@ -50,12 +50,12 @@ async def begin() -> None:
 class Script:
     """A program that uses the library in a process of its own."""
 
-    def __init__(self, folder: Path, text: str) -> None:
+    def __init__(self, folder: Path, text: str, *arguments: str) -> None:
         self.file = str(folder / "app.db")
         script = folder / "script.py"
         script.write_text(PRELUDE + textwrap.dedent(text))
         self.process = subprocess.Popen(
-            [sys.executable, "-P", script, self.file],
+            [sys.executable, "-P", script, self.file, *arguments],
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -113,6 +113,23 @@ async def pending(file: str, job_id: str) -> None:
     assert (job.status, job.attempt, job.crashes) == (JobStatus.PENDING, 0, 0)
 
 
+async def test_asyncio_run_without_a_stop_ends_a_client_that_only_adds(tmp_path: Path) -> None:
+    """Also without a dispatcher the end of `asyncio.run` is the end of the client."""
+    script = Script(
+        tmp_path,
+        """
+        async def main():
+            adder = Client(sys.argv[1], workers=0)
+            await adder.start()
+            print(*await adder.add(Work()).save(), flush=True)
+        asyncio.run(main())
+        """,
+    )
+    job_id = await script.line()
+    assert script.end() == (0, "")
+    await pending(script.file, job_id)
+
+
 async def test_asyncio_run_without_a_stop_ends_in_good_order(tmp_path: Path) -> None:
     """The end of `asyncio.run` cancels everything: a hard stop, not a hang and not a lost job."""
     script = Script(
@@ -158,8 +175,9 @@ async def test_an_event_loop_closed_with_work_running(tmp_path: Path, how: str) 
         assert await again.status(job_id) is JobStatus.SUCCEEDED
 
 
-async def test_a_client_starts_again_after_its_loop_was_closed(tmp_path: Path) -> None:
-    """A new event loop starts the same client; the job that died with the old loop runs again."""
+@pytest.mark.parametrize("same", [True, False])
+async def test_another_event_loop_after_one_was_closed(tmp_path: Path, same: bool) -> None:
+    """The same client, or another one, starts in a new loop; the job that died with the old one runs."""
     script = Script(
         tmp_path,
         """
@@ -171,10 +189,14 @@ async def test_a_client_starts_again_after_its_loop_was_closed(tmp_path: Path) -
         loop.close()
 
         async def again():
-            async with client:
+            other = client if len(sys.argv) > 2 else Client(sys.argv[1])
+            if other is not client:
+                other.register(Work, client.registry.find("work", "Work").function)
+            async with other:
                 await asyncio.Event().wait()
         asyncio.run(again())
         """,
+        *(["same"] if same else []),
     )
     await script.line()
     assert await script.line() == "started"

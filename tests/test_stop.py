@@ -6,18 +6,21 @@ import asyncio
 import sqlite3
 import threading
 import time
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import anyio
 import pytest
 
 from backlite_async import Client, InvalidState, JobContext, JobStatus, QueueConfig, Retention, Snooze, Task
+from backlite_async._job import Claim
+from backlite_async.stores import MemoryStore
 
 from .conftest import LIMIT, Journal
 
 
 class Work(Task):
-    config: ClassVar[QueueConfig] = QueueConfig("work", max_attempts=1, retention=Retention())
+    config: ClassVar[QueueConfig] = QueueConfig("work", max_attempts=1, timeout=60, retention=Retention())
     number: int = 0
 
 
@@ -205,6 +208,32 @@ async def test_stop_during_a_claim_gives_the_jobs_back(file: str, journal: Journ
         connection.close()
 
 
+async def test_what_a_claim_brings_after_the_stop_is_given_back(journal: Journal) -> None:
+    """A claim that was on its way when the stop was asked for starts nothing."""
+    claimed, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryStore):
+        async def claim(self, *args: Any, **kwargs: Any) -> Claim:
+            claim = await super().claim(*args, **kwargs)
+            if claim.jobs:
+                claimed.set()
+                await go_on.wait()
+            return claim
+
+    client = Client(Slow())
+    client.register(Work, lambda_that_waits)
+    await client.start()
+    [job_id] = await client.add(Work()).save()
+    with anyio.fail_after(LIMIT):
+        await claimed.wait()
+    stopping = asyncio.ensure_future(client.stop())
+    await asyncio.sleep(0)
+    go_on.set()
+    assert await stopping
+    assert len(journal.of("job.given_back", job_id)) == 1
+    assert not journal.of("job.started")
+
+
 async def test_a_handler_that_will_not_end_keeps_its_claim(file: str, journal: Journal) -> None:
     """`stop` returns in time with False; the job is nobody else's while the handler lives.
 
@@ -255,10 +284,18 @@ def renewals(file: str, job_id: str):  # type: ignore[no-untyped-def]
         last = row[0]
 
 
+class Unrenewed(MemoryStore):
+    """Lets leases end, as a database does that cannot be written for long."""
+
+    def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
+        return set()
+
+
+@pytest.mark.parametrize("renewed", [True, False])
 async def test_the_same_client_starts_again_beside_a_handler_that_will_not_end(
-    database: str, journal: Journal
+    file: str, journal: Journal, renewed: bool
 ) -> None:
-    """After a restart the job is not run a second time beside itself."""
+    """After a restart the job is not run a second time beside itself, whatever becomes of its lease."""
     release, runs = asyncio.Event(), []
 
     async def work(task: Work) -> None:
@@ -267,13 +304,13 @@ async def test_the_same_client_starts_again_beside_a_handler_that_will_not_end(
             with anyio.CancelScope(shield=True):
                 await release.wait()
 
-    client = Client(database, lease=0.1)
+    client = Client(file if renewed else Unrenewed(), lease=0.1)
     client.register(Work, work)
     await client.start()
     await started(client, journal)
     assert await client.stop(0) is False
     async with client:
-        [second] = await client.add(Work(2)).save()
+        [second] = await client.add(Work(2)).wait(0.3).save()  # when the lease would have ended
         await journal.seen("job.started", second)
         release.set()
         await journal.ended(second)
