@@ -206,7 +206,7 @@ class _Checker:
         caused = (
             owner in self.dead
             or any(client == owner for client, _ in self.stopping)
-            or self.jumped_at >= claim.at
+            or self.jumped_at >= claim.at - 1  # a claim takes a while, and its lease begins before it
             or self.trouble.get(owner, float("-inf")) >= claim.at
         )
         if not caused:

@@ -43,7 +43,7 @@ class SimLoop(asyncio.BaseEventLoop):
         shuffle: bool = True,
         early: float = 0.0,
         step: int = 1,
-        patience: int = 1_000_000,
+        patience: int = 200_000,
     ) -> None:
         super().__init__()
         self._random = random.Random(seed)

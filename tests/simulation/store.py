@@ -218,7 +218,7 @@ class FaultyStore:
                         kind=(job.queue, job.task),
                         due_at=job.due_at,
                         max_attempts=job.max_attempts,
-                        max_crashes=self._crash_limits[job.queue],
+                        max_crashes=self._crash_limits.get(job.queue, 3),
                     )
                 )
 
@@ -267,9 +267,12 @@ class FaultyStore:
     def _finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         lost = set()
         for outcome in outcomes:
+            leases = {row[0]: row[4] for row in self._inner.rows() if row[1] is JobStatus.RUNNING}
             accepted = not self._inner.finish_now([outcome])
             if not accepted:
                 lost.add(outcome.id)
+            if accepted and outcome.lapsed_by is not None and leases[outcome.id] > outcome.lapsed_by:
+                self._history.add(Misuse(what=f"{self._client} took {outcome.id}, whose lease had not ended"))
             complete = isinstance(outcome, Complete)
             keep = outcome.keep if isinstance(outcome, Complete) else None
             self._history.add(

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar, TypeVar
+from unittest import mock
 
 import pytest
 
-from backlite_async import Client, JobStatus
-from backlite_async._job import Lane
+from backlite_async import Client, JobContext, JobStatus, QueueConfig, Retention, Task
+from backlite_async._job import Claim, Lane
 from backlite_async.stores import MemoryStore
 
 from .checker import check, check_order, check_prompt
 from .clock import EPOCH, SimClock
-from .history import Claimed, Ended, Event, Started, Stored, Written
+from .history import Claimed, Ended, Event, Misuse, Started, Stored, Written
 from .loop import SimLoop, run
-from .world import KINDS, Patient, Process, Simple, Threaded, Work, World, run_world
+from .world import KINDS, Patient, Process, Simple, Single, Threaded, Work, World, run_world
 
 E = TypeVar("E", bound=Event)
 
@@ -110,6 +111,7 @@ def test_scheduled_job_starts_in_its_millisecond(early: float) -> None:
         late = [event.wall - due[event.job] for event in every(world, Started)]
         assert len(late) == 20
         assert set(late) <= {0, 1}
+        assert world.loop.steps < 5_000  # it does not spin until the instant has come
 
 
 def test_retried_job_starts_when_it_is_due() -> None:
@@ -149,12 +151,27 @@ def test_claim_of_a_dead_owner_is_taken_when_its_lease_ends(lease: float) -> Non
     assert found == []
 
 
+class Brief(Task):
+    """A job that is kept for less time than the dispatcher sleeps."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("brief", retention=Retention(duration=7.0))
+
+
 def test_expired_job_is_removed_when_it_expires() -> None:
-    """What is kept for ten minutes is gone after ten minutes, without a look around."""
+    """What is kept for seven seconds is gone after seven seconds, without a look around."""
+
+    async def nothing(task: Brief, job: JobContext) -> None:
+        world, process = here[-1]
+        world.begun(process, job)
+        world.ended(process, job, "returned", None)
+
+    here: list[tuple[World, Process]] = []
 
     async def scenario(world: World, process: Process) -> None:
+        here.append((world, process))
+        process.client.register(Brief, nothing)
         for _ in range(3):
-            await world.save(process, [Patient(number=1)])
+            await world.save(process, [Brief()])
             await asyncio.sleep(1.7)
         instants = [instant for instant in world.memory.expiries() if instant is not None]
         assert len(instants) == 3
@@ -255,5 +272,122 @@ def test_killed_clients_jobs_run_again_once_each() -> None:
         assert len(every(world, Started)) == 6
 
     for seed in range(20):
+        world, found = run_world(whole, seed, latency=0.01)
+        assert (found or check(world.history.events)) == []
+
+
+def test_lease_that_is_renewed_at_the_last_moment_is_left_alone() -> None:
+    """A claim that was seen to have lapsed is not taken if its owner renews it before the write."""
+
+    async def whole(world: World) -> None:
+        claim = world.memory.claim
+        lane = Lane(kinds=(("short", "Work"),), room=1)
+
+        async def then_renew(lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
+            found = await claim(lanes, owner=owner, now=now, until=until)
+            if found.lapsed and not renewed:
+                renewed.append(now + 20_000)
+                world.memory.renew([(job.id, job.fence) for job in found.lapsed], until=renewed[0])
+            return found
+
+        renewed: list[int] = []
+        with mock.patch.object(world.memory, "claim", then_renew):
+            writer = world.spawn(kinds=(), workers=1)
+            await writer.start()
+            await world.save(writer, [Work(number=1)])
+            await claim([lane], owner="slow", now=world.clock.now(), until=world.clock.now() + 1000)
+            await world.spawn(workers=1).start()
+            await world.drain()
+        starts = [event.wall for event in every(world, Started)]
+        assert [0 <= start - instant <= 1000 for start, instant in zip(starts, renewed, strict=True)] == [
+            True
+        ]
+        await world.finish()
+
+    world, found = run_world(whole, 3, latency=0.01)
+    assert found == []
+    assert every(world, Misuse) == []
+
+
+@pytest.mark.parametrize("kind", [Work, Single], ids=["at most three", "at most two"])
+def test_job_that_kills_its_process_fails_after_its_crashes(kind: type[Work]) -> None:
+    """A poisonous job runs as often as its queue allows crashes, and has then failed."""
+
+    async def deadly(world: World) -> None:
+        """Kill each process a second after it has begun the job."""
+        process = world.spawn(workers=2)
+        await process.start()
+        await world.save(process, [kind(number=1, plan=[("ok", 2.0)] * 9)])
+        seen = 0
+        while world.memory.rows():
+            await asyncio.sleep(1)
+            if len(every(world, Started)) > seen:
+                seen += 1
+                process.kill()
+                process = world.spawn(workers=2)
+                await process.start()
+        await world.finish()
+
+    world, found = run_world(deadly, 1)
+    assert (found or check(world.history.events)) == []
+    assert len(every(world, Started)) == kind.config.max_crashes
+    assert [event.status for event in every(world, Written)][-1] is JobStatus.FAILED
+
+
+def test_free_worker_does_not_wait_for_the_write() -> None:
+    """The next job is claimed while the outcome of the last one is still on its way to the store."""
+
+    async def scenario(world: World, process: Process) -> None:
+        await world.save(process, [Simple(number=number, plan=[("ok", 1.0)]) for number in range(8)])
+
+    world = live(scenario, 4, workers=1, latency=0.1)
+    ends = [event.at for event in every(world, Ended)]
+    starts = [event.at for event in every(world, Started)]
+    assert all(start - end <= 0.201 for start, end in zip(starts[1:], ends[:-1], strict=True))
+    written = [event.at for event in every(world, Written)]
+    assert any(claim.at < at for claim, at in zip(every(world, Claimed)[1:], written[:-1], strict=True))
+
+
+def test_late_handler_finds_its_jobs_waiting() -> None:
+    """Registering a handler starts the jobs that waited for it, at once."""
+
+    async def whole(world: World) -> None:
+        process = world.spawn(kinds=(Simple,), workers=3)
+        await process.start()
+        await world.save(process, [Work(number=1)] * 3)
+        await asyncio.sleep(world.rng.uniform(1, 100))
+        assert every(world, Started) == []
+        process.know(Work)
+        await asyncio.sleep(0.1)
+        assert len(every(world, Started)) == 3
+        await world.drain()
+        await world.finish()
+
+    for seed in range(10):
+        world, found = run_world(whole, seed, latency=0.01)
+        assert (found or check(world.history.events)) == []
+
+
+@pytest.mark.parametrize("jump", [0.0, 3600.0], ids=["steady wall", "wall jumps"])
+def test_handler_that_outlives_its_client_is_not_run_beside_itself(jump: float) -> None:
+    """Stopped and started again, a client leaves alone what still runs from before."""
+
+    async def whole(world: World) -> None:
+        process = world.spawn(workers=2)
+        await process.start()
+        await world.save(process, [Simple(number=1, plan=[("stubborn", 60.0)])])
+        await asyncio.sleep(1)
+        assert await process.stop(0) is False
+        world.clock.jump(jump)
+        await process.start()
+        await asyncio.sleep(50)
+        assert len(every(world, Started)) == 1
+        await world.drain()
+        await world.probe()
+        await world.finish()
+        assert len(every(world, Started)) == 3
+        assert next(event.status for event in every(world, Written)) is JobStatus.SUCCEEDED
+
+    for seed in range(10):
         world, found = run_world(whole, seed, latency=0.01)
         assert (found or check(world.history.events)) == []

@@ -123,6 +123,7 @@ HOSTILE_STEPS = (
     "add",
     "leak",
     "own scope",
+    "parting snooze",
 )
 
 
@@ -139,7 +140,7 @@ class Process:
             world.history,
             client=name,
             rng=random.Random(world.rng.random()),
-            crash_limits={**{queue.name: queue.max_crashes for queue in QUEUES}, "probe": 1_000},
+            crash_limits={queue.name: queue.max_crashes for queue in (*QUEUES, Probe.config)},
         )
         self.store.dying = self.kill
         self.workers = workers or world.rng.randint(1, 4)
@@ -201,7 +202,10 @@ class Process:
         history, life = self.world.history, self.life
         asked_at = asyncio.get_running_loop().time()
         history.add(StopAsked(client=self.name, life=life, limit=limit))
-        clean = await self.client.stop(limit)
+        try:
+            clean = await self.client.stop(limit)
+        except DatabaseUnavailable:  # it was starting just now, and could not
+            return True
         self.started = self.started and self.life != life
         history.add(
             Stopped(
@@ -295,11 +299,11 @@ class World:
         name, seconds = self._next_step(task, job)
         self.begun(process, job)
         how: How = "returned"
-        wait = seconds if name in ("snooze", "retry") else None
+        wait = None
         try:
             _raise(name, seconds)
         except BaseException as error:
-            how = _how(error)
+            how, wait = _how(error)
             raise
         finally:
             self.ended(process, job, how, wait)
@@ -309,12 +313,12 @@ class World:
         name, seconds = self._next_step(task, job)
         self.begun(process, job)
         how: How = "returned"
-        wait = seconds if name in ("snooze", "retry") else None
+        wait = None
         try:
             await self._act(process, name, seconds)
             _raise(name, seconds)
         except BaseException as error:
-            how = _how(error)
+            how, wait = _how(error)
             raise
         finally:
             self.ended(process, job, how, wait)
@@ -337,6 +341,11 @@ class World:
         elif name == "own scope":
             with anyio.move_on_after(seconds / 2):
                 await asyncio.sleep(seconds)
+        elif name == "parting snooze":
+            try:
+                await asyncio.sleep(seconds + 2.0)
+            except asyncio.CancelledError:
+                raise Snooze(seconds) from None
         elif name not in ("snooze", "retry"):
             await asyncio.sleep(seconds)
 
@@ -482,18 +491,19 @@ def _raise(name: str, seconds: float) -> None:
             pass
 
 
-def _how(error: BaseException) -> How:
+def _how(error: BaseException) -> tuple[How, float | None]:
+    """Return how a handler ended by raising this, and the wait that it asked for."""
     match error:
         case Snooze():
-            return "snoozed"
+            return "snoozed", error.duration
         case Retry():
-            return "retried"
+            return "retried", error.after
         case Discard():
-            return "discarded"
+            return "discarded", None
         case asyncio.CancelledError():
-            return "cancelled"
+            return "cancelled", None
         case _:
-            return "raised"
+            return "raised", None
 
 
 @contextlib.contextmanager
@@ -548,7 +558,7 @@ def run_world(
     except (Deadlock, Livelock) as error:
         _wrecks.append(asyncio.all_tasks(loop))
         return world, [f"{type(error).__name__.lower()}: {error}"]
-    except (Exception, Killed) as error:
+    except (Exception, Killed, SystemExit) as error:
         _wrecks.append(asyncio.all_tasks(loop))
         return world, [f"the world broke: {type(error).__name__}: {error}"]
     finally:
