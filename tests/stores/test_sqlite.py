@@ -434,9 +434,9 @@ async def test_busy_for_a_while(path: str, open_store: Opener) -> None:
 
 async def test_busy_for_all_in_a_group(path: str, open_store: Opener) -> None:
     """All that wait together for a locked database give up together, each with an error of its own."""
-    store = await open_store(busy_timeout=0.1)
+    store = await open_store(busy_timeout=0.5)
     with locked(path):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10):  # less than each one's patience after the other
             errors = await asyncio.gather(
                 *(store.add([new(str(number))]) for number in range(30)), return_exceptions=True
             )
@@ -709,6 +709,22 @@ async def test_close_writes_what_was_accepted(path: str, open_store: Opener) -> 
     await store.close()
     await asyncio.gather(*adding)
     assert query(path, "SELECT count(*) FROM backlite_jobs") == [(50,)]
+
+
+async def test_close_writes_what_is_waiting(path: str, open_store: Opener) -> None:
+    """What waits for its turn when the store is closed is written, too."""
+    store = await open_store(busy_timeout=60.0)
+    with locked(path) as other, attempts(store, 1) as tried:
+        adding = [asyncio.create_task(store.add([new("first")]))]
+        async with asyncio.timeout(30):
+            await tried.wait()
+            adding.append(asyncio.create_task(store.add([new("second")])))
+            await asyncio.sleep(0)
+            closing = asyncio.create_task(store.close(lend=True))
+            await asyncio.sleep(0)
+            other.execute("COMMIT")
+            await asyncio.gather(closing, *adding)
+    assert query(path, "SELECT id FROM backlite_jobs ORDER BY seq") == [("first",), ("second",)]
 
 
 async def test_closed_store(open_store: Opener) -> None:

@@ -57,6 +57,14 @@ FROM number CROSS JOIN (
 )
 """
 
+FOREIGN = """
+WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
+INSERT INTO backlite_jobs (
+    id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, status, fence, owner
+)
+SELECT 'running-' || n, 'q', 'Unhandled', x'7b7d', 3, 0, 0, n, 'running', 7, 'another' FROM number
+"""
+
 HELD = [(f"mine-{number}", 7) for number in range(1, 11)]
 
 
@@ -161,6 +169,7 @@ def filled(path: str, rows: int) -> Iterator[sqlite3.Connection]:
         connection.execute("BEGIN")
         connection.execute(FILL, {"rows": rows})
         connection.execute(RUNNING)
+        connection.execute(FOREIGN, {"rows": rows // 100})
         connection.execute(COMPLETED, {"rows": rows})
         connection.execute("COMMIT")
     yield connection
