@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, TypeVar
@@ -10,13 +11,22 @@ from unittest import mock
 
 import pytest
 
-from backlite_async import Client, JobContext, JobStatus, QueueConfig, Retention, Task
+from backlite_async import (
+    Client,
+    DatabaseUnavailable,
+    InvalidState,
+    JobContext,
+    JobStatus,
+    QueueConfig,
+    Retention,
+    Task,
+)
 from backlite_async._job import Claim, Lane
 from backlite_async.stores import MemoryStore
 
 from .checker import check, check_order, check_prompt
 from .clock import EPOCH, SimClock
-from .history import Claimed, Ended, Event, Misuse, Started, Stored, Written
+from .history import Claimed, Ended, Event, Jumped, Misuse, Started, Stored, Written
 from .loop import SimLoop, run
 from .world import KINDS, Patient, Process, Simple, Single, Threaded, Work, World, run_world
 
@@ -387,6 +397,82 @@ def test_handler_that_outlives_its_client_is_not_run_beside_itself(jump: float) 
         await world.finish()
         assert len(every(world, Started)) == 3
         assert next(event.status for event in every(world, Written)) is JobStatus.SUCCEEDED
+
+    for seed in range(10):
+        world, found = run_world(whole, seed, latency=0.01)
+        assert (found or check(world.history.events)) == []
+
+
+def test_job_that_was_taken_away_is_not_run_beside_itself() -> None:
+    """A client that loses a running job's lease does not run that job again while its handler goes on."""
+
+    async def whole(world: World) -> None:
+        first, second = world.spawn(workers=3), world.spawn(workers=3)
+        await first.start()
+        await world.save(first, [Simple(number=1, plan=[("ok", 20.0)])])
+        await asyncio.sleep(1)
+        await second.start()
+        world.clock.jump(3600.0)
+        world.history.add(Jumped(by=3600.0))
+        await world.save(second, [Simple(number=2)])  # it looks, and takes the job for abandoned
+        await world.drain()
+        await world.finish()
+
+    for seed in range(40):
+        world, found = run_world(whole, seed, latency=0.01)
+        assert (found or check(world.history.events)) == []
+        assert any(event.lapse and event.accepted for event in every(world, Written))
+
+
+def test_start_at_the_instant_of_the_end_leaves_the_lent_store_open() -> None:
+    """Whoever starts a client again just as it ends does not cut off handlers that go on from before."""
+
+    async def again(process: Process) -> None:
+        while not process.started:
+            with contextlib.suppress(InvalidState, DatabaseUnavailable):
+                await process.client.start()
+                process.started = True
+            await asyncio.sleep(0 if process.world.loop.time() < 2.5 else 0.1)
+
+    async def whole(world: World) -> None:
+        process = world.spawn(workers=2)
+        await process.start()
+        await world.save(process, [Simple(number=1, plan=[("stubborn", 30.0)])])
+        await asyncio.sleep(1)
+        stopping = asyncio.ensure_future(process.client.stop(0))
+        process.started = False
+        await asyncio.sleep(0.9)
+        world.weather.outage = True
+        starting = asyncio.ensure_future(again(process))
+        assert await stopping is False
+        await asyncio.sleep(5)
+        world.weather.outage = False
+        await starting
+        await world.drain()
+        await world.finish()
+
+    for seed in range(40):
+        world, found = run_world(whole, seed, step=100)
+        assert found == []
+        assert every(world, Misuse) == []
+        assert [event.status for event in every(world, Written)] == [JobStatus.SUCCEEDED]
+
+
+def test_last_wish_of_a_cancelled_handler_counts() -> None:
+    """A handler that is cancelled by a stop and snoozes by that runs again when it asked for."""
+
+    async def whole(world: World) -> None:
+        process = world.spawn(workers=2)
+        await process.start()
+        await world.save(process, [Simple(number=1, plan=[("parting snooze", 30.0)])])
+        await asyncio.sleep(1)
+        assert await process.stop(0) is False
+        await process.start()
+        await world.drain()
+        await world.finish()
+        first, second = every(world, Started)
+        assert second.at - first.at > 30.9
+        assert second.attempt == 1
 
     for seed in range(10):
         world, found = run_world(whole, seed, latency=0.01)
