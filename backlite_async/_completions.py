@@ -52,7 +52,7 @@ class Completions:
                 return
             try:
                 if self._waiting:
-                    await self._write(self._waiting[:LARGEST_GROUP])
+                    await self._write(self._next_group())
                 else:
                     await self._wake.wait()
                     self._wake.clear()
@@ -62,6 +62,15 @@ class Completions:
                 await self._pause(self.health.failed(error))
             except asyncio.CancelledError:
                 continue
+
+    def _next_group(self) -> list[Outcome]:
+        """Return the outcomes to write next: the oldest, up to the first second one of a job."""
+        ids = set()
+        for number, outcome in enumerate(self._waiting[:LARGEST_GROUP]):
+            if outcome.id in ids:
+                return self._waiting[:number]
+            ids.add(outcome.id)
+        return self._waiting[:LARGEST_GROUP]
 
     async def _write(self, group: list[Outcome]) -> None:
         try:

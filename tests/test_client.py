@@ -371,7 +371,7 @@ async def test_a_failed_start_leaves_the_client_startable(tmp_path: Path) -> Non
 async def test_install_alone(file: str) -> None:
     """`install` makes the schema and can be repeated; `install=False` insists on it."""
     client = Client(file, workers=0, install=False)
-    with pytest.raises(DatabaseUnusable, match="has no Backlite schema"):
+    with pytest.raises(DatabaseUnusable, match="does not exist; run await client.install"):
         await client.start()
     await client.install()
     await client.install()

@@ -25,7 +25,10 @@ class Life(Protocol):
     """The life of a job: add, claim, renew, finish."""
 
     async def add(self, jobs: Sequence[NewJob]) -> None:
-        """Store pending jobs, all or none. Ids that are there already are left as they are."""
+        """Store pending jobs, all or none. Ids that are there already are left as they are.
+
+        Also those of completed jobs that are kept.
+        """
         ...
 
     def check_connection(self, connection: object) -> None:
@@ -57,8 +60,9 @@ class Life(Protocol):
         """Write outcomes; return the ids of those whose claim is no longer theirs.
 
         Once begun, a cancellation of the caller is put off until it is known what was written.
-        An outcome changes its job only while the job runs under the same fence and, where
-        `lapsed_by` is given, only if its lease ended at or before that instant.
+        At most one outcome of a job at a time. An outcome changes its job only while the job runs
+        under the same fence and, where `lapsed_by` is given, only if its lease ended at or before
+        that instant.
         """
         ...
 
@@ -116,7 +120,7 @@ class Store(Life, Queries, Protocol):
     """Whether other processes can see the jobs, so that leases need a thread of their own."""
 
     def listen(self, callback: Callable[[], None]) -> None:
-        """Call back, in the event loop of `open`, when jobs were added, or given back by others."""
+        """Call back, in the event loop of `open`, when jobs were added, or are due again by others' doing."""
         ...
 
     def unlisten(self, callback: Callable[[], None]) -> None:

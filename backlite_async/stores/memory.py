@@ -85,7 +85,7 @@ class MemoryStore:
     async def add(self, jobs: Sequence[NewJob]) -> None:
         """Store pending jobs."""
         for job in jobs:
-            if job.id in self._live:
+            if job.id in self._live or job.id in self._completed:
                 continue
             self._seq += 1
             self._live[job.id] = _Row(
@@ -101,8 +101,7 @@ class MemoryStore:
                 scheduled_at=job.due_at,
                 due_at=job.due_at,
             )
-        for callback in list(self._listeners):
-            callback()
+        self._ring()
 
     def check_connection(self, connection: object) -> None:
         """Refuse: there are no transactions here."""
@@ -145,7 +144,10 @@ class MemoryStore:
 
     def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes."""
-        return {outcome.id for outcome in outcomes if not self._finish(outcome)}
+        lost = {outcome.id for outcome in outcomes if not self._finish(outcome)}
+        if any(not isinstance(outcome, Complete) for outcome in outcomes):
+            self._ring()
+        return lost
 
     def _finish(self, outcome: Outcome) -> bool:
         row = self._held(outcome.id, outcome.fence)
@@ -202,6 +204,10 @@ class MemoryStore:
         for job_id in expired:
             del self._completed[job_id]
         return len(expired)
+
+    def _ring(self) -> None:
+        for callback in list(self._listeners):
+            callback()
 
     def _pending(self) -> list[_Row]:
         return [row for row in self._live.values() if row.status is JobStatus.PENDING]

@@ -198,10 +198,14 @@ def test_processes_that_install_at_once(path: str) -> None:
 
 async def test_no_schema_without_install(path: str, open_store: Opener) -> None:
     """Without installing, a file without the schema is refused, and gets none."""
+    with pytest.raises(DatabaseUnusable, match=r"does not exist; run .*install"):
+        await open_store(install=False)
+    assert not Path(path).exists()
+    query(path, "CREATE TABLE theirs (a)")
     with pytest.raises(DatabaseUnusable, match=r"has no Backlite schema.*install") as caught:
         await open_store(install=False)
     assert caught.value.path == path
-    assert query(path, "SELECT name FROM sqlite_schema") == []
+    assert query(path, "SELECT name FROM sqlite_schema") == [("theirs",)]
 
 
 async def test_older_schema(path: str, open_store: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ ADDED = [[f"new {number}", "q", "T", "{}", 3, NOW, NOW, 0] for number in range(1
 PARAMETERS: dict[str, dict[str, Any]] = {
     "add": {"jobs": json.dumps(ADDED)},
     "next_due": {"kinds": json.dumps(KINDS)},
-    "next_lease_end": {"kinds": json.dumps(KINDS), "owner": "mine"},
+    "next_lease_end": {"kinds": json.dumps(KINDS), "owner": "mine", "now": None},
     "claimable": {"kinds": json.dumps(PLACES), "now": NOW, "total": 4},
     "next_fence": {},
     "claim": {"seqs": "[1, 2, 3, 4]", "fence": 8, "owner": "mine", "now": NOW, "until": 2_000_000},
@@ -100,7 +100,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "reschedule": {"outcomes": outcomes(type="reschedule", due_at=NOW)},
     "status": {"id": "completed-1", "now": 0},
     "get": {"id": "completed-1", "now": 0},
-    "next_kind": {"queue": "", "task": ""},
+    "next_kind": {"queue": "q", "task": "T"},
     "next_expiry": {},
     "expire": {"now": NOW, "limit": 10},
 }

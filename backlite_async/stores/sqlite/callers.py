@@ -33,6 +33,7 @@ class TransactionWatch:
         self._visible = visible
         self._open: dict[str, aiosqlite.Connection] = {}
         self._task: asyncio.Task[None] | None = None
+        self._settling: set[asyncio.Task[None]] = set()
         self._interval = FIRST_LOOK
 
     def watch(self, connection: aiosqlite.Connection, job_id: str) -> None:
@@ -45,9 +46,11 @@ class TransactionWatch:
     async def close(self) -> None:
         """Stop watching."""
         self._open.clear()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        tasks = [*self._settling, *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _run(self) -> None:
         waited = 0.0
@@ -60,7 +63,14 @@ class TransactionWatch:
                 waited = 0.0
                 with contextlib.suppress(BackliteError):  # cannot be asked now; the attribute will do
                     ended = [job_id for job_id in list(self._open) if await self._visible(job_id)]
-            over = [self._open.pop(job_id) for job_id in ended if job_id in self._open]
-            if over:
-                await asyncio.gather(*(settled(connection) for connection in over))
-                self._ended()
+            for job_id in ended:
+                connection = self._open.pop(job_id, None)
+                if connection is not None:
+                    settling = asyncio.create_task(self._settle(connection), name="backlite transaction end")
+                    self._settling.add(settling)
+                    settling.add_done_callback(self._settling.discard)
+
+    async def _settle(self, connection: aiosqlite.Connection) -> None:
+        """Tell once the connection has done what it was doing; others need not wait for it."""
+        await settled(connection)
+        self._ended()

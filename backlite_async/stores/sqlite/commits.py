@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,19 +23,32 @@ LARGEST_GROUP = 500
 class _Write:
     """One member of a group: a function over the connection, and who waits for its value."""
 
-    __slots__ = ("durable", "future", "look", "run")
+    __slots__ = ("committed", "durable", "future", "look", "run")
 
     def __init__(
         self,
         run: Callable[[sqlite3.Connection], Any],
         look: Callable[[sqlite3.Connection], Any] | None,
+        committed: Callable[[], None] | None,
         durable: bool,
         future: asyncio.Future[Any],
     ) -> None:
         self.run = run
         self.look = look
+        self.committed = committed
         self.durable = durable
         self.future = future
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        """Tell who waits, if anybody does; and what follows from the commit, in any case."""
+        if error is None and self.committed is not None:
+            self.committed()
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(value)
+        else:
+            self.future.set_exception(error)
 
 
 _Answer = tuple[Any, BaseException | None]
@@ -50,72 +64,62 @@ class Committer:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: deque[_Write] = deque()
-        self._wake = asyncio.Event()
         self._closing = False
-        self._task = asyncio.create_task(self._run(), name="backlite writer")
+        self._task: asyncio.Task[None] | None = None
 
     async def submit(
         self,
         run: Callable[[sqlite3.Connection], T],
         *,
         look: Callable[[sqlite3.Connection], T | None] | None = None,
+        committed: Callable[[], None] | None = None,
         durable: bool = True,
         insist: bool = False,
     ) -> T:
         """Run `run` in a write transaction and return its value once that is committed.
 
-        `look` may answer without one, where nothing is to be written. A caller that is cancelled
+        `look` may answer without one, where nothing is to be written. `committed` is called after
+        the commit, also where the caller has been cancelled meanwhile. A caller that is cancelled
         before its group has begun leaves nothing behind; later, everything. With `insist` it gets
-        the answer all the same: what it has claimed or completed it must know.
+        the answer all the same, and its cancellation at its next await: what it has claimed or
+        completed it must know.
         """
         if self._closing:
             raise InvalidState("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Write(run, look, durable, future))
-        self._wake.set()
-        while insist and not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        return await future
+        self._waiting.append(_Write(run, look, committed, durable, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="backlite writer")
+        return await (_insist(future) if insist else future)
 
     async def close(self) -> None:
         """Write what is waiting, then end."""
         self._closing = True
-        self._wake.set()
-        while not self._task.done():
-            try:
+        while self._task is not None and not self._task.done():
+            with contextlib.suppress(asyncio.CancelledError):  # what was accepted is written first
                 await asyncio.wait([self._task])
-            except asyncio.CancelledError:  # what was accepted is written first
-                continue
 
     async def _run(self) -> None:
-        while self._waiting or not self._closing:
-            try:
-                await self._wake.wait()
-            except asyncio.CancelledError:  # only close() ends this task: others wait for its answers
-                continue
-            self._wake.clear()
-            while self._waiting:
-                await self._write_group()
+        """Write until nothing waits; a cancellation of this task would be one of all who wait."""
+        while self._waiting:
+            group: list[_Write] = []
+            while self._waiting and len(group) < LARGEST_GROUP:
+                write = self._waiting.popleft()
+                if not write.future.cancelled():
+                    group.append(write)
+            if group:
+                await self._write_group(group)
 
-    async def _write_group(self) -> None:
-        group: list[_Write] = []
-        while self._waiting and len(group) < LARGEST_GROUP:
-            write = self._waiting.popleft()
-            if not write.future.cancelled():
-                group.append(write)
-        if not group:
-            return
-        answers = await self._database.writer.call(lambda _: self._write(group))
-        for write, (value, error) in zip(group, answers, strict=True):
-            if write.future.done():
-                continue
-            if error is None:
-                write.future.set_result(value)
-            else:
-                write.future.set_exception(error)
+    async def _write_group(self, group: list[_Write]) -> None:
+        answers: list[_Answer] = []
+        try:
+            await self._database.writer.call(lambda _: answers.extend(self._write(group)))
+        except asyncio.CancelledError:
+            pass  # the call has ended all the same, and there is nobody else to tell its answers
+        except Exception as error:  # the connection is closed
+            answers = [(None, error) for _ in group]
+        for write, answer in zip(group, answers, strict=True):
+            write.settle(*answer)
 
     def _write(self, group: Sequence[_Write]) -> list[_Answer]:
         try:
@@ -138,6 +142,21 @@ class Committer:
         if found is not error:
             found.__cause__ = error
         return found
+
+
+async def _insist(future: asyncio.Future[T]) -> T:
+    """Wait for a future through cancellations, which are then put off until the next await."""
+    cancelled = False
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            cancelled = True
+    task = asyncio.current_task()
+    if cancelled and task is not None:
+        task.uncancel()
+        asyncio.get_running_loop().call_soon(task.cancel)
+    return future.result()
 
 
 def _is_busy(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 import aiosqlite
 
@@ -23,7 +24,16 @@ from ..._errors import (
 )
 from .locks import SharedFile, shared_file
 
-__all__ = ["Connection", "Database", "require_transaction", "translate"]
+__all__ = [
+    "Connection",
+    "Database",
+    "execute_within",
+    "in_transaction",
+    "require_connection",
+    "require_transaction",
+    "settled",
+    "translate",
+]
 
 T = TypeVar("T")
 
@@ -90,8 +100,8 @@ class Connection:
     async def call(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function on the database thread and return what it returns or raises.
 
-        Not cancellable: a cancelled caller still gets the answer, and the cancellation at its
-        next await, because what the thread has done cannot be undone by not listening.
+        A cancelled caller is kept until the function has ended, and cancelled then: what the
+        thread does cannot be undone by not listening.
         """
         answers: list[tuple[Any, BaseException | None]] = []
 
@@ -101,25 +111,25 @@ class Connection:
             except BaseException as error:  # carried over to the caller, StopIteration included
                 answers.append((None, error))
 
-        call: Callable[[sqlite3.Connection], None] = run
-        while not answers:
-            try:
-                await self._inner.execute_fetchall(_CALL, (call,))
-            except asyncio.CancelledError:
-                call = _nothing  # calls are answered in their order: after this one, ours is done
+        try:
+            await self._inner.execute_fetchall(_CALL, (run,))
+        except asyncio.CancelledError:
+            while not answers:
+                await self._drain()
+            raise
         value, error = answers[0]
         if error is not None:
             raise error
         return value  # type: ignore[no-any-return]
 
+    async def _drain(self) -> None:
+        """Wait until the thread has answered all calls so far: it answers them in their order."""
+        await _outlast(asyncio.ensure_future(self._inner.execute_fetchall(_CALL, (_nothing,))))
+
     async def close(self) -> None:
         """Close the connection and end its thread."""
         closing = asyncio.ensure_future(self._inner.close())
-        while not closing.done():
-            try:
-                await asyncio.wait([closing])
-            except asyncio.CancelledError:
-                continue
+        await _outlast(closing)
         closing.result()
         self._thread.join()  # which has nothing left to do
 
@@ -130,6 +140,13 @@ class Connection:
 
 def _nothing(raw: sqlite3.Connection) -> None:
     pass
+
+
+async def _outlast(future: asyncio.Future[Any]) -> None:
+    """Wait for a future through any number of cancellations."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([future])
 
 
 def _in_daemon_thread(function: Callable[[], T]) -> T:
@@ -170,9 +187,9 @@ class Database:
             raise DatabaseUnusable(self.path, "is closed")
         return connection
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         """Open both connections. Raises `DatabaseUnusable` that says what is wrong with the file."""
-        _check_path(self.path)
+        _check_path(self.path, create)
         self._abandoned.clear()
         try:
             self._writer = await Connection.open(self.path)
@@ -283,7 +300,7 @@ def _transaction(raw: sqlite3.Connection, function: Callable[[sqlite3.Connection
     return value
 
 
-def _check_path(path: str) -> None:
+def _check_path(path: str, create: bool) -> None:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         needed = ".".join(map(str, OLDEST_SQLITE))
         raise DatabaseUnusable(path, f"needs SQLite {needed} or newer, this is {sqlite3.sqlite_version}")
@@ -292,6 +309,8 @@ def _check_path(path: str) -> None:
         raise DatabaseUnusable(path, f"the folder {folder!r} does not exist; create it first")
     if os.path.isdir(path):
         raise DatabaseUnusable(path, "is a folder; give the path of a file")
+    if not create and not os.path.exists(path):
+        raise DatabaseUnusable(path, "does not exist; run await client.install() or Client(install=True)")
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -331,11 +350,30 @@ async def require_transaction(connection: aiosqlite.Connection, path: str) -> No
             "the connection given to .tx() has no open transaction; begin one with"
             " await connection.execute('BEGIN IMMEDIATE') and commit it afterwards"
         )
-    same = await connection.execute_fetchall(
-        "SELECT 1 FROM pragma_database_list WHERE name = 'main' AND file = ?", (os.path.realpath(path),)
-    )
-    if not list(same):
+    if connection not in _main_files:
+        _main_files[connection] = await _main_file(connection)
+    if _main_files[connection] != os.path.realpath(path):
         raise InvalidValue(f"the connection given to .tx() is not one to this client's database {path!r}")
+
+
+_main_files: WeakKeyDictionary[aiosqlite.Connection, str] = WeakKeyDictionary()
+
+
+async def _main_file(connection: aiosqlite.Connection) -> str:
+    """Return the file of a connection's main database, whatever its rows are made into.
+
+    A plain PRAGMA, because a SELECT would begin to read: a write after that does not wait for locks.
+    """
+    async with await connection.cursor() as cursor:
+        cursor.row_factory = None
+        await cursor.execute("PRAGMA database_list")
+        rows = await cursor.fetchall()
+    files = {_str(row[1]): _str(row[2]) for row in rows}
+    return os.path.realpath(files["main"]) if files.get("main") else ""
+
+
+def _str(value: str | bytes | None) -> str:
+    return os.fsdecode(value or "")
 
 
 def in_transaction(connection: aiosqlite.Connection) -> bool:
@@ -353,7 +391,7 @@ async def settled(connection: aiosqlite.Connection) -> None:
     is asked of the same thread afterwards comes after it.
     """
     with contextlib.suppress(ValueError, sqlite3.Error):  # closed: then it is done, too
-        await connection.execute_fetchall("SELECT 1")
+        await connection.execute_fetchall("SELECT 1 WHERE 0")  # no row, no row factory
 
 
 async def execute_within(connection: aiosqlite.Connection, path: str, sql: str, parameters: Any) -> None:

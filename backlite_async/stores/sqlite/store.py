@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ..._errors import InvalidState
 from ..._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, NewJob, Outcome, record
 from .._base import still_open
 from . import schema
@@ -39,20 +40,21 @@ class SQLiteStore:
 
     def __init__(self, path: str, *, durability: str, busy_timeout: float) -> None:
         self._database = Database(path, synchronous=durability.upper(), busy_timeout=busy_timeout)
-        self._callback: Callable[[], None] | None = None
+        self._callbacks: set[Callable[[], None]] = set()
+        self._commits: Committer | None = None
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back, in the event loop of `open`, when jobs were added, or given back by others."""
-        self._callback = callback
+        self._callbacks.add(callback)
 
     def unlisten(self, callback: Callable[[], None]) -> None:
         """Undo `listen`."""
-        self._callback = None
+        self._callbacks.discard(callback)
 
     async def open(self, *, install: bool) -> None:
         """Open, and install or check the schema."""
         database = self._database
-        await database.open()
+        await database.open(create=install)
         try:
             await _blocking(database, schema.install if install else schema.check)
         except BaseException:
@@ -69,8 +71,13 @@ class SQLiteStore:
         database.file.listen(self, ring)
 
     def _called(self) -> None:
-        if self._callback is not None:
-            self._callback()
+        for callback in list(self._callbacks):
+            callback()
+
+    def _added(self) -> None:
+        """Tell everybody that there are new jobs, ourselves without a detour."""
+        self._called()
+        self._database.file.ring(but=self)
 
     async def install(self) -> None:
         """Install or migrate the schema without opening the store."""
@@ -83,9 +90,10 @@ class SQLiteStore:
 
     async def close(self, *, lend: bool = False) -> None:
         """Close in good order; what was accepted before is written first."""
-        self._database.file.unlisten(self)
-        await self._watch.close()
-        await self._commits.close()
+        if self._commits is not None:
+            self._database.file.unlisten(self)
+            await self._watch.close()
+            await self._commits.close()
         if not lend:
             await self._database.close()
 
@@ -102,9 +110,7 @@ class SQLiteStore:
     async def add(self, jobs: Sequence[NewJob]) -> None:
         """Store pending jobs, all or none."""
         parameters = {"jobs": _added(jobs)}
-        await self._commits.submit(lambda raw: _all(raw, "add", parameters))
-        self._called()
-        self._database.file.ring(but=self)
+        await self._writing().submit(lambda raw: _all(raw, "add", parameters), committed=self._added)
 
     def check_connection(self, connection: object) -> None:
         """Raise unless this is an `aiosqlite.Connection`."""
@@ -129,7 +135,7 @@ class SQLiteStore:
             jobs = _claim(raw, lanes, owner=owner, now=now, until=until)
             return _look(raw, lanes, jobs, owner, now)[1]
 
-        return await self._commits.submit(run, look=look, durable=False, insist=True)
+        return await self._writing().submit(run, look=look, durable=False, insist=True)
 
     async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
         """Return what an owner has claimed."""
@@ -138,14 +144,19 @@ class SQLiteStore:
 
     async def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes; return the ids of those whose claim is no longer theirs."""
-        lost = await self._commits.submit(partial(_finish, outcomes=outcomes), insist=True)
+        finish = partial(_finish, outcomes=outcomes)
+        return await self._writing().submit(finish, committed=partial(self._finished, outcomes), insist=True)
+
+    def _finished(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell the others where there are jobs that may be due."""
         if any(not isinstance(outcome, Complete) for outcome in outcomes):
             self._database.file.ring(but=self)
-        return lost
 
     def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Do what `finish` does, blocking, from any thread."""
-        return self._transact(partial(_finish, outcomes=outcomes))
+        lost = self._transact(partial(_finish, outcomes=outcomes))
+        self._finished(outcomes)
+        return lost
 
     def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
         """Extend leases, blocking, from any thread."""
@@ -153,6 +164,11 @@ class SQLiteStore:
         parameters = {"claims": _text(claims), "until": until}
         rows: list[Any] = self._transact(lambda raw: _all(raw, "renew", parameters), durable=False)
         return {job_id for job_id, _ in claims} - {row[0] for row in rows}
+
+    def _writing(self) -> Committer:
+        if self._commits is None:
+            raise InvalidState("the store is not open")
+        return self._commits
 
     def _transact(self, function: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         try:
@@ -187,7 +203,7 @@ class SQLiteStore:
         def run(raw: sqlite3.Connection) -> int:
             return raw.execute(statements()["expire"], {"now": now, "limit": limit}).rowcount
 
-        return await self._commits.submit(run, durable=False)
+        return await self._writing().submit(run, durable=False)
 
     async def _visible(self, job_id: str) -> bool:
         return await self.status(job_id, now=0) is not JobStatus.NOT_FOUND
@@ -260,13 +276,15 @@ def _look(
 ) -> tuple[int | None, Claim]:
     """Return when the next job is due where there is room, and a claim of these jobs with all else."""
     kinds = _text([kind for lane in lanes for kind in lane.kinds])
-    lease_end = _all(raw, "next_lease_end", {"kinds": kinds, "owner": owner})[0][0]
+    lease_end = _all(raw, "next_lease_end", {"kinds": kinds, "owner": owner, "now": None})[0][0]
     lapsed = []
     if lease_end is not None and lease_end <= now:
-        lapsed = [_claimed(row) for row in _all(raw, "lapsed", {"kinds": kinds, "owner": owner, "now": now})]
+        others = {"kinds": kinds, "owner": owner, "now": now}
+        lapsed = [_claimed(row) for row in _all(raw, "lapsed", others)]
+        lease_end = _all(raw, "next_lease_end", others)[0][0]
     open_kinds = still_open(lanes, [(job.queue, job.task) for job in jobs])
     due_at = _all(raw, "next_due", {"kinds": _text(sorted(open_kinds))})[0][0] if open_kinds else None
-    instants = [instant for instant in (due_at, None if lapsed else lease_end) if instant is not None]
+    instants = [instant for instant in (due_at, lease_end) if instant is not None]
     return due_at, Claim(jobs=jobs, lapsed=lapsed, next_at=min(instants, default=None))
 
 

@@ -1,5 +1,6 @@
 -- Every statement of the SQLite store, in the order of a job's life.
--- Lists travel as one JSON array a statement. Columns in milliseconds UTC, but duration: microseconds.
+-- Lists travel as one JSON array a statement. A `+` keeps a condition out of the choice of the index: jobs are
+-- to be found by their id, whatever ANALYZE has counted. Columns in milliseconds UTC, but duration: microseconds.
 
 -- name: add
 INSERT INTO backlite_jobs (id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority)
@@ -14,7 +15,7 @@ SELECT
     json_extract(value, '$[6]'),
     json_extract(value, '$[7]')
 FROM json_each(:jobs)
-WHERE true
+WHERE NOT EXISTS (SELECT 1 FROM backlite_completed AS kept WHERE kept.id = json_extract(value, '$[0]'))
 ORDER BY json_each.id
 ON CONFLICT (id) DO NOTHING
 
@@ -50,10 +51,12 @@ SELECT min((
 FROM level WHERE priority IS NOT NULL
 
 -- name: next_lease_end
+-- The first lease of another owner to end after :now, or (:now NULL) at all.
 SELECT min((
     SELECT due_at FROM backlite_jobs AS jobs
     WHERE status = 'running'
       AND queue = json_extract(value, '$[0]') AND task = json_extract(value, '$[1]') AND owner <> :owner
+      AND due_at > coalesce(:now, -1)
     ORDER BY due_at LIMIT 1
 ))
 FROM json_each(:kinds)
@@ -128,11 +131,11 @@ UPDATE backlite_jobs SET due_at = max(due_at, :until)
 FROM (
     SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS fence FROM json_each(:claims)
 ) AS held
-WHERE backlite_jobs.id = held.id AND backlite_jobs.fence = held.fence AND status = 'running'
+WHERE backlite_jobs.id = held.id AND backlite_jobs.fence = held.fence AND +status = 'running'
 RETURNING id
 
 -- name: keep
-INSERT INTO backlite_completed (
+INSERT OR REPLACE INTO backlite_completed (
     id, queue, task, status, priority, key, payload, meta, attempt, max_attempts, crashes, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, expires_at
 )
@@ -145,16 +148,15 @@ SELECT
     coalesce(json_extract(value, '$.error'), error), json_extract(value, '$.keep.until')
 FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.id = json_extract(value, '$.id') AND jobs.fence = json_extract(value, '$.fence')
-  AND jobs.status = 'running'
+  AND +jobs.status = 'running'
   AND coalesce(jobs.due_at <= json_extract(value, '$.lapsed_by'), true)
   AND json_type(value, '$.keep') = 'object'
-ON CONFLICT (id) DO NOTHING
 
 -- name: remove
 DELETE FROM backlite_jobs WHERE seq IN (
     SELECT jobs.seq FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
     WHERE jobs.id = json_extract(value, '$.id') AND jobs.fence = json_extract(value, '$.fence')
-      AND jobs.status = 'running'
+      AND +jobs.status = 'running'
       AND coalesce(jobs.due_at <= json_extract(value, '$.lapsed_by'), true)
 )
 RETURNING id
@@ -168,7 +170,7 @@ SET
     error = coalesce(json_extract(value, '$.error'), error)
 FROM json_each(:outcomes) AS outcome
 WHERE backlite_jobs.id = json_extract(value, '$.id') AND backlite_jobs.fence = json_extract(value, '$.fence')
-  AND backlite_jobs.status = 'running'
+  AND +backlite_jobs.status = 'running'
   AND coalesce(backlite_jobs.due_at <= json_extract(value, '$.lapsed_by'), true)
 RETURNING backlite_jobs.id
 
@@ -189,10 +191,20 @@ SELECT
 FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: next_kind
--- One seek: the kind after (:queue, :task) that has pending jobs.
-SELECT queue, task FROM backlite_jobs
-WHERE status = 'pending' AND due_at IS NOT NULL AND (queue, task) > (:queue, :task)
-ORDER BY queue, task LIMIT 1
+-- Two seeks: the kind after (:queue, :task) that has pending jobs. A comparison of row values would seek the
+-- first part alone, and walk over all jobs of that queue.
+SELECT queue, task FROM (
+    SELECT queue, task FROM backlite_jobs
+    WHERE status = 'pending' AND due_at IS NOT NULL AND queue = :queue AND task > :task
+    ORDER BY task LIMIT 1
+)
+UNION ALL
+SELECT queue, task FROM (
+    SELECT queue, task FROM backlite_jobs
+    WHERE status = 'pending' AND due_at IS NOT NULL AND queue > :queue
+    ORDER BY queue, task LIMIT 1
+)
+LIMIT 1
 
 -- name: next_expiry
 SELECT expires_at FROM backlite_completed WHERE expires_at IS NOT NULL ORDER BY expires_at LIMIT 1
