@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import anyio
 import msgspec
 import pytest
 
@@ -1113,3 +1114,35 @@ async def test_concurrent_calls(store: Store) -> None:
     )
     assert (first_lost, second_lost, third_lost) == (set(), set(), set())
     assert late == set(ids(third.jobs))
+
+
+async def test_next_at_beside_lapsed_claims(store: Store) -> None:
+    """Next to claims that have lapsed, a claim still tells when the next lease of another ends."""
+    await store.add([new("a"), new("b")])
+    await claim(store, owner="other", room=1, until=500)
+    await claim(store, owner="other", room=1, until=900)
+    found = await claim(store, now=600)
+    assert (ids(found.lapsed), found.next_at) == (["a"], 900)
+
+
+async def test_a_kept_id_is_not_added_again(store: Store) -> None:
+    """Saving again what has run and is kept does not run it a second time."""
+    await store.add([new("a")])
+    (job,) = (await claim(store)).jobs
+    await store.finish([complete(job, keep=Keep(until=None, payload=True))])
+    await store.add([new("a"), new("b")])
+    assert await store.status("a", now=0) is JobStatus.SUCCEEDED
+    assert ids((await claim(store)).jobs) == ["b"]
+
+
+async def test_listeners_come_and_go_alone(store: Store) -> None:
+    """Several listen; the one that leaves takes no other with it."""
+    first, second = asyncio.Event(), asyncio.Event()
+    forget = first.set
+    store.listen(forget)
+    store.listen(second.set)
+    store.unlisten(forget)
+    await store.add([new("a")])
+    with anyio.fail_after(20):
+        await second.wait()
+    assert not first.is_set()

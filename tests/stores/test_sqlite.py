@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from backlite_async import BackliteError, DatabaseBusy, DatabaseUnusable, InvalidState
-from backlite_async._job import ClaimedJob, Complete, JobStatus, Keep, Lane, NewJob
+from backlite_async._job import ClaimedJob, Complete, JobStatus, Keep, Lane, NewJob, Reschedule
 from backlite_async.stores.sqlite import schema
 from backlite_async.stores.sqlite.connection import Database
 from backlite_async.stores.sqlite.sql import migrations, split
@@ -789,3 +789,73 @@ async def test_close_soon_is_safe_to_repeat(open_store: Opener) -> None:
     await asyncio.to_thread(store.close_soon)
     await asyncio.to_thread(store.close_soon)
     await store.close()
+
+
+async def test_a_cancelled_add_that_was_committed_is_told(open_store: Opener, path: str) -> None:
+    """Whoever added may be gone: the listeners hear of the jobs when they are there."""
+    store = await open_store()
+    heard = asyncio.Event()
+    store.listen(heard.set)
+    with locked(path) as other, attempts(store, 2) as trying:
+        adding = asyncio.create_task(store.add([new("a")]))
+        async with asyncio.timeout(20):
+            await trying.wait()
+            adding.cancel()
+            await asyncio.wait([adding])
+            other.execute("COMMIT")
+            await heard.wait()
+    assert adding.cancelled()
+    assert await store.status("a", now=0) is JobStatus.PENDING
+
+
+@pytest.mark.parametrize("what", ["status", "finish"])
+async def test_a_cancellation_is_not_lost(open_store: Opener, what: str) -> None:
+    """A cancellation that comes while the database thread works is delivered afterwards."""
+    store = await open_store()
+    job = await running(store)
+
+    async def caller() -> None:
+        await (store.status("a", now=0) if what == "status" else store.finish([complete(job)]))
+        await asyncio.Event().wait()
+
+    calling = asyncio.create_task(caller())
+    await asyncio.sleep(0)
+    calling.cancel()
+    async with asyncio.timeout(20):
+        await asyncio.wait([calling])
+    assert calling.cancelled()
+
+
+async def test_finish_now_tells_the_others(open_store: Opener) -> None:
+    """A job that is given back from another thread wakes the other stores on the file."""
+    store, other = await open_store(), await open_store()
+    job = await running(store)
+    heard = asyncio.Event()
+    other.listen(heard.set)
+    again = Reschedule(id=job.id, fence=job.fence, due_at=0, attempt=0, crashes=0)
+    assert await asyncio.to_thread(store.finish_now, [again]) == set()
+    async with asyncio.timeout(20):
+        await heard.wait()
+
+
+async def test_a_store_that_was_never_opened(path: str) -> None:
+    """It can be closed, and says that it is not open."""
+    store = SQLiteStore(path, durability="full", busy_timeout=1.0)
+    with pytest.raises(InvalidState, match="not open"):
+        await store.add([new("a")])
+    await store.close()
+
+
+def test_asyncio_run_ends_with_a_store_left_open(tmp_path: Path) -> None:
+    """A store that nobody closes does not keep the program from ending."""
+    script = """if True:
+        import asyncio, sys
+        from backlite_async.stores.sqlite.store import SQLiteStore
+        async def main():
+            store = SQLiteStore(sys.argv[1], durability="normal", busy_timeout=1.0)
+            await store.open(install=True)
+            await store.add([])
+        asyncio.run(main())
+    """
+    command = [sys.executable, "-P", "-c", script, str(tmp_path / "a.db")]
+    subprocess.run(command, timeout=20, check=True, cwd=tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -390,3 +391,60 @@ async def test_close_with_an_open_transaction(path: str, open_store: Opener) -> 
         assert connection.in_transaction
         await connection.commit()
     assert await found(await open_store(), "a") == ["pending"]
+
+
+async def test_a_deferred_transaction_still_waits_for_locks(store: SQLiteStore, path: str) -> None:
+    """Checking the connection does not begin to read: the write waits as long as the caller allows."""
+    async with (
+        aiosqlite.connect(path, isolation_level=None) as holder,
+        aiosqlite.connect(path, isolation_level=None, timeout=20.0) as connection,
+    ):
+        await holder.execute("BEGIN IMMEDIATE")
+        await connection.execute("BEGIN")
+        adding = asyncio.create_task(store.add_within(connection, [new("a")]))
+        await connection.execute("SELECT 1 WHERE 0")  # behind the check of the connection, on its thread
+        await holder.execute("COMMIT")
+        async with asyncio.timeout(LIMIT):
+            await adding
+        await connection.commit()
+    assert await found(store, "a") == ["pending"]
+
+
+async def test_a_row_factory_of_another_shape(store: SQLiteStore, path: str) -> None:
+    """What the caller's connection makes of its rows does not matter."""
+    ended = heard(store)
+    async with application(path) as connection:
+        connection.row_factory = lambda cursor, row: (row[0], row[1], row[2], row[3], row[4])  # type: ignore[assignment]
+        await store.add_within(connection, [new("a")])
+        await connection.commit()
+        async with asyncio.timeout(LIMIT):
+            await ended.wait()
+    assert await found(store, "a") == ["pending"]
+
+
+async def test_a_busy_connection_delays_nobody_elses_jobs(store: SQLiteStore, path: str) -> None:
+    """A long statement right after one COMMIT does not hold up the notice of another transaction."""
+    release = threading.Event()
+    async with application(path) as slow, application_later(path) as quick:
+        await slow.create_function("hold", 0, lambda: release.wait(LIMIT))
+        await store.add_within(slow, [new("a")])
+        both = asyncio.gather(slow.execute("COMMIT"), slow.execute_fetchall("SELECT hold()"))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(LIMIT):
+            while watches():
+                await asyncio.sleep(0)
+            ended = heard(store)
+            await quick.execute("BEGIN IMMEDIATE")
+            await store.add_within(quick, [new("b")])
+            await quick.execute("COMMIT")
+            await ended.wait()
+        release.set()
+        await both
+    assert await found(store, "a", "b") == ["pending", "pending"]
+
+
+@asynccontextmanager
+async def application_later(path: str) -> AsyncIterator[aiosqlite.Connection]:
+    """Open a connection without a transaction."""
+    async with aiosqlite.connect(path, isolation_level=None) as connection:
+        yield connection
