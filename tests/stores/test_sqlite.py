@@ -21,7 +21,7 @@ import pytest
 from backlite_async import BackliteError, DatabaseBusy, DatabaseUnusable, InvalidState
 from backlite_async._job import ClaimedJob, Complete, JobStatus, Keep, Lane, NewJob, Reschedule
 from backlite_async.stores.sqlite import schema
-from backlite_async.stores.sqlite.connection import Database
+from backlite_async.stores.sqlite.database import Database
 from backlite_async.stores.sqlite.sql import migrations, split
 from backlite_async.stores.sqlite.store import SQLiteStore
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-
-import aiosqlite
+from typing import TYPE_CHECKING
 
 from ..._errors import BackliteError
 from .connection import in_transaction, settled
+
+if TYPE_CHECKING:
+    import aiosqlite
 
 __all__ = ["TransactionWatch"]
 

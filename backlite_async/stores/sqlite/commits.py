@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ..._errors import InvalidState
-from .connection import Database, translate
+from .database import Database, is_busy, translate
 
 __all__ = ["Committer"]
 
@@ -132,7 +132,7 @@ class Committer:
             )
             return [(value, None) for value in values]
         except BaseException as error:
-            if len(group) > 1 and not _is_busy(error):
+            if len(group) > 1 and not is_busy(error):
                 return [self._write([write])[0] for write in group]
             return [(None, self._for_caller(error)) for _ in group]
 
@@ -157,10 +157,3 @@ async def _insist(future: asyncio.Future[T]) -> T:
         task.uncancel()
         asyncio.get_running_loop().call_soon(task.cancel)
     return future.result()
-
-
-def _is_busy(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-        5,
-        6,
-    )

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from ..._errors import DatabaseUnusable
-from .connection import Database
+from .database import Database
 from .sql import migrations, statements
 
 __all__ = ["check", "install", "version"]

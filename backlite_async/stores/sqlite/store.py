@@ -17,7 +17,8 @@ from .._base import still_open
 from . import schema
 from .callers import TransactionWatch
 from .commits import Committer
-from .connection import Database, execute_within, require_connection, require_transaction, translate
+from .connection import require_connection, require_transaction
+from .database import Database, translate
 from .sql import statements
 
 __all__ = ["SQLiteStore"]
@@ -122,7 +123,10 @@ class SQLiteStore:
         path = self._database.path
         await require_transaction(connection, path)
         self._watch.watch(connection, jobs[-1].id)
-        await execute_within(connection, path, statements()["add"], {"jobs": _added(jobs)})
+        try:
+            await connection.execute_fetchall(statements()["add"], {"jobs": _added(jobs)})
+        except sqlite3.Error as error:
+            raise translate(error, path) from error
 
     async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
         """Take due jobs; look first, without the write lock, whether there are any."""
