@@ -265,7 +265,7 @@ class _Checker:
     def see_final(self, event: Final) -> None:
         job = self.job(event.job)
         if not job.completed or len(job.stored) > 1:
-            return  # `finish` says so; a save that was repeated after the job's end leaves two records
+            return  # `finish` says so; a job without a record can be added again, by a repeated save
         last = job.completed[-1]
         gone = not last.keep or (last.until is not None and last.until <= event.wall)
         if last.until is not None and self.jumped_at > last.at:

@@ -39,11 +39,10 @@ class SharedMemory(MemoryStore):
         """Undo `listen`."""
         self._ordered.pop(callback, None)
 
-    def ring(self, but: Callable[[], None] | None = None) -> None:
-        """Call the listeners, but not this one."""
+    def ring(self) -> None:
+        """Call the listeners."""
         for callback in list(self._ordered):
-            if callback != but:
-                callback()
+            callback()
 
     def rows(self) -> list[tuple[str, JobStatus, str | None, tuple[str, str], int]]:
         """Return id, status, owner, kind and due time of the jobs that have not ended."""
@@ -151,25 +150,36 @@ class FaultyStore:
     # -- faults ------------------------------------------------------------------------------------
 
     async def _do(self, name: str, operation: Callable[[], T], *, insist: bool = False) -> T:
-        """Do something after a while, with a fault before or after it; another while, and return."""
-        self._check_open(name)
-        await self._pause(insist=insist)
-        self._strike(name)
-        result = operation()
-        if self._random.random() < self._weather.deaths:
-            self.dying()
-            raise Killed
-        await self._pause(insist=insist)
-        self._strike(name, took_effect=True)
-        return result
+        """Do something after a while, with a fault before or after it; another while, and return.
 
-    async def _pause(self, *, insist: bool) -> None:
-        """Wait a random while; `insist`: a cancellation is put off and forgotten, as SQLite's store does."""
+        `insist`: a cancellation is put off, and comes again once the answer is there.
+        """
+        self._check_open(name)
+        cancelled = False
+        try:
+            cancelled |= await self._pause(insist=insist)
+            self._strike(name)
+            result = operation()
+            if self._random.random() < self._weather.deaths:
+                self.dying()
+                raise Killed
+            cancelled |= await self._pause(insist=insist)
+            self._strike(name, took_effect=True)
+            return result
+        finally:
+            task = asyncio.current_task()
+            if cancelled and task is not None:
+                task.uncancel()
+                asyncio.get_running_loop().call_soon(task.cancel)
+
+    async def _pause(self, *, insist: bool) -> bool:
+        """Wait a random while; return whether a cancellation came, if it insists on its while."""
         loop = asyncio.get_running_loop()
         delay = self._random.uniform(0, self._weather.latency)
         future: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(0 if self._abandoned else delay, _end, future)
         self._pauses[future] = None
+        cancelled = False
         try:
             while not future.done():
                 try:
@@ -177,9 +187,11 @@ class FaultyStore:
                 except asyncio.CancelledError:
                     if not insist:
                         raise
+                    cancelled = True
         finally:
             timer.cancel()
             del self._pauses[future]
+        return cancelled
 
     def _strike(self, name: str, *, took_effect: bool = False) -> None:
         """Raise if the process is dead, or if a fault is due."""
@@ -210,8 +222,9 @@ class FaultyStore:
     def _add(self, jobs: Sequence[NewJob]) -> None:
         there = {row[0] for row in self._inner.rows()}
         _now(self._inner.add(jobs))
+        new = {row[0] for row in self._inner.rows()} - there
         for job in jobs:
-            if job.id not in there:
+            if job.id in new:
                 self._history.add(
                     Stored(
                         job=job.id,
@@ -266,6 +279,8 @@ class FaultyStore:
 
     def _finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         lost = set()
+        if len({outcome.id for outcome in outcomes}) < len(outcomes):
+            self._history.add(Misuse(what=f"{self._client} writes two outcomes of one job at a time"))
         for outcome in outcomes:
             leases = {row[0]: row[4] for row in self._inner.rows() if row[1] is JobStatus.RUNNING}
             accepted = not self._inner.finish_now([outcome])
@@ -273,7 +288,6 @@ class FaultyStore:
                 lost.add(outcome.id)
             if accepted and outcome.lapsed_by is not None and leases[outcome.id] > outcome.lapsed_by:
                 self._history.add(Misuse(what=f"{self._client} took {outcome.id}, whose lease had not ended"))
-            complete = isinstance(outcome, Complete)
             keep = outcome.keep if isinstance(outcome, Complete) else None
             self._history.add(
                 Written(
@@ -290,8 +304,6 @@ class FaultyStore:
                     lapse=outcome.lapsed_by is not None,
                 )
             )
-            if accepted and not complete:
-                self._inner.ring(but=self._ring)
         return lost
 
     def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:

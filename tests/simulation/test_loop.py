@@ -50,7 +50,7 @@ def test_spinning_is_a_livelock() -> None:
     """A loop that never ends is reported."""
 
     async def main() -> None:
-        while True:  # noqa: ASYNC110 - the point of it
+        while True:
             await asyncio.sleep(0)
 
     with pytest.raises(Livelock):

@@ -425,7 +425,7 @@ class World:
         """Wait until every job has ended, for so many seconds and those by which the wall went back."""
         began = self.loop.time()
         until = began + patience + self.clock.went_back
-        while self.memory.rows() and self.loop.time() < until:  # noqa: ASYNC110 - virtual time is free
+        while self.memory.rows() and self.loop.time() < until:
             await asyncio.sleep(0.5 if self.loop.time() < began + 60 else 30)
 
     async def probe(self) -> None:
