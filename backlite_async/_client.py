@@ -103,8 +103,8 @@ class Client:
         """
         if self._running is not None and not self._running.over:
             raise InvalidState("this client is started already; stop() it first, or use another Client")
-        if self._running is not None and self._running.store is not None:
-            self._running.store.close_soon()  # left behind by an event loop that was closed under it
+        if self._running is not None:
+            self._running.clear_away()
         running = self._running = _Run(self._serve)
         try:
             await asyncio.shield(running.ready)
@@ -118,20 +118,21 @@ class Client:
 
         Claims no more, waits up to `timeout` seconds for running handlers (None: for ever, 0: not
         at all), cancels the rest and gives their jobs back without counting the attempt. Called
-        twice, the earlier limit counts. `start()` works again afterwards.
+        twice, the earlier limit counts and both get the answer. `start()` works again afterwards.
         """
         limit = None if timeout is None else seconds("timeout", timeout)
         running = self._running
-        if running is None or running.over:
+        if running is None or running.loop.is_closed():
             return True
         self._check_loop(running)
         if running_client.get(None) is self:
             raise InvalidState(
                 "a handler cannot stop its own client: stop() would wait for the handler itself"
             )
-        running.stop.ask(limit)
-        await asyncio.wait([running.task])
-        return running.task.result()
+        if not running.task.done():
+            running.stop.ask(limit)
+            await asyncio.wait([running.task])
+        return running.task.result() if running.was_open else True
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -269,6 +270,7 @@ class _Run:
         self.ready: asyncio.Future[None] = self.loop.create_future()
         self.ready.add_done_callback(lambda ready: ready.exception())  # start() may no longer listen
         self.store: Store | None = None
+        self.was_open = False
         self.dispatcher: Dispatcher | None = None
         self.task = self.loop.create_task(serve(self), name="backlite client")
         self.task.add_done_callback(self._ended)
@@ -280,9 +282,14 @@ class _Run:
 
     def opened(self, store: Store) -> None:
         """Let `start` return."""
-        self.store = store
+        self.store, self.was_open = store, True
         if not self.ready.done():
             self.ready.set_result(None)
+
+    def clear_away(self) -> None:
+        """Close what an event loop left behind that was closed under it."""
+        if self.store is not None and self.loop.is_closed():
+            self.store.close_soon()
 
     def _ended(self, task: asyncio.Task[bool]) -> None:
         self.store = None

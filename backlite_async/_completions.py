@@ -25,6 +25,7 @@ class Completions:
         self._written = written
         self._waiting: list[Outcome] = []
         self._wake = asyncio.Event()
+        self._rested = asyncio.Event()
         self._closing = self._giving_up = False
 
     def __len__(self) -> int:
@@ -43,23 +44,26 @@ class Completions:
     def give_up(self) -> None:
         """Let `run` return even if something cannot be written now."""
         self._giving_up = True
+        self._rested.set()
         self.close()
 
     async def run(self) -> None:
         """Write until closed. Only `close` ends this, no cancellation: others rely on it."""
-        while True:
-            if not self._waiting and self._closing:
+        pause = 0.0
+        while self._waiting or not self._closing:
+            if pause and self._giving_up:
                 return
             try:
-                if self._waiting:
-                    await self._write(self._next_group())
-                else:
+                if pause:
+                    await self._rest(pause)
+                elif not self._waiting:
                     await self._wake.wait()
                     self._wake.clear()
+                pause = 0.0
+                if self._waiting:
+                    await self._write(self._next_group())
             except DatabaseUnavailable as error:
-                if self._giving_up:
-                    return
-                await self._pause(self.health.failed(error))
+                pause = self.health.failed(error)
             except asyncio.CancelledError:
                 continue
 
@@ -112,15 +116,11 @@ class Completions:
         except Exception:
             return {outcome.id}
 
-    async def _pause(self, seconds: float) -> None:
+    async def _rest(self, seconds: float) -> None:
         """Wait before the next try, or until giving up."""
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(seconds, self._wake.set)
+        timer = asyncio.get_running_loop().call_later(seconds, self._rested.set)
         try:
-            while not self._giving_up:
-                self._wake.clear()
-                await self._wake.wait()
-                if loop.time() >= timer.when():
-                    return
+            await self._rested.wait()
         finally:
             timer.cancel()
+            self._rested.clear()

@@ -122,6 +122,7 @@ class Dispatcher:
         if not in_time:
             self._pool.cancel()
             await self._stop.outlast([idle], grace=CANCEL_GRACE)
+        await self._stop.outlast([claiming], grace=WRITE_GRACE)  # what it brings is to be given back
         self._completions.close()
         if not await self._stop.outlast([claiming, completing], grace=WRITE_GRACE):
             in_time = False
@@ -131,7 +132,7 @@ class Dispatcher:
         self._leave_unending()
         if not self.lingers:
             await self._stop.outlast([self._leases.stop()])
-        return in_time
+        return in_time and not self._uncertain
 
     @property
     def lingers(self) -> bool:
@@ -213,6 +214,8 @@ class Dispatcher:
             handler = self._registry.find(job.queue, job.task)
             if self._stop.asked or handler is None:
                 self._finish(job, give_back(job), log.JOB_GIVEN_BACK)
+            elif job.id in self._unending or self._pool.runs(job.id):
+                self._not_beside_itself(job)
             elif job.attempt > job.max_attempts:
                 self._refuse(job, handler)
             else:
@@ -225,6 +228,17 @@ class Dispatcher:
                 event = log.JOB_FAILED if isinstance(outcome, Complete) else log.JOB_CRASHED
                 self._finish(job, outcome, event, error=outcome.error)
 
+    def _not_beside_itself(self, job: ClaimedJob) -> None:
+        """Give back a job that another owner took away while it runs here, and that is free again."""
+        later = Reschedule(
+            id=job.id,
+            fence=job.fence,
+            due_at=self._leases.until(),
+            attempt=job.attempt - 1,
+            crashes=job.crashes,
+        )
+        self._finish(job, later, log.JOB_GIVEN_BACK)
+
     def _refuse(self, job: ClaimedJob, handler: Handler) -> None:
         """Fail a job that has no attempts left without running it once more."""
         result = Result(
@@ -236,7 +250,7 @@ class Dispatcher:
     async def _give_back_unknown(self) -> None:
         """Give back what a claim whose answer was lost may have taken in our name."""
         for job in await self._store.claims_of(self._owner):
-            if job.id not in self._leases:
+            if (job.id, job.fence) not in self._leases:
                 self._leases.hold(job.id, job.fence)
                 self._finish(job, give_back(job), log.JOB_GIVEN_BACK)
         self._uncertain = False

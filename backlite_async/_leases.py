@@ -47,8 +47,9 @@ class LeaseKeeper:
         """Return when a lease that begins now ends."""
         return self._clock.now() + self._lease
 
-    def __contains__(self, job_id: object) -> bool:
-        return job_id in self._held
+    def __contains__(self, claim: tuple[str, int]) -> bool:
+        job_id, fence = claim
+        return self._held.get(job_id) == fence
 
     def __len__(self) -> int:
         return len(self._held)

@@ -82,6 +82,7 @@ class WorkerPool:
         self._context = context
         self._ended = ended
         self._interrupted = interrupted
+        self._ids: set[str] = set()
         self._waiters: list[asyncio.Future[None]] = []
         self.running: dict[asyncio.Task[None], Attempt] = {}
 
@@ -95,6 +96,10 @@ class WorkerPool:
         """How many of them in threads."""
         return self._threads - sum(attempt.handler.threaded for attempt in self.running.values())
 
+    def runs(self, job_id: str) -> bool:
+        """Return whether a worker has this job in hand."""
+        return job_id in self._ids
+
     def start(self, job: ClaimedJob, handler: Handler) -> None:
         """Give a job to a worker. Synchronous, so that nothing can come between claim and start."""
         attempt = Attempt(job, handler)
@@ -102,6 +107,7 @@ class WorkerPool:
             self._work(attempt), name=f"backlite {job.queue} {job.id}", context=self._context.copy()
         )
         self.running[task] = attempt
+        self._ids.add(job.id)
         task.add_done_callback(self._worker_ended)
 
     def cancel(self) -> None:
@@ -121,6 +127,7 @@ class WorkerPool:
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
         attempt = self.running.pop(task)
+        self._ids.discard(attempt.job.id)
         result = attempt.result
         if result is None:  # cut off before its handler could end: a closing loop, GeneratorExit
             result = self._failed(attempt, asyncio.CancelledError(), stopped=True)
