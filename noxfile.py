@@ -17,7 +17,8 @@ def installed(version: str) -> bool:
     found = shutil.which(name)
     if found and subprocess.run([found, "-c", ""], check=False, capture_output=True).returncode == 0:
         return True
-    root = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
+    shims = os.path.dirname(found) if found else ""
+    root = os.environ.get("PYENV_ROOT", os.path.dirname(shims) or os.path.expanduser("~/.pyenv"))
     for path in glob.glob(os.path.join(root, "versions", f"{version}.*", "bin", name)):
         os.environ["PATH"] = os.path.dirname(path) + os.pathsep + os.environ["PATH"]
         return True
@@ -26,6 +27,8 @@ def installed(version: str) -> bool:
 
 THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = [v for v in nox.project.python_versions(PROJECT) if v == THIS or installed(v)] or [THIS]
+
+os.environ.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
 
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests", "lint", "typing", "examples"]
@@ -51,7 +54,8 @@ def tests(session: nox.Session) -> None:
     session.env["BACKLITE_TEST_WHEEL"] = "1"
     if session.python == PYTHONS[-1] and not session.posargs:
         session.run("coverage", "erase")
-        session.run("coverage", "run", "-m", "pytest", "-q")
+        # The script, not `-m pytest`: that would put the checkout before the wheel.
+        session.run("coverage", "run", os.path.join(session.bin, "pytest"), "-q")
         session.run("coverage", "report")
     else:
         session.run("pytest", "-q", *session.posargs)

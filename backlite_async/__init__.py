@@ -3,8 +3,6 @@
 `Client` adds and runs jobs; a `Task` subclass with a `QueueConfig` declares them.
 """
 
-from importlib.metadata import version as _version
-
 from ._add import AddOperation
 from ._client import Client
 from ._clock import Clock, SystemClock
@@ -57,4 +55,10 @@ __all__ = [
     "current_job",
 ]
 
-__version__ = _version("backlite_async")
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # looked up when asked for: it takes longer than all the rest
+        from importlib.metadata import version
+
+        return version("backlite_async")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from . import _log as log
 from ._clock import after, aware, seconds, to_millis
 from ._codec import encode
 from ._config import Duration
-from ._errors import InvalidState, InvalidTask
+from ._errors import InvalidState, InvalidTask, PayloadError
 from ._job import NewJob
 from ._task import task_type
 
@@ -34,6 +34,7 @@ class AddOperation:
         self._connection: aiosqlite.Connection | None = None
         self._jobs: list[NewJob] | None = None
         self._state = "new"
+        self._tried = False
 
     def at(self, instant: datetime) -> Self:
         """Run the jobs at an instant, a timezone-aware datetime; one in the past: now."""
@@ -65,9 +66,10 @@ class AddOperation:
         """
         if self._state != "new":
             raise InvalidState(f"this operation is {self._state}; every client.add(...) saves once")
+        self._tried = True
         store = self._client.open_store()
         if self._jobs is None:
-            self._jobs = [self._job(task) for task in self._tasks]
+            self._jobs = [self._job(number, task) for number, task in enumerate(self._tasks, 1)]
         jobs = self._jobs
         self._state = "being saved"
         try:
@@ -82,13 +84,19 @@ class AddOperation:
         self._client.added(jobs)
         return [job.id for job in jobs]
 
-    def _job(self, task: object) -> NewJob:
+    def _job(self, number: int, task: object) -> NewJob:
         if isinstance(task, type):
             raise InvalidTask(f"{task.__qualname__} is a class; add an instance of it")
         kind = task_type(type(task))
         assert isinstance(task, msgspec.Struct)
         self._client.registry.meet(kind)
-        payload = encode(kind, task, self._client.max_payload)
+        try:
+            payload = encode(kind, task, self._client.max_payload)
+        except PayloadError as error:
+            if len(self._tasks) == 1:
+                raise
+            reason = f"{error.reason} (task {number} of {len(self._tasks)})"
+            raise PayloadError(error.task, reason) from error.__cause__
         now = self._client.clock.now()
         due_at = self._at
         if due_at is None:
@@ -104,5 +112,12 @@ class AddOperation:
         )
 
     def __del__(self) -> None:
-        if getattr(self, "_state", None) == "new" and self._tasks and self._jobs is None:
-            log.emit(log.OPERATION_DROPPED, tasks=len(self._tasks))
+        if getattr(self, "_state", None) == "new" and self._tasks and not self._tried:
+            names = ", ".join(sorted({type(task).__qualname__ for task in self._tasks}))
+            warnings.warn(
+                f"client.add({names}) was never saved, and nothing was added; write"
+                " await client.add(...).save()",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )

@@ -203,7 +203,11 @@ class Client:
         self.notify()
 
     def handler(self, task_type: type[T]) -> _Decorator[T]:
-        """Register the decorated function as the handler of a task type."""
+        """Register the decorated function as the handler of a task type.
+
+        Raises as `register` does, and `InvalidTask` at once for what is no task type.
+        """
+        self.registry.check(task_type)
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             self.register(task_type, function)

@@ -36,8 +36,12 @@ def encode(kind: TaskType, task: msgspec.Struct, max_payload: int) -> bytes:
             f" (largest field: {_largest_field(task)!r}); store the data elsewhere and add a reference,"
             " or raise Client(max_payload=...)",
         )
-    decoded = decode(kind, payload)
     try:
+        try:
+            decoded = kind.decoder.decode(payload)
+        except Exception as error:
+            _refuse_changes(kind, task, None)  # a NaN has become null: better named by what it was
+            raise _undecodable(kind, error) from error
         if decoded != task:
             _refuse_changes(kind, task, decoded)
     except RecursionError as error:
@@ -50,7 +54,11 @@ def decode(kind: TaskType, payload: bytes) -> Any:
     try:
         return kind.decoder.decode(payload)
     except Exception as error:  # MsgspecError, UnicodeDecodeError, RecursionError, __post_init__
-        raise PayloadError(kind.name, f"does not decode: {_text(error)}") from error
+        raise _undecodable(kind, error) from error
+
+
+def _undecodable(kind: TaskType, error: Exception) -> PayloadError:
+    return PayloadError(kind.name, f"does not decode: {_text(error)}")
 
 
 def _text(error: BaseException) -> str:

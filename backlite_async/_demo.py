@@ -91,7 +91,7 @@ async def _add_once(client: Client, connection: aiosqlite.Connection, root: Path
     try:
         known = await _count(connection, root)
         if known:
-            print(f"{known:,} files of {root} are in {database} already; delete it to start over")
+            print(f"going on with {known:,} files of {root} in {database}; delete it to start over")
         else:
             tasks = [MeasureFile(str(root), path) for path in _python_files(root, database)]
             ids = await client.add(*tasks).tx(connection).save()
@@ -99,7 +99,10 @@ async def _add_once(client: Client, connection: aiosqlite.Connection, root: Path
             await connection.executemany(
                 "INSERT INTO demo_files (folder, path, job_id) VALUES (?, ?, ?)", rows
             )
-            print(f"{len(tasks):,} jobs added to {database}, one for each Python file of {root}")
+            print(
+                f"{len(tasks):,} jobs added to {database}: one for each Python file of {root},"
+                " and one for a file that cannot be parsed"
+            )
         await connection.execute("COMMIT")
     except BaseException:
         await connection.execute("ROLLBACK")
@@ -140,34 +143,31 @@ async def _count(connection: aiosqlite.Connection, root: Path, where: str = "") 
 
 
 async def _show_progress(client: Client, connection: aiosqlite.Connection, root: Path) -> None:
-    """Show how far it is, until every file is measured or has failed."""
-    total, last = await _count(connection, root), -1
+    """Show how far it is, until every job is over."""
+    rows = await connection.execute_fetchall(
+        "SELECT job_id FROM demo_files WHERE folder = ? ORDER BY rowid DESC", (str(root),)
+    )
+    left = [str(row[0]) for row in rows]
+    total, last = len(left), -1
     while True:
-        done = await _count(connection, root, "AND lines IS NOT NULL")
+        while left and await client.status(left[-1]) not in (JobStatus.PENDING, JobStatus.RUNNING):
+            left.pop()
+        done = await _count(connection, root, "AND lines IS NOT NULL") if left else total
         if sys.stdout.isatty():
             bar = "█" * (40 * done // max(total, 1))
             print(f"\r  {bar:<40} {done:,} of {total:,} files", end="", flush=True)
         elif 10 * done // max(total, 1) > last:
             last = 10 * done // max(total, 1)
-            print(f"  {done:,} of {total:,} files measured", flush=True)
-        if await _all_over(client, connection, root):
+            print(f"  {done:,} of {total:,} files done", flush=True)
+        if not left:
             print()
             return
         await asyncio.sleep(REFRESH)
 
 
-async def _all_over(client: Client, connection: aiosqlite.Connection, root: Path) -> bool:
-    """Return whether every file without figures has failed for good."""
-    for _, job_id in await _unmeasured(connection, root):
-        if await client.status(job_id) is not JobStatus.FAILED:
-            return False
-    return True
-
-
 async def _unmeasured(connection: aiosqlite.Connection, root: Path) -> list[tuple[str, str]]:
     rows = await connection.execute_fetchall(
-        "SELECT path, job_id FROM demo_files WHERE folder = ? AND lines IS NULL ORDER BY rowid DESC",
-        (str(root),),
+        "SELECT path, job_id FROM demo_files WHERE folder = ? AND lines IS NULL ORDER BY path", (str(root),)
     )
     return [(str(row[0]), str(row[1])) for row in rows]
 
@@ -195,7 +195,7 @@ async def _show_result(client: Client, connection: aiosqlite.Connection, root: P
     failed = await _unmeasured(connection, root)
     if failed:
         print(f"\n{len(failed)} could not be parsed:")
-    for path, job_id in sorted(failed):
+    for path, job_id in failed:
         job = await client.get(job_id)
         error = job.error if job is not None else None
         print(f"  {path}\n    {error}")

@@ -49,7 +49,6 @@ JOBS_EXPIRED = Event("jobs.expired", logging.DEBUG, "completed jobs were removed
 KIND_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
 STORE_FAILING = Event("store.failing", logging.ERROR, "the database cannot be used; tried again until it can")
 STORE_RECOVERED = Event("store.recovered", logging.INFO, "the database can be used again")
-OPERATION_DROPPED = Event("operation.dropped", logging.WARNING, "client.add(...) was never saved")
 
 
 def events() -> list[Event]:
@@ -81,4 +80,9 @@ def logger(**fields: Any) -> Any:
 def _plain(_logger: object, _method: str, fields: Any) -> str:
     """Render an event as its name, then its fields, then the tracebacks on lines of their own."""
     tail = "".join(f"\n{fields.pop(name)}" for name in ("traceback", "exception") if name in fields)
-    return " ".join([str(fields.pop("event", "")), *(f"{k}={v}" for k, v in fields.items())]) + tail
+    return " ".join([str(fields.pop("event", "")), *(f"{k}={_shown(v)}" for k, v in fields.items())]) + tail
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return repr(text) if set(text) & set(" ='\"\n") else text

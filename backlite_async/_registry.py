@@ -13,7 +13,7 @@ import msgspec
 
 from ._config import QueueConfig
 from ._context import JobContext
-from ._errors import AlreadyRegistered, InvalidType
+from ._errors import AlreadyRegistered, InvalidTask, InvalidType
 from ._plan import Kind
 from ._task import TaskType, task_type
 
@@ -45,6 +45,14 @@ class Registry:
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._queues: dict[str, QueueConfig] = {}
         self.kinds: list[Kind] = []
+
+    def check(self, cls: object) -> None:
+        """Raise unless this is a task type."""
+        if inspect.isroutine(cls):
+            raise InvalidTask(
+                f"{_called(cls)} is no task type; write @client.handler(TaskType), with the type"
+            )
+        task_type(cls)
 
     def register(self, cls: type, function: Callable[..., Any]) -> None:
         """Have `function` run tasks of type `cls`. Raises before anything has changed."""
@@ -136,11 +144,22 @@ def _check_annotation(kind: TaskType, inner: Any, parameters: list[inspect.Param
     annotation = hints.get(parameters[0].name)
     union = typing.get_origin(annotation) in (Union, UnionType)
     accepted = typing.get_args(annotation) if union else (annotation,)
+    _check_job_annotation(hints, parameters, name)
     structs = [item for item in accepted if isinstance(item, type) and issubclass(item, msgspec.Struct)]
     if len(structs) == len(accepted) and not any(issubclass(kind.cls, item) for item in structs):
         raise InvalidType(
             f"handler {name} takes {annotation!r}, not {kind.cls.__qualname__};"
             " register it for the type it takes"
+        )
+
+
+def _check_job_annotation(hints: dict[str, Any], parameters: list[inspect.Parameter], name: str) -> None:
+    if hints.get(parameters[0].name) is JobContext:
+        raise InvalidType(f"handler {name} takes the job first; it is called as handler(task, job)")
+    second = hints.get(parameters[1].name) if _wants_job(parameters, name) else None
+    if isinstance(second, type) and second is not Any and not issubclass(JobContext, second):
+        raise InvalidType(
+            f"handler {name} takes {second!r} as its second argument, which is the job, a JobContext"
         )
 
 

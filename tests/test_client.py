@@ -190,10 +190,26 @@ async def test_an_operation_saves_once(database: str) -> None:
             await operation.save()
 
 
-async def test_an_operation_that_was_never_saved_is_logged(journal: Journal) -> None:
-    """A forgotten `save()` does not go unnoticed."""
-    Client(":memory:").add(Note())
-    assert await journal.seen("operation.dropped")
+async def test_an_operation_that_was_never_saved_is_a_warning() -> None:
+    """A forgotten `save()` does not go unnoticed, as a forgotten `await` does not; a failed one is known."""
+    client = Client(":memory:")
+    operations = [client.add(Note())]
+    with pytest.warns(RuntimeWarning, match=r"client\.add\(Note\) was never saved"):
+        operations.clear()
+    with pytest.raises(InvalidState):
+        await client.add(Note()).save()
+
+
+def test_the_decorator_wants_the_task_type() -> None:
+    """`@client.handler` without the type is an error at once, not a handler that never runs."""
+    client = Client(":memory:")
+    with pytest.raises(InvalidTask, match=r"write @client\.handler\(TaskType\)"):
+
+        @client.handler  # type: ignore[arg-type, type-var]
+        async def note(task: Note) -> None: ...
+
+    with pytest.raises(InvalidTask, match="has no queue"):
+        client.handler(Task)
 
 
 async def test_a_client_is_used_between_start_and_stop(database: str) -> None:
@@ -371,7 +387,7 @@ async def test_a_failed_start_leaves_the_client_startable(tmp_path: Path) -> Non
 async def test_install_alone(file: str) -> None:
     """`install` makes the schema and can be repeated; `install=False` insists on it."""
     client = Client(file, workers=0, install=False)
-    with pytest.raises(DatabaseUnusable, match="does not exist; run await client.install"):
+    with pytest.raises(DatabaseUnusable, match=r"does not exist; run await client\.install"):
         await client.start()
     await client.install()
     await client.install()

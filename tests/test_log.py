@@ -127,7 +127,6 @@ async def main():
 
     async with client:
         await client.add(Work({SECRET!r})).save()
-        client.add(Work("never saved"))
         await done.wait()
 
 CONFIGURE
@@ -180,7 +179,7 @@ def test_an_event_is_its_name_then_its_fields(standard: io.StringIO) -> None:
 def test_percent_signs_are_not_formatted(standard: io.StringIO) -> None:
     """A field is text, whatever is in it."""
     emit(PROBE, error="100 %s %d {x}")
-    assert standard.getvalue().endswith("probe.seen error=100 %s %d {x}\n")
+    assert standard.getvalue().endswith("probe.seen error='100 %s %d {x}'\n")
 
 
 def test_a_traceback_has_lines_of_its_own(standard: io.StringIO) -> None:
@@ -345,12 +344,10 @@ async def test_a_payload_is_never_logged(how: str, journal: Any) -> None:
 
 
 async def test_a_payload_that_cannot_be_added_is_not_logged(journal: Any) -> None:
-    """A task that is refused, and one that is never saved, leave no trace of their values."""
+    """A task that is refused leaves no trace of its values."""
     async with Client(":memory:") as client:
         with pytest.raises(backlite_async.PayloadError):
             await client.add(Secretive("x", number=SECRET)).save()  # type: ignore[arg-type]
-        client.add(Secretive("x"))
-    assert journal.of("operation.dropped")
     assert SECRET not in "\n".join(journal.lines)
 
 

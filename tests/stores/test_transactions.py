@@ -198,10 +198,10 @@ async def test_no_open_transaction(path: str, store: SQLiteStore) -> None:
 
 
 async def test_closed_connection(path: str, store: SQLiteStore) -> None:
-    """A closed connection has no open transaction."""
+    """A closed connection is named as such."""
     async with aiosqlite.connect(path) as connection:
         pass
-    with pytest.raises(InvalidState, match="no open transaction"):
+    with pytest.raises(InvalidState, match="is not open"):
         await store.add_within(connection, [new("a")])
 
 
@@ -219,7 +219,7 @@ async def test_other_file(tmp_path: Path, store: SQLiteStore) -> None:
     """A connection to another database is refused before anything is written there."""
     other = str(tmp_path / "other.db")
     async with application(other) as connection:
-        with pytest.raises(InvalidValue, match="not one to this client's database"):
+        with pytest.raises(InvalidValue, match=r"is one to '.*other\.db', not to this client's database"):
             await store.add_within(connection, [new("a")])
         assert list(await connection.execute_fetchall("SELECT name FROM sqlite_schema")) == [("users",)]
     async with application(":memory:") as connection:

@@ -152,6 +152,8 @@ def require_connection(connection: object) -> None:
 
 async def require_transaction(connection: aiosqlite.Connection, path: str) -> None:
     """Raise unless a connection to this very file has a transaction open."""
+    if not is_open(connection):
+        raise InvalidState("the connection given to .tx() is not open; await aiosqlite.connect(...) first")
     if not in_transaction(connection):
         raise InvalidState(
             "the connection given to .tx() has no open transaction; begin one with"
@@ -160,7 +162,10 @@ async def require_transaction(connection: aiosqlite.Connection, path: str) -> No
     if connection not in _main_files:
         _main_files[connection] = await _main_file(connection)
     if _main_files[connection] != os.path.realpath(path):
-        raise InvalidValue(f"the connection given to .tx() is not one to this client's database {path!r}")
+        raise InvalidValue(
+            f"the connection given to .tx() is one to {_main_files[connection] or 'a temporary database'!r},"
+            f" not to this client's database {path!r}"
+        )
 
 
 _main_files: WeakKeyDictionary[aiosqlite.Connection, str] = WeakKeyDictionary()
@@ -181,6 +186,14 @@ async def _main_file(connection: aiosqlite.Connection) -> str:
 
 def _str(value: str | bytes | None) -> str:
     return os.fsdecode(value or "")
+
+
+def is_open(connection: aiosqlite.Connection) -> bool:
+    """Return whether a connection has been opened and not closed. No hop, no SQL."""
+    try:
+        return connection.total_changes >= 0
+    except (ValueError, sqlite3.ProgrammingError):
+        return False
 
 
 def in_transaction(connection: aiosqlite.Connection) -> bool:
