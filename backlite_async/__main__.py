@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--workers", type=int, default=4, metavar="N", help="jobs at once (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
+    if options.workers < 1:
+        parser.error(f"argument --workers: {options.workers} must be at least 1")
 
     from ._demo import run
 

@@ -18,8 +18,8 @@ from . import _log as log
 from ._add import AddOperation
 from ._clock import Clock, IdFactory, SystemClock, seconds
 from ._config import Duration
-from ._context import JobContext, running_client
-from ._dispatcher import Dispatcher
+from ._context import JobContext, running_job
+from ._dispatcher import WRITE_GRACE, Dispatcher
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._job import Job, JobStatus, NewJob
 from ._registry import Registry
@@ -125,7 +125,8 @@ class Client:
         if running is None or running.loop.is_closed():
             return True
         self._check_loop(running)
-        if running_client.get(None) is self:
+        job = running_job.get(None)
+        if job is not None and job.client is self and running.dispatcher and running.dispatcher.runs(job.id):
             raise InvalidState(
                 "a handler cannot stop its own client: stop() would wait for the handler itself"
             )
@@ -180,7 +181,9 @@ class Client:
             store.unlisten(self.notify)
             lend = dispatcher is not None and dispatcher.lingers
             closing = asyncio.ensure_future(store.close(lend=lend))
-            await running.stop.outlast([closing])
+            if not await running.stop.outlast([closing], grace=WRITE_GRACE):
+                store.abandon()
+                await running.stop.outlast([closing])
             if dispatcher is not None and lend:
                 dispatcher.linger()
         closing.result()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from . import _log as log
 from ._errors import DatabaseUnavailable
 from ._health import Health
-from ._job import Complete, JobStatus, Outcome
+from ._job import Outcome
 from .stores import Store
 
 __all__ = ["Completions"]
@@ -19,8 +18,15 @@ LARGEST_GROUP = 500
 class Completions:
     """Writes outcomes in groups, for as long as it takes; calls back for each one written."""
 
-    def __init__(self, store: Store, written: Callable[[Outcome, bool], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        written: Callable[[Outcome, bool], None],
+        refused: Callable[[Outcome, str], Outcome],
+    ) -> None:
         self._store = store
+        self._refused = refused
         self.health = Health("write outcomes")
         self._written = written
         self._waiting: list[Outcome] = []
@@ -66,6 +72,8 @@ class Completions:
                 pause = self.health.failed(error)
             except asyncio.CancelledError:
                 continue
+            except Exception as error:  # nothing may keep the other outcomes from being written
+                pause = self.health.failed(error)
 
     def _next_group(self) -> list[Outcome]:
         """Return the outcomes to write next: the oldest, up to the first second one of a job."""
@@ -86,35 +94,23 @@ class Completions:
                 for outcome in group:
                     await self._write([outcome])
                 return
-            lost = await self._give_in(group[0], error)
+            group = [await self._give_in(group[0], error)]
+            lost = set()
         self.health.succeeded()
         del self._waiting[: len(group)]
         for outcome in group:
             self._written(outcome, outcome.id in lost)
 
-    async def _give_in(self, outcome: Outcome, error: Exception) -> set[str]:
-        """Fail a job whose outcome the database refuses; if it refuses that too, let its lease end."""
-        text = f"its outcome could not be stored: {type(error).__name__}: {error}"
-        log.emit(log.JOB_UNWRITABLE, job_id=outcome.id, error=text)
-        failed = Complete(
-            id=outcome.id,
-            fence=outcome.fence,
-            status=JobStatus.FAILED,
-            finished_at=getattr(outcome, "finished_at", 0),
-            started_at=None,
-            duration=None,
-            attempt=outcome.attempt,
-            crashes=outcome.crashes,
-            error=text[:1000],
-            keep=getattr(outcome, "keep", None),
-            lapsed_by=outcome.lapsed_by,
-        )
+    async def _give_in(self, outcome: Outcome, error: Exception) -> Outcome:
+        """Fail a job whose outcome the database refuses; if it refuses that too, its claim is left to end."""
+        failed = self._refused(outcome, f"{type(error).__name__}: {error}")
         try:
-            return await self._store.finish([failed])
+            await self._store.finish([failed])
         except DatabaseUnavailable:
             raise
-        except Exception:
-            return {outcome.id}
+        except Exception as again:
+            self.health.failed(again)
+        return failed
 
     async def _rest(self, seconds: float) -> None:
         """Wait before the next try, or until giving up."""

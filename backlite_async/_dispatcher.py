@@ -34,7 +34,7 @@ from ._health import Health
 from ._job import Claim, ClaimedJob, Complete, JobStatus, Outcome, Reschedule
 from ._leases import LeaseKeeper
 from ._maintenance import Maintenance
-from ._outcome import Result, Snooze, crashed, decide, give_back
+from ._outcome import Result, Snooze, crashed, decide, give_back, refused
 from ._plan import plan_claim
 from ._registry import Handler, Registry
 from ._stop import StopRequest
@@ -85,8 +85,10 @@ class Dispatcher:
         self._health = Health("claim jobs")
         self._uncertain = False
         self._reports: dict[tuple[str, int], dict[str, object]] = {}
-        self._leases = LeaseKeeper(store, clock, lease=lease)
-        self._completions = Completions(store, self._written)
+        self._lease = lease
+        self._longest_sleep = min(LONGEST_SLEEP, lease) if store.shared else LONGEST_SLEEP
+        self._looked_at = clock.monotonic()
+        self._completions = Completions(store, written=self._written, refused=self._refused)
         self._maintenance = Maintenance(store, clock, registry)
         self._pool = WorkerPool(
             client,
@@ -97,10 +99,15 @@ class Dispatcher:
             ended=self._ended,
             interrupted=self._interrupted,
         )
+        self._leases = LeaseKeeper(store, clock, lease=lease, in_thread=self._pool.in_thread)
 
     def wake(self) -> None:
         """Look for jobs now."""
         self._wake.set()
+
+    def runs(self, job_id: str) -> bool:
+        """Return whether a worker has this job in hand."""
+        return self._pool.runs(job_id)
 
     def seen(self, queue: str, task: str) -> None:
         """Take note that a job of this kind was added here."""
@@ -124,15 +131,19 @@ class Dispatcher:
             await self._stop.outlast([idle], grace=CANCEL_GRACE)
         await self._stop.outlast([claiming], grace=WRITE_GRACE)  # what it brings is to be given back
         self._completions.close()
-        if not await self._stop.outlast([claiming, completing], grace=WRITE_GRACE):
-            in_time = False
+        core = [claiming, completing, upkeep]
+        if not await self._stop.outlast(core, grace=WRITE_GRACE):
             self._completions.give_up()
             self._store.abandon()
-        await self._stop.outlast([claiming, completing, upkeep])
+            await self._stop.outlast(core)
         self._leave_unending()
         if not self.lingers:
-            await self._stop.outlast([self._leases.stop()])
-        return in_time and not self._uncertain
+            leases = self._leases.stop()
+            if not await self._stop.outlast([leases], grace=WRITE_GRACE):
+                self._store.abandon()
+                await self._stop.outlast([leases])
+        broken = [task for task in core if task.cancelled() or task.exception() is not None]
+        return in_time and not self._uncertain and not self._completions and not broken
 
     @property
     def lingers(self) -> bool:
@@ -183,14 +194,13 @@ class Dispatcher:
         except asyncio.CancelledError:
             self._stop.ask(0)
         finally:
-            if timer.when() <= asyncio.get_running_loop().time() and delay >= LONGEST_SLEEP:
-                self._maintenance.look()
             timer.cancel()
 
     async def _claim_some(self) -> float:
         """Claim what there is room for and start it; return the seconds until the next look."""
         if self._uncertain:
             await self._give_back_unknown()
+        self._look_around()
         lanes = []
         if not self._completions.health.failing:
             lanes = plan_claim(
@@ -200,13 +210,22 @@ class Dispatcher:
                 writes_free=UNWRITTEN_LIMIT - len(self._completions),
             )
         if not lanes:
-            return LONGEST_SLEEP
-        now = self._clock.now()
+            return self._longest_sleep
+        now, asked = self._clock.now(), self._clock.monotonic()
         claim = await self._store.claim(lanes, owner=self._owner, now=now, until=self._leases.until())
         self._hand_over(claim)
+        if claim.jobs and self._clock.monotonic() - asked > self._lease / 10:
+            self._leases.hurry()  # the lease began when the claim was asked for, not when it was made
         if claim.next_at is None:
-            return LONGEST_SLEEP
-        return min(max((claim.next_at - self._clock.now()) / 1000, 0.001), LONGEST_SLEEP)
+            return self._longest_sleep
+        return min(max((claim.next_at - self._clock.now()) / 1000, 0.001), self._longest_sleep)
+
+    def _look_around(self) -> None:
+        """Have maintenance look around as often as a sleep may last, also where nobody sleeps."""
+        now = self._clock.monotonic()
+        if now - self._looked_at >= LONGEST_SLEEP:
+            self._looked_at = now
+            self._maintenance.look()
 
     def _hand_over(self, claim: Claim) -> None:
         for job in claim.jobs:
@@ -266,18 +285,35 @@ class Dispatcher:
         outcome = decide(job, attempt.handler.config, result, self._random.random())
         event = _event(outcome, result)
         report = {
-            "error": result.error if event in (log.JOB_RETRIED, log.JOB_FAILED) else None,
-            "traceback": result.traceback if event in (log.JOB_RETRIED, log.JOB_FAILED) else None,
+            "error": result.error or None if event in _WITH_ERROR else None,
+            "traceback": result.traceback if event in _WITH_ERROR else None,
             "duration_ms": None if result.duration is None else result.duration / 1000,
         }
         if result.late:
             log.emit(log.JOB_LATE, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         if self._serving is None:
             self._unending.pop(job.id, None)
-            self._leases.finish_late(outcome)
+            fields = {
+                "job_id": job.id,
+                "queue": job.queue,
+                "task": job.task,
+                "attempt": job.attempt,
+                **report,
+            }
+            self._leases.finish_late(outcome, lambda: log.emit(event, **fields))
         else:
             self._finish(job, outcome, event, **report)
         self._wake.set()
+
+    def _refused(self, outcome: Outcome, reason: str) -> Outcome:
+        """Return what to store instead of an outcome that the database refuses."""
+        report = self._reports[outcome.id, outcome.fence]
+        handler = self._registry.find(str(report["queue"]), str(report["task"]))
+        assert handler is not None  # it has just run
+        failed = refused(outcome, handler.config, self._clock.now(), reason)
+        report |= {"event": log.JOB_FAILED, "error": failed.error}
+        log.emit(log.JOB_UNWRITABLE, job_id=outcome.id, error=reason)
+        return failed
 
     def _finish(self, job: ClaimedJob, outcome: Outcome, event: log.Event, **report: object) -> None:
         self._reports[job.id, job.fence] = {
@@ -306,6 +342,9 @@ class Dispatcher:
         if isinstance(outcome, Complete) and outcome.keep is not None:
             self._maintenance.expect(outcome.keep.until)
         self._wake.set()
+
+
+_WITH_ERROR = (log.JOB_RETRIED, log.JOB_FAILED, log.JOB_GIVEN_BACK)
 
 
 def _event(outcome: Outcome, result: Result) -> log.Event:

@@ -72,7 +72,7 @@ class DatabaseUnavailable(BackliteError):
     """The database cannot serve at the moment: locked, disk full, or an I/O error.
 
     Whether the operation took effect is unknown after an I/O error. The same operation can be
-    saved again: its ids stay the same, so nothing is added twice.
+    saved again: its ids stay the same, so nothing is added twice while the jobs have not run.
     """
 
     def __init__(self, reason: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
+from collections.abc import Callable
 
 from ._clock import Clock, whole_millis
-from ._errors import BackliteError
+from ._errors import BackliteError, DatabaseUnavailable
 from ._job import Outcome
 from .stores import Store
 
@@ -24,13 +26,15 @@ class LeaseKeeper:
     could take a job away is blocked by the same handler.
     """
 
-    def __init__(self, store: Store, clock: Clock, *, lease: float) -> None:
+    def __init__(self, store: Store, clock: Clock, *, lease: float, in_thread: Callable[[str], bool]) -> None:
+        self._in_thread = in_thread
         self._store = store
         self._clock = clock
         self._lease = whole_millis(lease)
         self._beat_seconds = lease / BEATS_PER_LEASE
         self._held: dict[str, int] = {}
-        self._late: list[Outcome] = []
+        self._late: list[tuple[Outcome, Callable[[], None]]] = []
+        self._hurried = False
         self._asleep = True
         self._stopped = self._lingering = False
         self._wake = threading.Event()
@@ -88,11 +92,18 @@ class LeaseKeeper:
         self._lingering = True
         self._wake.set()
 
-    def finish_late(self, outcome: Outcome) -> None:
-        """Write the outcome of a handler that ended after its client."""
-        self._late.append(outcome)
+    def finish_late(self, outcome: Outcome, written: Callable[[], None]) -> None:
+        """Write the outcome of a handler that ended after its client; `written` is called then."""
+        self._late.append((outcome, written))
         if self._thread is None:
             self._write_late()
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Renew now: a claim was long in coming."""
+        self._hurried = True
+        if self._thread is None:
+            self._beat()
         self._wake.set()
 
     def _schedule(self) -> None:
@@ -111,16 +122,20 @@ class LeaseKeeper:
             self._asleep = False
 
     def _run(self) -> None:
+        next_beat = 0.0
         while not self._stopped:
-            self._wake.wait(None if self._asleep else self._beat_seconds)
-            if self._wake.is_set():
-                self._wake.clear()  # a first claim, or the end: the next beat is a full interval away
-            else:
+            self._wake.wait(None if self._asleep else max(0.0, next_beat - time.monotonic()))
+            woken = self._wake.is_set()
+            self._wake.clear()
+            if self._hurried or (not woken and not self._asleep):
+                self._hurried = False
                 self._beat()
                 self._doze()
-            if self._loop.is_closed() and not self._lingering:
-                self._held.clear()  # the handlers died with their loop
-                self._lingering = True
+                next_beat = time.monotonic() + self._beat_seconds
+            elif next_beat <= time.monotonic():  # a first claim: the next beat is a full interval away
+                next_beat = time.monotonic() + self._beat_seconds
+            if self._loop.is_closed():
+                self._drop_the_dead()
             if self._lingering:
                 self._write_late()
                 if not self._held:
@@ -128,6 +143,13 @@ class LeaseKeeper:
                     return
         with contextlib.suppress(RuntimeError):  # a closed loop listens no more
             self._loop.call_soon_threadsafe(self._ended.set_result, None)
+
+    def _drop_the_dead(self) -> None:
+        """Give up the claims of coroutines that died with their event loop; threads go on."""
+        self._lingering = True
+        for job_id, fence in self.held():
+            if not self._in_thread(job_id):
+                self.drop(job_id, fence)
 
     def _beat(self) -> None:
         if held := self.held():
@@ -137,9 +159,16 @@ class LeaseKeeper:
                 self._store.renew(held, until=self.until())
 
     def _write_late(self) -> None:
+        """Write late outcomes; one that cannot be written now is held on to, and tried at the next beat."""
         while self._late:
-            outcome = self._late[0]
-            with contextlib.suppress(BackliteError):
-                self._store.finish_now([outcome])
+            outcome, written = self._late[0]
+            try:
+                lost = self._store.finish_now([outcome])
+            except DatabaseUnavailable:
+                return
+            except BackliteError:  # refused for good: the claim ends with its lease
+                lost = {outcome.id}
             self._late.pop(0)
             self.drop(outcome.id, outcome.fence)
+            if not lost:
+                written()

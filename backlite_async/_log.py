@@ -7,6 +7,7 @@ never logged.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ JOB_UNRESPONSIVE = Event("job.unresponsive", logging.ERROR, "the handler was can
 JOB_LEASE_LOST = Event("job.lease_lost", logging.ERROR, "an outcome was dropped: the claim is another's")
 JOB_UNWRITABLE = Event("job.unwritable", logging.ERROR, "an outcome cannot be stored; the job fails instead")
 JOBS_EXPIRED = Event("jobs.expired", logging.DEBUG, "completed jobs were removed when their retention ended")
-KIND_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
+QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
 STORE_FAILING = Event("store.failing", logging.ERROR, "the database cannot be used; tried again until it can")
 STORE_RECOVERED = Event("store.recovered", logging.INFO, "the database can be used again")
 
@@ -61,7 +62,11 @@ def emit(event: Event, /, **fields: Any) -> None:
     if not structlog.is_configured() and not _standard.isEnabledFor(event.level):
         return
     present = {name: value for name, value in fields.items() if value is not None}
-    logger().log(event.level, event.name, **present)
+    try:
+        getattr(logger(), logging.getLevelName(event.level).lower())(event.name, **present)
+    except Exception:  # the application's logging is broken: no job may suffer from that
+        with contextlib.suppress(Exception):
+            _standard.exception("cannot log %s", event.name)
 
 
 def logger(**fields: Any) -> Any:

@@ -6,7 +6,6 @@ import asyncio
 
 from . import _log as log
 from ._clock import Clock
-from ._errors import BackliteError
 from ._health import Health
 from ._registry import Registry
 from .stores import Store
@@ -57,7 +56,7 @@ class Maintenance:
                 if self._next is not None:
                     delay = max((self._next - self._clock.now()) / 1000, 0.001)
                     timer = loop.call_later(min(delay, 86_400.0), self._wake.set)
-            except BackliteError as error:
+            except Exception as error:  # upkeep outlives every trouble
                 timer = loop.call_later(self._health.failed(error), self._wake.set)
             except asyncio.CancelledError:  # ends with its client, in the client's own order
                 continue
@@ -87,4 +86,4 @@ class Maintenance:
         """Take note of a kind of job that waits."""
         if self._registry.find(queue, task) is None and (queue, task) not in self._named:
             self._named.add((queue, task))
-            log.emit(log.KIND_UNHANDLED, queue=queue, task=task)
+            log.emit(log.QUEUE_UNHANDLED, queue=queue, task=task)

@@ -12,7 +12,7 @@ from ._config import Duration, QueueConfig, Retention
 from ._errors import InvalidValue
 from ._job import ClaimedJob, Complete, JobStatus, Keep, Outcome, Reschedule
 
-__all__ = ["Discard", "Result", "Retry", "Snooze", "Steer", "crashed", "decide", "give_back"]
+__all__ = ["Discard", "Result", "Retry", "Snooze", "Steer", "crashed", "decide", "give_back", "refused"]
 
 
 class Steer(Exception):
@@ -136,6 +136,23 @@ def crashed(job: ClaimedJob, config: QueueConfig, now: int) -> Outcome:
         error=f"process died {crashes} times while the job ran",
         keep=_keep(config.retention, JobStatus.FAILED, now),
         lapsed_by=now,
+    )
+
+
+def refused(outcome: Outcome, config: QueueConfig, now: int, reason: str) -> Complete:
+    """Return what is stored instead of an outcome that the database refuses: the job has failed."""
+    return Complete(
+        id=outcome.id,
+        fence=outcome.fence,
+        status=JobStatus.FAILED,
+        finished_at=now,
+        started_at=None,
+        duration=None,
+        attempt=outcome.attempt,
+        crashes=outcome.crashes,
+        error=f"its outcome could not be stored: {reason}"[:1000],
+        keep=_keep(config.retention, JobStatus.FAILED, now),
+        lapsed_by=outcome.lapsed_by,
     )
 
 

@@ -44,6 +44,7 @@ class Registry:
     def __init__(self) -> None:
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._queues: dict[str, QueueConfig] = {}
+        self._classes: dict[tuple[str, str], type] = {}
         self.kinds: list[Kind] = []
 
     def check(self, cls: object) -> None:
@@ -76,6 +77,12 @@ class Registry:
             raise AlreadyRegistered(
                 f"queue {kind.config.name!r} of {kind.cls.__qualname__} has another QueueConfig already;"
                 " let the task types share one object, or give the queue another name"
+            )
+        other = self._classes.setdefault((kind.config.name, kind.name), kind.cls)
+        if other is not kind.cls:
+            raise AlreadyRegistered(
+                f"task {kind.name!r} of queue {kind.config.name!r} is {other.__module__}.{other.__qualname__}"
+                f" already; give {kind.cls.__module__}.{kind.cls.__qualname__} a task_name of its own"
             )
 
     def find(self, queue: str, task: str) -> Handler | None:

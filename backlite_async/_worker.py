@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import math
 import os
 import re
+import threading
 import traceback
 from collections.abc import Callable
 from contextvars import Context
@@ -52,6 +54,7 @@ class Attempt:
         self.stopping = False
         self.started_at = 0
         self.began = 0.0
+        self.call: _ThreadCall | None = None
         self.result: Result | None = None
 
 
@@ -96,6 +99,13 @@ class WorkerPool:
         """How many of them in threads."""
         return self._threads - sum(attempt.handler.threaded for attempt in self.running.values())
 
+    def in_thread(self, job_id: str) -> bool:
+        """Return whether a thread runs this job, which it does whatever becomes of the event loop."""
+        return any(
+            attempt.job.id == job_id and attempt.call is not None and attempt.call.running
+            for attempt in list(self.running.values())
+        )
+
     def runs(self, job_id: str) -> bool:
         """Return whether a worker has this job in hand."""
         return job_id in self._ids
@@ -129,8 +139,8 @@ class WorkerPool:
         attempt = self.running.pop(task)
         self._ids.discard(attempt.job.id)
         result = attempt.result
-        if result is None:  # cut off before its handler could end: a closing loop, GeneratorExit
-            result = self._failed(attempt, asyncio.CancelledError(), stopped=True)
+        if result is None:  # cut off before its handler could end, by a closing loop or a bug of ours
+            result = self._failed(attempt, asyncio.CancelledError(), stopped=self._interrupted())
         if not task.cancelled():
             task.exception()  # seen: the loop need not report it
         self._ended(attempt, result)
@@ -148,16 +158,14 @@ class WorkerPool:
             text = re.sub(r"'.*'", "'...'", str(error))  # a value of the payload, which is not to be logged
             attempt.result = Result(finished_at=self._clock.now(), error=text, final=True)
             return
-        context = self._begin(attempt)
         try:
+            context = self._begin(attempt)
             value = await self._run(attempt, handler.arguments(task, context))
             attempt.result = self._returned(attempt, value)
         except _InThread as carried:
             attempt.result = self._raised(attempt, carried.error)
         except KeyboardInterrupt:  # the user's Ctrl-C: not the job's fault, and not ours to keep
             attempt.result = self._failed(attempt, None, stopped=True)
-            raise
-        except GeneratorExit:  # the loop is being torn down
             raise
         except BaseException as error:  # whatever a handler raises ends its attempt, nothing else
             attempt.result = self._raised(attempt, error)
@@ -186,12 +194,13 @@ class WorkerPool:
             with attempt.scope:
                 if not attempt.handler.threaded:
                     return await function(*arguments)
-                value, error = await anyio.to_thread.run_sync(
-                    _outcome_of, function, arguments, limiter=self._limiter
-                )
-                if error is not None:
-                    raise _InThread(error)
-                return value
+                attempt.call = _ThreadCall(function, arguments)
+                try:
+                    await anyio.to_thread.run_sync(attempt.call, limiter=self._limiter)
+                except asyncio.CancelledError:  # the loop is ending; the thread is not
+                    if not await attempt.call.outlast():
+                        raise
+                return attempt.call.answer()
             raise _Cut
         finally:
             if watch is not None:
@@ -266,12 +275,60 @@ class _InThread(BaseException):
         self.error = error
 
 
-def _outcome_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
-    """Call a function in a worker thread; what it raises is carried over as a value."""
-    try:
-        return function(*arguments), None
-    except BaseException as error:  # also SystemExit and StopIteration, which futures do not carry
-        return None, error
+class _ThreadCall:
+    """A call in a worker thread. What it raises is carried over as a value: futures do not carry all.
+
+    A thread cannot be cancelled, only its being waited for; so it can be waited for once more.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._function = function
+        self._arguments = arguments
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._lock = threading.Lock()
+        self._state = "new"
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def __call__(self) -> None:
+        with self._lock:
+            if self._state == "dropped":
+                return
+            self._state = "running"
+        try:
+            self._value = self._function(*self._arguments)
+        except BaseException as error:
+            self._error = error
+        self._state = "ended"
+        with contextlib.suppress(RuntimeError):  # nobody waits on a closed loop
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is in the function."""
+        return self._state == "running"
+
+    async def outlast(self) -> bool:
+        """Wait for the thread through cancellations; return whether it has run the function at all."""
+        with self._lock:
+            if self._state == "new":
+                self._state = "dropped"
+                return False
+        while not self._ended.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([self._ended])
+        return True
+
+    def answer(self) -> Any:
+        """Return what the function returned, or raise what it raised as `_InThread`."""
+        if self._error is not None:
+            raise _InThread(self._error)
+        return self._value
 
 
 def describe(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from os import PathLike, fspath
@@ -37,4 +38,5 @@ def store_maker(
         raise InvalidValue(f'database={database!r} must be the path of a file, or ":memory:"')
     from .sqlite.store import SQLiteStore
 
-    return partial(SQLiteStore, path, durability=durability, busy_timeout=busy_timeout)
+    # Resolved once: the application may change its folder.
+    return partial(SQLiteStore, os.path.abspath(path), durability=durability, busy_timeout=busy_timeout)

@@ -33,14 +33,14 @@ class TransactionWatch:
     def __init__(self, ended: Callable[[], None], visible: Callable[[str], Awaitable[bool]]) -> None:
         self._ended = ended
         self._visible = visible
-        self._open: dict[str, aiosqlite.Connection] = {}
+        self._open: dict[aiosqlite.Connection, str] = {}
         self._task: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
         self._interval = FIRST_LOOK
 
     def watch(self, connection: aiosqlite.Connection, job_id: str) -> None:
         """Watch the transaction in which this job was added."""
-        self._open[job_id] = connection
+        self._open[connection] = job_id
         self._interval = FIRST_LOOK
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="backlite transaction watch")
@@ -60,14 +60,13 @@ class TransactionWatch:
             await asyncio.sleep(self._interval)
             waited += self._interval
             self._interval = min(self._interval * 1.1, LONGEST_LOOK)
-            ended = [job_id for job_id, connection in self._open.items() if not in_transaction(connection)]
+            ended = [connection for connection in self._open if not in_transaction(connection)]
             if not ended and waited >= ROW_LOOK:
                 waited = 0.0
                 with contextlib.suppress(BackliteError):  # cannot be asked now; the attribute will do
-                    ended = [job_id for job_id in list(self._open) if await self._visible(job_id)]
-            for job_id in ended:
-                connection = self._open.pop(job_id, None)
-                if connection is not None:
+                    ended = [con for con, job_id in list(self._open.items()) if await self._visible(job_id)]
+            for connection in ended:
+                if self._open.pop(connection, None) is not None:
                     settling = asyncio.create_task(self._settle(connection), name="backlite transaction end")
                     self._settling.add(settling)
                     settling.add_done_callback(self._settling.discard)

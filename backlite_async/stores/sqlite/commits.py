@@ -88,16 +88,21 @@ class Committer:
             raise InvalidState("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Write(run, look, committed, durable, future))
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="backlite writer")
+        self._begin()
         return await (_insist(future) if insist else future)
 
     async def close(self) -> None:
         """Write what is waiting, then end."""
         self._closing = True
-        while self._task is not None and not self._task.done():
+        while self._task is not None and not (self._task.done() and not self._waiting):
             with contextlib.suppress(asyncio.CancelledError):  # what was accepted is written first
-                await asyncio.wait([self._task])
+                await (asyncio.sleep(0) if self._task.done() else asyncio.wait([self._task]))
+
+    def _begin(self) -> None:
+        """Have somebody write what waits, also if the last one was cancelled before it began."""
+        if self._waiting and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._run(), name="backlite writer")
+            self._task.add_done_callback(lambda _: self._begin())
 
     async def _run(self) -> None:
         """Write until nothing waits; a cancellation of this task would be one of all who wait."""

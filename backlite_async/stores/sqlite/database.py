@@ -171,6 +171,8 @@ def _check_path(path: str, create: bool) -> None:
         raise DatabaseUnusable(path, f"the folder {folder!r} does not exist; create it first")
     if os.path.isdir(path):
         raise DatabaseUnusable(path, "is a folder; give the path of a file")
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        raise DatabaseUnusable(path, "is not writable for this user")
     if not create and not os.path.exists(path):
         raise DatabaseUnusable(path, "does not exist; run await client.install() or Client(install=True)")
 
