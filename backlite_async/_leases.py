@@ -111,6 +111,8 @@ class LeaseKeeper:
 
     def _tick(self) -> None:
         self._beat()
+        if self._lingering:
+            self._write_late()
         self._doze()
         if not self._asleep and not self._stopped:
             self._schedule()

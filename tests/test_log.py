@@ -359,3 +359,40 @@ async def test_a_payload_without_handler_is_not_logged(journal: Any) -> None:
     assert "queue=undecodable" in lines[0]
     assert "task=Undecodable" in lines[0]
     assert SECRET not in "\n".join(journal.lines)
+
+
+BROKEN_LOGGING = """
+import asyncio, logging, sys
+from typing import ClassVar
+import structlog
+from backlite_async import Client, QueueConfig, Retention, Task
+
+class Work(Task):
+    config: ClassVar[QueueConfig] = QueueConfig("work", retention=Retention())
+
+def broken(logger, method, fields):
+    raise BrokenPipeError("nobody reads this")
+
+structlog.configure(CONFIGURE)
+
+async def main():
+    ran = asyncio.Event()
+    async with Client(":memory:") as client:
+        client.register(Work, lambda task: ran.set())
+        for _ in range(3):
+            ran.clear()
+            [job_id] = await client.add(Work()).save()
+            while await client.status(job_id) != "succeeded":
+                await asyncio.sleep(0)
+        print("all ran")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("configure", ["processors=[broken]", "wrapper_class=structlog.BoundLogger"])
+def test_no_job_suffers_from_the_logging(configure: str) -> None:
+    """With a logger that raises, or one of another kind, jobs run and the client stops as ever."""
+    run = in_a_process(BROKEN_LOGGING.replace("CONFIGURE", configure))
+    assert run.returncode == 0, run.stderr
+    assert "all ran" in run.stdout

@@ -50,13 +50,14 @@ async def begin() -> None:
 class Script:
     """A program that uses the library in a process of its own."""
 
-    def __init__(self, folder: Path, text: str, *arguments: str) -> None:
+    def __init__(self, folder: Path, text: str, *arguments: str, stdin: bool = False) -> None:
         self.file = str(folder / "app.db")
         script = folder / "script.py"
         script.write_text(PRELUDE + textwrap.dedent(text))
         self.process = subprocess.Popen(
             [sys.executable, "-P", script, self.file, *arguments],
             cwd=folder,
+            stdin=subprocess.PIPE if stdin else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -128,6 +129,89 @@ async def test_asyncio_run_without_a_stop_ends_a_client_that_only_adds(tmp_path:
     job_id = await script.line()
     assert script.end() == (0, "")
     await pending(script.file, job_id)
+
+
+async def test_asyncio_run_ends_at_any_step_of_a_write(tmp_path: Path) -> None:
+    """The program may end right after a wake-up, before the writer has begun: it ends all the same."""
+    script = Script(
+        tmp_path,
+        """
+        class Quick(Task):
+            config: ClassVar[QueueConfig] = QueueConfig("quick")
+
+        async def main(steps):
+            done = asyncio.Event()
+            quick = Client(sys.argv[1], workers=2)
+
+            @quick.handler(Quick)
+            async def handler(task: Quick) -> None:
+                done.set()
+
+            await quick.start()
+            await quick.add(Quick()).save()
+            await done.wait()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+
+        for steps in range(12):
+            asyncio.run(main(steps))
+        """,
+    )
+    assert script.end() == (0, "")
+
+
+async def test_a_thread_outlives_its_loop_with_its_claim(tmp_path: Path, journal: Journal) -> None:
+    """While a `def` handler's thread runs on, its job is nobody else's; what it returns is recorded."""
+    script = Script(
+        tmp_path,
+        """
+        import threading
+        release, entered = threading.Event(), threading.Event()
+
+        class Slow(Task):
+            config: ClassVar[QueueConfig] = QueueConfig("slow", retention=Retention())
+
+        @client.handler(Slow)
+        def slow(task: Slow) -> None:
+            entered.set()
+            release.wait(20)
+
+        def when_told() -> None:
+            sys.stdin.readline()
+            release.set()
+
+        async def main():
+            await client.start()
+            print(*await client.add(Slow()).save(), flush=True)
+            await asyncio.to_thread(entered.wait, 20)
+            print("the loop ends", flush=True)
+            threading.Thread(target=when_told).start()
+
+        asyncio.run(main())
+        print("ended", flush=True)
+        """,
+        stdin=True,
+    )
+    job_id = await script.line()
+    assert await script.line() == "the loop ends"
+
+    class Slow(Task):
+        config: ClassVar[QueueConfig] = QueueConfig("slow", retention=Retention())
+
+    ran: list[Slow] = []
+    async with Client(script.file, lease=0.5) as other:
+        other.register(Slow, ran.append)
+        probe = other.add(Slow()).wait(1.2)  # two leases later
+        await journal.ended(*await probe.save())
+        assert await other.status(job_id) is JobStatus.RUNNING
+        assert script.process.stdin is not None
+        script.process.stdin.write("go\n")
+        script.process.stdin.flush()
+        assert await script.line() == "ended"
+        status, errors = script.end()
+        assert (status, errors) == (0, "")
+        assert await other.status(job_id) is JobStatus.SUCCEEDED
+    assert len(ran) == 1
 
 
 async def test_asyncio_run_without_a_stop_ends_in_good_order(tmp_path: Path) -> None:

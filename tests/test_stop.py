@@ -7,12 +7,23 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Any, ClassVar
 
 import anyio
 import pytest
 
-from backlite_async import Client, InvalidState, JobContext, JobStatus, QueueConfig, Retention, Snooze, Task
+from backlite_async import (
+    Client,
+    DatabaseBusy,
+    InvalidState,
+    JobContext,
+    JobStatus,
+    QueueConfig,
+    Retention,
+    Snooze,
+    Task,
+)
 from backlite_async._job import Claim
 from backlite_async.stores import MemoryStore
 
@@ -206,6 +217,25 @@ async def test_stop_during_a_claim_gives_the_jobs_back(file: str, journal: Journ
         with sqlite3.connect(file) as connection:
             connection.execute("DELETE FROM backlite_jobs")
         connection.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_a_locked_database_does_not_hold_up_the_stop(
+    file: str, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An add that waits for a lock of another process is told that it failed, and the stop ends in time."""
+    for module in ("_client", "_dispatcher"):
+        monkeypatch.setattr(f"backlite_async.{module}.WRITE_GRACE", 0.2)
+    client = Client(file, workers=workers, busy_timeout=60)
+    await client.start()
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        adding = asyncio.ensure_future(client.add(Work()).save())
+        await asyncio.sleep(0)
+        with anyio.fail_after(LIMIT):
+            await client.stop(0)
+            with pytest.raises(DatabaseBusy):
+                await adding
 
 
 async def test_what_a_claim_brings_after_the_stop_is_given_back(journal: Journal) -> None:

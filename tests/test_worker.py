@@ -221,6 +221,7 @@ ZOO: dict[str, tuple[Callable[..., Any], str]] = {
     "CancelledError": (raising(asyncio.CancelledError()), "CancelledError"),
     "StopIteration": (raising(StopIteration()), "RuntimeError: coroutine raised StopIteration"),
     "BaseExceptionGroup": (raising(BaseExceptionGroup("two", [SystemExit(1), KeyError(2)])), "SystemExit: 1"),
+    "GeneratorExit": (raising(GeneratorExit()), "GeneratorExit"),
     "MemoryError": (raising(MemoryError()), "MemoryError"),
     "huge": (raising(ValueError("x" * 1_000_000)), "ValueError: xxx"),
     "surrogate and NUL": (raising(ValueError("a\ud800\0b")), r"ValueError: a\ud800\0b"),

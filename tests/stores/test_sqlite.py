@@ -403,7 +403,7 @@ def test_file_that_cannot_be_written(open_folder: Path) -> None:
     query(str(path), "CREATE TABLE a (b)")
     path.chmod(0o444)
     open_folder.chmod(0o555)
-    assert opened_without_rights(str(path)) == "attempt to write a readonly database"
+    assert opened_without_rights(str(path)) == "is not writable for this user"
     assert stat.S_IMODE(path.stat().st_mode) == 0o444
 
 
