@@ -32,7 +32,7 @@ from ._completions import Completions
 from ._errors import BackliteError, LeaseLost
 from ._health import Health
 from ._job import Claim, ClaimedJob, Complete, JobStatus, Outcome, Reschedule
-from ._leases import LeaseKeeper
+from ._leases import LeaseKeeper, held_in_this_process
 from ._maintenance import Maintenance
 from ._outcome import Result, Snooze, crashed, decide, give_back, refused
 from ._plan import plan_claim
@@ -242,7 +242,7 @@ class Dispatcher:
         for job in claim.lapsed:
             handler = self._registry.find(job.queue, job.task)
             known = job.id in self._unending or (job.id, job.fence) in self._reports
-            if handler is not None and not known:
+            if handler is not None and not known and not held_in_this_process(job.id, job.fence):
                 outcome = crashed(job, handler.config, self._clock.now())
                 event = log.JOB_FAILED if isinstance(outcome, Complete) else log.JOB_CRASHED
                 self._finish(job, outcome, event, error=outcome.error)

@@ -7,15 +7,24 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from weakref import WeakSet
 
 from ._clock import Clock, whole_millis
 from ._errors import BackliteError, DatabaseUnavailable
 from ._job import Outcome
 from .stores import Store
 
-__all__ = ["LeaseKeeper"]
+__all__ = ["LeaseKeeper", "held_in_this_process"]
 
 BEATS_PER_LEASE = 3
+
+
+_keepers: WeakSet[LeaseKeeper] = WeakSet()
+
+
+def held_in_this_process(job_id: str, fence: int) -> bool:
+    """Return whether a client of this process holds this claim, so that it lives whatever its lease says."""
+    return any((job_id, fence) in keeper for keeper in list(_keepers))
 
 
 class LeaseKeeper:
@@ -28,6 +37,8 @@ class LeaseKeeper:
 
     def __init__(self, store: Store, clock: Clock, *, lease: float, in_thread: Callable[[str], bool]) -> None:
         self._in_thread = in_thread
+        if store.shared:
+            _keepers.add(self)
         self._store = store
         self._clock = clock
         self._lease = whole_millis(lease)

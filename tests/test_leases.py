@@ -11,7 +11,7 @@ from typing import ClassVar
 import anyio
 import pytest
 
-from backlite_async import Client, JobStatus, QueueConfig, Retention, Task
+from backlite_async import Client, JobStatus, QueueConfig, Retention, SystemClock, Task
 from backlite_async.stores.sqlite.store import SQLiteStore
 
 from .conftest import LIMIT, Journal
@@ -179,3 +179,38 @@ async def test_a_stale_outcome_changes_nothing(file: str, journal: Journal) -> N
     assert job is not None
     assert (job.status, job.fence, job.owner) == (JobStatus.RUNNING, 99, "thief")
     assert not journal.of("job.succeeded")
+
+
+async def test_a_clock_that_steps_does_not_take_jobs_from_their_process(file: str, journal: Journal) -> None:
+    """Two clients of one process: with the wall clock an hour ahead, none takes what the other runs."""
+
+    class Stepping(SystemClock):
+        ahead = 0
+
+        def now(self) -> int:
+            return super().now() + Stepping.ahead
+
+    runs: list[str] = []
+    go_on = asyncio.Event()
+
+    async def work(task: Work) -> None:
+        runs.append("run")
+        await go_on.wait()
+
+    async with Client(file, clock=Stepping()) as first, Client(file, clock=Stepping()) as second:
+        first.register(Work, work)
+        [job_id] = await first.add(Work()).save()
+        await journal.seen("job.started", job_id)
+        second.register(Work, work)
+
+        class Probe(Task):
+            config: ClassVar[QueueConfig] = QueueConfig("probe", retention=Retention())
+
+        second.register(Probe, lambda task: None)
+        Stepping.ahead = 3_600_000
+        await journal.ended(*await second.add(Probe()).save())
+        await journal.ended(*await second.add(Probe()).save())
+        go_on.set()
+        await journal.ended(job_id)
+    assert runs == ["run"]
+    assert not journal.of("job.crashed")
