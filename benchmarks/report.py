@@ -17,7 +17,7 @@ from .workload import Sizes
 
 __all__ = ["as_json", "table"]
 
-HEAD = ("figure", "library", "min-max", "sqlite3", "min-max", "ratio", "target", "")
+HEAD = ("figure", "library", "min-max", "sqlite3", "min-max", "ratio")
 
 
 def table(figures: list[Figure]) -> str:
@@ -49,8 +49,6 @@ def as_json(figures: list[Figure], sizes: Sizes, rounds: int) -> dict[str, Any]:
                 "library": {"median": median(figure.library), "rounds": figure.library},
                 "sqlite3": {"median": median(figure.raw), "rounds": figure.raw},
                 "ratio": figure.ratio,
-                "target": figure.target,
-                "reached": figure.reached,
             }
             for figure in figures
         ],
@@ -68,12 +66,12 @@ def setting() -> dict[str, str]:
 
 
 def _few_workers(figures: list[Figure]) -> dict[str, str]:
-    """Return what few workers do of what many do: target 0.8."""
+    """Return what few workers do of what many do."""
     found = {figure.title: median(figure.library) for figure in figures if figure.title.startswith("drain")}
     if len(found) < 2:
         return {}
     many, few = found.values()
-    return {"10 workers of 100 workers": f"{few / many:.2f}x, target >= 0.8x"}
+    return {"10 workers of 100 workers": f"{few / many:.2f}x"}
 
 
 def _processor() -> str:
@@ -86,8 +84,6 @@ def _processor() -> str:
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
-    sign = ">=" if figure.unit == "jobs/s" else "<="
-    of = "x" if figure.unit == "jobs/s" else " ms"
     return (
         figure.title,
         f"{_number(median(figure.library))} {figure.unit}",
@@ -95,8 +91,6 @@ def _row(figure: Figure) -> tuple[str, ...]:
         f"{_number(median(figure.raw))} {figure.unit}",
         _spread(figure.raw),
         f"{figure.ratio:.2f}x",
-        f"{sign} {figure.target:g}{of}",
-        "reached" if figure.reached else "MISSED",
     )
 
 

@@ -1,7 +1,7 @@
 """A shop: an order and its job are one transaction. `uvicorn examples.fastapi_app:app`."""
 
+import logging
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -13,7 +13,8 @@ from fastapi import Body, FastAPI, HTTPException
 
 from backlite_async import Client, JobStatus, QueueConfig, Retention, Task
 
-DATABASE = os.environ.get("DATABASE", f"{tempfile.gettempdir()}/shop.db")
+logging.basicConfig(level=logging.INFO)
+DATABASE = os.environ.get("DATABASE", "shop.db")
 client = Client(DATABASE, workers=2, stop_timeout=20.0)
 
 
