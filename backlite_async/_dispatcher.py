@@ -121,6 +121,7 @@ class Dispatcher:
         completing = loop.create_task(self._completions.run(), name="backlite completions")
         upkeep = loop.create_task(self._maintenance.run(), name="backlite maintenance")
         await self._stop.wait()
+        log.emit(log.CLIENT_STOPPING, owner=self._owner, running=len(self._pool.running))
         self._wake.set()
         self._maintenance.close()
         await self._stop.outlast([claiming], grace=0)

@@ -29,6 +29,9 @@ class Event(NamedTuple):
 
 
 CLIENT_STARTED = Event("client.started", logging.INFO, "the client is open and, with workers, runs jobs")
+CLIENT_STOPPING = Event(
+    "client.stopping", logging.INFO, "no more jobs are claimed; running ones get their time"
+)
 CLIENT_STOPPED = Event(
     "client.stopped", logging.INFO, "the client is closed; clean: no handler was cut short"
 )

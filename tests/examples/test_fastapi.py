@@ -36,15 +36,18 @@ class Server:
         self._process = process
         self.lines: list[str] = []
 
-    async def until(self, text: str) -> str:
-        """Read on until a line contains `text`, and return that line."""
+    async def until(self, text: str, *, times: int = 1) -> str:
+        """Read on until so many lines, since the start, contain `text`; return the last of them."""
         assert self._process.stdout is not None
-        with anyio.fail_after(PATIENCE):
-            while line := (await self._process.stdout.readline()).decode():
+        with anyio.move_on_after(PATIENCE):
+            while len(found := [line for line in self.lines if text in line]) < times:
+                line = (await self._process.stdout.readline()).decode()
+                if not line:
+                    break
                 self.lines.append(line)
-                if text in line:
-                    return line
-        raise AssertionError(f"ended without {text!r}:\n{''.join(self.lines)}")
+            else:
+                return found[-1]
+        raise AssertionError(f"ended or waited without {text!r}:\n{''.join(self.lines)}")
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM, as a service manager does."""
@@ -153,17 +156,15 @@ async def test_sigterm_while_jobs_run(database: Path, outbox: Path) -> None:
     async with serve(database) as (server, http):
         answers = [await order(http, customer) for customer in customers]
         jobs = [answer.json() for answer in answers]
-        for _ in range(WORKERS):
-            await server.until("sending a receipt")
+        await server.until("sending a receipt", times=WORKERS)
         server.ask_to_stop()
-        await server.until("Waiting for application shutdown")
+        await server.until("client.stopping")
         sent = await finish_handlers(outbox, server)
     assert sorted(sent) == [f"receipt for {customer}\n" for customer in customers[:WORKERS]]
 
     outbox.unlink()
     async with serve(database) as (server, http):
-        for _ in customers[WORKERS:]:
-            await server.until("sending a receipt")
+        await server.until("sending a receipt", times=len(customers[WORKERS:]))
         await server.stop()
     again = outbox.read_text().splitlines(keepends=True)
     assert sorted(again) == [f"receipt for {customer}\n" for customer in customers[WORKERS:]]
