@@ -76,6 +76,7 @@ def typing(session: nox.Session) -> None:
     session.install("--quiet", "nox")
     session.run("mypy")
     session.run("pyright")
+    session.run("pytest", "-q", "tests/typing")
 
 
 @nox.session
