@@ -28,6 +28,7 @@ from backlite_async import (
     current_client,
     current_job,
 )
+from backlite_async._task import task_type
 
 from .conftest import LIMIT, Journal
 
@@ -450,3 +451,31 @@ async def test_memory_is_kept_over_a_restart_of_the_same_client() -> None:
         assert await client.status(job_id) is JobStatus.PENDING
     with pytest.raises(InvalidValue):
         Client(":memory:", durability="maybe")  # type: ignore[arg-type]
+
+
+async def test_a_relative_path_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that changes its folder keeps its database."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    client = Client("app.db", workers=0)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    async with client:
+        await client.add(Note()).save()
+    assert (tmp_path / "app.db").exists()
+    assert not (tmp_path / "elsewhere" / "app.db").exists()
+
+
+def test_two_classes_of_one_name_in_a_queue_are_refused() -> None:
+    """A job would be run as the wrong one of them: an error that says what to do."""
+
+    def twin() -> type[Task]:
+        class Note(Task):
+            config: ClassVar[QueueConfig] = Other.config
+
+        return Note
+
+    client = Client(":memory:")
+    first, second = twin(), twin()
+    client.registry.meet(task_type(first))
+    with pytest.raises(AlreadyRegistered, match=r"give .* a task_name of its own"):
+        client.registry.meet(task_type(second))
