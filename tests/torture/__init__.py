@@ -1,0 +1,1 @@
+"""The battery: faults injected into real processes, files and disks, and what became of the jobs."""
