@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -75,7 +76,7 @@ class Row:
 
 
 class Ledger:
-    """A file to which many processes append lines, each in one write, so that none is lost with its writer."""
+    """A file to which many processes append lines, each in one write: none is lost with its writer."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
@@ -142,8 +143,8 @@ def audit(events: Iterable[dict[str, Any]], completed: Iterable[str]) -> Verdict
     verdict.acknowledged = len(acknowledged)
     verdict.lost = [job for job in acknowledged if job not in done]
     for job, runs in starts.items():
-        for earlier, later in zip(runs, runs[1:], strict=False):
-            what = f"{job}: fence {earlier['fence']} in {earlier['pid']}, then {later['fence']} in {later['pid']}"
+        for earlier, later in itertools.pairwise(runs):
+            what = f"{job}: claim {earlier['fence']} in {earlier['pid']}, {later['fence']} in {later['pid']}"
             verdict.doubles.append(what)
             if earlier["pid"] in killed:
                 continue
