@@ -114,7 +114,7 @@ class Client:
             await asyncio.shield(running.ready)
         except BaseException:
             running.stop.ask(0)
-            await asyncio.wait([running.task])
+            await running.stop.outlast([running.task])
             raise
 
     async def stop(self, timeout: Duration | None = None) -> bool:

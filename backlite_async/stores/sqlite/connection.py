@@ -79,8 +79,14 @@ class Connection:
             return aiosqlite.connect(path, factory=factory, check_same_thread=False, **options)
 
         inner = _in_daemon_thread(create)
-        await inner
-        return cls(path, inner, *made[0])
+        opening = asyncio.ensure_future(inner)
+        cancelled = await _outlast(opening)
+        opening.result()
+        connection = cls(path, inner, *made[0])
+        if cancelled:
+            await connection.close()
+            raise asyncio.CancelledError
+        return connection
 
     async def call(
         self, function: Callable[[sqlite3.Connection], T], *, cancelled: Callable[[], None] | None = None
@@ -116,12 +122,14 @@ class Connection:
         await _outlast(asyncio.ensure_future(self.inner.execute_fetchall(_CALL, (_nothing,))))
 
     async def close(self) -> None:
-        """Close the connection and end its thread."""
+        """Close the connection and end its thread; a cancelled caller is kept until then."""
         closing = asyncio.ensure_future(self.inner.close())
-        await _outlast(closing)
+        cancelled = await _outlast(closing)
         self._close_raw()
-        closing.result()
         self._thread.join()  # which has nothing left to do
+        closing.result()
+        if cancelled:
+            raise asyncio.CancelledError
 
     def close_soon(self) -> None:
         """Close the connection and end its thread, without waiting; from any thread."""
@@ -154,11 +162,15 @@ def _nothing(raw: sqlite3.Connection) -> None:
     pass
 
 
-async def _outlast(future: asyncio.Future[Any]) -> None:
-    """Wait for a future through any number of cancellations."""
+async def _outlast(future: asyncio.Future[Any]) -> bool:
+    """Wait for a future through any number of cancellations; return whether there were any."""
+    cancelled = False
     while not future.done():
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.wait([future])
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled
 
 
 def _in_daemon_thread(function: Callable[[], T]) -> T:

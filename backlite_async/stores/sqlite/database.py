@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sqlite3
@@ -93,8 +94,14 @@ class Database:
 
     async def close(self) -> None:
         """Close what is open; safe to repeat."""
+        cancelled = False
         for connection in self._take():
-            await connection.close()
+            try:
+                await connection.close()
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
 
     def close_soon(self) -> None:
         """Close what is open without waiting; from any thread."""
