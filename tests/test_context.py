@@ -7,9 +7,8 @@ import contextvars
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 import structlog
@@ -52,7 +51,10 @@ def client() -> Client:
 
 
 def context(client: Client, deadline: datetime | None = None) -> JobContext:
-    return JobContext(CLAIMED, client, deadline, lambda job: nullcontext())
+    def no_transaction(_: JobContext) -> NoReturn:
+        raise AssertionError
+
+    return JobContext(CLAIMED, client, deadline, no_transaction)
 
 
 def test_a_job_has_what_its_claim_says(client: Client) -> None:

@@ -77,7 +77,7 @@ def test_owners_have_beats_of_their_own() -> None:
     """The quicker one is taken sooner, and the looks are as close as it needs."""
     suspects = Suspects()
     quick, slow = lapsed(fence=1), lapsed(fence=2)
-    taken = {}
+    taken: dict[int, float] = {}
     now = 100.0
     while now <= 112 and len(taken) < 2:
         for claim in suspects.look([(quick, 1.0), (slow, BEAT)], now, 0.0):
