@@ -24,6 +24,10 @@ LONGEST_PATH = 100
 
 BACKLOG = 512
 
+LOOKS = (0.0, 0.01, 0.1, 1.0)
+"""Seconds after the end of a stream at which to look for the dead: a dying process closes its files
+one by one, so its lock may be held a moment longer than its sockets."""
+
 
 class Doorbell:
     """One owner's socket, and its connections to the others."""
@@ -113,7 +117,8 @@ class Doorbell:
         for owner, found in list(self._peers.items()):
             if found is peer:
                 del self._peers[owner]
-        self._gone()
+        for delay in LOOKS:
+            self._loop.call_later(delay, self._gone)
         self._rung()
 
 

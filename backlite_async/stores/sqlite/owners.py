@@ -42,25 +42,28 @@ class OwnerFile:
 
     def __init__(self, folder: str, owner: Owner) -> None:
         self._path = os.path.join(folder, owner.id + SUFFIX)
+        self._unborn = os.path.join(folder, owner.id + UNBORN)
         self._free = list(range(owner.slots, 0, -1))
         self._taken: dict[bytes, int] = {}
-        unborn = os.path.join(folder, owner.id + UNBORN)
-        while True:
-            # Locked before it has its name: else another process takes it for a dead one's.
-            self._file = create(unborn, folder)
-            size = SLOT * (owner.slots + 1)
-            os.pwrite(self._file, bytes(size), 0)  # so that a full disk cannot hit the mapping
-            self._map: mmap.mmap | None = mmap.mmap(self._file, size)
-            about = json.dumps({"pid": os.getpid(), "beat": owner.beat}).encode()
-            self._map[: len(about)] = about
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            try:
-                os.rename(unborn, self._path)
-            except FileNotFoundError:  # swept away between its making and its locking
-                self.close(keep=True)
-            else:
-                break
+        self._file = create(self._unborn, folder)
+        size = SLOT * (owner.slots + 1)
+        os.pwrite(self._file, bytes(size), 0)  # so that a full disk cannot hit the mapping
+        self._map: mmap.mmap | None = mmap.mmap(self._file, size)
+        about = json.dumps({"pid": os.getpid(), "beat": owner.beat}).encode()
+        self._map[: len(about)] = about
         not_in_children(self)
+
+    def appear(self) -> bool:
+        """Lock the file, then give it its name: else another process takes it for a dead one's.
+
+        Returns False if somebody has swept it away before it was locked.
+        """
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(self._unborn, self._path)
+        except (BlockingIOError, FileNotFoundError):
+            return False
+        return True
 
     def started(self, job_id: str, fence: int) -> None:
         """Write down that this job's handler starts; the length last, so that no half id is read."""
@@ -189,8 +192,9 @@ class OwnerFolder:
             if owner != name and owner not in self._shared.owners:
                 file = self._lock(name)
                 if file is not None:
-                    with suppress(OSError):
-                        os.unlink(os.path.join(self._folder, name))
+                    for left in (socket_name(owner), name):
+                        with suppress(OSError):
+                            os.unlink(os.path.join(self._folder, left))
                     os.close(file)
 
 
