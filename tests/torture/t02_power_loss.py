@@ -112,7 +112,7 @@ def check(order: Order, processes: int) -> Count:
         total.images += count.images
         total.points += count.points
         total.cases += count.cases
-        total.examples += count.examples
+        total.examples |= count.examples
         total.samples += count.samples
         total.events = count.events
     total.modes, total.wrong = dict(modes), dict(wrong)
@@ -182,11 +182,11 @@ def _judge(row: Row, found: Count, least: int, records: int) -> None:
     undone = found.wrong.get("undone", 0)
     modes = ", ".join(f"{mode} {number:,}" for mode, number in found.modes.items())
     row.notes.append(f"{found.points:,} points; images by unsynced changes: {modes}")
-    examples = "; ".join(found.examples)
+    lost, examples = found.wrong.get("lost", 0), found.examples
     row.require(f"at least {least:,} images: {found.images:,}", found.images >= least)
-    row.require(f"no acknowledged save is lost: {found.cases} are; {examples}", not found.wrong.get("lost"))
-    row.require(f"no acknowledged outcome is undone: in {undone} images; {examples}", not undone)
-    row.require(f"every image is whole: {row.corrupt} are not; {examples}", not row.corrupt)
+    row.require(f"no acknowledged save is lost: in {lost} images, {examples.get('lost')}", not lost)
+    row.require(f"no told outcome is undone: in {undone} images, {examples.get('undone')}", not undone)
+    row.require(f"every image is whole: {row.corrupt} are not, {examples}", not row.corrupt)
 
 
 def _judge_control(row: Row, found: Count) -> None:

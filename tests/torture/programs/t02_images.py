@@ -21,8 +21,6 @@ from pathlib import Path
 from .t02_disk import DATABASE, LOG, MODES, Disk, Event, recorded
 from .t02_judge import Facts, Found, find, judge
 
-EXAMPLES = 5
-
 
 @dataclass
 class Order:
@@ -48,7 +46,7 @@ class Count:
     modes: dict[str, int] = field(default_factory=dict)  # images of each
     wrong: dict[str, int] = field(default_factory=dict)  # images in which something was "lost", ...
     cases: int = 0  # acknowledged saves that were lost, in all images together
-    examples: list[str] = field(default_factory=list)
+    examples: dict[str, str] = field(default_factory=dict)  # one of each
     samples: list[str] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)  # of the records, by what they are
 
@@ -115,8 +113,7 @@ class Checker:
         self._wrong.update(wrong.keys())
         self.count.cases += len(wrong.get("lost", ()))
         for what, cases in wrong.items():
-            if len(self.count.examples) < EXAMPLES:
-                self.count.examples.append(f"{mode}, {what}: {cases[0]} (and {len(cases) - 1} more)")
+            self.count.examples.setdefault(what, f"{mode}: {cases[0]}, and {len(cases) - 1} more")
         if not wrong and len(self.count.samples) < self.order.samples * self.count.images / self.order.images:
             self._keep(image, facts, found)
 
