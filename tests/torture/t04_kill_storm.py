@@ -225,8 +225,8 @@ def recoveries(events: Sequence[Event]) -> list[float]:
     for runs in _starts(events).values():
         for earlier, later in pairwise(runs):
             death = _death(kills, earlier)
-            if death is not None:
-                found.append(max(0.0, later["at"] - death))
+            if death is not None and later["at"] >= death:
+                found.append(later["at"] - death)
     return found
 
 

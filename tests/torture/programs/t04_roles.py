@@ -120,9 +120,9 @@ async def add(
     client: Client, connection: aiosqlite.Connection | None, rng: random.Random, batch: str
 ) -> list[str]:
     """Add a batch; return its ids once it is promised to be there."""
-    size = rng.choice((1, 1, 1, 2, 5))
+    size = rng.choice((1, 1, 2, 8))
     kind = rng.choice((Wait, Wait, Block))
-    operation = client.add(*(kind(batch, size, rng.uniform(0, 0.15)) for _ in range(size)))
+    operation = client.add(*(kind(batch, size, rng.uniform(0, 0.1)) for _ in range(size)))
     if connection is None:
         return await operation.save()
     await connection.execute("BEGIN IMMEDIATE")
