@@ -52,6 +52,8 @@ def run(budget: Budget, *, lease: float = 30.0) -> Row:
             events = Ledger.read(storm.ledger)
             judge(row, events, storm.completed())
             judge_orders(row, events, storm.orders())
+            left = storm.left()
+            row.require(f"{len(left)} files of dead processes are left: {left[:3]}", not left)
     row.require(f"at least {budget.least} kills", row.trials >= budget.least)
     return row
 
@@ -132,6 +134,12 @@ class Storm:
     def orders(self) -> set[str]:
         """Return the batches whose transactions have committed."""
         return {batch for (batch,) in self._ask("SELECT batch FROM orders")}
+
+    def left(self) -> list[str]:
+        """Return the files that processes have left beside the database, without its locks."""
+        return sorted(
+            file.name for file in Path(f"{self.database}-backlite").iterdir() if file.suffix != ".lock"
+        )
 
     def _ask(self, sql: str) -> list[Any]:
         with closing(sqlite3.connect(self.database, timeout=10.0)) as connection:

@@ -37,6 +37,9 @@ PER_MINUTE = 2
 SOON = 0.020
 """Seconds within which 99 of 100 jobs start in another, idle process."""
 
+ENOUGH = 300
+"""Starts of which the slowest hundredth says something; of fewer the median is judged."""
+
 LATE = 1.0
 """Seconds after which a start is no consequence of a wake-up any more, and a recovery too slow."""
 
@@ -202,7 +205,11 @@ def crash(crew: Crew, place: Path, *, neighbour: bool) -> float:
 
 
 def judge_idle(row: Row, kind: str, found: Wakes, window: float) -> None:
-    """Require that an idle client slept; where the window is short, also that it is going to."""
+    """Require that an idle client slept; where the window is short, also that it is going to.
+
+    Each wait under way at the end of a short window is taken for one that comes again and again. Only
+    who has just worked may wait for something for the last time: there each counts once a minute.
+    """
     row.notes.append(
         f"idle ({kind}): {found.expiries} timers, {found.bursts} wake-ups in {window:.0f} s,"
         f" armed for {[round(limit) for limit in sorted(found.armed)]} s"
@@ -211,7 +218,8 @@ def judge_idle(row: Row, kind: str, found: Wakes, window: float) -> None:
     what = f"an idle client ({kind}) woke {found.count} times in {window:.0f} s, allowed: {allowed}"
     row.require(what, found.count <= allowed)
     if window < IDLE_MINUTE:
-        rate = found.per_minute
+        soon = [limit for limit in found.armed if limit <= 60]
+        rate = float(len(soon)) if kind == "worked" else found.per_minute
         row.require(f"an idle client ({kind}) is to wake {rate:.1f} times a minute", rate < PER_MINUTE + 0.1)
 
 
@@ -235,7 +243,8 @@ def judge_adds(row: Row, where: str, events: Sequence[Event], *, bar: float = SO
         p50, p99, worst = (1000 * percentile(found, share) for share in (0.5, 0.99, 1.0))
         row.notes.append(f"{kind} {where}: p50 {p50:.1f}, p99 {p99:.1f}, max {worst:.1f} ms ({len(found):,})")
         row.require(f"{kind} {where}: {len(late)} wake-ups lost, {late[:3]} s", not late)
-        row.require(f"{kind} {where}: p99 {p99:.1f} ms, to be below {bar * 1000:.0f}", p99 < bar * 1000)
+        name, value = ("p99", p99) if len(found) >= ENOUGH else ("p50", p50)
+        row.require(f"{kind} {where}: {name} {value:.1f} ms, to be below {bar * 1000:.0f}", value < bar * 1000)
 
 
 def judge_crashes(row: Row, found: dict[str, list[float]]) -> None:
