@@ -1,10 +1,11 @@
-"""T14: the disk is full, then freed. Nothing is lost, nothing new is claimed meanwhile, all goes on by itself.
+"""T14: the disk is full, then freed. Nothing is lost, nothing new is claimed meanwhile, all goes on.
 
 Each program lives in a mount namespace with a small tmpfs of its own, which is gone when it ends.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -93,16 +94,13 @@ def run(budget: Budget) -> Row:
 
 def live(disk: list[str], number: int) -> tuple[Events, list[str]]:
     """Run one program; return its ledger, and what was wrong with its end."""
-    import json
-
     with tempfile.TemporaryDirectory() as folder:
         mount, ledger = Path(folder, "disk"), Path(folder, "ledger")
         mount.mkdir()
-        command = [*disk, str(mount), sys.executable, str(PROGRAM), "main", str(mount), str(ledger)]
+        arguments = ["main", str(mount), str(ledger), json.dumps(plan(number))]
+        command = [*disk, str(mount), sys.executable, str(PROGRAM), *arguments]
         try:
-            ended = subprocess.run(
-                [*command, json.dumps(plan(number))], capture_output=True, text=True, timeout=LIMIT, check=False
-            )
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
         except subprocess.TimeoutExpired:
             return [{"what": "hang", "waiting": "the program's end"}], [f"program {number} did not end"]
         trouble = []
@@ -131,7 +129,9 @@ def judge(row: Row, events: Events, figures: dict[str, float]) -> Verdict:
         elif what == "stopped":
             figures["stop"] = max(figures["stop"], event["seconds"])
             row.require(f"a stop took {event['seconds']:.1f} s", event["seconds"] < STOP_LIMIT)
-            row.require("a stop with unwritten outcomes said True", not (event["clean"] and event["unwritten"]))
+            row.require(
+                "a stop said True with unwritten outcomes", not (event["clean"] and event["unwritten"])
+            )
         elif what in ("noticed", "refused"):
             figures[what] += 1
     row.failures += [*started_meanwhile(events), *repeated(events)]
@@ -143,12 +143,13 @@ def started_meanwhile(events: Events) -> list[str]:
     found, since, process = [], None, None
     for event in events:
         if event["what"] == "noticed":
-            since, process = event["at"] + UNDER_WAY, event["pid"]
+            since, process = event["at"], event["pid"]
         elif event["what"] == "freed":
             since = None
         elif event["what"] == "start" and since is not None and event["pid"] == process:
-            if event["at"] > since:
-                found.append(f"{event['job']} started {event['at'] - since + UNDER_WAY:.2f} s into the outage")
+            after = event["at"] - since
+            if after > UNDER_WAY:
+                found.append(f"{event['job']} started {after:.2f} s into the outage")
     return found
 
 
