@@ -125,6 +125,6 @@ class TransactionTimeout(BackliteError, TimeoutError):
 
     def __str__(self) -> str:
         return (
-            f"job {self.job_id}: the transaction was open for more than {self.limit:g} s, which keeps all"
+            f"job {self.job_id}: the transaction was open for more than {self.limit} s, which keeps all"
             " others from writing, so it was rolled back; do what takes time before it"
         )

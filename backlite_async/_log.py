@@ -54,7 +54,7 @@ JOBS_EXPIRED = Event("jobs.expired", logging.DEBUG, "completed jobs were removed
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
 OWNER_DIED = Event("owner.died", logging.WARNING, "a process has died; its jobs are released")
 STORE_HAZARD = Event("store.hazard", logging.WARNING, "something here is dangerous, and what to do")
-STORE_LOST = Event("store.lost", logging.CRITICAL, "the database file is gone, or another; the client stops")
+STORE_LOST = Event("store.lost", logging.ERROR, "the database file is gone, or another; the client stops")
 STORE_FAILING = Event("store.failing", logging.ERROR, "the database cannot be used; tried again until it can")
 STORE_RECOVERED = Event("store.recovered", logging.INFO, "the database can be used again")
 

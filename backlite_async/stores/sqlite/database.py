@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..._errors import DatabaseBusy, DatabaseReplaced, DatabaseUnavailable, DatabaseUnusable
+from ..._errors import BackliteError, DatabaseBusy, DatabaseReplaced, DatabaseUnavailable, DatabaseUnusable
 from .connection import Connection
 from .locks import SharedFile, shared_file, side_folder
 
@@ -124,7 +124,7 @@ class Database:
         def run(_: sqlite3.Connection) -> T:
             try:
                 return self.patiently(lambda: function(self._usable(reader, self._prepare_reader)))
-            except sqlite3.Error as error:
+            except Exception as error:
                 self._take_note(reader, error)
                 raise translate(error, self.path) from error
 
@@ -168,8 +168,8 @@ class Database:
             self._take_note(connection, error)
             raise
 
-    def _take_note(self, connection: Connection, error: sqlite3.Error) -> None:
-        if _code(error) == _IO_ERROR:
+    def _take_note(self, connection: Connection, error: Exception) -> None:
+        if isinstance(error, sqlite3.Error) and _code(error) == _IO_ERROR:
             self._broken.add(connection)
 
     def _usable(
@@ -289,7 +289,12 @@ def is_busy(error: BaseException) -> bool:
 
 
 def translate(error: BaseException, path: str) -> BaseException:
-    """Return the library's error for one of sqlite3's; anything else as it is."""
+    """Return the library's error for one of sqlite3's, or of what was read; anything else as it is."""
+    if isinstance(error, (ValueError, TypeError, LookupError, OverflowError)) and not isinstance(
+        error, BackliteError
+    ):
+        what = f"{type(error).__name__}: {error}"
+        return DatabaseUnusable(path, f"is damaged, or holds what this library did not write ({what})")
     if not isinstance(error, sqlite3.Error):
         return error
     code = _code(error)

@@ -224,8 +224,9 @@ class SQLiteStore:
 
     async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
         """Return what an owner has claimed."""
-        rows = await self._database.read(lambda raw: _all(raw, "claims_of", {"owner": owner}))
-        return [_claimed(row) for row in rows]
+        return await self._database.read(
+            lambda raw: [_claimed(row) for row in _all(raw, "claims_of", {"owner": owner})]
+        )
 
     async def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes; return the ids of those whose claim is no longer theirs."""
@@ -267,20 +268,28 @@ class SQLiteStore:
     def _transact(self, function: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         try:
             return self._database.transact(function, durable=durable)
-        except sqlite3.Error as error:
+        except Exception as error:
             raise translate(error, self._database.path) from error
 
     # -- queries and upkeep ------------------------------------------------------------------------
 
     async def status(self, job_id: str, *, now: int) -> JobStatus:
         """Return where a job is in its life."""
-        rows = await self._database.read(lambda raw: _all(raw, "status", {"id": job_id, "now": now}))
-        return JobStatus(rows[0][0]) if rows else JobStatus.NOT_FOUND
+
+        def read(raw: sqlite3.Connection) -> JobStatus:
+            rows = _all(raw, "status", {"id": job_id, "now": now})
+            return JobStatus(rows[0][0]) if rows else JobStatus.NOT_FOUND
+
+        return await self._database.read(read)
 
     async def get(self, job_id: str, *, now: int) -> Job | None:
         """Return a job's record."""
-        rows = await self._database.read(lambda raw: _all(raw, "get", {"id": job_id, "now": now}))
-        return record(dict(zip(_RECORD, rows[0], strict=True))) if rows else None
+
+        def read(raw: sqlite3.Connection) -> Job | None:
+            rows = _all(raw, "get", {"id": job_id, "now": now})
+            return record(dict(zip(_RECORD, rows[0], strict=True))) if rows else None
+
+        return await self._database.read(read)
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs with a due time."""
@@ -360,7 +369,7 @@ async def _blocking(database: Database, function: Callable[[Database], None]) ->
     def run(raw: sqlite3.Connection) -> None:
         try:
             function(database)
-        except sqlite3.Error as error:
+        except Exception as error:
             raise translate(error, database.path) from error
 
     await database.writer.call(run)
