@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .kit import Budget, Ledger, Row, audit, intact, needs
-from .traced import LIMIT, Bench, Hung, counted, files, lanes, note_killed, share
+from .traced import LIMIT, Bench, Hung, copied, counted, files, lanes, note, share
 
 __all__ = ["Life", "run"]
 
@@ -116,7 +116,7 @@ class KillPoints:
         folder.mkdir()
         pid = await bench.begin(f"t01_lives:{name}", **files(folder))
         if await bench.ended() < 0:
-            note_killed(folder, pid)
+            note(folder, "killed", victim=pid)
 
     async def _survey(self, bench: Bench, life: Life) -> None:
         """Let a life live, and count the calls it makes."""
@@ -143,7 +143,7 @@ class KillPoints:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         try:
             if point.life.before:
-                shutil.copytree(self.folder / point.life.before, folder, dirs_exist_ok=True)
+                copied(self.folder / point.life.before, folder)
             return await self._die_and_recover(bench, point, strace, folder)
         except Hung:
             self.findings.hangs.append(str(point))
@@ -156,7 +156,7 @@ class KillPoints:
         code = await bench.ended()
         killed = code == -signal.SIGKILL
         if killed:
-            note_killed(folder, pid)
+            note(folder, "killed", victim=pid)
         elif code:
             self.findings.wrong.append(f"{point}: the life broke ({code}): {bench.errors()}")
         await bench.begin("t01_lives:recover", **files(folder))

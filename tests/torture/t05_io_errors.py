@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .kit import Budget, Ledger, Row, audit, intact, needs
-from .traced import Bench, Hung, counted, files, lanes, note_killed, share
+from .traced import Bench, Hung, copied, counted, files, lanes, note, share
 
 __all__ = ["Syncs", "io_errors", "run"]
 
@@ -85,7 +85,7 @@ class Faults:
         await bench.begin("t05_life:made_empty", **files(self.folder / "empty"))
         await bench.ended()
         self.log = self.folder / "log"
-        shutil.copytree(self.folder / "empty", self.folder / "first")
+        copied(self.folder / "empty", self.folder / "first")
         strace = ["-o", str(self.log), "-e", f"trace={CALLS}"]
         await bench.begin("t05_life:live", strace=strace, **files(self.folder / "first"))
         await bench.said()
@@ -108,7 +108,7 @@ class Faults:
             self.tried += 1
             fault = self.waiting.pop()
             folder = Path(tempfile.mkdtemp(dir=self.folder))
-            shutil.copytree(self.folder / "empty", folder, dirs_exist_ok=True)
+            copied(self.folder / "empty", folder)
             try:
                 await self._trial(bench, fault, folder)
             except Hung:
@@ -123,10 +123,11 @@ class Faults:
         if "end" not in await bench.said():  # it says that it has tried everything
             if fault.ends == "killed":
                 await bench.kill()
-                note_killed(folder, pid)
+                note(folder, "killed", victim=pid)
                 await bench.begin("t05_life:recover", **files(folder))
             else:
                 if fault.n <= self.before.get(fault.call, 0):  # else it is to come yet
+                    note(folder, "lifting")
                     await bench.release()
                 bench.tell("go")
             code = await bench.ended()
@@ -195,7 +196,7 @@ def unfounded(events: Iterable[dict[str, Any]], syncs: Syncs) -> list[str]:
     asked: dict[int, float] = {}
     ended: dict[str, float] = {}
     for event in events:
-        if event["what"] in ("free", "killed"):
+        if event["what"] in ("lifting", "killed"):
             break
         if event["what"] == "try":
             asked[event["number"]] = event["wall"]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import backlite_async
 
 from .kit import Ledger, Missing, needs
 
-__all__ = ["LANES", "LIMIT", "Bench", "Hung", "counted", "files", "lanes", "note_killed", "share"]
+__all__ = ["LANES", "LIMIT", "Bench", "Hung", "copied", "counted", "files", "lanes", "note", "share"]
 
 LIMIT = 20.0
 """Seconds after which a process that has not said anything hangs."""
@@ -117,11 +118,14 @@ class Bench:
         """Wait for the life's end; return its exit code, or the negative number of what killed it."""
         while "end" not in (answer := await self.said()):
             pass
+        self.pid = 0
         await self._traced_no_more()
         return int(answer["end"])
 
     async def kill(self) -> None:
         """Kill the life, and wait until it is gone."""
+        if not self.pid:
+            raise RuntimeError(f"the server does not answer: {self.errors()}")
         os.kill(self.pid, signal.SIGKILL)  # not yet waited for by its server, so still this process
         await self.ended()
 
@@ -179,13 +183,18 @@ async def share(benches: Sequence[Bench], tasks: Iterable[Callable[[Bench], Awai
             group.create_task(lane(bench))
 
 
+def copied(source: Path, target: Path) -> None:
+    """Copy what a life has left; not sockets, which nobody listens to any more."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.sock"), dirs_exist_ok=True)
+
+
 def files(folder: Path) -> dict[str, str]:
     """Return the arguments of every life: where its database and its ledger are."""
     return {"database": str(folder / "app.db"), "ledger": str(folder / "ledger")}
 
 
-def note_killed(folder: Path, pid: int) -> None:
-    """Add to a ledger that a process was killed."""
+def note(folder: Path, what: str, **fields: object) -> None:
+    """Add a line to the ledger in a folder."""
     ledger = Ledger(folder / "ledger")
-    ledger.note("killed", victim=pid)
+    ledger.note(what, **fields)
     ledger.close()

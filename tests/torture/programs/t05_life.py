@@ -63,6 +63,7 @@ class Log(logging.Handler):
         elif event in ("job.lease_lost", "job.unwritable"):
             self._application.note("surprise", line=record.getMessage())
         elif event == "store.failing":
+            self._application.note("trouble", line=record.getMessage())
             self.trouble.add(record.getMessage().split("doing=")[1].split(" error=")[0])
         elif event == "store.recovered":
             self.trouble.discard(record.getMessage().split("doing=")[1])
