@@ -166,7 +166,7 @@ def crashed(
 
 def too_many_crashes(crashes: int) -> str:
     """Return the error of a job that has reached its limit."""
-    return f"process died {crashes} times while the job ran"
+    return f"process died {crashes} time{'s' * (crashes > 1)} while the job ran"
 
 
 def used_up(job: ClaimedJob, config: QueueConfig) -> str | None:
