@@ -104,6 +104,32 @@ def after(now: int, duration: float) -> int:
     return now + whole_millis(duration) + (duration > 0)
 
 
+class WallSteps:
+    """Notices that the wall clock was set back against the monotonic one.
+
+    At first it says so too: it may have been set back while nobody ran.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ahead: int | None = None
+
+    def is_back(self) -> bool:
+        """Return whether it was set back by more than a second since it was last heeded."""
+        ahead = self._now()
+        if self._ahead is None or ahead < self._ahead - 1000:
+            return True
+        self._ahead = ahead
+        return False
+
+    def heeded(self) -> None:
+        """Take note that what follows from it was done."""
+        self._ahead = self._now()
+
+    def _now(self) -> int:
+        return self._clock.now() - round(self._clock.monotonic() * 1000)
+
+
 class IdFactory:
     """Makes UUIDv7 ids (RFC 9562, 5.7) that grow, whatever the clock does."""
 
