@@ -12,6 +12,7 @@ from ._errors import (
     AlreadyRegistered,
     BackliteError,
     DatabaseBusy,
+    DatabaseReplaced,
     DatabaseUnavailable,
     DatabaseUnusable,
     InvalidState,
@@ -20,6 +21,7 @@ from ._errors import (
     InvalidValue,
     LeaseLost,
     PayloadError,
+    TransactionTimeout,
 )
 from ._job import Job, JobStatus
 from ._outcome import Discard, Retry, Snooze
@@ -33,6 +35,7 @@ __all__ = [
     "Client",
     "Clock",
     "DatabaseBusy",
+    "DatabaseReplaced",
     "DatabaseUnavailable",
     "DatabaseUnusable",
     "Discard",
@@ -51,6 +54,7 @@ __all__ = [
     "Snooze",
     "SystemClock",
     "Task",
+    "TransactionTimeout",
     "current_client",
     "current_job",
 ]

@@ -11,6 +11,7 @@ import msgspec
 from ._clock import after, aware, seconds, to_millis
 from ._codec import encode
 from ._config import Duration
+from ._context import running_job
 from ._errors import InvalidState, InvalidTask, PayloadError
 from ._job import NewJob
 from ._task import task_type
@@ -68,6 +69,12 @@ class AddOperation:
             raise InvalidState(f"this operation is {self._state}; every client.add(...) saves once")
         self._tried = True
         store = self._client.open_store()
+        running = running_job.get(None)
+        if self._connection is None and running and running.in_transaction and running.client is self._client:
+            raise InvalidState(
+                "save() inside a job.transaction() would wait for the block itself; add with"
+                " .tx(connection), the connection that the block gives"
+            )
         if self._jobs is None:
             self._jobs = [self._job(number, task) for number, task in enumerate(self._tasks, 1)]
         jobs = self._jobs
@@ -109,6 +116,7 @@ class AddOperation:
             max_attempts=kind.config.max_attempts,
             created_at=now,
             due_at=due_at,
+            waits_from=now if self._at is None else None,
         )
 
     def __del__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import secrets
 import socket
 from collections.abc import Callable, Coroutine
@@ -19,9 +20,10 @@ from ._add import AddOperation
 from ._clock import Clock, IdFactory, SystemClock, seconds
 from ._config import Duration
 from ._context import JobContext, running_job
-from ._dispatcher import WRITE_GRACE, Dispatcher
+from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
 from ._errors import InvalidState, InvalidType, InvalidValue
-from ._job import Job, JobStatus, NewJob
+from ._job import Job, JobStatus, NewJob, Owner
+from ._leases import BEATS_PER_LEASE
 from ._registry import Registry
 from ._stop import StopRequest
 from .stores import Store, store_maker
@@ -101,6 +103,8 @@ class Client:
 
         Raises `DatabaseUnusable` if the file cannot be used, `InvalidState` if already started.
         """
+        if self._running is not None:
+            self._running.check_process()
         if self._running is not None and not self._running.over:
             raise InvalidState("this client is started already; stop() it first, or use another Client")
         if self._running is not None:
@@ -110,7 +114,7 @@ class Client:
             await asyncio.shield(running.ready)
         except BaseException:
             running.stop.ask(0)
-            await asyncio.wait([running.task])
+            await running.stop.outlast([running.task])
             raise
 
     async def stop(self, timeout: Duration | None = None) -> bool:
@@ -122,6 +126,8 @@ class Client:
         """
         limit = None if timeout is None else seconds("timeout", timeout)
         running = self._running
+        if running is not None:
+            running.check_process()
         if running is None or running.loop.is_closed():
             return True
         self._check_loop(running)
@@ -151,10 +157,13 @@ class Client:
     async def _serve(self, running: _Run) -> bool:
         """Open, run until asked to stop, close: the life of a started client, in one task."""
         store = self._make_store()
-        await store.open(install=self._install)
+        slots = self._workers and 2 * self._workers + UNWRITTEN_LIMIT
+        host = re.sub(r"[^\w.-]", "_", socket.gethostname())  # it names files, too
+        name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        owner = Owner(id=name, beat=self._lease / BEATS_PER_LEASE, slots=slots)
+        await store.open(install=self._install, owner=owner, gone=running.somebody_gone)
         clean = True
         dispatcher = None
-        owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         try:
             if self._workers:
                 dispatcher = running.dispatcher = Dispatcher(
@@ -163,7 +172,7 @@ class Client:
                     self.registry,
                     clock=self.clock,
                     rng=self._random,
-                    owner=owner,
+                    owner=owner.id,
                     workers=self._workers,
                     threads=self._threads,
                     lease=self._lease,
@@ -172,7 +181,9 @@ class Client:
                 )
             store.listen(self.notify)
             running.opened(store)
-            log.emit(log.CLIENT_STARTED, owner=owner, workers=self._workers)
+            log.emit(log.CLIENT_STARTED, owner=owner.id, workers=self._workers)
+            for hazard in store.hazards():
+                log.emit(log.STORE_HAZARD, hazard=hazard)
             if dispatcher is None:
                 await running.stop.wait()
             else:
@@ -187,7 +198,7 @@ class Client:
             if dispatcher is not None and lend:
                 dispatcher.linger()
         closing.result()
-        log.emit(log.CLIENT_STOPPED, owner=owner, clean=clean)
+        log.emit(log.CLIENT_STOPPED, owner=owner.id, clean=clean)
         return clean
 
     # -- handlers ----------------------------------------------------------------------------------
@@ -237,11 +248,26 @@ class Client:
         """Return a job's whole record; None if there is none, or none any more."""
         return await self.open_store().get(job_id, now=self.clock.now())
 
+    async def backup(self, path: str | PathLike[str]) -> None:
+        """Copy the whole database, the application's tables too, to a new file, while it is in use.
+
+        The copy is the database at one instant: every job that was acknowledged before is in it.
+        Jobs that run at that instant are pending in the copy. It appears under its name when it is
+        whole and synced. Raises `InvalidValue` if there is something at `path` already or its
+        folder does not exist, `DatabaseUnusable` or `DatabaseUnavailable` if it cannot be written,
+        `InvalidState` for a store that keeps nothing.
+        """
+        await self.open_store().backup(os.path.abspath(os.fspath(path)))
+
     # -- for the parts of the library --------------------------------------------------------------
 
     def open_store(self) -> Store:
         """Return the open store, or raise `InvalidState`."""
         running = self._running
+        if running is not None:
+            running.check_process()
+            if running.dispatcher is not None and running.dispatcher.lost is not None:
+                raise running.dispatcher.lost
         if running is None or running.store is None or running.over:
             raise InvalidState(
                 "this client is not started; use it inside 'async with client:' or after start()"
@@ -272,6 +298,7 @@ class _Run:
     """One life of a client, from start to stop."""
 
     def __init__(self, serve: Callable[[_Run], Coroutine[Any, Any, bool]]) -> None:
+        self.pid = os.getpid()
         self.loop = asyncio.get_running_loop()
         self.stop = StopRequest()
         self.ready: asyncio.Future[None] = self.loop.create_future()
@@ -297,6 +324,19 @@ class _Run:
         """Close what an event loop left behind that was closed under it."""
         if self.store is not None and self.loop.is_closed():
             self.store.close_soon()
+
+    def check_process(self) -> None:
+        """Raise in a process that was forked from the one that started the client."""
+        if os.getpid() != self.pid:
+            raise InvalidState(
+                f"this client was started in process {self.pid}, of which this one ({os.getpid()}) is a fork:"
+                " its connections and threads did not come along. Make a new Client after the fork"
+            )
+
+    def somebody_gone(self) -> None:
+        """Take note that another owner is gone."""
+        if self.dispatcher is not None:
+            self.dispatcher.look_for_the_dead()
 
     def _ended(self, task: asyncio.Task[bool]) -> None:
         self.store = None

@@ -12,7 +12,7 @@ import msgspec
 from ._errors import PayloadError
 from ._task import TaskType
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "encode_result"]
 
 _encoder = msgspec.json.Encoder()
 
@@ -47,6 +47,17 @@ def encode(kind: TaskType, task: msgspec.Struct, max_payload: int) -> bytes:
     except RecursionError as error:
         raise PayloadError(kind.name, "is nested too deeply") from error
     return payload
+
+
+def encode_result(queue: str, value: object, max_payload: int) -> str:
+    """Encode a job's result as JSON, or raise `PayloadError`."""
+    try:
+        encoded = _encoder.encode(value)
+    except Exception as error:  # TypeError, UnicodeEncodeError, RecursionError
+        raise PayloadError(queue, f"its result cannot be encoded: {_text(error)}") from error
+    if len(encoded) > max_payload:
+        raise PayloadError(queue, f"its result has {len(encoded):,} bytes, the limit is {max_payload:,}")
+    return encoded.decode()
 
 
 def decode(kind: TaskType, payload: bytes) -> Any:

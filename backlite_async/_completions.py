@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ._errors import DatabaseUnavailable
+from ._errors import DatabaseBusy, DatabaseReplaced, DatabaseUnavailable
 from ._health import Health
 from ._job import Outcome
 from .stores import Store
@@ -22,17 +22,19 @@ class Completions:
         self,
         store: Store,
         *,
+        health: Health,
         written: Callable[[Outcome, bool], None],
         refused: Callable[[Outcome, str], Outcome],
     ) -> None:
         self._store = store
         self._refused = refused
-        self.health = Health("write outcomes")
+        self.health = health
         self._written = written
         self._waiting: list[Outcome] = []
         self._wake = asyncio.Event()
         self._rested = asyncio.Event()
         self._closing = self._giving_up = False
+        self._unsure: set[tuple[str, int]] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -69,7 +71,12 @@ class Completions:
                 if self._waiting:
                     await self._write(self._next_group())
             except DatabaseUnavailable as error:
+                if not isinstance(error, DatabaseBusy):  # it may have been written all the same
+                    self._unsure.update((outcome.id, outcome.fence) for outcome in self._next_group())
                 pause = self.health.failed(error)
+            except DatabaseReplaced as error:  # for good
+                self.health.failed(error)
+                return
             except asyncio.CancelledError:
                 continue
             except Exception as error:  # nothing may keep the other outcomes from being written
@@ -87,7 +94,7 @@ class Completions:
     async def _write(self, group: list[Outcome]) -> None:
         try:
             lost = await self._store.finish(group)
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, DatabaseReplaced):
             raise
         except Exception as error:
             if len(group) > 1:
@@ -99,7 +106,9 @@ class Completions:
         self.health.succeeded()
         del self._waiting[: len(group)]
         for outcome in group:
-            self._written(outcome, outcome.id in lost)
+            claim = outcome.id, outcome.fence
+            self._written(outcome, outcome.id in lost and claim not in self._unsure)
+            self._unsure.discard(claim)
 
     async def _give_in(self, outcome: Outcome, error: Exception) -> Outcome:
         """Fail a job whose outcome the database refuses; if it refuses that too, its claim is left to end."""

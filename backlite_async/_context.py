@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ._clock import from_millis
+from ._codec import encode_result
+from ._errors import InvalidState
 from ._job import ClaimedJob
 from ._log import logger
 
 if TYPE_CHECKING:
+    import aiosqlite
+
     from ._client import Client
 
 __all__ = ["JobContext", "current_client", "current_job", "running_client", "running_job"]
@@ -27,17 +33,28 @@ class JobContext:
     """
 
     __slots__ = (
+        "_encoded",
+        "_result",
+        "_transaction",
         "attempt",
         "client",
+        "completed",
         "created_at",
         "deadline",
         "fence",
         "id",
+        "in_transaction",
         "max_attempts",
         "queue",
     )
 
-    def __init__(self, job: ClaimedJob, client: Client, deadline: datetime | None) -> None:
+    def __init__(
+        self,
+        job: ClaimedJob,
+        client: Client,
+        deadline: datetime | None,
+        transaction: Callable[[JobContext], AbstractAsyncContextManager[aiosqlite.Connection]],
+    ) -> None:
         self.id = job.id
         self.queue = job.queue
         self.attempt = job.attempt
@@ -46,6 +63,46 @@ class JobContext:
         self.created_at = from_millis(job.created_at)
         self.deadline = deadline
         self.client = client
+        self.in_transaction = self.completed = False
+        self._transaction = transaction
+        self._result: object = None
+        self._encoded: str | None = None
+
+    def transaction(self) -> AbstractAsyncContextManager[aiosqlite.Connection]:
+        """Return a block whose writes are committed together with this job's completion, or not at all.
+
+        `async with job.transaction() as connection:` gives an aiosqlite connection to the client's
+        database, inside a write transaction. At the end of the block the job has succeeded; nothing
+        the handler does afterwards changes that. Inside, jobs are added with `.tx(connection)`, and
+        `job.result = value` sets what is kept as the job's result.
+
+        The block keeps everybody else from writing: after 5 seconds (or 0.3 of the lease, if that is
+        less) it is rolled back with `TransactionTimeout`. `LeaseLost`: the job was taken away
+        meanwhile, and nothing of the block stays. `DatabaseBusy`: no write lock within the busy
+        timeout. `InvalidState`: in a block already, or completed, or a store without transactions.
+        """
+        return self._transaction(self)
+
+    @property
+    def result(self) -> object:
+        """What the job is to keep as its result; set inside `transaction()`, stored as JSON.
+
+        Kept as long as the job, see `Retention`. Raises `PayloadError` for what JSON cannot carry
+        or is larger than the client's `max_payload`, `InvalidState` outside of the block.
+        """
+        return self._result
+
+    @result.setter
+    def result(self, value: object) -> None:
+        if not self.in_transaction:
+            raise InvalidState("job.result is set inside 'async with job.transaction():'")
+        self._encoded = encode_result(self.queue, value, self.client.max_payload)
+        self._result = value
+
+    @property
+    def encoded_result(self) -> str | None:
+        """The result as JSON."""
+        return self._encoded
 
     @property
     def log(self) -> Any:

@@ -3,18 +3,19 @@
 It owns everything that runs. It waits on an event or the next deadline, whichever comes first,
 and never polls: the event is set by whatever could make a job claimable (an add, a finished job, a
 registered handler, a given-back claim), the deadline is the earliest instant at which the clock
-alone does (a job becomes due, another owner's lease ends). Three rules keep that right:
+alone does (a job becomes due, another owner's lease ends). Four rules keep that right:
 
 - The event is cleared *before* looking. A wake-up that comes while the store is being asked is
   then seen at the next turn; cleared afterwards, it would be lost.
 - Between the claim's return and the hand-over to the workers there is no `await`, so that nothing
   can come between them: a claimed job is either running or given back.
+- What runs alone (see `_solo`), and trouble with writing, stop the claiming, not the running.
 - Due times are rounded up, the present is rounded down, and a wait lasts at least a millisecond.
   A timer that fires early then finds nothing due and waits again; nothing runs early or spins.
 
 A job's claim is renewed from the claim until its outcome is *written*, not until its handler ends;
 so nobody else can run it while the outcome waits for a slow disk. Sleep is capped, because timers
-stand still while a computer sleeps, and because another process may add without telling us.
+stand still while a computer sleeps, and because others may not be able to tell us what they add.
 """
 
 from __future__ import annotations
@@ -22,22 +23,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from . import _log as log
-from ._clock import Clock, from_millis
+from ._clock import Clock
 from ._completions import Completions
-from ._errors import BackliteError, LeaseLost
+from ._context import JobContext
+from ._errors import BackliteError, DatabaseReplaced
 from ._health import Health
-from ._job import Claim, ClaimedJob, Complete, JobStatus, Outcome, Reschedule
+from ._job import Claim, ClaimedJob, Complete, JobStatus, Lane, Lapsed, Outcome
 from ._leases import LeaseKeeper, held_in_this_process
 from ._maintenance import Maintenance
-from ._outcome import Result, Snooze, crashed, decide, give_back, refused
+from ._outcome import (
+    Result,
+    Snooze,
+    crashed,
+    decide,
+    give_back,
+    last_chance,
+    postpone,
+    refused,
+    succeeded,
+    used_up,
+)
 from ._plan import plan_claim
 from ._registry import Handler, Registry
+from ._reports import Reports, naming
+from ._solo import POSTPONED, Solo
 from ._stop import StopRequest
+from ._suspects import Suspects
+from ._takeover import Takeover
+from ._transaction import JobTransaction, longest_transaction
 from ._worker import Attempt, WorkerPool
 from .stores import Store
 
@@ -46,8 +64,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatcher"]
 
-LONGEST_SLEEP = 30.0
+LONGEST_SLEEP = 45.0
 """Seconds after which the dispatcher looks around even if nothing has told it to."""
+
+LONGEST_DEAF_SLEEP = 30.0
+"""The same where others cannot tell us what they add."""
+
+CLOCK_STEP = 1000
+"""Milliseconds by which the wall clock is back, against the monotonic one, when it has been set back."""
 
 UNWRITTEN_LIMIT = 1000
 """Outcomes that may wait for the store before no more jobs are claimed."""
@@ -82,20 +106,35 @@ class Dispatcher:
         self._stop = stop
         self._unending = unending
         self._wake = asyncio.Event()
-        self._health = Health("claim jobs")
+        self.lost: DatabaseReplaced | None = None
+        troubled: set[str] = set()
+        self._health = Health("claim jobs", troubled)
         self._uncertain = False
-        self._reports: dict[tuple[str, int], dict[str, object]] = {}
+        self._reports = Reports()
         self._lease = lease
-        self._longest_sleep = min(LONGEST_SLEEP, lease) if store.shared else LONGEST_SLEEP
+        self._longest_sleep = LONGEST_SLEEP if store.rings else min(LONGEST_DEAF_SLEEP, lease)
         self._looked_at = clock.monotonic()
-        self._completions = Completions(store, written=self._written, refused=self._refused)
-        self._maintenance = Maintenance(store, clock, registry)
+        self._wall_ahead: int | None = None
+        self._suspects = Suspects()
+        self._solo = Solo()
+        self._completions = Completions(
+            store,
+            health=Health("write outcomes", troubled),
+            written=self._written,
+            refused=self._refused,
+        )
+        self._maintenance = Maintenance(store, clock, registry, Health("clean up", troubled))
+        self._takeover = Takeover(
+            store, clock, registry, Health("take over", troubled), released=self._wake.set
+        )
         self._pool = WorkerPool(
             client,
             size=workers,
             threads=threads,
             clock=clock,
             context=copy_context(),
+            started=lambda attempt: store.started(attempt.job.id, attempt.job.fence),
+            transaction=self._transaction,
             ended=self._ended,
             interrupted=self._interrupted,
         )
@@ -104,6 +143,11 @@ class Dispatcher:
     def wake(self) -> None:
         """Look for jobs now."""
         self._wake.set()
+
+    def look_for_the_dead(self) -> None:
+        """Look whether owners have died, and whether what they did once is ours to do now."""
+        self._takeover.look()
+        self._maintenance.look()
 
     def runs(self, job_id: str) -> bool:
         """Return whether a worker has this job in hand."""
@@ -120,10 +164,12 @@ class Dispatcher:
         claiming = loop.create_task(self._claim_all(), name="backlite dispatcher")
         completing = loop.create_task(self._completions.run(), name="backlite completions")
         upkeep = loop.create_task(self._maintenance.run(), name="backlite maintenance")
+        taking_over = loop.create_task(self._takeover.run(), name="backlite takeover")
         await self._stop.wait()
         log.emit(log.CLIENT_STOPPING, owner=self._owner, running=len(self._pool.running))
         self._wake.set()
         self._maintenance.close()
+        self._takeover.close()
         await self._stop.outlast([claiming], grace=0)
         idle = self._pool.idle()
         in_time = await self._stop.outlast([idle], grace=0)
@@ -132,7 +178,7 @@ class Dispatcher:
             await self._stop.outlast([idle], grace=CANCEL_GRACE)
         await self._stop.outlast([claiming], grace=WRITE_GRACE)  # what it brings is to be given back
         self._completions.close()
-        core = [claiming, completing, upkeep]
+        core = [claiming, completing, upkeep, taking_over]
         if not await self._stop.outlast(core, grace=WRITE_GRACE):
             self._completions.give_up()
             self._store.abandon()
@@ -161,7 +207,7 @@ class Dispatcher:
         for attempt in self._pool.running.values():
             job = attempt.job
             self._unending[job.id] = job.fence
-            log.emit(log.JOB_UNRESPONSIVE, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
+            log.emit(log.JOB_UNRESPONSIVE, **naming(job))
 
     def linger(self) -> None:
         """Let the leases go on without us; called once the store is closed to everybody else."""
@@ -179,11 +225,17 @@ class Dispatcher:
             except asyncio.CancelledError:  # the loop is closing: bring everything to its end
                 self._uncertain = True
                 self._stop.ask(0)
+            except DatabaseReplaced as error:
+                log.emit(log.STORE_LOST, error=str(error))
+                self.lost = error
+                self._stop.ask(0)
             except Exception as error:  # the dispatcher outlives every trouble with the database
                 self._uncertain = True
                 delay = self._health.failed(error)
             if not self._stop.asked:
                 await self._sleep(delay)
+        for job in self._solo.give_up():
+            self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)
         if self._uncertain:
             with contextlib.suppress(BackliteError, asyncio.CancelledError):  # else their lease ends
                 await self._give_back_unknown()
@@ -202,68 +254,118 @@ class Dispatcher:
         if self._uncertain:
             await self._give_back_unknown()
         self._look_around()
-        lanes = []
-        if not self._completions.health.failing:
-            lanes = plan_claim(
-                self._registry.kinds,
-                workers_free=self._pool.free,
-                threads_free=self._pool.threads_free,
-                writes_free=UNWRITTEN_LIMIT - len(self._completions),
-            )
+        await self._heed_clock()
+        pause = self._let_alone()
+        lanes = self._lanes() if pause == 0 else []
         if not lanes:
-            return self._longest_sleep
+            return pause or self._longest_sleep
+        wrote_in = await self._probe() if self._suspects else 0.0
         now, asked = self._clock.now(), self._clock.monotonic()
         claim = await self._store.claim(lanes, owner=self._owner, now=now, until=self._leases.until())
         self._hand_over(claim)
+        self._suspect(claim.lapsed, wrote_in)
         if claim.jobs and self._clock.monotonic() - asked > self._lease / 10:
             self._leases.hurry()  # the lease began when the claim was asked for, not when it was made
-        if claim.next_at is None:
-            return self._longest_sleep
-        return min(max((claim.next_at - self._clock.now()) / 1000, 0.001), self._longest_sleep)
+        delay = self._longest_sleep
+        if claim.next_at is not None:
+            delay = min(max((claim.next_at - self._clock.now()) / 1000, 0.001), delay)
+        return min(delay, max(self._suspects.pause, 0.05)) if self._suspects else delay
+
+    def _lanes(self) -> list[Lane]:
+        if self._completions.health.failing:
+            return []
+        return plan_claim(
+            self._registry.kinds,
+            workers_free=self._pool.free,
+            threads_free=self._pool.threads_free,
+            writes_free=UNWRITTEN_LIMIT - len(self._completions),
+        )
 
     def _look_around(self) -> None:
-        """Have maintenance look around as often as a sleep may last, also where nobody sleeps."""
+        """Have others look around as often as a sleep may last, also where nobody sleeps."""
         now = self._clock.monotonic()
-        if now - self._looked_at >= LONGEST_SLEEP:
+        if now - self._looked_at >= self._longest_sleep:
             self._looked_at = now
-            self._maintenance.look()
+            self.look_for_the_dead()
+
+    async def _heed_clock(self) -> None:
+        """Let waits go on as they were meant where the wall clock was set back, also before our start."""
+        ahead = self._clock.now() - round(self._clock.monotonic() * 1000)
+        before, self._wall_ahead = self._wall_ahead, ahead
+        if before is None or ahead < before - CLOCK_STEP:
+            self._wall_ahead = None  # until it is done
+            await self._store.shift_waits(now=self._clock.now())
+            self._wall_ahead = ahead
+
+    def _let_alone(self) -> float:
+        """Start a job that is to run alone, if it can; return for how long nothing else may start."""
+        if not self._solo:
+            return 0.0
+        if self._pool.running or self._completions:
+            remaining = self._solo.remaining(self._clock.monotonic())
+            if remaining is None or remaining > 0:
+                return remaining or self._longest_sleep
+            now = self._clock.now()
+            for job in self._solo.give_up():
+                self._finish(job, postpone(job, now, POSTPONED), log.JOB_GIVEN_BACK)
+            return 0.0
+        alone = self._solo.start()
+        if alone is None:
+            return 0.0
+        self._pool.start(*alone)
+        return self._longest_sleep
+
+    async def _probe(self) -> float:
+        began = self._clock.monotonic()
+        await self._store.probe()
+        return self._clock.monotonic() - began
 
     def _hand_over(self, claim: Claim) -> None:
         for job in claim.jobs:
             self._leases.hold(job.id, job.fence)
             handler = self._registry.find(job.queue, job.task)
             if self._stop.asked or handler is None:
-                self._finish(job, give_back(job), log.JOB_GIVEN_BACK)
+                self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)
             elif job.id in self._unending or self._pool.runs(job.id):
                 self._not_beside_itself(job)
-            elif job.attempt > job.max_attempts:
-                self._refuse(job, handler)
+            elif reason := used_up(job, handler.config):
+                self._refuse(job, handler, reason)
+            elif last_chance(job, handler.config):
+                self._solo.wait(job, handler, self._clock.monotonic())
+                self._wake.set()
             else:
                 self._pool.start(job, handler)
-        for job in claim.lapsed:
-            handler = self._registry.find(job.queue, job.task)
+
+    def _suspect(self, lapsed: Sequence[Lapsed], wrote_in: float) -> None:
+        """Take the claims whose lease has ended, those of owners that seem to live only after a while."""
+        suspects = []
+        for claim in lapsed:
+            job = claim.job
             known = job.id in self._unending or (job.id, job.fence) in self._reports
-            if handler is not None and not known and not held_in_this_process(job.id, job.fence):
-                outcome = crashed(job, handler.config, self._clock.now())
-                event = log.JOB_FAILED if isinstance(outcome, Complete) else log.JOB_CRASHED
-                self._finish(job, outcome, event, error=outcome.error)
+            if known or held_in_this_process(job.id, job.fence):
+                continue
+            beat = self._store.beat_of(claim.owner)
+            if beat is None:
+                self._crash(job)
+            else:
+                suspects.append((claim, beat))
+        for claim in self._suspects.look(suspects, self._clock.monotonic(), wrote_in):
+            self._crash(claim.job)
+
+    def _crash(self, job: ClaimedJob) -> None:
+        handler, now = self._registry.find(job.queue, job.task), self._clock.now()
+        if handler is not None:
+            outcome = crashed(job, handler.config, now, lapsed_by=now)
+            event = log.JOB_FAILED if isinstance(outcome, Complete) else log.JOB_CRASHED
+            self._finish(job, outcome, event, error=outcome.error)
 
     def _not_beside_itself(self, job: ClaimedJob) -> None:
         """Give back a job that another owner took away while it runs here, and that is free again."""
-        later = Reschedule(
-            id=job.id,
-            fence=job.fence,
-            due_at=self._leases.until(),
-            attempt=job.attempt - 1,
-            crashes=job.crashes,
-        )
-        self._finish(job, later, log.JOB_GIVEN_BACK)
+        self._finish(job, postpone(job, self._clock.now(), self._lease), log.JOB_GIVEN_BACK)
 
-    def _refuse(self, job: ClaimedJob, handler: Handler) -> None:
-        """Fail a job that has no attempts left without running it once more."""
-        result = Result(
-            finished_at=self._clock.now(), error=f"no attempts left of {job.max_attempts}", final=True
-        )
+    def _refuse(self, job: ClaimedJob, handler: Handler, reason: str) -> None:
+        """Fail a job that must not run once more."""
+        result = Result(finished_at=self._clock.now(), error=reason, final=True)
         outcome = decide(job, handler.config, result, 0.0)
         self._finish(job, outcome, log.JOB_FAILED, error=result.error)
 
@@ -272,7 +374,7 @@ class Dispatcher:
         for job in await self._store.claims_of(self._owner):
             if (job.id, job.fence) not in self._leases:
                 self._leases.hold(job.id, job.fence)
-                self._finish(job, give_back(job), log.JOB_GIVEN_BACK)
+                self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)
         self._uncertain = False
 
     def _interrupted(self) -> bool:
@@ -281,68 +383,73 @@ class Dispatcher:
 
     # -- completing --------------------------------------------------------------------------------
 
+    def _transaction(self, attempt: Attempt, context: JobContext) -> JobTransaction:
+        """Make what `job.transaction()` returns."""
+        return JobTransaction(
+            context,
+            lambda: self._store,
+            limit=longest_transaction(self._lease),
+            outcome=lambda: succeeded(
+                attempt.job, attempt.handler.config, self._pool.so_far(attempt), context.encoded_result
+            ),
+            committed=lambda outcome: self._committed(attempt, outcome),
+        )
+
+    def _committed(self, attempt: Attempt, outcome: Complete) -> None:
+        """Take note that a handler has completed its job itself; it may still run."""
+        attempt.completed = True
+        self._reports.put(attempt.job, log.JOB_SUCCEEDED, duration_ms=_milliseconds(outcome.duration))
+        self._written(outcome, False)
+
     def _ended(self, attempt: Attempt, result: Result) -> None:
         job = attempt.job
+        self._wake.set()
+        if attempt.completed:
+            self._unending.pop(job.id, None)
+            if result.error:
+                trace = result.traceback
+                log.emit(log.JOB_RAISED_LATE, **naming(job), error=result.error, traceback=trace)
+            return
         outcome = decide(job, attempt.handler.config, result, self._random.random())
         event = _event(outcome, result)
         report = {
             "error": result.error or None if event in _WITH_ERROR else None,
             "traceback": result.traceback if event in _WITH_ERROR else None,
-            "duration_ms": None if result.duration is None else result.duration / 1000,
+            "duration_ms": _milliseconds(result.duration),
         }
         if result.late:
-            log.emit(log.JOB_LATE, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
+            log.emit(log.JOB_LATE, **naming(job))
         if self._serving is None:
             self._unending.pop(job.id, None)
-            fields = {
-                "job_id": job.id,
-                "queue": job.queue,
-                "task": job.task,
-                "attempt": job.attempt,
-                **report,
-            }
-            self._leases.finish_late(outcome, lambda: log.emit(event, **fields))
+            self._leases.finish_late(outcome, lambda: log.emit(event, **naming(job), **report))
         else:
             self._finish(job, outcome, event, **report)
-        self._wake.set()
 
     def _refused(self, outcome: Outcome, reason: str) -> Outcome:
         """Return what to store instead of an outcome that the database refuses."""
-        report = self._reports[outcome.id, outcome.fence]
-        handler = self._registry.find(str(report["queue"]), str(report["task"]))
-        assert handler is not None  # it has just run
-        failed = refused(outcome, handler.config, self._clock.now(), reason)
-        report |= {"event": log.JOB_FAILED, "error": failed.error}
+        job = self._reports.job(outcome)
+        handler = self._registry.find(job.queue, job.task)
+        config = None if handler is None else handler.config
+        failed = refused(outcome, config, self._clock.now(), reason)
+        self._reports.put(job, log.JOB_FAILED, error=failed.error)
         log.emit(log.JOB_UNWRITABLE, job_id=outcome.id, error=reason)
         return failed
 
     def _finish(self, job: ClaimedJob, outcome: Outcome, event: log.Event, **report: object) -> None:
-        self._reports[job.id, job.fence] = {
-            "event": event,
-            "job_id": job.id,
-            "queue": job.queue,
-            "task": job.task,
-            "attempt": job.attempt,
-            **report,
-        }
+        self._reports.put(job, event, **report)
         self._completions.put(outcome)
 
     def _written(self, outcome: Outcome, lost: bool) -> None:
         self._leases.drop(outcome.id, outcome.fence)
-        report = self._reports.pop((outcome.id, outcome.fence))
-        event = report.pop("event")
-        assert isinstance(event, log.Event)
-        if lost:
-            if outcome.lapsed_by is None:  # else another has taken note of the crash, or the owner lives
-                report["error"] = str(LeaseLost(outcome.id, outcome.fence))
-                log.emit(log.JOB_LEASE_LOST, **report)
-        else:
-            if isinstance(outcome, Reschedule):
-                report["due_at"] = from_millis(outcome.due_at).isoformat()
-            log.emit(event, **report)
+        self._store.ended(outcome.id, outcome.fence)
+        self._reports.written(outcome, lost=lost)
         if isinstance(outcome, Complete) and outcome.keep is not None:
             self._maintenance.expect(outcome.keep.until)
         self._wake.set()
+
+
+def _milliseconds(duration: int | None) -> float | None:
+    return None if duration is None else duration / 1000
 
 
 _WITH_ERROR = (log.JOB_RETRIED, log.JOB_FAILED, log.JOB_GIVEN_BACK)

@@ -6,6 +6,7 @@ __all__ = [
     "AlreadyRegistered",
     "BackliteError",
     "DatabaseBusy",
+    "DatabaseReplaced",
     "DatabaseUnavailable",
     "DatabaseUnusable",
     "InvalidState",
@@ -14,6 +15,7 @@ __all__ = [
     "InvalidValue",
     "LeaseLost",
     "PayloadError",
+    "TransactionTimeout",
 ]
 
 
@@ -68,6 +70,13 @@ class DatabaseUnusable(BackliteError):
         return f"database {self.path!r}: {self.reason}"
 
 
+class DatabaseReplaced(DatabaseUnusable):
+    """The database file was deleted or replaced while it was open; nothing more is written to it.
+
+    The dispatcher stops. Put the right file in its place and `start()` again.
+    """
+
+
 class DatabaseUnavailable(BackliteError):
     """The database cannot serve at the moment: locked, disk full, or an I/O error.
 
@@ -90,7 +99,8 @@ class DatabaseBusy(DatabaseUnavailable):
 class LeaseLost(BackliteError):
     """The lease on a job ran out before its outcome was recorded.
 
-    The outcome is dropped: whoever holds the lease now decides.
+    The outcome is dropped: whoever holds the lease now decides. Raised at the end of a
+    `job.transaction()`, of which then nothing stays; otherwise logged.
     """
 
     def __init__(self, job_id: str, fence: int) -> None:
@@ -100,3 +110,21 @@ class LeaseLost(BackliteError):
 
     def __str__(self) -> str:
         return f"job {self.job_id}: claim {self.fence} has lost its lease"
+
+
+class TransactionTimeout(BackliteError, TimeoutError):
+    """A `job.transaction()` stayed open for too long and was rolled back.
+
+    It keeps everybody else from writing, and so leases from being renewed.
+    """
+
+    def __init__(self, job_id: str, limit: float) -> None:
+        super().__init__(job_id, limit)
+        self.job_id = job_id
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"job {self.job_id}: the transaction was open for more than {self.limit} s, which keeps all"
+            " others from writing, so it was rolled back; do what takes time before it"
+        )

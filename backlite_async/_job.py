@@ -19,8 +19,10 @@ __all__ = [
     "JobStatus",
     "Keep",
     "Lane",
+    "Lapsed",
     "NewJob",
     "Outcome",
+    "Owner",
     "Reschedule",
     "record",
 ]
@@ -44,6 +46,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     Instants are aware datetimes in UTC. `payload` is None where it is not retained; `error` is
     the text of the last failed attempt; `duration` is that of the attempt that completed it.
+    `result` is the JSON of what the handler set inside `job.transaction()`.
     """
 
     id: str
@@ -63,11 +66,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None
     duration: timedelta | None
     error: str | None
+    result: bytes | None
     expires_at: datetime | None
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job on its way into the store. Instants in milliseconds."""
+    """A job on its way into the store. Instants in milliseconds.
+
+    `waits_from`: when a wait of a certain length began; None: due at an instant that was given.
+    """
 
     id: str
     queue: str
@@ -76,6 +83,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int
     created_at: int
     due_at: int
+    waits_from: int | None = None
     priority: int = 0
 
 
@@ -92,6 +100,26 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
     fence: int
     created_at: int
     scheduled_at: int
+    waits_from: int | None = None
+
+
+class Lapsed(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim of another owner whose lease ended, at `until`."""
+
+    job: ClaimedJob
+    owner: str
+    until: int
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """One started client in one process.
+
+    `beat`: seconds between two renewals of its leases; `slots`: how many jobs it can have started.
+    """
+
+    id: str
+    beat: float
+    slots: int
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +133,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What a claim found: jobs to run, claims of others whose lease has ended, when to look again."""
 
     jobs: Sequence[ClaimedJob] = ()
-    lapsed: Sequence[ClaimedJob] = ()
+    lapsed: Sequence[Lapsed] = ()
     next_at: int | None = None
 
 
@@ -128,6 +156,7 @@ class Complete(msgspec.Struct, frozen=True, kw_only=True, tag="complete"):
     attempt: int
     crashes: int
     error: str | None = None
+    result: str | None = None
     keep: Keep | None = None
     lapsed_by: int | None = None
 
@@ -140,6 +169,7 @@ class Reschedule(msgspec.Struct, frozen=True, kw_only=True, tag="reschedule"):
     due_at: int
     attempt: int
     crashes: int
+    waits_from: int | None = None
     error: str | None = None
     lapsed_by: int | None = None
 
@@ -173,6 +203,7 @@ def record(columns: Mapping[str, Any]) -> Job:
         finished_at=_instant(columns["finished_at"]),
         duration=None if duration is None else timedelta(microseconds=duration),
         error=columns["error"],
+        result=columns["result"],
         expires_at=_instant(columns["expires_at"]),
     )
 

@@ -168,7 +168,7 @@ class LeaseKeeper:
         if held := self.held():
             # What prevents a renewal prevents others from taking the job, and is logged by
             # the dispatcher's own writes; the next beat tries again well before the lease ends.
-            with contextlib.suppress(BackliteError):
+            with contextlib.suppress(Exception):  # nothing may end the renewals
                 self._store.renew(held, until=self.until())
 
     def _write_late(self) -> None:

@@ -42,8 +42,9 @@ JOB_RETRIED = Event("job.retried", logging.WARNING, "an attempt failed; the job 
 JOB_FAILED = Event("job.failed", logging.ERROR, "the job has failed for good")
 JOB_SNOOZED = Event("job.snoozed", logging.INFO, "the handler asked to run again at due_at")
 JOB_GIVEN_BACK = Event("job.given_back", logging.INFO, "the claim was undone; the attempt does not count")
-JOB_CRASHED = Event(
-    "job.crashed", logging.WARNING, "another owner's lease ended; the job runs again or has failed"
+JOB_CRASHED = Event("job.crashed", logging.WARNING, "the process that ran the job died; it runs again")
+JOB_RAISED_LATE = Event(
+    "job.raised_late", logging.WARNING, "the handler raised after its job.transaction() had completed the job"
 )
 JOB_LATE = Event("job.late", logging.WARNING, "the handler returned after its timeout; its return counts")
 JOB_UNRESPONSIVE = Event("job.unresponsive", logging.ERROR, "the handler was cancelled and does not end")
@@ -51,6 +52,9 @@ JOB_LEASE_LOST = Event("job.lease_lost", logging.ERROR, "an outcome was dropped:
 JOB_UNWRITABLE = Event("job.unwritable", logging.ERROR, "an outcome cannot be stored; the job fails instead")
 JOBS_EXPIRED = Event("jobs.expired", logging.DEBUG, "completed jobs were removed when their retention ended")
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
+OWNER_DIED = Event("owner.died", logging.WARNING, "a process has died; its jobs are released")
+STORE_HAZARD = Event("store.hazard", logging.WARNING, "something here is dangerous, and what to do")
+STORE_LOST = Event("store.lost", logging.ERROR, "the database file is gone, or another; the client stops")
 STORE_FAILING = Event("store.failing", logging.ERROR, "the database cannot be used; tried again until it can")
 STORE_RECOVERED = Event("store.recovered", logging.INFO, "the database can be used again")
 

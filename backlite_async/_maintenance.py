@@ -19,13 +19,14 @@ BATCH = 500
 class Maintenance:
     """Wakes at the next expiry, or when the dispatcher takes its capped sleep's look around."""
 
-    def __init__(self, store: Store, clock: Clock, registry: Registry) -> None:
+    def __init__(self, store: Store, clock: Clock, registry: Registry, health: Health) -> None:
         self._store = store
         self._clock = clock
         self._registry = registry
-        self._health = Health("clean up")
+        self._health = health
         self._wake = asyncio.Event()
         self._next: int | None = None
+        self._leading = False
         self._named: set[tuple[str, str]] = set()
         self._closing = False
 
@@ -35,7 +36,7 @@ class Maintenance:
 
     def expect(self, expires_at: int | None) -> None:
         """Take note that something kept now expires then."""
-        if expires_at is not None and (self._next is None or expires_at < self._next):
+        if self._leading and expires_at is not None and (self._next is None or expires_at < self._next):
             self._wake.set()
 
     def close(self) -> None:
@@ -70,6 +71,11 @@ class Maintenance:
                     timer.cancel()
 
     async def _expire(self) -> None:
+        """Remove what has expired; one process does it for all."""
+        self._leading = self._store.leads()
+        if not self._leading:
+            self._next = None
+            return
         self._next = await self._store.next_expiry()
         while self._next is not None and self._next <= self._clock.now() and not self._closing:
             removed = await self._store.expire(now=self._clock.now(), limit=BATCH)

@@ -12,7 +12,21 @@ from ._config import Duration, QueueConfig, Retention
 from ._errors import InvalidValue
 from ._job import ClaimedJob, Complete, JobStatus, Keep, Outcome, Reschedule
 
-__all__ = ["Discard", "Result", "Retry", "Snooze", "Steer", "crashed", "decide", "give_back", "refused"]
+__all__ = [
+    "Discard",
+    "Result",
+    "Retry",
+    "Snooze",
+    "Steer",
+    "crashed",
+    "decide",
+    "give_back",
+    "last_chance",
+    "postpone",
+    "refused",
+    "succeeded",
+    "used_up",
+]
 
 
 class Steer(Exception):
@@ -88,10 +102,13 @@ def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) 
     `spread` is a random number in [0, 1) for the backoff's jitter.
     """
     steer = result.steer
+    now = result.finished_at
     if isinstance(steer, Snooze):
-        return _again(job, _wake(steer, result.finished_at), attempt=job.attempt - 1)
+        if steer.until is not None:
+            return _again(job, to_millis(steer.until), None, attempt=job.attempt - 1)
+        return _again(job, after(now, steer.duration or 0.0), now, attempt=job.attempt - 1)
     if result.stopped:
-        return give_back(job)
+        return give_back(job, now)
     if result.error is None:
         return _complete(job, config.retention, JobStatus.SUCCEEDED, result)
     if result.final or isinstance(steer, Discard) or job.attempt >= job.max_attempts:
@@ -99,30 +116,38 @@ def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) 
     wait = steer.after if isinstance(steer, Retry) else None
     if wait is None:
         wait = delay(config.backoff, job.attempt, spread)
-    return _again(job, after(result.finished_at, wait), attempt=job.attempt, error=result.error)
+    return _again(job, after(now, wait), now, attempt=job.attempt, error=result.error)
 
 
-def give_back(job: ClaimedJob) -> Reschedule:
-    """Return the outcome of a claim that is given back: as if it had not been made."""
-    return _again(job, job.scheduled_at, attempt=job.attempt - 1)
+def give_back(job: ClaimedJob, now: int) -> Reschedule:
+    """Return the outcome of a claim that is given back: as if it had not been made.
+
+    The job keeps its place in the order. It was due when it was claimed, so it is due now,
+    also if the wall clock was set back meanwhile.
+    """
+    return _again(job, min(job.scheduled_at, now), job.waits_from, attempt=job.attempt - 1)
 
 
-def crashed(job: ClaimedJob, config: QueueConfig, now: int) -> Outcome:
-    """Return what follows from a claim whose lease ended: its process has died, or looks like it.
+def postpone(job: ClaimedJob, now: int, wait: float) -> Reschedule:
+    """Return the outcome of a claim that is given back for others to take, and for us only after a wait."""
+    return _again(job, after(now, wait), now, attempt=job.attempt - 1)
 
-    The attempt is given back and the crash is counted instead; at the limit the job has failed.
+
+def crashed(
+    job: ClaimedJob, config: QueueConfig | None, now: int, *, lapsed_by: int | None = None
+) -> Outcome:
+    """Return what follows for a job whose process has died, or looks like it.
+
+    The attempt is given back and the crash is counted instead. At the limit the job has failed;
+    where no handler is registered here, so that the limit is not known, at its next claim.
+    `lapsed_by`: only its lease says so; if that is renewed meanwhile, nothing follows.
     """
     crashes, attempt = job.crashes + 1, job.attempt - 1
-    error = f"process died (crash {crashes} of at most {config.max_crashes})"
-    if crashes < config.max_crashes:
-        return Reschedule(
-            id=job.id,
-            fence=job.fence,
-            due_at=job.scheduled_at,
-            attempt=attempt,
-            crashes=crashes,
-            error=error,
-            lapsed_by=now,
+    if config is None or crashes < config.max_crashes:
+        of = "" if config is None else f" of at most {config.max_crashes}"
+        again = give_back(job, now)
+        return msgspec.structs.replace(
+            again, crashes=crashes, error=f"process died (crash {crashes}{of})", lapsed_by=lapsed_by
         )
     return Complete(
         id=job.id,
@@ -133,13 +158,38 @@ def crashed(job: ClaimedJob, config: QueueConfig, now: int) -> Outcome:
         duration=None,
         attempt=attempt,
         crashes=crashes,
-        error=f"process died {crashes} times while the job ran",
+        error=too_many_crashes(crashes),
         keep=_keep(config.retention, JobStatus.FAILED, now),
-        lapsed_by=now,
+        lapsed_by=lapsed_by,
     )
 
 
-def refused(outcome: Outcome, config: QueueConfig, now: int, reason: str) -> Complete:
+def too_many_crashes(crashes: int) -> str:
+    """Return the error of a job that has reached its limit."""
+    return f"process died {crashes} times while the job ran"
+
+
+def used_up(job: ClaimedJob, config: QueueConfig) -> str | None:
+    """Return why a claimed job must not run once more; None: it may."""
+    if job.crashes >= config.max_crashes:
+        return too_many_crashes(job.crashes)
+    if job.attempt > job.max_attempts:
+        return f"no attempts left of {job.max_attempts}"
+    return None
+
+
+def last_chance(job: ClaimedJob, config: QueueConfig) -> bool:
+    """Return whether one more death of its process ends this job, so that it should die alone."""
+    return 0 < job.crashes >= config.max_crashes - 1
+
+
+def succeeded(job: ClaimedJob, config: QueueConfig, result: Result, value: str | None) -> Complete:
+    """Return the outcome of an attempt that completes its job itself, with a result of its own."""
+    done = _complete(job, config.retention, JobStatus.SUCCEEDED, result)
+    return msgspec.structs.replace(done, result=value)
+
+
+def refused(outcome: Outcome, config: QueueConfig | None, now: int, reason: str) -> Complete:
     """Return what is stored instead of an outcome that the database refuses: the job has failed."""
     return Complete(
         id=outcome.id,
@@ -151,20 +201,22 @@ def refused(outcome: Outcome, config: QueueConfig, now: int, reason: str) -> Com
         attempt=outcome.attempt,
         crashes=outcome.crashes,
         error=f"its outcome could not be stored: {reason}"[:1000],
-        keep=_keep(config.retention, JobStatus.FAILED, now),
+        keep=None if config is None else _keep(config.retention, JobStatus.FAILED, now),
         lapsed_by=outcome.lapsed_by,
     )
 
 
-def _wake(snooze: Snooze, now: int) -> int:
-    if snooze.until is not None:
-        return to_millis(snooze.until)
-    return after(now, snooze.duration or 0.0)
-
-
-def _again(job: ClaimedJob, due_at: int, *, attempt: int, error: str | None = None) -> Reschedule:
+def _again(
+    job: ClaimedJob, due_at: int, waits_from: int | None, *, attempt: int, error: str | None = None
+) -> Reschedule:
     return Reschedule(
-        id=job.id, fence=job.fence, due_at=due_at, attempt=attempt, crashes=job.crashes, error=error
+        id=job.id,
+        fence=job.fence,
+        due_at=due_at,
+        waits_from=waits_from,
+        attempt=attempt,
+        crashes=job.crashes,
+        error=error,
     )
 
 

@@ -12,10 +12,12 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from . import _log as log
 from ._clock import Clock, from_millis, whole_millis
@@ -25,6 +27,7 @@ from ._errors import PayloadError
 from ._job import ClaimedJob
 from ._outcome import Discard, Result, Steer
 from ._registry import Handler
+from ._transaction import JobTransaction
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -56,6 +59,7 @@ class Attempt:
         self.began = 0.0
         self.call: _ThreadCall | None = None
         self.result: Result | None = None
+        self.completed = False
 
 
 class WorkerPool:
@@ -74,6 +78,8 @@ class WorkerPool:
         threads: int,
         clock: Clock,
         context: Context,
+        started: Callable[[Attempt], None],
+        transaction: Callable[[Attempt, JobContext], JobTransaction],
         ended: Callable[[Attempt, Result], None],
         interrupted: Callable[[], bool],
     ) -> None:
@@ -83,6 +89,8 @@ class WorkerPool:
         self._limiter = anyio.CapacityLimiter(threads)
         self._clock = clock
         self._context = context
+        self._started = started
+        self._transaction = transaction
         self._ended = ended
         self._interrupted = interrupted
         self._ids: set[str] = set()
@@ -178,9 +186,10 @@ class WorkerPool:
         if timeout is not None:
             deadline = from_millis(attempt.started_at + whole_millis(timeout))
             attempt.scope.deadline = asyncio.get_running_loop().time() + timeout
-        context = JobContext(job, self._client, deadline)
+        context = JobContext(job, self._client, deadline, partial(self._transaction, attempt))
         running_client.set(self._client)
         running_job.set(context)
+        self._started(attempt)
         log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         return context
 
@@ -210,6 +219,14 @@ class WorkerPool:
         job = attempt.job
         log.emit(log.JOB_UNRESPONSIVE, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
 
+    def so_far(self, attempt: Attempt) -> Result:
+        """Return the result of an attempt that has reached its aim now."""
+        return Result(
+            finished_at=self._clock.now(),
+            started_at=attempt.started_at,
+            duration=self._duration(attempt),
+        )
+
     def _returned(self, attempt: Attempt, value: object) -> Result:
         if inspect.isawaitable(value):
             if inspect.iscoroutine(value):
@@ -217,12 +234,8 @@ class WorkerPool:
             return self._failed(
                 attempt, TypeError("the handler returned an awaitable that nobody awaits; make it async def")
             )
-        return Result(
-            finished_at=self._clock.now(),
-            started_at=attempt.started_at,
-            duration=self._duration(attempt),
-            late=attempt.scope.cancel_called and not attempt.stopping,
-        )
+        result = self.so_far(attempt)
+        return msgspec.structs.replace(result, late=attempt.scope.cancel_called and not attempt.stopping)
 
     def _raised(self, attempt: Attempt, error: BaseException) -> Result:
         cut = isinstance(error, _Cut)

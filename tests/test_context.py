@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 import structlog
@@ -50,9 +50,16 @@ def client() -> Client:
     return Client(":memory:")
 
 
+def context(client: Client, deadline: datetime | None = None) -> JobContext:
+    def no_transaction(_: JobContext) -> NoReturn:
+        raise AssertionError
+
+    return JobContext(CLAIMED, client, deadline, no_transaction)
+
+
 def test_a_job_has_what_its_claim_says(client: Client) -> None:
     """Every documented attribute is there, instants as aware datetimes."""
-    job = JobContext(CLAIMED, client, DEADLINE)
+    job = context(client, DEADLINE)
     assert (job.id, job.queue, job.attempt, job.max_attempts, job.fence) == ("j1", "mail", 2, 5, 42)
     assert job.created_at == datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)
     assert job.created_at.tzinfo is UTC
@@ -62,25 +69,25 @@ def test_a_job_has_what_its_claim_says(client: Client) -> None:
 
 def test_a_job_without_timeout_has_no_deadline(client: Client) -> None:
     """None means never."""
-    assert JobContext(CLAIMED, client, None).deadline is None
+    assert context(client, None).deadline is None
 
 
 def test_a_job_does_not_take_attributes_that_it_has_not(client: Client) -> None:
     """A typing mistake in a handler is an error, not an attribute."""
     with pytest.raises(AttributeError):
-        JobContext(CLAIMED, client, None).reslut = 5  # type: ignore[attr-defined]
+        context(client, None).reslut = 5  # type: ignore[attr-defined]
 
 
 def test_a_job_shows_itself_without_its_payload(client: Client) -> None:
     """The repr says which job this is, and nothing of what it carries."""
-    assert repr(JobContext(CLAIMED, client, None)) == "<job j1 of queue 'mail', attempt 2 of 5>"
+    assert repr(context(client, None)) == "<job j1 of queue 'mail', attempt 2 of 5>"
 
 
 def test_a_job_has_a_logger_of_its_own(client: Client) -> None:
     """Each line names job, queue and attempt."""
     structlog.configure()
     with structlog.testing.capture_logs() as kept:
-        JobContext(CLAIMED, client, None).log.info("half", share=0.5)
+        context(client, None).log.info("half", share=0.5)
     assert kept == [
         {"log_level": "info", "event": "half", "job_id": "j1", "queue": "mail", "attempt": 2, "share": 0.5}
     ]
@@ -89,7 +96,7 @@ def test_a_job_has_a_logger_of_its_own(client: Client) -> None:
 def test_a_jobs_logger_writes_to_standard_logging(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     """Without structlog configured, lines go to the standard library's logger."""
     with caplog.at_level(logging.INFO, "backlite_async"):
-        JobContext(CLAIMED, client, None).log.info("half")
+        context(client, None).log.info("half")
     assert [record.getMessage() for record in caplog.records] == ["half job_id=j1 queue=mail attempt=2"]
 
 
@@ -103,7 +110,7 @@ def test_outside_of_handlers_there_is_nothing(function: Any) -> None:
 
 def test_inside_there_is_what_was_set(client: Client) -> None:
     """The two functions give what the worker has set in its context."""
-    job = JobContext(CLAIMED, client, None)
+    job = context(client, None)
 
     def inside() -> None:
         running_client.set(client)

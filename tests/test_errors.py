@@ -13,6 +13,7 @@ from backlite_async._errors import (
     AlreadyRegistered,
     BackliteError,
     DatabaseBusy,
+    DatabaseReplaced,
     DatabaseUnavailable,
     DatabaseUnusable,
     InvalidState,
@@ -21,6 +22,7 @@ from backlite_async._errors import (
     InvalidValue,
     LeaseLost,
     PayloadError,
+    TransactionTimeout,
 )
 
 EXAMPLES: list[BackliteError] = [
@@ -32,9 +34,11 @@ EXAMPLES: list[BackliteError] = [
     AlreadyRegistered("has a handler already"),
     PayloadError("SendEmail", "Expected `str`, got `int` - at `$.to`"),
     DatabaseUnusable("/tmp/app.db", "is a folder"),
+    DatabaseReplaced("/tmp/app.db", "was deleted"),
     DatabaseUnavailable("disk full"),
     DatabaseBusy("stayed locked"),
     LeaseLost("018f-id", 7),
+    TransactionTimeout("018f-id", 5.0),
 ]
 
 each_error = pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

@@ -25,7 +25,18 @@ from backlite_async import (
 )
 from backlite_async._clock import from_millis
 from backlite_async._job import ClaimedJob, Complete, Keep, Outcome, Reschedule
-from backlite_async._outcome import Result, Steer, crashed, decide, give_back
+from backlite_async._outcome import (
+    Result,
+    Steer,
+    crashed,
+    decide,
+    give_back,
+    last_chance,
+    postpone,
+    refused,
+    succeeded,
+    used_up,
+)
 
 NOW = 1_700_000_000_000
 SUCCEEDED, FAILED = JobStatus.SUCCEEDED, JobStatus.FAILED
@@ -45,6 +56,7 @@ def claimed(
         fence=42,
         created_at=NOW - 9000,
         scheduled_at=scheduled_at,
+        waits_from=NOW - 9000,
     )
 
 
@@ -190,7 +202,7 @@ def test_an_error_is_retried_after_the_backoff() -> None:
     """A failed attempt runs again after the queue's wait, never early, with its error kept."""
     outcome = decide(claimed(attempt=1), queue(backoff=7.0), failed(), 0.5)
     assert outcome == Reschedule(
-        id="j1", fence=42, due_at=NOW + 7001, attempt=1, crashes=0, error="ValueError: no"
+        id="j1", fence=42, due_at=NOW + 7001, waits_from=NOW, attempt=1, crashes=0, error="ValueError: no"
     )
 
 
@@ -234,7 +246,7 @@ def test_retry_waits_as_long_as_it_says(after: Any, due: int) -> None:
     """Retry replaces the backoff's wait, or without one uses it; it counts as an attempt."""
     outcome = decide(claimed(attempt=2), queue(backoff=7.0), failed(steer=Retry(after)), 0.5)
     assert outcome == Reschedule(
-        id="j1", fence=42, due_at=NOW + due, attempt=2, crashes=0, error="ValueError: no"
+        id="j1", fence=42, due_at=NOW + due, waits_from=NOW, attempt=2, crashes=0, error="ValueError: no"
     )
 
 
@@ -265,7 +277,7 @@ def test_snooze_gives_the_attempt_back_and_is_no_error(attempt: int, error: str)
     """A snooze runs again with the same number, also at the last attempt, and records no error."""
     outcome = decide(claimed(attempt=attempt), queue(), failed(steer=Snooze(5), error=error), 0.5)
     assert outcome == Reschedule(
-        id="j1", fence=42, due_at=NOW + 5001, attempt=attempt - 1, crashes=0, error=None
+        id="j1", fence=42, due_at=NOW + 5001, waits_from=NOW, attempt=attempt - 1, crashes=0
     )
 
 
@@ -284,6 +296,7 @@ def test_snooze_wakes_when_it_says(snooze: Snooze, due: int) -> None:
     outcome = decide(claimed(), queue(), failed(steer=snooze), 0.5)
     assert isinstance(outcome, Reschedule)
     assert outcome.due_at == due
+    assert outcome.waits_from == (None if snooze.until else NOW)
 
 
 def test_a_snooze_counts_also_when_the_client_stops() -> None:
@@ -299,9 +312,14 @@ def test_a_stopped_attempt_goes_back_as_if_not_claimed(attempt: int, error: str 
     """A deploy does not cost an attempt: pending, due when it was, uncounted, without error."""
     job = claimed(attempt=attempt)
     outcome = decide(job, queue(), ended(stopped=True, error=error), 0.5)
-    assert outcome == give_back(job)
+    assert outcome == give_back(job, NOW)
     assert outcome == Reschedule(
-        id="j1", fence=42, due_at=job.scheduled_at, attempt=attempt - 1, crashes=0, error=None
+        id="j1",
+        fence=42,
+        due_at=job.scheduled_at,
+        waits_from=job.waits_from,
+        attempt=attempt - 1,
+        crashes=0,
     )
 
 
@@ -324,16 +342,46 @@ def test_an_error_without_a_message_is_an_error() -> None:
     assert isinstance(decide(claimed(), queue(), ended(error=""), 0.5), Reschedule)
 
 
-@given(jobs)
-def test_give_back_restores_what_the_claim_took(job: ClaimedJob) -> None:
-    """The attempt is uncounted, the time is the one the job was meant for, nothing else changes."""
-    assert give_back(job) == Reschedule(
+@given(jobs, times)
+def test_give_back_restores_what_the_claim_took(job: ClaimedJob, now: int) -> None:
+    """The attempt is uncounted, the time the one the job was meant for, but never later than now."""
+    assert give_back(job, now) == Reschedule(
         id=job.id,
         fence=job.fence,
-        due_at=job.scheduled_at,
+        due_at=min(job.scheduled_at, now),
+        waits_from=job.waits_from,
         attempt=job.attempt - 1,
         crashes=job.crashes,
     )
+
+
+@given(jobs, times)
+def test_what_is_postponed_comes_back_after_a_wait_uncounted(job: ClaimedJob, now: int) -> None:
+    """Postponing gives back too, but for a time of its own."""
+    assert postpone(job, now, 5.0) == Reschedule(
+        id=job.id,
+        fence=job.fence,
+        due_at=now + 5001,
+        waits_from=now,
+        attempt=job.attempt - 1,
+        crashes=job.crashes,
+    )
+
+
+def test_a_handler_that_completes_its_job_itself_has_succeeded() -> None:
+    """The completion inside a transaction is that of a return, with a result."""
+    outcome = succeeded(claimed(attempt=2), queue(), ended(), '{"n":1}')
+    assert (outcome.status, outcome.attempt, outcome.result) == (SUCCEEDED, 2, '{"n":1}')
+    assert (outcome.started_at, outcome.duration) == (NOW - 100, 99_500)
+    assert succeeded(claimed(), queue(), ended(), None) == decide(claimed(), queue(), ended(), 0.5)
+
+
+def test_what_cannot_be_stored_fails_also_without_a_handler() -> None:
+    """Whoever writes the outcome may not know the queue."""
+    again = give_back(claimed(), NOW)
+    failed_job = refused(again, None, NOW, "too large")
+    assert (failed_job.status, failed_job.keep) == (FAILED, None)
+    assert failed_job.error == "its outcome could not be stored: too large"
 
 
 # -- crashes --------------------------------------------------------------------------------------
@@ -342,12 +390,47 @@ def test_give_back_restores_what_the_claim_took(job: ClaimedJob) -> None:
 @given(jobs, queues, times)
 def test_a_crash_is_counted_instead_of_the_attempt(job: ClaimedJob, config: QueueConfig, now: int) -> None:
     """The attempt is given back, the crash counted, and the write is conditional on the lease."""
-    outcome = crashed(job, config, now)
-    assert (outcome.id, outcome.fence) == (job.id, job.fence)
+    for lapsed_by in (None, now):
+        outcome = crashed(job, config, now, lapsed_by=lapsed_by)
+        assert (outcome.id, outcome.fence) == (job.id, job.fence)
+        assert (outcome.attempt, outcome.crashes) == (job.attempt - 1, job.crashes + 1)
+        assert outcome.lapsed_by == lapsed_by
+        assert outcome.error
+        assert outcome.error.startswith("process died")
+
+
+@given(jobs, times)
+def test_a_crash_is_counted_also_where_the_limit_is_not_known(job: ClaimedJob, now: int) -> None:
+    """Without a handler here the job goes back with its crash, and is refused at its next claim."""
+    outcome = crashed(job, None, now)
+    assert isinstance(outcome, Reschedule)
     assert (outcome.attempt, outcome.crashes) == (job.attempt - 1, job.crashes + 1)
-    assert outcome.lapsed_by == now
-    assert outcome.error
-    assert outcome.error.startswith("process died")
+    assert outcome.error == f"process died (crash {job.crashes + 1})"
+
+
+@pytest.mark.parametrize(
+    ("crashes", "attempt", "reason"),
+    [
+        (0, 1, None),
+        (0, 3, None),
+        (2, 3, None),
+        (3, 1, "process died 3 times while the job ran"),
+        (9, 1, "process died 9 times while the job ran"),
+        (0, 4, "no attempts left of 3"),
+    ],
+)
+def test_the_claim_is_where_limits_hold(crashes: int, attempt: int, reason: str | None) -> None:
+    """What has no attempts or crashes left does not run, whoever gave it back."""
+    assert used_up(claimed(crashes=crashes, attempt=attempt), queue(max_crashes=3)) == reason
+
+
+@pytest.mark.parametrize(
+    ("crashes", "limit", "alone"),
+    [(0, 1, False), (0, 2, False), (1, 2, True), (1, 3, False), (2, 3, True), (5, 3, True), (0, 3, False)],
+)
+def test_a_job_one_crash_short_of_its_limit_has_a_last_chance(crashes: int, limit: int, alone: bool) -> None:
+    """A job that never crashed is not suspected, even where one crash ends it."""
+    assert last_chance(claimed(crashes=crashes), queue(max_crashes=limit)) is alone
 
 
 @given(jobs, queues, times)
@@ -356,7 +439,7 @@ def test_crashes_are_bounded(job: ClaimedJob, config: QueueConfig, now: int) -> 
     outcome = crashed(job, config, now)
     if job.crashes + 1 < config.max_crashes:
         assert isinstance(outcome, Reschedule)
-        assert outcome.due_at == job.scheduled_at
+        assert outcome.due_at == min(job.scheduled_at, now)
     else:
         assert isinstance(outcome, Complete)
         assert (outcome.status, outcome.finished_at) == (FAILED, now)

@@ -28,6 +28,7 @@ EXTRAS = {
     "AddOperation",  # what client.add() returns: for annotations
     "Clock", "SystemClock",  # Client(clock=...): for tests of applications
     "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up
+    "DatabaseReplaced", "TransactionTimeout",  # the same: put the file back; take less time
     "InvalidState", "InvalidTask", "InvalidType", "InvalidValue",  # programmers' mistakes
 }  # fmt: skip
 """What is there beside it, and why."""

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from .._job import Claim, ClaimedJob, Job, JobStatus, Lane, NewJob, Outcome
+from .._job import Claim, ClaimedJob, Job, JobStatus, Lane, NewJob, Outcome, Owner
 
-__all__ = ["Life", "Queries", "Store", "still_open"]
+__all__ = ["Block", "Dead", "Life", "Owners", "Queries", "Store", "still_open"]
 
 
 def still_open(lanes: Sequence[Lane], claimed: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -56,6 +56,17 @@ class Life(Protocol):
         """Return what an owner has claimed."""
         ...
 
+    async def probe(self) -> None:
+        """Write nothing; raise `DatabaseUnavailable` if nothing can be written now."""
+        ...
+
+    async def begin(self, limit: float) -> Block:
+        """Begin a write transaction for a handler, which may be open for `limit` seconds.
+
+        Raises `DatabaseBusy`, and `InvalidState` where there are no transactions.
+        """
+        ...
+
     async def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes; return the ids of those whose claim is no longer theirs.
 
@@ -93,6 +104,20 @@ class Queries(Protocol):
         """Return the queues and task names that have pending jobs with a due time."""
         ...
 
+    async def shift_waits(self, *, now: int) -> int:
+        """Let waits that began after `now`, before the wall clock was set back, begin now.
+
+        Of pending jobs that are due later than `now`. Returns how many there were.
+        """
+        ...
+
+    async def backup(self, path: str) -> None:
+        """Copy everything, as it is at one instant, to a new file; jobs that run are pending there.
+
+        Raises `InvalidValue` if there is something at `path`, `InvalidState` where nothing is kept.
+        """
+        ...
+
     async def next_expiry(self) -> int | None:
         """Return the instant at which the next completed job expires."""
         ...
@@ -102,8 +127,82 @@ class Queries(Protocol):
         ...
 
 
+class Block(Protocol):
+    """A handler's transaction; it cannot be ended but by these two methods, and by being overdue."""
+
+    @property
+    def connection(self) -> Any:
+        """The connection for the handler's own statements."""
+        ...
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it was rolled back because it was open for too long."""
+        ...
+
+    @property
+    def committed(self) -> bool:
+        """Whether it has been committed."""
+        ...
+
+    async def commit(self, outcome: Outcome) -> None:
+        """Write the outcome in it and commit; where the claim is no longer ours, roll back."""
+        ...
+
+    async def rollback(self) -> None:
+        """Undo all of it."""
+        ...
+
+
+class Dead(Protocol):
+    """An owner that died. Nobody else releases its jobs until it is left, or buried."""
+
+    id: str
+
+    def started(self, job_id: str, fence: int) -> bool:
+        """Return whether it had started this job and not yet written its outcome."""
+        ...
+
+    def bury(self) -> None:
+        """Forget it: its jobs are released."""
+        ...
+
+    def leave(self) -> None:
+        """Leave it to the next one who looks."""
+        ...
+
+
+class Owners(Protocol):
+    """Who has the store open, and who has died with claims."""
+
+    @property
+    def rings(self) -> bool:
+        """Whether we are told at once when others add jobs, or die."""
+        ...
+
+    def started(self, job_id: str, fence: int) -> None:
+        """Write down, so that it outlives this process, that a job's handler starts."""
+        ...
+
+    def ended(self, job_id: str, fence: int) -> None:
+        """Cross it out: its outcome is written."""
+        ...
+
+    def dead_owners(self) -> Sequence[Dead]:
+        """Take charge of the owners that have died; nobody else gets them meanwhile."""
+        ...
+
+    def beat_of(self, owner: str) -> float | None:
+        """Return the seconds between two renewals of an owner that lives; None: not known to live."""
+        ...
+
+    def leads(self) -> bool:
+        """Return whether this is the one owner that does what is to be done once."""
+        ...
+
+
 @runtime_checkable
-class Store(Life, Queries, Protocol):
+class Store(Life, Queries, Owners, Protocol):
     """Keeps jobs. All database I/O of the library happens behind this seam.
 
     What every store promises, and tests/stores/test_contract.py checks:
@@ -127,8 +226,18 @@ class Store(Life, Queries, Protocol):
         """Undo `listen`; safe to repeat."""
         ...
 
-    async def open(self, *, install: bool) -> None:
-        """Open, and install or migrate the schema (`install=False`: raise if it is not current)."""
+    async def open(
+        self, *, install: bool, owner: Owner | None = None, gone: Callable[[], None] | None = None
+    ) -> None:
+        """Open, and install or migrate the schema (`install=False`: raise if it is not current).
+
+        With `owner` the others see that it lives, and `gone` is called, in this event loop, when
+        one of them may have died.
+        """
+        ...
+
+    def hazards(self) -> Sequence[str]:
+        """Return what is dangerous here, each with what to do about it."""
         ...
 
     async def install(self) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
 from .._errors import InvalidState
-from .._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, NewJob, Outcome, record
-from ._base import still_open
+from .._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, Lapsed, NewJob, Outcome, Owner, record
+from ._base import Dead, still_open
 
 __all__ = ["MemoryStore"]
 
@@ -32,10 +32,12 @@ class _Row(msgspec.Struct, kw_only=True):
     created_at: int
     scheduled_at: int
     due_at: int
+    waits_from: int | None = None
     started_at: int | None = None
     finished_at: int | None = None
     duration: int | None = None
     error: str | None = None
+    result: bytes | None = None
     expires_at: int | None = None
 
     @property
@@ -67,8 +69,34 @@ class MemoryStore:
         """Undo `listen`."""
         self._listeners.discard(callback)
 
-    async def open(self, *, install: bool) -> None:
+    async def open(
+        self, *, install: bool, owner: Owner | None = None, gone: Callable[[], None] | None = None
+    ) -> None:
         """Do nothing: it is open."""
+
+    def hazards(self) -> Sequence[str]:
+        """Return nothing: there is no file."""
+        return ()
+
+    rings = True
+
+    def started(self, job_id: str, fence: int) -> None:
+        """Do nothing: what is written here does not outlive this process."""
+
+    def ended(self, job_id: str, fence: int) -> None:
+        """Do nothing."""
+
+    def dead_owners(self) -> Sequence[Dead]:
+        """Return nobody: none could tell."""
+        return ()
+
+    def beat_of(self, owner: str) -> float | None:
+        """Return None: clients that share a store in memory know each other by their leases only."""
+        return None
+
+    def leads(self) -> bool:
+        """Return True: there is no other process."""
+        return True
 
     async def install(self) -> None:
         """Do nothing: there is no schema."""
@@ -100,12 +128,24 @@ class MemoryStore:
                 created_at=job.created_at,
                 scheduled_at=job.due_at,
                 due_at=job.due_at,
+                waits_from=job.waits_from,
             )
         self._ring()
 
     def check_connection(self, connection: object) -> None:
         """Refuse: there are no transactions here."""
         raise InvalidState("the memory store has no transactions: .tx() needs a client on a SQLite file")
+
+    async def begin(self, limit: float) -> NoReturn:
+        """Refuse: there are no transactions here."""
+        raise InvalidState("the memory store has no transactions: job.transaction() needs a SQLite file")
+
+    async def backup(self, path: str) -> None:
+        """Refuse: nothing is kept."""
+        raise InvalidState("the memory store keeps nothing that could be backed up: use a SQLite file")
+
+    async def probe(self) -> None:
+        """Do nothing: one can always write."""
 
     async def add_within(self, connection: Any, jobs: Sequence[NewJob]) -> None:
         """Refuse: there are no transactions here."""
@@ -130,7 +170,7 @@ class MemoryStore:
         held = [row for row in others if row.due_at > now]
         return Claim(
             jobs=[_claimed(row) for row in chosen],
-            lapsed=[_claimed(row) for row in lapsed],
+            lapsed=[Lapsed(job=_claimed(row), owner=str(row.owner), until=row.due_at) for row in lapsed],
             next_at=min((row.due_at for row in [*waiting, *held]), default=None),
         )
 
@@ -158,12 +198,14 @@ class MemoryStore:
         if not isinstance(outcome, Complete):
             row.status, row.owner, row.started_at = JobStatus.PENDING, None, None
             row.scheduled_at = row.due_at = outcome.due_at
+            row.waits_from = outcome.waits_from
             return True
         del self._live[row.id]
         if outcome.keep is not None:
             row.status, row.finished_at, row.duration = outcome.status, outcome.finished_at, outcome.duration
             row.started_at = outcome.started_at if outcome.started_at is not None else row.started_at
             row.payload = row.payload if outcome.keep.payload else None
+            row.result = None if outcome.result is None else outcome.result.encode()
             row.expires_at = outcome.keep.until
             self._completed[row.id] = row
         return True
@@ -192,6 +234,16 @@ class MemoryStore:
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs."""
         return sorted({row.kind for row in self._pending()})
+
+    async def shift_waits(self, *, now: int) -> int:
+        """Let waits that began after `now` begin now."""
+        shifted = 0
+        for row in self._pending():
+            if row.waits_from is not None and row.waits_from > now and row.due_at > now:
+                row.scheduled_at = row.due_at = row.due_at - row.waits_from + now
+                row.waits_from = now
+                shifted += 1
+        return shifted
 
     async def next_expiry(self) -> int | None:
         """Return the instant at which the next completed job expires."""

@@ -9,14 +9,20 @@ import time
 import msgspec
 
 from .clock import EPOCH
-from .history import Event
+from .history import Event, Logged
 from .storm import simulate
 
 
 def line(event: Event) -> str:
     """Return an event as a line of text."""
     fields = msgspec.structs.asdict(event)
-    rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("at", "wall"))
+    if isinstance(event, Logged):
+        fields = {"event": event.event, **event.fields}
+    rest = " ".join(
+        f"{name}={value}"
+        for name, value in fields.items()
+        if name not in ("at", "wall") and value is not None
+    )
     return f"{event.at:14.6f} {event.wall - EPOCH:10d}  {type(event).__name__:12} {rest}"
 
 

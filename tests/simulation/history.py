@@ -171,7 +171,7 @@ class Logged(Event, kw_only=True):
     """A log line of the library; for reading a history, not for checking it."""
 
     event: str
-    fields: str
+    fields: dict[str, object]
 
 
 class History:

@@ -160,7 +160,7 @@ class FaultyStore:
             cancelled |= await self._pause(insist=insist)
             self._strike(name)
             result = operation()
-            if self._random.random() < self._weather.deaths:
+            if self._weather.deaths and self._random.random() < self._weather.deaths:
                 self.dying()
                 raise Killed
             cancelled |= await self._pause(insist=insist)
@@ -175,23 +175,24 @@ class FaultyStore:
     async def _pause(self, *, insist: bool) -> bool:
         """Wait a random while; return whether a cancellation came, if it insists on its while."""
         loop = asyncio.get_running_loop()
-        delay = self._random.uniform(0, self._weather.latency)
-        future: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(0 if self._abandoned else delay, _end, future)
-        self._pauses[future] = None
+        latency = 0.0 if self._abandoned else self._weather.latency
+        until = loop.time() + self._random.random() * latency
         cancelled = False
-        try:
-            while not future.done():
-                try:
-                    await asyncio.wait([future])
-                except asyncio.CancelledError:
-                    if not insist:
-                        raise
-                    cancelled = True
-        finally:
-            timer.cancel()
-            del self._pauses[future]
-        return cancelled
+        while True:
+            future: asyncio.Future[None] = loop.create_future()
+            self._pauses[future] = None
+            timer = loop.call_at(until, _end, future)
+            try:
+                await future
+            except asyncio.CancelledError:
+                if not insist:
+                    raise
+                cancelled = True
+            else:
+                return cancelled
+            finally:
+                timer.cancel()
+                del self._pauses[future]
 
     def _strike(self, name: str, *, took_effect: bool = False) -> None:
         """Raise if the process is dead, or if a fault is due."""
@@ -200,7 +201,7 @@ class FaultyStore:
         rate = 1.0 if self._weather.outage else self._weather.faults
         if took_effect:  # an outage shows before; what it had done already, it seldom denies
             rate = min(rate, 0.3) / 2
-        if self._random.random() >= rate:
+        if not rate or self._random.random() >= rate:
             return
         self._history.add(Fault(client=self._client, operation=name, took_effect=took_effect))
         if took_effect or self._random.random() < 0.5:

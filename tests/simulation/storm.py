@@ -88,7 +88,7 @@ async def _happen(world: World, storm: Storm, rng: random.Random) -> None:
     while world.loop.time() < storm.horizon:
         await asyncio.sleep(rng.uniform(0, storm.horizon / 2))
         if storm.jumps:
-            by = rng.choice((3600.0, -3600.0, 5.0, -5.0))
+            by = rng.choice((900.0, -900.0, 5.0, -5.0))  # longer than any lease and any retention, or not
             world.clock.jump(by)
             world.history.add(Jumped(by=by))
         if storm.outages:

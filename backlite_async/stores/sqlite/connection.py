@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import aiosqlite
 
 from ..._errors import InvalidState, InvalidType, InvalidValue
+from .locks import not_in_children
 
 __all__ = [
     "Connection",
@@ -26,8 +27,8 @@ __all__ = [
 T = TypeVar("T")
 
 _CALL = "-- call a function on the database thread"
-_LOCK_STEP = 0.1
-"""Seconds of waiting for another process's lock at a time; then look whether to give up."""
+_OPTIONS: dict[str, Any] = {"isolation_level": None, "timeout": 0.1}
+"""How a connection is opened: it waits 0.1 s for a lock at a time; then we look whether to give up."""
 
 
 class _CallingConnection(sqlite3.Connection):
@@ -56,14 +57,16 @@ class Connection:
     """An aiosqlite connection that runs whole functions on its thread, come what may."""
 
     def __init__(
-        self, inner: aiosqlite.Connection, raw: sqlite3.Connection, thread: threading.Thread
+        self, path: str, inner: aiosqlite.Connection, raw: sqlite3.Connection, thread: threading.Thread
     ) -> None:
-        self._inner = inner
+        self._path = path
+        self.inner = inner
         self._thread = thread
-        self.raw = raw
+        self._first = self.raw = raw
+        not_in_children(self)
 
     @classmethod
-    async def open(cls, path: str) -> Connection:
+    async def open(cls, path: str, *, cached_statements: int = 128) -> Connection:
         """Open a file; nothing is read or written yet."""
         made: list[tuple[sqlite3.Connection, threading.Thread]] = []
 
@@ -72,31 +75,40 @@ class Connection:
             return made[0][0]
 
         def create() -> aiosqlite.Connection:
-            return aiosqlite.connect(
-                path, factory=factory, isolation_level=None, check_same_thread=False, timeout=_LOCK_STEP
-            )
+            options = {"cached_statements": cached_statements, **_OPTIONS}
+            return aiosqlite.connect(path, factory=factory, check_same_thread=False, **options)
 
         inner = _in_daemon_thread(create)
-        await inner
-        return cls(inner, *made[0])
+        opening = asyncio.ensure_future(inner)
+        cancelled = await _outlast(opening)
+        opening.result()
+        connection = cls(path, inner, *made[0])
+        if cancelled:
+            await connection.close()
+            raise asyncio.CancelledError
+        return connection
 
-    async def call(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def call(
+        self, function: Callable[[sqlite3.Connection], T], *, cancelled: Callable[[], None] | None = None
+    ) -> T:
         """Run a function on the database thread and return what it returns or raises.
 
         A cancelled caller is kept until the function has ended, and cancelled then: what the
-        thread does cannot be undone by not listening.
+        thread does cannot be undone by not listening. `cancelled` may tell it to hurry.
         """
         answers: list[tuple[Any, BaseException | None]] = []
 
-        def run(raw: sqlite3.Connection) -> None:
+        def run(_: sqlite3.Connection) -> None:
             try:
-                answers.append((function(raw), None))
+                answers.append((function(self.raw), None))
             except BaseException as error:  # carried over to the caller, StopIteration included
                 answers.append((None, error))
 
         try:
-            await self._inner.execute_fetchall(_CALL, (run,))
+            await self.inner.execute_fetchall(_CALL, (run,))
         except asyncio.CancelledError:
+            if cancelled is not None:
+                cancelled()
             while not answers:
                 await self._drain()
             raise
@@ -107,29 +119,58 @@ class Connection:
 
     async def _drain(self) -> None:
         """Wait until the thread has answered all calls so far: it answers them in their order."""
-        await _outlast(asyncio.ensure_future(self._inner.execute_fetchall(_CALL, (_nothing,))))
+        await _outlast(asyncio.ensure_future(self.inner.execute_fetchall(_CALL, (_nothing,))))
 
     async def close(self) -> None:
-        """Close the connection and end its thread."""
-        closing = asyncio.ensure_future(self._inner.close())
-        await _outlast(closing)
-        closing.result()
+        """Close the connection and end its thread; a cancelled caller is kept until then."""
+        closing = asyncio.ensure_future(self.inner.close())
+        cancelled = await _outlast(closing)
+        self._close_raw()
         self._thread.join()  # which has nothing left to do
+        closing.result()
+        if cancelled:
+            raise asyncio.CancelledError
 
     def close_soon(self) -> None:
         """Close the connection and end its thread, without waiting; from any thread."""
-        self._inner.stop()
+        self._close_raw()
+        self.inner.stop()
+
+    def reopen(self) -> None:
+        """Replace SQLite's connection by a new one; blocking, by whoever may use it now.
+
+        The first one stays with aiosqlite, closed, as the way to its thread.
+        """
+        fresh = sqlite3.connect(self._path, check_same_thread=False, **_OPTIONS)
+        broken, self.raw = self.raw, fresh
+        with contextlib.suppress(sqlite3.Error):
+            broken.close()
+
+    def _close_raw(self) -> None:
+        if self.raw is not self._first:
+            self.raw.close()
+
+    def forget(self) -> None:
+        """Keep what a forked child has inherited: SQLite forbids it even to close it."""
+        _inherited.append(self)
+
+
+_inherited: list[Connection] = []
 
 
 def _nothing(raw: sqlite3.Connection) -> None:
     pass
 
 
-async def _outlast(future: asyncio.Future[Any]) -> None:
-    """Wait for a future through any number of cancellations."""
+async def _outlast(future: asyncio.Future[Any]) -> bool:
+    """Wait for a future through any number of cancellations; return whether there were any."""
+    cancelled = False
     while not future.done():
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.wait([future])
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled
 
 
 def _in_daemon_thread(function: Callable[[], T]) -> T:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..._errors import DatabaseBusy, DatabaseUnavailable, DatabaseUnusable
+from ..._errors import BackliteError, DatabaseBusy, DatabaseReplaced, DatabaseUnavailable, DatabaseUnusable
 from .connection import Connection
-from .locks import SharedFile, shared_file
+from .locks import SharedFile, shared_file, side_folder
 
 __all__ = ["Database", "is_busy", "translate"]
 
@@ -24,13 +27,19 @@ _BUSY, _LOCKED, _IO_ERROR, _FULL, _BUSY_SNAPSHOT = 5, 6, 10, 13, 517
 
 
 class Database:
-    """A SQLite file: one connection that writes, one that reads, and a lock around each write."""
+    """A SQLite file: one connection that writes, one that reads, and a lock around each write.
+
+    After an I/O error what a connection remembers of the file may be wrong: it is opened anew
+    before the next use. A file that is no longer the one that was opened is not used any more.
+    """
 
     def __init__(self, path: str, *, synchronous: str, busy_timeout: float) -> None:
         self.path = path
-        self._synchronous = synchronous
+        self.folder = side_folder(path)
+        self.synchronous = synchronous
         self.busy_timeout = busy_timeout
-        self._abandoned = threading.Event()
+        self.abandoned = threading.Event()
+        self._broken: set[Connection] = set()
         self._writer: Connection | None = None
         self._reader: Connection | None = None
 
@@ -52,7 +61,8 @@ class Database:
     async def open(self, *, create: bool = True) -> None:
         """Open both connections. Raises `DatabaseUnusable` that says what is wrong with the file."""
         _check_path(self.path, create)
-        self._abandoned.clear()
+        self.abandoned.clear()
+        self._broken.clear()
         try:
             self._writer = await Connection.open(self.path)
             await self.writer.call(self._prepare_writer)
@@ -66,10 +76,16 @@ class Database:
         mode = self.patiently(lambda: raw.execute("PRAGMA journal_mode = WAL").fetchall()[0][0])
         if mode != "wal":
             raise DatabaseUnusable(self.path, f"cannot use write-ahead logging here (journal mode {mode!r})")
-        raw.execute("PRAGMA synchronous = " + self._synchronous)
+        self._configure_writer(raw)
+        found = os.stat(self.path)
+        self._identity = found.st_dev, found.st_ino
+        _make_folder(self.path, self.folder, stat.S_IMODE(found.st_mode))
+        self.file: SharedFile = shared_file(self.path, self.folder)
+
+    def _configure_writer(self, raw: sqlite3.Connection) -> None:
+        raw.execute("PRAGMA synchronous = " + self.synchronous)
         raw.execute("PRAGMA journal_size_limit = 67108864")
         raw.execute("PRAGMA trusted_schema = OFF")
-        self.file: SharedFile = shared_file(self.path)
 
     def _prepare_reader(self, raw: sqlite3.Connection) -> None:
         raw.execute("PRAGMA query_only = ON")
@@ -78,8 +94,14 @@ class Database:
 
     async def close(self) -> None:
         """Close what is open; safe to repeat."""
+        cancelled = False
         for connection in self._take():
-            await connection.close()
+            try:
+                await connection.close()
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
 
     def close_soon(self) -> None:
         """Close what is open without waiting; from any thread."""
@@ -93,18 +115,20 @@ class Database:
 
     def abandon(self) -> None:
         """Give up waiting for locks from now on."""
-        self._abandoned.set()
+        self.abandoned.set()
 
     async def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function on the reading connection."""
+        reader = self.reader
 
-        def run(raw: sqlite3.Connection) -> T:
+        def run(_: sqlite3.Connection) -> T:
             try:
-                return self.patiently(lambda: function(raw))
-            except sqlite3.Error as error:
+                return self.patiently(lambda: function(self._usable(reader, self._prepare_reader)))
+            except Exception as error:
+                self._take_note(reader, error)
                 raise translate(error, self.path) from error
 
-        return await self.reader.call(run)
+        return await reader.call(run)
 
     def transact(self, function: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run a function in one write transaction, blocking; from any thread.
@@ -112,11 +136,12 @@ class Database:
         `durable=False` commits without a sync: the transaction survives a crash of the process,
         not a power loss.
         """
-        raw = self.writer.raw
+        writer = self.writer
 
         def attempt() -> T:
-            with self.file.lock:
-                if durable or self._synchronous != "FULL":
+            with self.file.lock, self.file.turn(self.abandoned):
+                raw = self._usable(writer, self._configure_writer)
+                if durable or self.synchronous != "FULL":
                     return _transaction(raw, function)
                 raw.execute("PRAGMA synchronous = NORMAL")
                 try:
@@ -124,16 +149,62 @@ class Database:
                 finally:
                     raw.execute("PRAGMA synchronous = FULL")
 
-        return self.patiently(attempt)
+        return self._noting(writer, attempt)
 
     def look(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function that only reads on the writing connection, blocking; from any thread."""
+        writer = self.writer
 
         def attempt() -> T:
             with self.file.lock:
-                return function(self.writer.raw)
+                return function(self._usable(writer, self._configure_writer))
 
-        return self.patiently(attempt)
+        return self._noting(writer, attempt)
+
+    def _noting(self, connection: Connection, attempt: Callable[[], T]) -> T:
+        try:
+            return self.patiently(attempt)
+        except sqlite3.Error as error:
+            self._take_note(connection, error)
+            raise
+
+    def _take_note(self, connection: Connection, error: Exception) -> None:
+        if isinstance(error, sqlite3.Error) and _code(error) == _IO_ERROR:
+            self._broken.add(connection)
+
+    def _usable(
+        self, connection: Connection, configure: Callable[[sqlite3.Connection], None]
+    ) -> sqlite3.Connection:
+        """Return SQLite's connection, a new one after an I/O error; raise if the file is another one."""
+        self.check_same_file()
+        if connection in self._broken:
+            try:
+                connection.reopen()
+                configure(connection.raw)
+            except sqlite3.Error as error:
+                raise DatabaseUnavailable(
+                    f"database {self.path!r} cannot be opened again: {error}"
+                ) from error
+            self._broken.discard(connection)
+        return connection.raw
+
+    def check_same_file(self) -> None:
+        """Raise `DatabaseReplaced` unless the path leads to the file that was opened."""
+        try:
+            found = os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            what = "was deleted"
+        except OSError as error:
+            raise DatabaseUnavailable(f"database {self.path!r}: {error}") from error
+        else:
+            if (found.st_dev, found.st_ino) == self._identity:
+                return
+            what = "was replaced by another file"
+        raise DatabaseReplaced(
+            self.path,
+            f"{what} while it was open; nothing is written any more. Put the right file in its place"
+            " (restore a backup), then stop() and start() again",
+        )
 
     def patiently(self, attempt: Callable[[], T]) -> T:
         """Repeat an attempt that finds the database locked, until the busy timeout."""
@@ -144,10 +215,11 @@ class Database:
             except sqlite3.OperationalError as error:
                 if not is_busy(error):
                     raise
-                if time.monotonic() >= deadline or self._abandoned.is_set():
+                if time.monotonic() >= deadline or self.abandoned.is_set():
                     raise
+                self.file.end_overdue()
                 if _code(error) == _LOCKED:
-                    self._abandoned.wait(0.01)
+                    self.abandoned.wait(0.01)
 
 
 def _transaction(raw: sqlite3.Connection, function: Callable[[sqlite3.Connection], T]) -> T:
@@ -157,9 +229,33 @@ def _transaction(raw: sqlite3.Connection, function: Callable[[sqlite3.Connection
         raw.execute("COMMIT")
     except BaseException:
         if raw.in_transaction:
-            raw.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # the first error tells more
+                raw.execute("ROLLBACK")
         raise
     return value
+
+
+_creating = threading.Lock()
+"""Held so that no other thread opens a file that this one has just made: closing it drops its locks."""
+
+
+def _create(path: str) -> None:
+    """Create a database file that only this user can read, as jobs may hold anything."""
+    with _creating, contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _make_folder(path: str, folder: str, mode: int) -> None:
+    """Make the folder beside the database; who may write the one may enter the other."""
+    try:
+        os.mkdir(folder)
+        os.chmod(folder, mode | (mode & 0o444) >> 2)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise DatabaseUnusable(
+            path, f"the folder {folder!r}, where processes meet, cannot be made: {error.strerror}"
+        ) from error
 
 
 def _check_path(path: str, create: bool) -> None:
@@ -173,8 +269,14 @@ def _check_path(path: str, create: bool) -> None:
         raise DatabaseUnusable(path, "is a folder; give the path of a file")
     if os.path.exists(path) and not os.access(path, os.W_OK):
         raise DatabaseUnusable(path, "is not writable for this user")
-    if not create and not os.path.exists(path):
+    if os.path.exists(path):
+        return
+    if not create:
         raise DatabaseUnusable(path, "does not exist; run await client.install() or Client(install=True)")
+    try:
+        _create(path)
+    except OSError as error:
+        raise DatabaseUnusable(path, f"cannot be created: {error.strerror}") from error
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -187,7 +289,12 @@ def is_busy(error: BaseException) -> bool:
 
 
 def translate(error: BaseException, path: str) -> BaseException:
-    """Return the library's error for one of sqlite3's; anything else as it is."""
+    """Return the library's error for one of sqlite3's, or of what was read; anything else as it is."""
+    if isinstance(error, (ValueError, TypeError, LookupError, OverflowError)) and not isinstance(
+        error, BackliteError
+    ):
+        what = f"{type(error).__name__}: {error}"
+        return DatabaseUnusable(path, f"is damaged, or holds what this library did not write ({what})")
     if not isinstance(error, sqlite3.Error):
         return error
     code = _code(error)

@@ -1,21 +1,121 @@
-"""What the clients of one process share about one database file."""
+"""What the clients of one process share about one database file, and the turn to write to it."""
 
 from __future__ import annotations
 
 import os
+import stat
+import sys
 import threading
-from collections.abc import Callable
-from weakref import WeakValueDictionary
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Protocol
+from weakref import WeakSet, WeakValueDictionary
 
-__all__ = ["SharedFile", "shared_file"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["SharedFile", "WriteTurn", "create", "not_in_children", "shared_file", "side_folder"]
+
+TURN_LIMIT = 1.0
+"""Seconds to wait for a turn; then it is tried without one: its holder may have been stopped."""
+
+QUEUE_STEP, TURN_STEP = 0.001, 0.0002
+"""Seconds between two looks whether the queue, or the turn, is free."""
+
+
+def side_folder(path: str) -> str:
+    """Return the folder beside a database file where processes meet: locks, owners, doorbells."""
+    return os.path.realpath(path) + "-backlite"
+
+
+def create(path: str, folder: str) -> int:
+    """Open a file of the side folder for reading and writing, with the mode of the database file."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    with suppress(OSError):  # somebody else's, who has chosen its mode
+        os.fchmod(file, stat.S_IMODE(os.stat(folder.removesuffix("-backlite")).st_mode) & 0o666)
+    return file
+
+
+class WriteTurn:
+    """Takes turns with the other processes that write to the same file.
+
+    SQLite's own lock is won by chance: the longer one has waited, the less often one asks, and a
+    busy process starves the others. Here who waits holds the *queue*, so that nobody can overtake,
+    least of all who has just had the turn. The locks decide about fairness only: who does not get
+    a turn in time, because its holder was stopped (SIGSTOP) in the middle of it, goes on without.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._files = [create(os.path.join(folder, name), folder) for name in ("queue.lock", "turn.lock")]
+        self._distrusted = False
+        not_in_children(self)
+
+    @contextmanager
+    def taken(self, give_up: threading.Event) -> Iterator[None]:
+        """Have the turn, or go on without it after a while; `give_up` ends the waiting."""
+        held = bool(self._files) and self._take(0.0 if self._distrusted else TURN_LIMIT, give_up)
+        self._distrusted = not held
+        try:
+            yield
+        finally:
+            if held and self._files:
+                fcntl.flock(self._files[1], fcntl.LOCK_UN)
+
+    def _take(self, limit: float, give_up: threading.Event) -> bool:
+        deadline = time.monotonic() + limit
+        queue, turn = self._files
+        if not _wait(queue, deadline, QUEUE_STEP, give_up):
+            return False
+        try:
+            return _wait(turn, deadline, TURN_STEP, give_up)
+        finally:
+            fcntl.flock(queue, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the files."""
+        files, self._files = self._files, []
+        for file in files:
+            os.close(file)
+
+    __del__ = forget = close
+
+
+def _wait(file: int, deadline: float, step: float, give_up: threading.Event) -> bool:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline or give_up.wait(step):
+                return False
+        else:
+            return True
+
+
+class Overdue(Protocol):
+    """A transaction of a handler, which may take too long."""
+
+    def end_if_overdue(self) -> None:
+        """Roll it back if it has been open for too long; from any thread."""
+        ...
 
 
 class SharedFile:
-    """One database file: its write lock within this process, and who wants to hear of new jobs."""
+    """One database file: its lock within this process, its turn among processes, and its users here."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
         self.lock = threading.Lock()
+        self._turn = WriteTurn(folder) if sys.platform != "win32" else None
+        self.owners: set[str] = set()
+        self.burying: set[str] = set()
+        self.owners_lock = threading.Lock()
+        self.departures: dict[object, Callable[[], None]] = {}
+        self.blocks: set[Overdue] = set()
         self._listeners: dict[object, Callable[[], None]] = {}
+
+    def turn(self, give_up: threading.Event) -> AbstractContextManager[None]:
+        """Return what takes this process's turn to write; the lock must be held."""
+        return nullcontext() if self._turn is None else self._turn.taken(give_up)
 
     def listen(self, key: object, callback: Callable[[], None]) -> None:
         """Have `callback` called, from any thread, when jobs may have become due."""
@@ -26,18 +126,54 @@ class SharedFile:
         self._listeners.pop(key, None)
 
     def ring(self, *, but: object = None) -> None:
-        """Tell all listeners, except the one with the key `but`."""
+        """Tell all listeners of this process, except the one with the key `but`."""
         for key, callback in list(self._listeners.items()):
             if key is not but:
                 callback()
+
+    def end_overdue(self) -> None:
+        """End the transactions of handlers here that keep everybody else from writing for too long."""
+        for block in list(self.blocks):
+            block.end_if_overdue()
 
 
 _files: WeakValueDictionary[tuple[int, int], SharedFile] = WeakValueDictionary()
 _files_lock = threading.Lock()
 
 
-def shared_file(path: str) -> SharedFile:
+def shared_file(path: str, folder: str) -> SharedFile:
     """Return what this process shares about an existing file, whatever path leads to it."""
     found = os.stat(path)
     with _files_lock:
-        return _files.setdefault((found.st_dev, found.st_ino), SharedFile())
+        shared = _files.get((found.st_dev, found.st_ino))
+        if shared is None:
+            shared = _files[found.st_dev, found.st_ino] = SharedFile(folder)
+        return shared
+
+
+class _Forgetting(Protocol):
+    def forget(self) -> None: ...
+
+
+_inherited: WeakSet[_Forgetting] = WeakSet()
+
+
+def not_in_children(thing: _Forgetting) -> None:
+    """Have `thing.forget()` called in processes forked from this one.
+
+    An inherited socket or lock would let this process look alive after its death.
+    """
+    _inherited.add(thing)
+
+
+def _forget_all() -> None:
+    global _files_lock  # noqa: PLW0603 - another thread may have held it at the fork
+    _files_lock = threading.Lock()
+    _files.clear()
+    for thing in list(_inherited):
+        thing.forget()
+    _inherited.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

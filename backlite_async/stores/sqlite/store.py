@@ -11,14 +11,19 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..._errors import InvalidState
-from ..._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, NewJob, Outcome, record
+from ..._errors import BackliteError, DatabaseUnusable, InvalidState
+from ..._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, Lapsed, NewJob, Outcome, Owner, record
 from .._base import still_open
 from . import schema
+from .backup import backup
+from .blocks import Block
 from .callers import TransactionWatch
 from .commits import Committer
 from .connection import require_connection, require_transaction
 from .database import Database, translate
+from .hazards import hazards
+from .owners import Dead
+from .presence import Presence
 from .sql import statements
 
 __all__ = ["SQLiteStore"]
@@ -29,7 +34,7 @@ _encoder = msgspec.json.Encoder()
 
 _RECORD = (
     "id queue task status payload attempt max_attempts crashes priority fence owner"
-    " created_at scheduled_at started_at finished_at duration error expires_at"
+    " created_at scheduled_at started_at finished_at duration error result expires_at"
 ).split()
 """The columns of the statement `get`."""
 
@@ -43,26 +48,38 @@ class SQLiteStore:
         self._database = Database(path, synchronous=durability.upper(), busy_timeout=busy_timeout)
         self._callbacks: set[Callable[[], None]] = set()
         self._commits: Committer | None = None
+        self._presence: Presence | None = None
+
+    # -- opening and closing -----------------------------------------------------------------------
 
     def listen(self, callback: Callable[[], None]) -> None:
-        """Call back, in the event loop of `open`, when jobs were added, or given back by others."""
+        """Call back, in the event loop of `open`, when jobs may have become due by others' doing."""
         self._callbacks.add(callback)
 
     def unlisten(self, callback: Callable[[], None]) -> None:
         """Undo `listen`."""
         self._callbacks.discard(callback)
 
-    async def open(self, *, install: bool) -> None:
+    async def open(
+        self, *, install: bool, owner: Owner | None = None, gone: Callable[[], None] | None = None
+    ) -> None:
         """Open, and install or check the schema."""
         database = self._database
         await database.open(create=install)
         try:
             await _blocking(database, schema.install if install else schema.check)
-        except BaseException:
+            if owner is not None:
+                self._presence = Presence(
+                    database.folder, database.file, owner, rung=self._called, gone=gone or self._called
+                )
+        except BaseException as error:
             await database.close()
+            if isinstance(error, OSError):
+                reason = f"no files can be made in {database.folder!r}: {error.strerror}"
+                raise DatabaseUnusable(database.path, reason) from error
             raise
         self._commits = Committer(database)
-        self._watch = TransactionWatch(partial(database.file.ring), self._visible)
+        self._watch = TransactionWatch(self._ring_all, self._visible)
         loop = asyncio.get_running_loop()
 
         def ring() -> None:
@@ -75,10 +92,16 @@ class SQLiteStore:
         for callback in list(self._callbacks):
             callback()
 
-    def _added(self) -> None:
-        """Tell everybody that there are new jobs, ourselves without a detour."""
-        self._called()
+    def _ring(self) -> None:
+        """Tell all others, in this process and elsewhere, that there may be jobs."""
         self._database.file.ring(but=self)
+        if self._presence is not None:
+            self._presence.ring()
+
+    def _ring_all(self) -> None:
+        """Tell everybody, ourselves without a detour."""
+        self._called()
+        self._ring()
 
     async def install(self) -> None:
         """Install or migrate the schema without opening the store."""
@@ -91,27 +114,85 @@ class SQLiteStore:
 
     async def close(self, *, lend: bool = False) -> None:
         """Close in good order; what was accepted before is written first."""
+        keep = lend
         if self._commits is not None:
             self._database.file.unlisten(self)
             await self._watch.close()
             await self._commits.close()
+            keep = keep or await self._holds_claims()
+        if self._presence is not None:
+            self._presence.detach()
         if not lend:
+            self._leave(keep=keep)
             await self._database.close()
+
+    async def _holds_claims(self) -> bool:
+        """Return whether claims of ours are left, which others are to release: then our file stays."""
+        if self._presence is None:
+            return False
+        parameters = {"owner": self._presence.owner.id}
+        try:
+            rows: list[Any] = await self._database.read(lambda raw: _all(raw, "holds_claims", parameters))
+        except BackliteError:
+            return True
+        return bool(rows[0][0])
+
+    def _leave(self, *, keep: bool) -> None:
+        presence, self._presence = self._presence, None
+        if presence is not None:
+            presence.close(keep=keep)
 
     def close_soon(self) -> None:
         """Close what `close(lend=True)` left open."""
+        self._leave(keep=True)
         self._database.close_soon()
 
     def abandon(self) -> None:
         """Give up waiting for locks from now on."""
         self._database.abandon()
 
+    def hazards(self) -> Sequence[str]:
+        """Return what is dangerous about this database or this SQLite."""
+        found = hazards(self._database.path)
+        if self._presence is not None and self._presence.trouble:
+            found.append(self._presence.trouble)
+        return found
+
+    # -- owners ------------------------------------------------------------------------------------
+
+    @property
+    def rings(self) -> bool:
+        """Whether others tell us at once of what they add, and of their end."""
+        return self._presence is not None and self._presence.rings
+
+    def started(self, job_id: str, fence: int) -> None:
+        """Write down that a handler starts."""
+        if self._presence is not None:
+            self._presence.started(job_id, fence)
+
+    def ended(self, job_id: str, fence: int) -> None:
+        """Cross it out again."""
+        if self._presence is not None:
+            self._presence.ended(job_id, fence)
+
+    def dead_owners(self) -> Sequence[Dead]:
+        """Take charge of the owners that died."""
+        return [] if self._presence is None else self._presence.dead()
+
+    def beat_of(self, owner: str) -> float | None:
+        """Return the seconds between two renewals of an owner that lives."""
+        return None if self._presence is None else self._presence.beat(owner)
+
+    def leads(self) -> bool:
+        """Return whether upkeep is ours to do."""
+        return self._presence is None or self._presence.leads()
+
     # -- the life of a job -------------------------------------------------------------------------
 
     async def add(self, jobs: Sequence[NewJob]) -> None:
         """Store pending jobs, all or none."""
         parameters = {"jobs": _added(jobs)}
-        await self._writing().submit(lambda raw: _all(raw, "add", parameters), committed=self._added)
+        await self._writing().submit(lambda raw: _all(raw, "add", parameters), committed=self._ring_all)
 
     def check_connection(self, connection: object) -> None:
         """Raise unless this is an `aiosqlite.Connection`."""
@@ -143,8 +224,9 @@ class SQLiteStore:
 
     async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
         """Return what an owner has claimed."""
-        rows = await self._database.read(lambda raw: _all(raw, "claims_of", {"owner": owner}))
-        return [_claimed(row) for row in rows]
+        return await self._database.read(
+            lambda raw: [_claimed(row) for row in _all(raw, "claims_of", {"owner": owner})]
+        )
 
     async def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes; return the ids of those whose claim is no longer theirs."""
@@ -154,7 +236,7 @@ class SQLiteStore:
     def _finished(self, outcomes: Sequence[Outcome]) -> None:
         """Tell the others where there are jobs that may be due."""
         if any(not isinstance(outcome, Complete) for outcome in outcomes):
-            self._database.file.ring(but=self)
+            self._ring()
 
     def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Do what `finish` does, blocking, from any thread."""
@@ -169,6 +251,15 @@ class SQLiteStore:
         rows: list[Any] = self._transact(lambda raw: _all(raw, "renew", parameters), durable=False)
         return {job_id for job_id, _ in claims} - {row[0] for row in rows}
 
+    async def probe(self) -> None:
+        """Write nothing, in a transaction, to see whether one can write."""
+        await self._writing().submit(lambda raw: None, durable=False)
+
+    async def begin(self, limit: float) -> SQLiteBlock:
+        """Begin a write transaction for a handler."""
+        self._writing()
+        return SQLiteBlock(self, await Block.begin(self._database, limit))
+
     def _writing(self) -> Committer:
         if self._commits is None:
             raise InvalidState("the store is not open")
@@ -177,20 +268,28 @@ class SQLiteStore:
     def _transact(self, function: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         try:
             return self._database.transact(function, durable=durable)
-        except sqlite3.Error as error:
+        except Exception as error:
             raise translate(error, self._database.path) from error
 
     # -- queries and upkeep ------------------------------------------------------------------------
 
     async def status(self, job_id: str, *, now: int) -> JobStatus:
         """Return where a job is in its life."""
-        rows = await self._database.read(lambda raw: _all(raw, "status", {"id": job_id, "now": now}))
-        return JobStatus(rows[0][0]) if rows else JobStatus.NOT_FOUND
+
+        def read(raw: sqlite3.Connection) -> JobStatus:
+            rows = _all(raw, "status", {"id": job_id, "now": now})
+            return JobStatus(rows[0][0]) if rows else JobStatus.NOT_FOUND
+
+        return await self._database.read(read)
 
     async def get(self, job_id: str, *, now: int) -> Job | None:
         """Return a job's record."""
-        rows = await self._database.read(lambda raw: _all(raw, "get", {"id": job_id, "now": now}))
-        return record(dict(zip(_RECORD, rows[0], strict=True))) if rows else None
+
+        def read(raw: sqlite3.Connection) -> Job | None:
+            rows = _all(raw, "get", {"id": job_id, "now": now})
+            return record(dict(zip(_RECORD, rows[0], strict=True))) if rows else None
+
+        return await self._database.read(read)
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs with a due time."""
@@ -200,6 +299,22 @@ class SQLiteStore:
         """Return the instant at which the next completed job expires."""
         rows = await self._database.read(lambda raw: _all(raw, "next_expiry", {}))
         return rows[0][0] if rows else None
+
+    async def shift_waits(self, *, now: int) -> int:
+        """Let waits that began after `now` begin now; return how many there were."""
+        ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", {"now": now}))
+        if not ahead[0][0]:
+            return 0
+
+        def run(raw: sqlite3.Connection) -> int:
+            return raw.execute(statements()["shift_waits"], {"now": now}).rowcount
+
+        return await self._writing().submit(run, durable=False, committed=self._ring_all)
+
+    async def backup(self, path: str) -> None:
+        """Copy the database to a new file."""
+        self._writing()
+        await backup(self._database, path)
 
     async def expire(self, *, now: int, limit: int) -> int:
         """Remove completed jobs that have expired."""
@@ -213,13 +328,48 @@ class SQLiteStore:
         return await self.status(job_id, now=0) is not JobStatus.NOT_FOUND
 
 
+class SQLiteBlock:
+    """A handler's transaction, for those who know of no database."""
+
+    def __init__(self, store: SQLiteStore, block: Block) -> None:
+        self._store = store
+        self._block = block
+
+    @property
+    def connection(self) -> Any:
+        """The connection for the handler's own statements."""
+        return self._block.connection
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it was rolled back because it was open for too long."""
+        return self._block.overdue
+
+    @property
+    def committed(self) -> bool:
+        """Whether it has been committed."""
+        return self._block.committed
+
+    async def commit(self, outcome: Outcome) -> None:
+        """Write the outcome and commit."""
+        try:
+            await self._block.commit(lambda raw: not _finish(raw, outcomes=[outcome]))
+        finally:
+            if self.committed:
+                self._store._ring_all()
+
+    async def rollback(self) -> None:
+        """Undo all of it."""
+        await self._block.close()
+
+
 async def _blocking(database: Database, function: Callable[[Database], None]) -> None:
     """Run a blocking function on the thread of the writing connection."""
 
     def run(raw: sqlite3.Connection) -> None:
         try:
             function(database)
-        except sqlite3.Error as error:
+        except Exception as error:
             raise translate(error, database.path) from error
 
     await database.writer.call(run)
@@ -246,6 +396,7 @@ def _added(jobs: Sequence[NewJob]) -> str:
                 job.created_at,
                 job.due_at,
                 job.priority,
+                job.waits_from,
             )
             for job in jobs
         ]
@@ -284,7 +435,9 @@ def _look(
     lapsed = []
     if lease_end is not None and lease_end <= now:
         others = {"kinds": kinds, "owner": owner, "now": now}
-        lapsed = [_claimed(row) for row in _all(raw, "lapsed", others)]
+        lapsed = [
+            Lapsed(owner=row[0], until=row[1], job=_claimed(row[2:])) for row in _all(raw, "lapsed", others)
+        ]
         lease_end = _all(raw, "next_lease_end", others)[0][0]
     open_kinds = still_open(lanes, [(job.queue, job.task) for job in jobs])
     due_at = _all(raw, "next_due", {"kinds": _text(sorted(open_kinds))})[0][0] if open_kinds else None

@@ -3,7 +3,9 @@
 -- to be found by their id, whatever ANALYZE has counted. Columns in milliseconds UTC, but duration: microseconds.
 
 -- name: add
-INSERT INTO backlite_jobs (id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority)
+INSERT INTO backlite_jobs (
+    id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority, waits_from
+)
 SELECT
     json_extract(value, '$[0]'),
     json_extract(value, '$[1]'),
@@ -13,7 +15,8 @@ SELECT
     json_extract(value, '$[5]'),
     json_extract(value, '$[6]'),
     json_extract(value, '$[6]'),
-    json_extract(value, '$[7]')
+    json_extract(value, '$[7]'),
+    json_extract(value, '$[8]')
 FROM json_each(:jobs)
 WHERE NOT EXISTS (SELECT 1 FROM backlite_completed AS kept WHERE kept.id = json_extract(value, '$[0]'))
 ORDER BY json_each.id
@@ -110,10 +113,13 @@ UPDATE backlite_fence SET value = value + 1 WHERE only_row = 1 RETURNING value
 UPDATE backlite_jobs
 SET status = 'running', fence = :fence, owner = :owner, attempt = attempt + 1, started_at = :now, due_at = :until
 WHERE seq IN (SELECT value FROM json_each(:seqs))
-RETURNING seq, id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at
+RETURNING
+    seq, id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from
 
 -- name: lapsed
-SELECT id, jobs.queue, jobs.task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at
+SELECT
+    owner, due_at, id, jobs.queue, jobs.task, payload, attempt, max_attempts, crashes, fence, created_at,
+    scheduled_at, waits_from
 FROM (
     SELECT json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS task FROM json_each(:kinds)
 ) AS wanted
@@ -123,8 +129,12 @@ WHERE status = 'running' AND jobs.queue = wanted.queue AND jobs.task = wanted.ta
 LIMIT 1000
 
 -- name: claims_of
-SELECT id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at
+SELECT
+    id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from
 FROM backlite_jobs WHERE status = 'running' AND owner = :owner
+
+-- name: holds_claims
+SELECT EXISTS (SELECT 1 FROM backlite_jobs WHERE status = 'running' AND owner = :owner)
 
 -- name: renew
 UPDATE backlite_jobs SET due_at = max(due_at, :until)
@@ -137,7 +147,7 @@ RETURNING id
 -- name: keep
 INSERT OR REPLACE INTO backlite_completed (
     id, queue, task, status, priority, key, payload, meta, attempt, max_attempts, crashes, fence, owner,
-    created_at, scheduled_at, started_at, finished_at, duration, error, expires_at
+    created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at
 )
 SELECT
     jobs.id, queue, task, json_extract(value, '$.status'), priority, jobs.key,
@@ -145,7 +155,8 @@ SELECT
     meta, json_extract(value, '$.attempt'), max_attempts, json_extract(value, '$.crashes'), fence, owner,
     created_at, scheduled_at, coalesce(json_extract(value, '$.started_at'), started_at),
     json_extract(value, '$.finished_at'), json_extract(value, '$.duration'),
-    coalesce(json_extract(value, '$.error'), error), json_extract(value, '$.keep.until')
+    coalesce(json_extract(value, '$.error'), error), CAST(json_extract(value, '$.result') AS BLOB),
+    json_extract(value, '$.keep.until')
 FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.id = json_extract(value, '$.id') AND jobs.fence = json_extract(value, '$.fence')
   AND +jobs.status = 'running'
@@ -166,6 +177,7 @@ UPDATE backlite_jobs
 SET
     status = 'pending', owner = NULL, started_at = NULL,
     due_at = json_extract(value, '$.due_at'), scheduled_at = json_extract(value, '$.due_at'),
+    waits_from = json_extract(value, '$.waits_from'),
     attempt = json_extract(value, '$.attempt'), crashes = json_extract(value, '$.crashes'),
     error = coalesce(json_extract(value, '$.error'), error)
 FROM json_each(:outcomes) AS outcome
@@ -173,6 +185,23 @@ WHERE backlite_jobs.id = json_extract(value, '$.id') AND backlite_jobs.fence = j
   AND +backlite_jobs.status = 'running'
   AND coalesce(backlite_jobs.due_at <= json_extract(value, '$.lapsed_by'), true)
 RETURNING backlite_jobs.id
+
+-- name: waits_ahead
+-- Whether a job waits since a time that is still to come: the wall clock was set back.
+SELECT EXISTS (
+    SELECT 1 FROM backlite_jobs WHERE status = 'pending' AND due_at > :now AND waits_from > :now
+)
+
+-- name: shift_waits
+UPDATE backlite_jobs
+SET due_at = due_at - waits_from + :now, scheduled_at = due_at - waits_from + :now, waits_from = :now
+WHERE status = 'pending' AND due_at > :now AND waits_from > :now
+
+-- name: free_claims
+-- In a copy of the database: nobody runs these jobs there.
+UPDATE backlite_jobs
+SET status = 'pending', owner = NULL, started_at = NULL, due_at = scheduled_at, attempt = max(attempt - 1, 0)
+WHERE status = 'running'
 
 -- name: status
 SELECT status FROM backlite_jobs WHERE id = :id
@@ -182,12 +211,12 @@ SELECT status FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :
 -- name: get
 SELECT
     id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
-    created_at, scheduled_at, started_at, NULL, NULL, error, NULL
+    created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL
 FROM backlite_jobs WHERE id = :id
 UNION ALL
 SELECT
     id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
-    created_at, scheduled_at, started_at, finished_at, duration, error, expires_at
+    created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at
 FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: next_kind

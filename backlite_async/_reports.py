@@ -1,0 +1,46 @@
+"""What is to be logged of an attempt, once its outcome is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _log as log
+from ._clock import from_millis
+from ._errors import LeaseLost
+from ._job import ClaimedJob, Outcome, Reschedule
+
+__all__ = ["Reports", "naming"]
+
+
+def naming(job: ClaimedJob) -> dict[str, Any]:
+    """Return the fields that name a job's attempt on every line."""
+    return {"job_id": job.id, "queue": job.queue, "task": job.task, "attempt": job.attempt}
+
+
+class Reports:
+    """Keeps one report for each claim whose outcome is on its way."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, int], tuple[ClaimedJob, log.Event, dict[str, Any]]] = {}
+
+    def __contains__(self, claim: tuple[str, int]) -> bool:
+        return claim in self._waiting
+
+    def put(self, job: ClaimedJob, event: log.Event, **fields: Any) -> None:
+        """Log this once the outcome is written."""
+        self._waiting[job.id, job.fence] = job, event, fields
+
+    def job(self, outcome: Outcome) -> ClaimedJob:
+        """Return the job of an outcome that is on its way."""
+        return self._waiting[outcome.id, outcome.fence][0]
+
+    def written(self, outcome: Outcome, *, lost: bool) -> None:
+        """Log what was waiting for this outcome; `lost`: it was not accepted."""
+        job, event, fields = self._waiting.pop((outcome.id, outcome.fence))
+        if not lost:
+            if isinstance(outcome, Reschedule):
+                fields["due_at"] = from_millis(outcome.due_at).isoformat()
+            log.emit(event, **naming(job), **fields)
+        elif outcome.lapsed_by is None:  # else another has taken note of the crash, or the owner lives
+            fields["error"] = str(LeaseLost(outcome.id, outcome.fence))
+            log.emit(log.JOB_LEASE_LOST, **naming(job), **fields)

@@ -1,0 +1,208 @@
+"""Owner files: how a process shows that it lives, and what it was doing when it died.
+
+Each started client holds a lock on a small file beside the database, which the operating system
+drops when the process dies, however it dies. The file itself stays: whoever gets its lock releases
+the owner's jobs and removes it. It is mapped into memory and holds the ids of the jobs whose handlers
+have started, so that a death is counted against these, and not against jobs that only waited.
+
+The lock is a POSIX one, because a forked child does not inherit it. It belongs to the process: closing
+any descriptor of a file drops the lock on it. So a process never opens the files of its own owners twice.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import sys
+from contextlib import suppress
+from hashlib import blake2b
+
+from ..._job import Owner
+from .locks import SharedFile, create, not_in_children
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["Dead", "OwnerFile", "OwnerFolder", "socket_name"]
+
+SLOT = 256
+"""Bytes of a slot: a length, then fence and id of a job. The first slot describes the owner."""
+
+SUFFIX, UNBORN = ".owner", ".unborn"
+
+
+def socket_name(owner: str) -> str:
+    """Return the name of an owner's socket; short, because a socket's path must be."""
+    return blake2b(owner.encode(), digest_size=8).hexdigest() + ".sock"
+
+
+class OwnerFile:
+    """The file of an owner of this process: locked, and mapped into memory."""
+
+    def __init__(self, folder: str, owner: Owner) -> None:
+        self._path = os.path.join(folder, owner.id + SUFFIX)
+        self._unborn = os.path.join(folder, owner.id + UNBORN)
+        self._free = list(range(owner.slots, 0, -1))
+        self._taken: dict[bytes, int] = {}
+        self._file = create(self._unborn, folder)
+        size = SLOT * (owner.slots + 1)
+        os.pwrite(self._file, bytes(size), 0)  # so that a full disk cannot hit the mapping
+        self._map: mmap.mmap | None = mmap.mmap(self._file, size)
+        about = json.dumps({"pid": os.getpid(), "beat": owner.beat}).encode()
+        self._map[: len(about)] = about
+        not_in_children(self)
+
+    def appear(self) -> bool:
+        """Lock the file, then give it its name: else another process takes it for a dead one's.
+
+        Returns False if somebody has swept it away before it was locked.
+        """
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(self._unborn, self._path)
+        except (BlockingIOError, FileNotFoundError):
+            return False
+        return True
+
+    def started(self, job_id: str, fence: int) -> None:
+        """Write down that this job's handler starts; the length last, so that no half id is read."""
+        if self._map is not None and self._free:
+            name = _name(job_id, fence)
+            slot = self._taken[name] = self._free.pop()
+            self._map[slot * SLOT + 1 : slot * SLOT + 1 + len(name)] = name
+            self._map[slot * SLOT] = len(name)
+
+    def ended(self, job_id: str, fence: int) -> None:
+        """Cross that out again."""
+        slot = self._taken.pop(_name(job_id, fence), None)
+        if slot is not None and self._map is not None:
+            self._map[slot * SLOT] = 0
+            self._free.append(slot)
+
+    def close(self, *, keep: bool) -> None:
+        """Drop the lock; with `keep` the file stays, for others to release the jobs of this owner."""
+        if self._map is None:
+            return
+        self._map.close()
+        self._map = None
+        if not keep:
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+        os.close(self._file)
+
+    def forget(self) -> None:
+        """Close what a forked child has inherited; the lock stays with its process."""
+        self.close(keep=True)
+
+
+class Dead:
+    """A dead owner, whose jobs are ours to release: nobody else gets its lock meanwhile."""
+
+    def __init__(self, folder: str, shared: SharedFile, owner: str, file: int) -> None:
+        self.id = owner
+        self._folder = folder
+        self._shared = shared
+        self._file = file
+        self._started = _read_started(file)
+
+    def started(self, job_id: str, fence: int) -> bool:
+        """Return whether this job's handler had started, and its outcome was not written."""
+        return _name(job_id, fence) in self._started
+
+    def bury(self) -> None:
+        """Remove the owner's files: its jobs are released."""
+        for name in (socket_name(self.id), self.id + SUFFIX):
+            with suppress(OSError):
+                os.unlink(os.path.join(self._folder, name))
+        self.leave()
+
+    def leave(self) -> None:
+        """Leave it to the next one who looks."""
+        with self._shared.owners_lock:
+            os.close(self._file)
+            self._shared.burying.discard(self.id)
+
+
+class OwnerFolder:
+    """All owners of a database file, on this host."""
+
+    def __init__(self, folder: str, shared: SharedFile) -> None:
+        self._folder = folder
+        self._shared = shared
+
+    def others(self) -> list[str]:
+        """Return the owners, dead or alive, that are not of this process."""
+        found = []
+        for name in os.listdir(self._folder):
+            owner = name.removesuffix(SUFFIX)
+            if owner != name and owner not in self._shared.owners:
+                found.append(owner)
+        return found
+
+    def dead(self) -> list[Dead]:
+        """Return the owners that have died and are not being released by others."""
+        found = []
+        with self._shared.owners_lock:
+            self._sweep()
+            for owner in self.others():
+                file = None if owner in self._shared.burying else self._lock(owner + SUFFIX)
+                if file is not None:
+                    self._shared.burying.add(owner)
+                    found.append(Dead(self._folder, self._shared, owner, file))
+        return found
+
+    def beat(self, owner: str) -> float | None:
+        """Return the seconds between two renewals of an owner that lives; None if it is not known to."""
+        with self._shared.owners_lock:
+            if owner in self._shared.owners or owner in self._shared.burying:
+                return None  # ours: who holds a claim here is known without files
+            try:
+                file = os.open(os.path.join(self._folder, owner + SUFFIX), os.O_RDWR)
+            except OSError:
+                return None
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return float(json.loads(os.pread(file, SLOT, 0).rstrip(b"\0"))["beat"])
+            finally:
+                os.close(file)
+        return None
+
+    def _lock(self, name: str) -> int | None:
+        """Open and lock a file that is still there; None if it is not, or another has its lock."""
+        path = os.path.join(self._folder, name)
+        try:
+            file = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+        except OSError:
+            return None
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.stat(path).st_ino == os.fstat(file).st_ino:
+                return file
+        except OSError:
+            pass
+        os.close(file)
+        return None
+
+    def _sweep(self) -> None:
+        """Remove what owners left that died before their file had its name."""
+        for name in os.listdir(self._folder):
+            owner = name.removesuffix(UNBORN)
+            if owner != name and owner not in self._shared.owners:
+                file = self._lock(name)
+                if file is not None:
+                    for left in (socket_name(owner), name):
+                        with suppress(OSError):
+                            os.unlink(os.path.join(self._folder, left))
+                    os.close(file)
+
+
+def _name(job_id: str, fence: int) -> bytes:
+    return f"{fence} {job_id}".encode()[: SLOT - 1]
+
+
+def _read_started(file: int) -> set[bytes]:
+    content = os.pread(file, os.fstat(file).st_size, 0)
+    slots = (content[at : at + SLOT] for at in range(SLOT, len(content), SLOT))
+    return {slot[1 : 1 + slot[0]] for slot in slots if slot[0]}
