@@ -45,8 +45,8 @@ def _noted() -> BaseException:
     return error
 
 
-def _texts(name: str, text: Callable[[Any], Any], base: type[BaseException] = Exception) -> BaseException:
-    error: BaseException = type(name, (base,), {"__str__": text, "__repr__": text})()
+def _texts(name: str, text: Callable[[Any], Any]) -> BaseException:
+    error: BaseException = type(name, (Exception,), {"__str__": text, "__repr__": text})()
     return error
 
 
@@ -61,20 +61,14 @@ def _endless(self: Any) -> str:
     return str(self) + "!"
 
 
-class _Silent(ValueError):
-    """Its cause cannot be asked for."""
+def _hidden(base: type[BaseException], attribute: str, *arguments: object) -> BaseException:
+    """Make an error one attribute of which cannot be asked for."""
 
-    @property
-    def __cause__(self) -> NoReturn:  # type: ignore[override]
-        raise RuntimeError("no cause")
+    def ask(self: Any) -> NoReturn:
+        raise RuntimeError(f"no {attribute}")
 
-
-class _Closed(ExceptionGroup[Exception]):
-    """Its members cannot be asked for."""
-
-    @property
-    def exceptions(self) -> NoReturn:  # type: ignore[misc]
-        raise RuntimeError("no members")
+    error: BaseException = type("Hidden", (base,), {attribute: property(ask)})(*arguments)
+    return error
 
 
 RAISED: dict[str, Callable[[], BaseException]] = {
@@ -100,8 +94,9 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "text is odd": lambda: _texts("Mute", _cry(Odd)),
     "text recurses": lambda: _texts("Endless", _endless),
     "text is no text": lambda: _texts("Number", lambda self: 5),
-    "hidden cause": lambda: _Silent("hidden"),
-    "hidden members": lambda: _Closed("closed", [ValueError()]),
+    "hidden cause": lambda: _hidden(ValueError, "__cause__", "hidden"),
+    "hidden traceback": lambda: _hidden(ValueError, "__traceback__", "hidden"),
+    "hidden members": lambda: _hidden(ExceptionGroup, "exceptions", "closed", [ValueError()]),
     "long name": lambda: type("N" * 1_000_000, (Exception,), {})("long"),
 }
 
