@@ -148,7 +148,7 @@ class Pair:
         self.history = History()
         self.vanished: list[str] = []
         self._children, self._seen = children, 0
-        self._numbers = 0
+        self._numbers = self._freezes = 0
         self.both = [children.start("t07_worker.py", file, workers, lease) for _ in range(2)]
         self.wait(lambda: sum(event["what"] == "ready" for event in children.events) == 2, "start")
 
@@ -199,6 +199,7 @@ class Pair:
         self.fill(by=dice.choice(self.both))
         taken, own = (set(self.history.running[child.pid]) for child in (victim, other))
         if stage == "frozen":
+            self._freezes += 1
             self.tell(victim, freeze=2.5 * self.lease)
         else:
             self._stop(victim, in_a_write=stage == "race")
@@ -239,10 +240,11 @@ class Pair:
             self.wait(lambda: taken <= self.history.final, "completing for the stale one")
         else:
             self.tell(other, gate=False)
-            thawed = self.history.thawed  # before the other was sure of its lease's end
-            self.wait(
-                lambda: taken <= running | self.history.final or self.history.thawed > thawed, "taking over"
-            )
+            self.wait(lambda: taken <= running | self.history.final or self._too_late(stage), "taking over")
+
+    def _too_late(self, stage: str) -> bool:
+        """Return whether a frozen process came back before the other could be sure that it was stale."""
+        return stage == "frozen" and self._freezes == self.history.thawed
 
     def _given_back(self, pid: int) -> set[str]:
         return {o.job for o in self.history.outcomes if o.event == "job.retried" and o.pid == pid}
