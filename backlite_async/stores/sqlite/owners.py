@@ -153,10 +153,12 @@ class OwnerFolder:
         return found
 
     def beat(self, owner: str) -> float | None:
-        """Return the seconds between two renewals of an owner that lives; None if it is not known to."""
+        """Return the seconds between two renewals of an owner; 0: it has died; None: not known."""
         with self._shared.owners_lock:
-            if owner in self._shared.owners or owner in self._shared.burying:
+            if owner in self._shared.owners:
                 return None  # ours: who holds a claim here is known without files
+            if owner in self._shared.burying:
+                return 0.0
             try:
                 file = os.open(os.path.join(self._folder, owner + SUFFIX), os.O_RDWR)
             except OSError:
@@ -167,7 +169,7 @@ class OwnerFolder:
                 return float(json.loads(os.pread(file, SLOT, 0).rstrip(b"\0"))["beat"])
             finally:
                 os.close(file)
-        return None
+        return 0.0
 
     def _lock(self, name: str) -> int | None:
         """Open and lock a file that is still there; None if it is not, or another has its lock."""

@@ -112,7 +112,7 @@ class Presence:
         return self._others.dead()
 
     def beat(self, owner: str) -> float | None:
-        """Return the seconds between two renewals of an owner that lives."""
+        """Return the seconds between two renewals of an owner; 0: it has died; None: not known."""
         return None if self._file is None else self._others.beat(owner)
 
     def leads(self) -> bool:
