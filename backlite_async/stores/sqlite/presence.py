@@ -119,7 +119,7 @@ class Presence:
         """Return whether this is the one owner that does what is to be done once."""
         if self._file is None:
             return True
-        if self._leading is None:
+        if self._leading is None and os.path.isdir(self._folder):
             file = create(os.path.join(self._folder, "upkeep.lock"), self._folder)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
