@@ -287,9 +287,10 @@ class Dispatcher:
 
     async def _heed_clock(self) -> None:
         """Let waits go on as they were meant where the wall clock was set back, also before our start."""
-        if self._wall.is_back():
-            await self._store.shift_waits(now=self._clock.now())
-            self._wall.heeded()
+        if step := self._wall.look():
+            since = self._wall.wrong_since if step > 0 else None
+            await self._store.shift_waits(now=self._clock.now(), since=since, by=max(step, 0))
+            self._wall.heeded(step)
 
     def _let_alone(self) -> float:
         """Start a job that is to run alone, if it can; return for how long nothing else may start."""
@@ -354,6 +355,8 @@ class Dispatcher:
             beat = self._store.beat_of(claim.owner)
             if beat is None:
                 self._crash(job)
+            elif beat == 0:
+                self._takeover.look()  # which knows whether the job had started
             else:
                 suspects.append((claim, beat))
         for claim in self._suspects.look(suspects, self._clock.monotonic(), wrote_in):

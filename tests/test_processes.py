@@ -31,7 +31,7 @@ from backlite_async import Client, QueueConfig, Retention, Task
 class Work(Task):
     config: ClassVar[QueueConfig] = QueueConfig("work", retention=Retention())
 
-client = Client(sys.argv[1], lease=0.5, stop_timeout=0.2)
+client = Client(sys.argv[1], lease=1.0, stop_timeout=0.2)
 
 running = asyncio.Event()
 
@@ -201,7 +201,7 @@ async def test_a_thread_outlives_its_loop_with_its_claim(tmp_path: Path, journal
     ran: list[Slow] = []
     async with Client(script.file, lease=0.5) as other:
         other.register(Slow, ran.append)
-        probe = other.add(Slow()).wait(1.2)  # two leases later
+        probe = other.add(Slow()).wait(2.4)  # two leases later
         await journal.ended(*await probe.save())
         assert await other.status(job_id) is JobStatus.RUNNING
         assert script.process.stdin is not None
