@@ -337,9 +337,11 @@ def type_of(key: str) -> type[Payload] | None:
     return next((kind for kind in KINDS if kind.__name__.lower() == name), None)
 
 
-def distance(one: bytes, other: bytes) -> int:
+def distance(one: object, other: bytes) -> int:
     """Return in how many bits two payloads differ; very many if they are not of the same length."""
-    if len(one) != len(other):
+    if isinstance(one, str):  # a bit of its type has flipped
+        one = one.encode()
+    if not isinstance(one, bytes) or len(one) != len(other):
         return 1 << 30
     return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count()
 
