@@ -28,6 +28,12 @@ PROCESSES = 8
 LEAST_SHARE = 1 / 3
 """What the least busy process does at least, of what the busiest does."""
 
+UNEVEN, FLOOR = 10, 5.0
+"""How much longer than half of all writers one in a hundred may wait; and a median, in ms, that is too good.
+
+Where nobody takes turns, who has just written writes again, and who waits waits ever longer.
+"""
+
 
 def run(budget: Budget) -> Row:
     """Let them compete for most of the budget's time, drain, and judge."""
@@ -97,6 +103,8 @@ def judge(row: Row, events: Sequence[Event], completed: Collection[tuple[str, st
     row.trials, row.lost, row.doubles = verdict.acknowledged, len(verdict.lost), len(verdict.doubles)
     p50, p99, worst = (percentile(waits, share) for share in (0.5, 0.99, 1.0))
     row.notes.append(f"errors surfaced {len(surfaced)}, logged {len(errors)}")
+    what = f"save(): p99 {p99:.0f} ms, to be at most {UNEVEN} times p50 {p50:.0f} ms"
+    row.require(what, p99 <= UNEVEN * max(p50, FLOOR))
     row.notes.append(f"save() p50 {p50:.1f}, p99 {p99:.1f}, max {worst:.1f} ms")
     for what in ("added", "ran"):
         done = sorted(event[what] for event in shares)
