@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .mutant import Mutant
-from .store import MUTANTS as STORE
+from .statements import MUTANTS as STATEMENTS
 
 __all__ = ["MUTANTS"]
 
-MUTANTS: list[Mutant] = [*STORE]
+MUTANTS: list[Mutant] = [*STATEMENTS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -29,11 +30,12 @@ LIMIT = 600.0
 """Seconds for tests that have not been measured."""
 
 START = """
+import importlib.util
 import sys
-import backlite_async
-if not backlite_async.__file__.startswith(sys.argv[1]):
-    sys.exit(f"the library under test is {backlite_async.__file__}")
 import pytest
+found = importlib.util.find_spec("backlite_async")
+if not found.origin.startswith(sys.argv[1]):
+    sys.exit(f"the library under test would be {found.origin}")
 sys.exit(pytest.main(sys.argv[2:]))
 """
 
@@ -94,10 +96,8 @@ def _pytest(folder: Path, arguments: Sequence[str], limit: float) -> tuple[int |
     except subprocess.TimeoutExpired:
         return None, ""
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # nobody is left
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:  # nobody is left
-            pass
         process.wait()
     return process.returncode, said
 
@@ -142,7 +142,10 @@ def judge(mutant: Mutant, tests: str, baseline: Baseline) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = copy_package(Path(name), mutant)
         verdict = _run(mutant, folder, everything, baseline.limit)
-        if verdict.outcome == "killed" and _run(mutant, folder, [verdict.by], baseline.limit).outcome != "killed":
+        if (
+            verdict.outcome == "killed"
+            and _run(mutant, folder, [verdict.by], baseline.limit).outcome != "killed"
+        ):
             verdict = _run(mutant, folder, everything, baseline.limit)
     verdict.seconds = time.monotonic() - began
     return verdict
@@ -159,7 +162,9 @@ def _run(mutant: Mutant, folder: Path, arguments: Sequence[str], limit: float) -
     return Verdict(mutant, "broken", said[-1000:])
 
 
-def judge_all(mutants: Sequence[Mutant], *, jobs: int, tests: str | None = None) -> Iterator[Baseline | Verdict]:
+def judge_all(
+    mutants: Sequence[Mutant], *, jobs: int, tests: str | None = None
+) -> Iterator[Baseline | Verdict]:
     """Measure the tests without any defect, then judge; yield the measures, and the verdicts as they come.
 
     `tests`: instead of those that each mutant names.
