@@ -143,9 +143,8 @@ class Presence:
             self._bell.close(keep=keep)
         self._shared.owners.discard(self.owner.id)
         self._shared.departures.pop(self, None)
-        if keep:
-            for tell in list(self._shared.departures.values()):
-                tell()
+        for tell in list(self._shared.departures.values()):
+            tell()
 
     def forget(self) -> None:
         """Close what a forked child has inherited."""
