@@ -111,7 +111,7 @@ DATABASE = [
     in_database(
         "broken-connection-kept",
         "after an I/O error nothing works",
-        "if _code(error) == _IO_ERROR:",
+        "if isinstance(error, sqlite3.Error) and _code(error) == _IO_ERROR:",
         "if False:",
     ),
     in_database(
