@@ -355,6 +355,8 @@ class Dispatcher:
             beat = self._store.beat_of(claim.owner)
             if beat is None:
                 self._crash(job)
+            elif beat == 0:
+                self._takeover.look()  # which knows whether the job had started
             else:
                 suspects.append((claim, beat))
         for claim in self._suspects.look(suspects, self._clock.monotonic(), wrote_in):

@@ -194,7 +194,8 @@ class WorkerPool:
         context = JobContext(job, self._client, deadline, partial(self._transaction, attempt))
         running_client.set(self._client)
         running_job.set(context)
-        self._started(attempt)
+        if not attempt.handler.threaded:
+            self._started(attempt)
         log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         return context
 
@@ -208,7 +209,7 @@ class WorkerPool:
             with attempt.scope:
                 if not attempt.handler.threaded:
                     return await function(*arguments)
-                attempt.call = _ThreadCall(function, arguments)
+                attempt.call = _ThreadCall(function, arguments, partial(self._started, attempt))
                 try:
                     await anyio.to_thread.run_sync(attempt.call, limiter=self._limiter)
                 except asyncio.CancelledError:  # the loop is ending; the thread is not
@@ -306,7 +307,10 @@ class _ThreadCall:
     A thread cannot be cancelled, only its being waited for; so it can be waited for once more.
     """
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], started: Callable[[], None]
+    ) -> None:
+        self._started = started
         self._function = function
         self._arguments = arguments
         self._loop = asyncio.get_running_loop()
@@ -321,6 +325,7 @@ class _ThreadCall:
             if self._state == "dropped":
                 return
             self._state = "running"
+        self._started()
         try:
             self._value = self._function(*self._arguments)
         except BaseException as error:

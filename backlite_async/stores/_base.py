@@ -195,7 +195,11 @@ class Owners(Protocol):
         ...
 
     def beat_of(self, owner: str) -> float | None:
-        """Return the seconds between two renewals of an owner that lives; None: not known to live."""
+        """Return the seconds between two renewals of an owner that lives.
+
+        0: it has died, and its jobs are to be released with what it has written down; None: nothing
+        is known of it but its leases.
+        """
         ...
 
     def leads(self) -> bool:

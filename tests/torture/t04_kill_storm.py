@@ -33,6 +33,9 @@ KILLS_PER_SECOND = 9.0
 SLOWEST_RECOVERY = 1.0
 """Seconds within which 99 of 100 jobs of a killed process run again."""
 
+ENOUGH = 100
+"""Recoveries of which the slowest hundredth says something; of fewer the median is judged."""
+
 
 def run(budget: Budget, *, lease: float = 30.0) -> Row:
     """Kill until the budget is spent, let everything drain, and judge."""
@@ -175,7 +178,8 @@ def judge(row: Row, events: Sequence[Event], completed: Collection[tuple[str, st
     row.require(f"succeeded without having run to the end: {cut[:3]}", not cut)
     row.require(f"the library logged {len(errors)} errors: {errors[:2]}", not errors)
     row.require(f"batches added in part: {torn[:3]}", not torn)
-    row.require(f"recovery p99 {p99:.0f} ms, to be below 1,000 ms", p99 < SLOWEST_RECOVERY * 1000)
+    name, value = ("p99", p99) if len(waits) >= ENOUGH else ("p50", p50)
+    row.require(f"recovery {name} {value:.0f} ms, to be below 1,000 ms", value < SLOWEST_RECOVERY * 1000)
 
 
 def judge_orders(row: Row, events: Sequence[Event], orders: Collection[str]) -> None:

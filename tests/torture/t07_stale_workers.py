@@ -58,6 +58,7 @@ class History:
         self.running: dict[int, set[str]] = defaultdict(set)
         self.final: set[str] = set()
         self.done: set[str] = set()
+        self.thawed = 0
         self._ends: dict[tuple[int, str], deque[tuple[int, bool]]] = defaultdict(deque)
 
     def take(self, event: Event) -> None:
@@ -67,6 +68,8 @@ class History:
             self.added.append(event["job"])
         elif what == "done":
             self.done.add(event["name"])
+        elif what == "thawed":
+            self.thawed += 1
         elif what == "start":
             self.claims[event["job"]].append(event["fence"])
             self.running[pid].add(event["job"])
@@ -129,10 +132,10 @@ class Plan:
     """How a run is made: `workers` of each process; seconds of a lease, and of a blocked event loop."""
 
     workers: int = 20
-    lease: float = 0.3
+    lease: float = 0.8
     calm_lease: float = 0.6
     blocked: float = 2.0
-    pairs: int = 3
+    pairs: int = 5
     library: Path | None = None
 
 
@@ -145,7 +148,7 @@ class Pair:
         self.history = History()
         self.vanished: list[str] = []
         self._children, self._seen = children, 0
-        self._numbers = 0
+        self._numbers = self._freezes = 0
         self.both = [children.start("t07_worker.py", file, workers, lease) for _ in range(2)]
         self.wait(lambda: sum(event["what"] == "ready" for event in children.events) == 2, "start")
 
@@ -196,12 +199,13 @@ class Pair:
         self.fill(by=dice.choice(self.both))
         taken, own = (set(self.history.running[child.pid]) for child in (victim, other))
         if stage == "frozen":
-            self.tell(victim, freeze=4 * self.lease + 0.3)
+            self._freezes += 1
+            self.tell(victim, freeze=2.5 * self.lease)
         else:
-            os.kill(victim.pid, signal.SIGSTOP)
+            self._stop(victim, in_a_write=stage == "race")
         try:
             if stage == "race":
-                self.pause(self.lease * dice.uniform(0.8, 2.2))
+                self.pause(self.lease * dice.uniform(0.9, 2.0))
             else:
                 self._take_over(other, taken, own, stage)
             self.tell(victim, gate=True, manner=manner)
@@ -212,6 +216,17 @@ class Pair:
         if stage in ("running", "frozen"):
             self._still_there(taken)
         self.drain()
+
+    def _stop(self, victim: subprocess.Popen[bytes], *, in_a_write: bool) -> None:
+        """Stop a process; unless told otherwise not inside a write, which would stop everybody else's."""
+        if in_a_write:
+            os.kill(victim.pid, signal.SIGSTOP)
+            return
+        with closing(sqlite3.connect(self.file, isolation_level=None, timeout=LIMIT)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            os.kill(victim.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, victim.pid, os.WSTOPPED | os.WNOWAIT)
+            connection.execute("ROLLBACK")
 
     def _take_over(self, other: subprocess.Popen[bytes], taken: set[str], own: set[str], stage: str) -> None:
         """Let the other process end its own jobs, then take those of the stale one."""
@@ -225,7 +240,11 @@ class Pair:
             self.wait(lambda: taken <= self.history.final, "completing for the stale one")
         else:
             self.tell(other, gate=False)
-            self.wait(lambda: taken <= running | self.history.final, "taking over")
+            self.wait(lambda: taken <= running | self.history.final or self._too_late(stage), "taking over")
+
+    def _too_late(self, stage: str) -> bool:
+        """Return whether a frozen process came back before the other could be sure that it was stale."""
+        return stage == "frozen" and self._freezes == self.history.thawed
 
     def _given_back(self, pid: int) -> set[str]:
         return {o.job for o in self.history.outcomes if o.event == "job.retried" and o.pid == pid}

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -136,14 +136,17 @@ def busy(row: Row, folder: Path, budget: Budget, seconds: float) -> None:
     judge_crashes(row, deaths)
 
 
+def scene(place: Path) -> tuple[dict[str, str], Callable[[str], list[Event]]]:
+    """Return the files that processes share at a place, and what tells what they have noted there."""
+    files = {"database": f"{place}.db", "ledger": f"{place}.ledger"}
+    return files, lambda what: [event for event in Ledger.read(files["ledger"]) if event["what"] == what]
+
+
 def adds(
     crew: Crew, place: Path, seconds: float, *, adders: int, workers: int, shortest: float
 ) -> Sequence[Event]:
     """Have jobs added in some processes, half of them in transactions, and run in others."""
-    files = {"database": f"{place}.db", "ledger": f"{place}.ledger"}
-
-    def events(what: str) -> list[Event]:
-        return [event for event in Ledger.read(files["ledger"]) if event["what"] == what]
+    files, events = scene(place)
 
     for _ in range(workers):
         crew.start("worker", **files)
@@ -161,27 +164,37 @@ def adds(
 
 
 def crashes(crew: Crew, folder: Path, seconds: float) -> dict[str, list[float]]:
-    """Kill workers with a job in hand, in turns with and without an idle neighbour."""
+    """Kill, in turns: workers with a job in hand, without and with an idle neighbour; and who adds."""
     deadline = time.monotonic() + seconds
-    found: dict[str, list[float]] = {"alone": [], "beside": []}
+    found: dict[str, list[float]] = {"alone": [], "beside": [], "mute": []}
     for number in itertools.count():
         for kind, waits in found.items():
             place = folder / f"{kind}-{number}"
-            waits.append(crash(crew, place, neighbour=kind == "beside"))
+            waits.append(silence(crew, place) if kind == "mute" else crash(crew, place, kind == "beside"))
         if time.monotonic() > deadline:
             return found
     raise AssertionError("never")
 
 
-def crash(crew: Crew, place: Path, *, neighbour: bool) -> float:
+def silence(crew: Crew, place: Path) -> float:
+    """Have a process die when it is to tell of a job; return the seconds until that job starts."""
+    files, events = scene(place)
+
+    crew.start("worker", **files)
+    until(lambda: len(events("up")) == 1, 20.0, "the start of a worker")
+    crew.start("mute", **files)
+    until(lambda: len(events("dying")) == 1, 20.0, "the death of who adds")
+    until(lambda: len(events("start")) == 1, 60.0, "the start of a job of which nobody could tell")
+    crew.dismiss("worker")
+    return float(events("start")[0]["at"] - events("dying")[0]["at"])
+
+
+def crash(crew: Crew, place: Path, neighbour: bool) -> float:
     """Kill a worker with a job in hand; return the seconds until another one runs it.
 
     They count from the kill where there is a neighbour, else from the beginning of the next start.
     """
-    files = {"database": f"{place}.db", "ledger": f"{place}.ledger"}
-
-    def events(what: str) -> list[Event]:
-        return [event for event in Ledger.read(files["ledger"]) if event["what"] == what]
+    files, events = scene(place)
 
     for _ in range(1 + neighbour):
         crew.start("worker", **files)
@@ -244,18 +257,23 @@ def judge_adds(row: Row, where: str, events: Sequence[Event], *, bar: float = SO
         row.notes.append(f"{kind} {where}: p50 {p50:.1f}, p99 {p99:.1f}, max {worst:.1f} ms ({len(found):,})")
         row.require(f"{kind} {where}: {len(late)} wake-ups lost, {late[:3]} s", not late)
         name, value = ("p99", p99) if len(found) >= ENOUGH else ("p50", p50)
-        row.require(f"{kind} {where}: {name} {value:.1f} ms, to be below {bar * 1000:.0f}", value < bar * 1000)
+        what = f"{kind} {where}: {name} {value:.1f} ms, to be below {bar * 1000:.0f}"
+        row.require(what, value < bar * 1000)
 
 
 def judge_crashes(row: Row, found: dict[str, list[float]]) -> None:
     """Require that every interrupted job ran again within a second."""
-    said = {"alone": "the next start", "beside": "the kill, beside an idle process"}
+    said = {
+        "alone": "the next start",
+        "beside": "the kill, beside an idle process",
+        "mute": "the death of its adder before it could tell",
+    }
     for kind, waits in found.items():
         worst = 1000 * max(waits)
         row.trials += len(waits)
         row.recovery_ms = max(row.recovery_ms or 0.0, worst)
         row.notes.append(
-            f"a crash and no add: runs again after {said[kind]}: p50 {1000 * percentile(waits, 0.5):.1f},"
+            f"a crash and no add: starts after {said[kind]}: p50 {1000 * percentile(waits, 0.5):.1f},"
             f" max {worst:.1f} ms ({len(waits)})"
         )
         row.require(f"{worst:.0f} ms from {said[kind]} to the job's next start", max(waits) < LATE)

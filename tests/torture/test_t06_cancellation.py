@@ -57,7 +57,7 @@ BREAKS = {
         "_client.py",
         "            await asyncio.wait([running.task])\n        return",
         "            await running.task\n        return",
-        "what ended in time is pending",
+        "what ended in time is not completed",
     ),
 }
 

@@ -9,7 +9,7 @@ from .children import doctored
 from .kit import Budget
 from .t07_stale_workers import History, Plan, Verdict, judge, run
 
-SHORT = Plan(workers=5, calm_lease=0.5, blocked=1.5, pairs=3)
+SHORT = Plan(workers=5, calm_lease=0.5, blocked=1.5)
 
 
 def test_no_stale_outcome_is_accepted() -> None:
@@ -25,7 +25,6 @@ def test_a_library_without_fences_is_noticed(tmp_path: Path) -> None:
     plan = Plan(
         workers=5,
         blocked=0.1,
-        pairs=3,
         library=doctored(
             tmp_path,
             "stores/sqlite/sql/queries.sql",

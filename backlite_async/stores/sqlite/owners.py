@@ -133,12 +133,14 @@ class OwnerFolder:
 
     def others(self) -> list[str]:
         """Return the owners, dead or alive, that are not of this process."""
-        found = []
-        for name in os.listdir(self._folder):
-            owner = name.removesuffix(SUFFIX)
-            if owner != name and owner not in self._shared.owners:
-                found.append(owner)
-        return found
+        return [owner for owner in self._named(SUFFIX) if owner not in self._shared.owners]
+
+    def _named(self, suffix: str) -> list[str]:
+        """Return the owners that have a file of this kind; none if somebody has removed the folder."""
+        with suppress(FileNotFoundError):
+            names = os.listdir(self._folder)
+            return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+        return []
 
     def dead(self) -> list[Dead]:
         """Return the owners that have died and are not being released by others."""
@@ -153,10 +155,12 @@ class OwnerFolder:
         return found
 
     def beat(self, owner: str) -> float | None:
-        """Return the seconds between two renewals of an owner that lives; None if it is not known to."""
+        """Return the seconds between two renewals of an owner; 0: it has died; None: not known."""
         with self._shared.owners_lock:
-            if owner in self._shared.owners or owner in self._shared.burying:
+            if owner in self._shared.owners:
                 return None  # ours: who holds a claim here is known without files
+            if owner in self._shared.burying:
+                return 0.0
             try:
                 file = os.open(os.path.join(self._folder, owner + SUFFIX), os.O_RDWR)
             except OSError:
@@ -167,7 +171,7 @@ class OwnerFolder:
                 return float(json.loads(os.pread(file, SLOT, 0).rstrip(b"\0"))["beat"])
             finally:
                 os.close(file)
-        return None
+        return 0.0
 
     def _lock(self, name: str) -> int | None:
         """Open and lock a file that is still there; None if it is not, or another has its lock."""
@@ -187,15 +191,13 @@ class OwnerFolder:
 
     def _sweep(self) -> None:
         """Remove what owners left that died before their file had its name."""
-        for name in os.listdir(self._folder):
-            owner = name.removesuffix(UNBORN)
-            if owner != name and owner not in self._shared.owners:
-                file = self._lock(name)
-                if file is not None:
-                    for left in (socket_name(owner), name):
-                        with suppress(OSError):
-                            os.unlink(os.path.join(self._folder, left))
-                    os.close(file)
+        for owner in self._named(UNBORN):
+            file = None if owner in self._shared.owners else self._lock(owner + UNBORN)
+            if file is not None:
+                for left in (socket_name(owner), owner + UNBORN):
+                    with suppress(OSError):
+                        os.unlink(os.path.join(self._folder, left))
+                os.close(file)
 
 
 def _name(job_id: str, fence: int) -> bytes:

@@ -112,14 +112,14 @@ class Presence:
         return self._others.dead()
 
     def beat(self, owner: str) -> float | None:
-        """Return the seconds between two renewals of an owner that lives."""
+        """Return the seconds between two renewals of an owner; 0: it has died; None: not known."""
         return None if self._file is None else self._others.beat(owner)
 
     def leads(self) -> bool:
         """Return whether this is the one owner that does what is to be done once."""
         if self._file is None:
             return True
-        if self._leading is None:
+        if self._leading is None and os.path.isdir(self._folder):
             file = create(os.path.join(self._folder, "upkeep.lock"), self._folder)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -180,7 +180,7 @@ class SQLiteStore:
         return [] if self._presence is None else self._presence.dead()
 
     def beat_of(self, owner: str) -> float | None:
-        """Return the seconds between two renewals of an owner that lives."""
+        """Return the seconds between two renewals of an owner; 0: it has died; None: not known."""
         return None if self._presence is None else self._presence.beat(owner)
 
     def leads(self) -> bool:

@@ -100,7 +100,18 @@ class Server:
         say(ended=pid, status=os.waitstatus_to_exitcode(status))
 
 
+LATER = (
+    "anyio._backends._asyncio",
+    "backlite_async.stores.sqlite.store",
+    "importlib.resources.readers",
+    "zipfile",
+)
+"""What a client imports when it starts: that is no child's work either."""
+
+
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until a child listens to it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for module in LATER:
+        importlib.import_module(module)
     Server(importlib.import_module(sys.argv[1]).ROLES).run()  # a neighbour of this file

@@ -25,9 +25,13 @@ import backlite_async  # before the checkout is on the path: what is tested may 
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from tests.torture.programs.t06_cases import CASES, Case
+from tests.torture.programs.t06_cases import Case
+from tests.torture.programs.t06_life import LIFE
 from tests.torture.programs.t06_steps import WAYS, Ended, SteppingLoop
+from tests.torture.programs.t06_work import WORK
 from tests.torture.programs.t06_world import World
+
+CASES = {**LIFE, **WORK}
 
 PATIENCE = 120.0
 """Seconds after which a whole sweep has hung."""
@@ -50,15 +54,10 @@ def say(**fields: Any) -> None:
 class Sweep:
     """One case under one way of cancellation: all its steps, or some of them."""
 
-    def __init__(self, name: str, way: str, late: bool, world: World) -> None:
-        self.name, self.way, self.late, self.world = name, way, late, world
+    def __init__(self, name: str, way: str, world: World) -> None:
+        self.name, self.way, self.world = name, way, world
         self.case: Case = CASES[name](world)
         self.points = 0
-
-    @property
-    def label(self) -> str:
-        """The way, and whether late."""
-        return f"{self.way}{' late' if self.late else ''}"
 
     async def run(self, some: int, choice: random.Random, deadline: float) -> bool:
         """Go through the steps; return whether all that were wanted were reached."""
@@ -90,16 +89,18 @@ class Sweep:
     async def _point(self, k: int) -> Ended:
         """Make one call, cut after its k-th step, and check what there is to check."""
         world = self.world
-        world.where = where = f"{self.name}, {self.label}, step {'never' if k == NEVER else k}"
+        world.where = where = f"{self.name}, {self.way}, step {'never' if k == NEVER else k}"
         await self.case.before()
-        ended = await self.case.run(self.way, k, late=self.late)
+        ended = await self.case.run(self.way, k)
         if ended is None:
             hung(where)
         await self.case.release()
         world.probe()
         if ended.how == "raised":
             world.problem(f"raised {ended.value!r}")
-        swallowed = ended.cut and ended.how == "returned" and self.way in ("native", "twice", "timeout")
+        swallowed = (
+            ended.cut and ended.how == "returned" and self.way not in ("scope", "scope late", "wait_for")
+        )
         world.require(not swallowed, "swallowed its cancellation")
         try:
             await self.case.after(ended)
@@ -117,7 +118,7 @@ def hung(where: str) -> NoReturn:
     os._exit(3)
 
 
-def sweep(name: str, way: str, late: bool, options: argparse.Namespace, choice: random.Random) -> None:
+def sweep(name: str, way: str, options: argparse.Namespace, choice: random.Random) -> None:
     """Run one sweep in a loop and a folder of its own, and tell what it found."""
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         with asyncio.Runner(loop_factory=SteppingLoop) as runner:
@@ -128,13 +129,13 @@ def sweep(name: str, way: str, late: bool, options: argparse.Namespace, choice: 
             sys.unraisablehook = lambda found: world.problem(f"{found.err_msg}: {found.exc_value!r}")
             faulthandler.dump_traceback_later(PATIENCE, exit=True)
             began = time.monotonic()
-            found = Sweep(name, way, late, world)
+            found = Sweep(name, way, world)
             finished = runner.run(found.run(options.some, choice, options.deadline))
             gc.collect()
             faulthandler.cancel_dump_traceback_later()
         say(
             case=name,
-            way=found.label,
+            way=way,
             points=found.points,
             finished=finished,
             lost=world.lost,
@@ -148,9 +149,9 @@ def sweep(name: str, way: str, late: bool, options: argparse.Namespace, choice: 
         )
 
 
-def chosen(options: argparse.Namespace, choice: random.Random) -> list[tuple[str, str, bool]]:
+def chosen(options: argparse.Namespace, choice: random.Random) -> list[tuple[str, str]]:
     """Return all sweeps of the named cases; for some points only, one of each case."""
-    every = [list(itertools.product([name], WAYS, (False, True))) for name in options.cases or CASES]
+    every = [list(itertools.product([name], WAYS)) for name in options.cases or CASES]
     sweeps = [choice.choice(one) for one in every] if options.some else list(itertools.chain(*every))
     mine = sweeps[options.shard :: options.shards]
     say(library=os.path.dirname(backlite_async.__file__), sweeps=len(mine))
@@ -170,8 +171,8 @@ def main() -> None:
     options = parser.parse_args()
     options.deadline = time.monotonic() + options.seconds
     choice = random.Random(options.seed)
-    for name, way, late in chosen(options, choice):
-        sweep(name, way, late, options, choice)
+    for name, way in chosen(options, choice):
+        sweep(name, way, options, choice)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ __all__ = ["WAYS", "Ended", "Guarded", "SteppingLoop"]
 
 Ts = TypeVarTuple("Ts")
 
-WAYS = ("native", "twice", "scope", "wait_for", "timeout")
+WAYS = ("native", "native late", "twice", "scope", "scope late", "wait_for", "timeout")
+"""How a call is cancelled; see `Guarded`."""
 
 ALARM = 1e9
 """Seconds of a timeout that no clock reaches: the loop lets it end when it is told to."""
@@ -109,10 +110,9 @@ class Guarded:
     way to the loop when the call is cut. "twice" cuts again after the next step but one.
     """
 
-    def __init__(
-        self, loop: SteppingLoop, way: str, call: Callable[[], Awaitable[Any]], k: int, *, late: bool
-    ) -> None:
-        self._loop, self._way, self._call, self._k, self._late = loop, way, call, k, late
+    def __init__(self, loop: SteppingLoop, way: str, call: Callable[[], Awaitable[Any]], k: int) -> None:
+        self._loop, self._call, self._k = loop, call, k
+        self._way, self._late = way.removesuffix(" late"), way.endswith(" late")
         self._scope = anyio.CancelScope()
         self._cut = False
         self.task: asyncio.Task[Any] | None = None

@@ -8,15 +8,15 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any, ClassVar
 
-from backlite_async import Client, QueueConfig, Retention, Task
+from backlite_async import Client, JobContext, QueueConfig, Retention, Retry, Task
 from tests.torture.kit import intact
 from tests.torture.programs.t06_steps import SteppingLoop
 
-__all__ = ["LIMIT", "PARTS", "Held", "Mark", "World"]
+__all__ = ["LIMIT", "PARTS", "Effect", "Held", "Mark", "World"]
 
 PARTS = 3
 """Jobs in one operation: all of them are there, or none."""
@@ -47,6 +47,14 @@ class Held(Task):
     part: int = 0
 
 
+class Effect(Task):
+    """A job that writes into a table of ours, and adds more jobs, in one transaction with its end."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("effects", retention=Retention(payload="always"))
+    call: int
+    part: int = 0
+
+
 class World:
     """One sweep's files and findings."""
 
@@ -65,6 +73,7 @@ class World:
         self.started = asyncio.Event()
         self.file = os.path.join(folder, "app.db")
         self._files = 0
+        self.guards: dict[int, Callable[[Callable[[], Awaitable[None]]], Awaitable[bool]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads: set[threading.Thread] = set()
 
@@ -90,6 +99,7 @@ class World:
         client = Client(self.file, workers=workers, **options)
         client.register(Mark, self._mark)
         client.register(Held, self._held)
+        client.register(Effect, self._effect)
         return client
 
     async def _mark(self, task: Mark) -> None:
@@ -104,6 +114,22 @@ class World:
             self.cut[task.call, task.part] += 1
             raise
 
+    async def _effect(self, task: Effect, job: JobContext) -> None:
+        self.ran[task.call, task.part] += 1
+
+        async def block() -> None:
+            async with job.transaction() as connection:
+                await connection.execute("INSERT INTO effects VALUES (?)", (task.call,))
+                more = [Mark(task.call, part) for part in range(1, PARTS)]
+                await job.client.add(*more).tx(connection).save()
+
+        guard = self.guards.pop(task.call, None)
+        if guard is None:
+            await block()
+        elif not await guard(block):
+            self.cut[task.call, task.part] += 1
+            raise Retry(after=0)
+
     def marks(self) -> list[Mark]:
         """Return the tasks of a new operation."""
         self.calls += 1
@@ -116,12 +142,16 @@ class World:
     def stored(self, call: int, *, file: str | None = None) -> int:
         """Return how many jobs of an operation another connection sees, completed ones included."""
         sql = (
-            "SELECT count(*) FROM (SELECT payload FROM backlite_jobs UNION ALL"
-            " SELECT payload FROM backlite_completed)"
-            " WHERE json_extract(CAST(payload AS TEXT), '$.call') = ?"
+            "SELECT count(*) FROM (SELECT task, payload FROM backlite_jobs UNION ALL"
+            " SELECT task, payload FROM backlite_completed)"
+            " WHERE task = 'Mark' AND json_extract(CAST(payload AS TEXT), '$.call') = ?"
         )
+        return self.count(sql, call, file=file)
+
+    def count(self, sql: str, *parameters: object, file: str | None = None) -> int:
+        """Return a number that another connection finds."""
         with closing(sqlite3.connect(file or self.file)) as other:
-            return int(other.execute(sql, (call,)).fetchone()[0])
+            return int(other.execute(sql, parameters).fetchone()[0])
 
     def check_whole(self, call: int) -> None:
         """An operation is there wholly, or not at all and was not acknowledged."""
@@ -132,8 +162,7 @@ class World:
 
     def waiting(self) -> int:
         """Return how many jobs have not ended."""
-        with closing(sqlite3.connect(self.file)) as other:
-            return int(other.execute("SELECT count(*) FROM backlite_jobs").fetchone()[0])
+        return self.count("SELECT count(*) FROM backlite_jobs")
 
     def probe(self) -> None:
         """See that another connection gets the write lock, while our event loop stands still."""

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import random
+import signal
+import socket
 import time
 from typing import Any, ClassVar
 
@@ -111,4 +113,21 @@ async def once(stop: asyncio.Event, *, database: str, ledger: str) -> None:
             Ledger(ledger).note("ack", job=job)
 
 
-ROLES = {"worker": worker, "adder": adder, "once": once}
+async def mute(stop: asyncio.Event, *, database: str, ledger: str) -> None:
+    """Add one job, and die with the first byte that is to tell another process of it."""
+    book, send = Ledger(ledger), socket.socket.send
+
+    def die(sender: socket.socket, data: bytes, *flags: int) -> int:
+        if data == b"\0":  # the event loop wakes itself
+            return send(sender, data, *flags)
+        book.note("dying")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    async with Client(database, workers=0) as client:
+        socket.socket.send = die  # type: ignore[method-assign, assignment]
+        await client.add(Tick()).save()
+        await stop.wait()
+
+
+ROLES = {"worker": worker, "adder": adder, "once": once, "mute": mute}
