@@ -53,11 +53,12 @@ class Baseline:
     seconds: float = 0.0
     failing: list[str] = field(default_factory=list)
     trouble: str = ""
+    slowest: float | None = None
 
     @property
     def limit(self) -> float:
         """Return the seconds after which a mutant of these tests hangs."""
-        return 30.0 + 5 * self.seconds
+        return 30.0 + 5 * self.seconds if self.slowest is None else self.slowest
 
 
 @dataclass
