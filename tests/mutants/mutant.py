@@ -64,12 +64,14 @@ class Mutant:
         """Put the defect into a copy of the package. Raises `Stale`."""
         path = package / self.file
         path.write_text(self.changed(path.read_text()))
+        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+            compiled.unlink()
 
 
 def copy_package(folder: Path, mutant: Mutant | None = None) -> Path:
     """Copy the package into a folder, with a defect; return what is to be put on PYTHONPATH."""
     target = folder / PACKAGE.name
-    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, target)  # with what is compiled already
     if mutant is not None:
         mutant.apply(target)
     return folder
