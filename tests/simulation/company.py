@@ -195,7 +195,7 @@ class Company:
         host = asker.host
         if found and self._random.random() < host.weather.haunted:
             delay = self._random.random() * (4 * host.weather.latency + 0.001)
-            asyncio.get_running_loop().call_later(delay, host.die)
+            asyncio.get_running_loop().call_later(delay, _haunt, host)
         return [dead.charge for dead in found if dead.charge is not None]
 
     def beat_of(self, asker: Member, owner: str) -> float | None:
@@ -224,3 +224,8 @@ def _hear_end(member: Member) -> None:
     if member.listening and not member.host.dead:
         member.gone()
         member.rung()
+
+
+def _haunt(host: Host) -> None:
+    if host.weather.haunted:
+        host.die()
