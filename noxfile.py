@@ -1,4 +1,4 @@
-"""Tasks: `nox -s demo`, `tests`, `lint`, `typing`, `examples`, `bench`."""
+"""Tasks: `nox -s demo`, `tests`, `torture`, `mutants`, `lint`, `typing`, `examples`, `bench`."""
 
 import glob
 import os
@@ -59,6 +59,20 @@ def tests(session: nox.Session) -> None:
         session.run("coverage", "report")
     else:
         session.run("pytest", "-q", *session.posargs)
+
+
+@nox.session
+def torture(session: nox.Session) -> None:
+    """Inject faults for ten minutes and print a table: nox -s torture [-- --minutes N] [ROW ...]."""
+    install(session, "test", "examples")
+    session.run("python", "-m", "tests.torture", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the library in many ways and see the tests notice each: nox -s mutants [-- NAME ...]."""
+    install(session, "test", "examples")
+    session.run("python", "-m", "tests.mutants", *session.posargs)
 
 
 @nox.session

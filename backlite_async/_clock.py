@@ -104,6 +104,44 @@ def after(now: int, duration: float) -> int:
     return now + whole_millis(duration) + (duration > 0)
 
 
+class WallSteps:
+    """Notices that the wall clock was set back against the monotonic one, and set right again.
+
+    A step forward alone means nothing: it may be a computer that has slept.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ahead: int | None = None
+        self._behind = 0
+        self.wrong_since = 0
+
+    def look(self) -> int:
+        """Return by how many milliseconds the clock was set back (negative), or set right again.
+
+        At first -1, since it may have been set back while nobody ran. The same answer comes again
+        until it is `heeded`.
+        """
+        if self._ahead is None:
+            return -1
+        step = self._now() - self._ahead
+        if step < 0 and not self._behind:
+            self.wrong_since = self._clock.now()
+        if abs(step) > 1000:
+            return step if step < 0 else min(step, self._behind)
+        self._ahead += step
+        return 0
+
+    def heeded(self, step: int) -> None:
+        """Take note that what follows from a step was done."""
+        if self._ahead is not None:
+            self._behind -= step
+        self._ahead = self._now()
+
+    def _now(self) -> int:
+        return self._clock.now() - round(self._clock.monotonic() * 1000)
+
+
 class IdFactory:
     """Makes UUIDv7 ids (RFC 9562, 5.7) that grow, whatever the clock does."""
 

@@ -28,17 +28,17 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from . import _log as log
-from ._clock import Clock
+from ._clock import Clock, WallSteps
 from ._completions import Completions
 from ._context import JobContext
 from ._errors import BackliteError, DatabaseReplaced
 from ._health import Health
-from ._job import Claim, ClaimedJob, Complete, JobStatus, Lane, Lapsed, Outcome
+from ._job import Claim, ClaimedJob, Complete, Lane, Lapsed, Outcome
 from ._leases import LeaseKeeper, held_in_this_process
 from ._maintenance import Maintenance
 from ._outcome import (
     Result,
-    Snooze,
+    conclude,
     crashed,
     decide,
     give_back,
@@ -50,7 +50,7 @@ from ._outcome import (
 )
 from ._plan import plan_claim
 from ._registry import Handler, Registry
-from ._reports import Reports, naming
+from ._reports import Reports, milliseconds, naming, told
 from ._solo import POSTPONED, Solo
 from ._stop import StopRequest
 from ._suspects import Suspects
@@ -69,9 +69,6 @@ LONGEST_SLEEP = 45.0
 
 LONGEST_DEAF_SLEEP = 30.0
 """The same where others cannot tell us what they add."""
-
-CLOCK_STEP = 1000
-"""Milliseconds by which the wall clock is back, against the monotonic one, when it has been set back."""
 
 UNWRITTEN_LIMIT = 1000
 """Outcomes that may wait for the store before no more jobs are claimed."""
@@ -114,7 +111,7 @@ class Dispatcher:
         self._lease = lease
         self._longest_sleep = LONGEST_SLEEP if store.rings else min(LONGEST_DEAF_SLEEP, lease)
         self._looked_at = clock.monotonic()
-        self._wall_ahead: int | None = None
+        self._wall = WallSteps(clock)
         self._suspects = Suspects()
         self._solo = Solo()
         self._completions = Completions(
@@ -290,12 +287,10 @@ class Dispatcher:
 
     async def _heed_clock(self) -> None:
         """Let waits go on as they were meant where the wall clock was set back, also before our start."""
-        ahead = self._clock.now() - round(self._clock.monotonic() * 1000)
-        before, self._wall_ahead = self._wall_ahead, ahead
-        if before is None or ahead < before - CLOCK_STEP:
-            self._wall_ahead = None  # until it is done
-            await self._store.shift_waits(now=self._clock.now())
-            self._wall_ahead = ahead
+        if step := self._wall.look():
+            since = self._wall.wrong_since if step > 0 else None
+            await self._store.shift_waits(now=self._clock.now(), since=since, by=max(step, 0))
+            self._wall.heeded(step)
 
     def _let_alone(self) -> float:
         """Start a job that is to run alone, if it can; return for how long nothing else may start."""
@@ -312,7 +307,8 @@ class Dispatcher:
         alone = self._solo.start()
         if alone is None:
             return 0.0
-        self._pool.start(*alone)
+        if broken := self._start(*alone):
+            raise broken
         return self._longest_sleep
 
     async def _probe(self) -> float:
@@ -321,6 +317,7 @@ class Dispatcher:
         return self._clock.monotonic() - began
 
     def _hand_over(self, claim: Claim) -> None:
+        broken: Exception | None = None
         for job in claim.jobs:
             self._leases.hold(job.id, job.fence)
             handler = self._registry.find(job.queue, job.task)
@@ -334,7 +331,18 @@ class Dispatcher:
                 self._solo.wait(job, handler, self._clock.monotonic())
                 self._wake.set()
             else:
-                self._pool.start(job, handler)
+                broken = self._start(job, handler) or broken
+        if broken is not None:
+            raise broken
+
+    def _start(self, job: ClaimedJob, handler: Handler) -> Exception | None:
+        """Start a job; give it back if the event loop makes no task, and return its error."""
+        try:
+            self._pool.start(job, handler)
+        except Exception as error:
+            self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)
+            return error
+        return None
 
     def _suspect(self, lapsed: Sequence[Lapsed], wrote_in: float) -> None:
         """Take the claims whose lease has ended, those of owners that seem to live only after a while."""
@@ -347,6 +355,8 @@ class Dispatcher:
             beat = self._store.beat_of(claim.owner)
             if beat is None:
                 self._crash(job)
+            elif beat == 0:
+                self._takeover.look()  # which knows whether the job had started
             else:
                 suspects.append((claim, beat))
         for claim in self._suspects.look(suspects, self._clock.monotonic(), wrote_in):
@@ -398,7 +408,7 @@ class Dispatcher:
     def _committed(self, attempt: Attempt, outcome: Complete) -> None:
         """Take note that a handler has completed its job itself; it may still run."""
         attempt.completed = True
-        self._reports.put(attempt.job, log.JOB_SUCCEEDED, duration_ms=_milliseconds(outcome.duration))
+        self._reports.put(attempt.job, log.JOB_SUCCEEDED, duration_ms=milliseconds(outcome.duration))
         self._written(outcome, False)
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
@@ -410,13 +420,8 @@ class Dispatcher:
                 trace = result.traceback
                 log.emit(log.JOB_RAISED_LATE, **naming(job), error=result.error, traceback=trace)
             return
-        outcome = decide(job, attempt.handler.config, result, self._random.random())
-        event = _event(outcome, result)
-        report = {
-            "error": result.error or None if event in _WITH_ERROR else None,
-            "traceback": result.traceback if event in _WITH_ERROR else None,
-            "duration_ms": _milliseconds(result.duration),
-        }
+        outcome, result = conclude(job, attempt.handler.config, result, self._random.random())
+        event, report = told(outcome, result)
         if result.late:
             log.emit(log.JOB_LATE, **naming(job))
         if self._serving is None:
@@ -446,18 +451,3 @@ class Dispatcher:
         if isinstance(outcome, Complete) and outcome.keep is not None:
             self._maintenance.expect(outcome.keep.until)
         self._wake.set()
-
-
-def _milliseconds(duration: int | None) -> float | None:
-    return None if duration is None else duration / 1000
-
-
-_WITH_ERROR = (log.JOB_RETRIED, log.JOB_FAILED, log.JOB_GIVEN_BACK)
-
-
-def _event(outcome: Outcome, result: Result) -> log.Event:
-    if isinstance(outcome, Complete):
-        return log.JOB_SUCCEEDED if outcome.status is JobStatus.SUCCEEDED else log.JOB_FAILED
-    if isinstance(result.steer, Snooze):
-        return log.JOB_SNOOZED
-    return log.JOB_GIVEN_BACK if result.stopped else log.JOB_RETRIED

@@ -18,6 +18,7 @@ __all__ = [
     "Retry",
     "Snooze",
     "Steer",
+    "conclude",
     "crashed",
     "decide",
     "give_back",
@@ -80,8 +81,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended.
 
     `error` None: the handler returned. `steer`: what it raised to steer its job. `stopped`: it
-    was cancelled because its client stops. `final`: no further attempt can help. `traceback`,
-    `late` and `timed_out` are for the log. Times: milliseconds of wall time, and microseconds.
+    was cancelled because its client stops. `ends_process`: it raised what ends the process,
+    which counts as a crash, or a supervisor would restart it without end. `final`: no further
+    attempt can help. `traceback`, `late` and `timed_out` are for the log. Times: milliseconds of
+    wall time, and microseconds.
     """
 
     finished_at: int
@@ -91,6 +94,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     steer: Steer | None = None
     stopped: bool = False
     final: bool = False
+    ends_process: bool = False
     late: bool = False
     timed_out: bool = False
     traceback: str | None = None
@@ -109,6 +113,8 @@ def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) 
         return _again(job, after(now, steer.duration or 0.0), now, attempt=job.attempt - 1)
     if result.stopped:
         return give_back(job, now)
+    if result.ends_process:
+        return crashed(job, config, now)
     if result.error is None:
         return _complete(job, config.retention, JobStatus.SUCCEEDED, result)
     if result.final or isinstance(steer, Discard) or job.attempt >= job.max_attempts:
@@ -117,6 +123,16 @@ def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) 
     if wait is None:
         wait = delay(config.backoff, job.attempt, spread)
     return _again(job, after(now, wait), now, attempt=job.attempt, error=result.error)
+
+
+def conclude(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) -> tuple[Outcome, Result]:
+    """Decide; where a handler has set attributes of a Retry or Snooze that cannot be, that is its error."""
+    try:
+        return decide(job, config, result, spread), result
+    except Exception as error:
+        text = f"{result.error} ({type(error).__name__}: {error})"
+        plain = msgspec.structs.replace(result, steer=None, error=text)
+        return decide(job, config, plain, spread), plain
 
 
 def give_back(job: ClaimedJob, now: int) -> Reschedule:
@@ -166,7 +182,7 @@ def crashed(
 
 def too_many_crashes(crashes: int) -> str:
     """Return the error of a job that has reached its limit."""
-    return f"process died {crashes} times while the job ran"
+    return f"process died {crashes} time{'s' * (crashes > 1)} while the job ran"
 
 
 def used_up(job: ClaimedJob, config: QueueConfig) -> str | None:

@@ -7,14 +7,36 @@ from typing import Any
 from . import _log as log
 from ._clock import from_millis
 from ._errors import LeaseLost
-from ._job import ClaimedJob, Outcome, Reschedule
+from ._job import ClaimedJob, Complete, JobStatus, Outcome, Reschedule
+from ._outcome import Result, Snooze
 
-__all__ = ["Reports", "naming"]
+__all__ = ["Reports", "milliseconds", "naming", "told"]
 
 
 def naming(job: ClaimedJob) -> dict[str, Any]:
     """Return the fields that name a job's attempt on every line."""
     return {"job_id": job.id, "queue": job.queue, "task": job.task, "attempt": job.attempt}
+
+
+def milliseconds(duration: int | None) -> float | None:
+    """Return a duration in microseconds as logs show it."""
+    return None if duration is None else duration / 1000
+
+
+def told(outcome: Outcome, result: Result) -> tuple[log.Event, dict[str, Any]]:
+    """Return the event of an attempt that has ended, and its fields."""
+    if isinstance(outcome, Complete):
+        event = log.JOB_SUCCEEDED if outcome.status is JobStatus.SUCCEEDED else log.JOB_FAILED
+    elif isinstance(result.steer, Snooze):
+        event = log.JOB_SNOOZED
+    elif result.ends_process:
+        event = log.JOB_CRASHED
+    else:
+        event = log.JOB_GIVEN_BACK if result.stopped else log.JOB_RETRIED
+    fields: dict[str, Any] = {"duration_ms": milliseconds(result.duration)}
+    if event not in (log.JOB_SUCCEEDED, log.JOB_SNOOZED):
+        fields |= {"error": result.error or None, "traceback": result.traceback}
+    return event, fields
 
 
 class Reports:

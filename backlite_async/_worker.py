@@ -121,9 +121,14 @@ class WorkerPool:
     def start(self, job: ClaimedJob, handler: Handler) -> None:
         """Give a job to a worker. Synchronous, so that nothing can come between claim and start."""
         attempt = Attempt(job, handler)
-        task = asyncio.get_running_loop().create_task(
-            self._work(attempt), name=f"backlite {job.queue} {job.id}", context=self._context.copy()
-        )
+        work = self._work(attempt)
+        try:
+            task = asyncio.get_running_loop().create_task(
+                work, name=f"backlite {job.queue} {job.id}", context=self._context.copy()
+            )
+        except BaseException:  # an application's task factory
+            work.close()
+            raise
         self.running[task] = attempt
         self._ids.add(job.id)
         task.add_done_callback(self._worker_ended)
@@ -172,8 +177,8 @@ class WorkerPool:
             attempt.result = self._returned(attempt, value)
         except _InThread as carried:
             attempt.result = self._raised(attempt, carried.error)
-        except KeyboardInterrupt:  # the user's Ctrl-C: not the job's fault, and not ours to keep
-            attempt.result = self._failed(attempt, None, stopped=True)
+        except KeyboardInterrupt as error:  # the user's Ctrl-C, or its own: it ends the process in any case
+            attempt.result = self._failed(attempt, error, ends_process=True)
             raise
         except BaseException as error:  # whatever a handler raises ends its attempt, nothing else
             attempt.result = self._raised(attempt, error)
@@ -189,7 +194,8 @@ class WorkerPool:
         context = JobContext(job, self._client, deadline, partial(self._transaction, attempt))
         running_client.set(self._client)
         running_job.set(context)
-        self._started(attempt)
+        if not attempt.handler.threaded:
+            self._started(attempt)
         log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         return context
 
@@ -203,7 +209,7 @@ class WorkerPool:
             with attempt.scope:
                 if not attempt.handler.threaded:
                     return await function(*arguments)
-                attempt.call = _ThreadCall(function, arguments)
+                attempt.call = _ThreadCall(function, arguments, partial(self._started, attempt))
                 try:
                     await anyio.to_thread.run_sync(attempt.call, limiter=self._limiter)
                 except asyncio.CancelledError:  # the loop is ending; the thread is not
@@ -248,7 +254,13 @@ class WorkerPool:
         return self._failed(attempt, error, timed_out=timed_out)
 
     def _failed(
-        self, attempt: Attempt, error: BaseException | None, *, stopped: bool = False, timed_out: bool = False
+        self,
+        attempt: Attempt,
+        error: BaseException | None,
+        *,
+        stopped: bool = False,
+        timed_out: bool = False,
+        ends_process: bool = False,
     ) -> Result:
         """Make a result that keeps an error's text, never the error: it would keep all its frames."""
         limit = attempt.handler.config.timeout
@@ -269,6 +281,7 @@ class WorkerPool:
             steer=error.with_traceback(None) if isinstance(error, Steer) else None,
             stopped=stopped,
             timed_out=timed_out,
+            ends_process=ends_process,
             traceback=trace,
         )
 
@@ -294,7 +307,10 @@ class _ThreadCall:
     A thread cannot be cancelled, only its being waited for; so it can be waited for once more.
     """
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], started: Callable[[], None]
+    ) -> None:
+        self._started = started
         self._function = function
         self._arguments = arguments
         self._loop = asyncio.get_running_loop()
@@ -309,6 +325,7 @@ class _ThreadCall:
             if self._state == "dropped":
                 return
             self._state = "running"
+        self._started()
         try:
             self._value = self._function(*self._arguments)
         except BaseException as error:
@@ -361,7 +378,7 @@ def _one(error: BaseException) -> str:
     name = type(error).__qualname__
     try:
         message = str(error)[:ERROR_LIMIT]
-    except Exception as broken:  # a user's __str__
+    except BaseException as broken:  # a user's __str__, which may do anything
         message = f"<its message cannot be shown: {type(broken).__qualname__}>"
     return f"{name}: {message}" if message else name
 

@@ -232,7 +232,7 @@ def test_decisions_are_synchronous(module: str) -> None:
 
 @pytest.mark.parametrize("module", in_layer("stores"))
 def test_stores_read_no_clock_and_throw_no_dice(module: str) -> None:
-    """Times are arguments. Only the patience with locks, which is measured, looks at a clock; names are dice."""
+    """Times are arguments. Only patience, which is measured, looks at a clock; a name is dice."""
     name = module.rpartition(".")[2]
     allowed = {"database": {"time"}, "locks": {"time"}, "blocks": {"time"}, "backup": {"secrets"}}
     assert foreign(module) & {"time", "random", "secrets", "uuid", "datetime"} <= allowed.get(name, set())

@@ -457,7 +457,7 @@ def test_a_job_that_kills_its_process_ends_after_its_crashes(limit: int) -> None
         crashes, deaths = outcome.crashes, deaths + 1
         assert deaths <= limit
     assert deaths == limit
-    assert outcome.error == f"process died {limit} times while the job ran"
+    assert outcome.error == f"process died {limit} time{'s' * (limit > 1)} while the job ran"
 
 
 def test_the_error_of_a_crash_says_which() -> None:

@@ -31,7 +31,7 @@ from backlite_async import Client, QueueConfig, Retention, Task
 class Work(Task):
     config: ClassVar[QueueConfig] = QueueConfig("work", retention=Retention())
 
-client = Client(sys.argv[1], lease=0.5, stop_timeout=0.2)
+client = Client(sys.argv[1], lease=1.0, stop_timeout=0.2)
 
 running = asyncio.Event()
 
@@ -106,12 +106,12 @@ async def test_a_killed_process_loses_nothing(tmp_path: Path, journal: Journal) 
     assert (job.status, job.attempt, job.crashes) == (JobStatus.SUCCEEDED, 1, 1)
 
 
-async def pending(file: str, job_id: str) -> None:
+async def pending(file: str, job_id: str, *, crashes: int = 0) -> None:
     """Check that a job went back in good order."""
     async with Client(file, workers=0) as client:
         job = await client.get(job_id)
     assert job is not None
-    assert (job.status, job.attempt, job.crashes) == (JobStatus.PENDING, 0, 0)
+    assert (job.status, job.attempt, job.crashes) == (JobStatus.PENDING, 0, crashes)
 
 
 async def test_asyncio_run_without_a_stop_ends_a_client_that_only_adds(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ async def test_a_thread_outlives_its_loop_with_its_claim(tmp_path: Path, journal
     ran: list[Slow] = []
     async with Client(script.file, lease=0.5) as other:
         other.register(Slow, ran.append)
-        probe = other.add(Slow()).wait(1.2)  # two leases later
+        probe = other.add(Slow()).wait(2.4)  # two leases later
         await journal.ended(*await probe.save())
         assert await other.status(job_id) is JobStatus.RUNNING
         assert script.process.stdin is not None
@@ -311,7 +311,7 @@ async def test_ctrl_c_ends_in_good_order(tmp_path: Path) -> None:
 
 
 async def test_a_keyboard_interrupt_in_a_handler_goes_through(tmp_path: Path) -> None:
-    """Ctrl-C that lands in a handler's code ends the application, and is not the job's fault."""
+    """What ends the application counts as a crash, so that a supervisor does not restart it for ever."""
     script = Script(
         tmp_path,
         """
@@ -333,7 +333,7 @@ async def test_a_keyboard_interrupt_in_a_handler_goes_through(tmp_path: Path) ->
     status, errors = script.end()
     assert status in (-signal.SIGINT, 130, 1)
     assert errors.rstrip().endswith("KeyboardInterrupt")
-    await pending(script.file, job_id)
+    await pending(script.file, job_id, crashes=1)
 
 
 HOLD = """

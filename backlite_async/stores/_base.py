@@ -104,10 +104,12 @@ class Queries(Protocol):
         """Return the queues and task names that have pending jobs with a due time."""
         ...
 
-    async def shift_waits(self, *, now: int) -> int:
+    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
         """Let waits that began after `now`, before the wall clock was set back, begin now.
 
-        Of pending jobs that are due later than `now`. Returns how many there were.
+        With `since`: the clock was set right again, forward by `by`. Waits that began or were
+        shifted since then, and before it was set right, end later by as much. Of pending jobs that
+        are not due. Returns how many there were.
         """
         ...
 
@@ -193,7 +195,11 @@ class Owners(Protocol):
         ...
 
     def beat_of(self, owner: str) -> float | None:
-        """Return the seconds between two renewals of an owner that lives; None: not known to live."""
+        """Return the seconds between two renewals of an owner that lives.
+
+        0: it has died, and its jobs are to be released with what it has written down; None: nothing
+        is known of it but its leases.
+        """
         ...
 
     def leads(self) -> bool:

@@ -235,13 +235,17 @@ class MemoryStore:
         """Return the queues and task names that have pending jobs."""
         return sorted({row.kind for row in self._pending()})
 
-    async def shift_waits(self, *, now: int) -> int:
-        """Let waits that began after `now` begin now."""
+    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
+        """Let waits that began after `now` begin now, or those since `since` end later."""
         shifted = 0
         for row in self._pending():
-            if row.waits_from is not None and row.waits_from > now and row.due_at > now:
-                row.scheduled_at = row.due_at = row.due_at - row.waits_from + now
-                row.waits_from = now
+            if row.waits_from is None or row.due_at <= now - by:
+                continue
+            ahead = now < row.waits_from if since is None else since <= row.waits_from <= now - by
+            if ahead:
+                change = by if since is not None else now - row.waits_from
+                row.scheduled_at = row.due_at = row.due_at + change
+                row.waits_from += change
                 shifted += 1
         return shifted
 

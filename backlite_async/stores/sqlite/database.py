@@ -10,7 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from ..._errors import BackliteError, DatabaseBusy, DatabaseReplaced, DatabaseUnavailable, DatabaseUnusable
 from .connection import Connection
@@ -40,6 +40,7 @@ class Database:
         self.busy_timeout = busy_timeout
         self.abandoned = threading.Event()
         self._broken: set[Connection] = set()
+        self._log: tuple[int, int] | None = None
         self._writer: Connection | None = None
         self._reader: Connection | None = None
 
@@ -77,9 +78,8 @@ class Database:
         if mode != "wal":
             raise DatabaseUnusable(self.path, f"cannot use write-ahead logging here (journal mode {mode!r})")
         self._configure_writer(raw)
-        found = os.stat(self.path)
-        self._identity = found.st_dev, found.st_ino
-        _make_folder(self.path, self.folder, stat.S_IMODE(found.st_mode))
+        self._identity, self._log = _identity(self.path), None
+        _make_folder(self.path, self.folder, stat.S_IMODE(os.stat(self.path).st_mode))
         self.file: SharedFile = shared_file(self.path, self.folder)
 
     def _configure_writer(self, raw: sqlite3.Connection) -> None:
@@ -189,17 +189,25 @@ class Database:
         return connection.raw
 
     def check_same_file(self) -> None:
-        """Raise `DatabaseReplaced` unless the path leads to the file that was opened."""
+        """Raise `DatabaseReplaced` unless the paths lead to the file that was opened, and its log."""
         try:
-            found = os.stat(self.path)
+            if _identity(self.path) != self._identity:
+                self._refuse("was replaced by another file")
+            log = _identity(self.path + "-wal")
         except (FileNotFoundError, NotADirectoryError):
-            what = "was deleted"
+            if self._log is None and os.path.exists(self.path):
+                return  # nothing was written yet
+            self._refuse("was deleted, or its write-ahead log was,")
         except OSError as error:
             raise DatabaseUnavailable(f"database {self.path!r}: {error}") from error
         else:
-            if (found.st_dev, found.st_ino) == self._identity:
-                return
-            what = "was replaced by another file"
+            # Nobody removes the log while we are open, but who does not see our locks: some code of
+            # this process has opened and closed the file, which drops them.
+            if self._log not in (None, log):
+                self._refuse("has another write-ahead log than the one that was opened, and so was changed")
+            self._log = log
+
+    def _refuse(self, what: str) -> NoReturn:
         raise DatabaseReplaced(
             self.path,
             f"{what} while it was open; nothing is written any more. Put the right file in its place"
@@ -233,6 +241,11 @@ def _transaction(raw: sqlite3.Connection, function: Callable[[sqlite3.Connection
                 raw.execute("ROLLBACK")
         raise
     return value
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 _creating = threading.Lock()

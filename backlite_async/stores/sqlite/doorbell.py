@@ -24,6 +24,13 @@ LONGEST_PATH = 100
 
 BACKLOG = 512
 
+ACCEPT_PAUSE = 1.0
+"""Seconds after which to accept again when the process was out of descriptors."""
+
+LOOKS = (0.0, 0.01, 0.1, 1.0)
+"""Seconds after the end of a stream at which to look for the dead: a dying process closes its files
+one by one, so its lock may be held a moment longer than its sockets."""
+
 
 class Doorbell:
     """One owner's socket, and its connections to the others."""
@@ -39,16 +46,21 @@ class Doorbell:
         self._peers: dict[str, socket.socket] = {}
         self._callers: set[socket.socket] = set()
         self._path = os.path.join(folder, socket_name(owner))
+        self._detached = False
         self._listener = _socket()
         try:
             with _short_path(self._path) as path:
                 self._listener.bind(path)
             self._listener.listen(BACKLOG)
-            self._loop.add_reader(self._listener, self._accept)
+            self._listen()
         except BaseException:
             self._listener.close()
             raise
         not_in_children(self)
+
+    def _listen(self) -> None:
+        if self._listener.fileno() >= 0 and not self._detached:
+            self._loop.add_reader(self._listener, self._accept)
 
     def connect(self, owners: Sequence[str]) -> None:
         """Connect to those of these owners that listen and are not connected yet."""
@@ -73,6 +85,7 @@ class Doorbell:
 
     def detach(self) -> None:
         """Listen no more, as the event loop is about to end; others still see this owner as alive."""
+        self._detached = True
         for found in [self._listener, *self._peers.values(), *self._callers]:
             self._loop.remove_reader(found)
 
@@ -91,12 +104,18 @@ class Doorbell:
         self._callers.clear()
 
     def _accept(self) -> None:
-        with suppress(OSError):  # BlockingIOError: no more
-            while True:
+        while True:
+            try:
                 caller, _ = self._listener.accept()
-                caller.setblocking(False)
-                self._callers.add(caller)
-                self._loop.add_reader(caller, self._read, caller)
+            except BlockingIOError:
+                return
+            except OSError:  # no descriptors left: who calls keeps waiting, and we try again later
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(ACCEPT_PAUSE, self._listen)
+                return
+            caller.setblocking(False)
+            self._callers.add(caller)
+            self._loop.add_reader(caller, self._read, caller)
 
     def _read(self, peer: socket.socket) -> None:
         try:
@@ -113,7 +132,8 @@ class Doorbell:
         for owner, found in list(self._peers.items()):
             if found is peer:
                 del self._peers[owner]
-        self._gone()
+        for delay in LOOKS:
+            self._loop.call_later(delay, self._gone)
         self._rung()
 
 

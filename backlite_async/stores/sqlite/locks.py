@@ -17,8 +17,9 @@ if sys.platform != "win32":
 
 __all__ = ["SharedFile", "WriteTurn", "create", "not_in_children", "shared_file", "side_folder"]
 
-TURN_LIMIT = 1.0
-"""Seconds to wait for a turn; then it is tried without one: its holder may have been stopped."""
+TURN_LIMIT, SHORT_LIMIT = 1.0, 0.02
+"""Seconds to wait for a turn; then it is tried without one, as its holder may have been stopped. Who
+has waited in vain waits for less, until there is a turn again."""
 
 QUEUE_STEP, TURN_STEP = 0.001, 0.0002
 """Seconds between two looks whether the queue, or the turn, is free."""
@@ -54,7 +55,7 @@ class WriteTurn:
     @contextmanager
     def taken(self, give_up: threading.Event) -> Iterator[None]:
         """Have the turn, or go on without it after a while; `give_up` ends the waiting."""
-        held = bool(self._files) and self._take(0.0 if self._distrusted else TURN_LIMIT, give_up)
+        held = bool(self._files) and self._take(SHORT_LIMIT if self._distrusted else TURN_LIMIT, give_up)
         self._distrusted = not held
         try:
             yield

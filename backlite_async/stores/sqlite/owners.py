@@ -42,25 +42,28 @@ class OwnerFile:
 
     def __init__(self, folder: str, owner: Owner) -> None:
         self._path = os.path.join(folder, owner.id + SUFFIX)
+        self._unborn = os.path.join(folder, owner.id + UNBORN)
         self._free = list(range(owner.slots, 0, -1))
         self._taken: dict[bytes, int] = {}
-        unborn = os.path.join(folder, owner.id + UNBORN)
-        while True:
-            # Locked before it has its name: else another process takes it for a dead one's.
-            self._file = create(unborn, folder)
-            size = SLOT * (owner.slots + 1)
-            os.pwrite(self._file, bytes(size), 0)  # so that a full disk cannot hit the mapping
-            self._map: mmap.mmap | None = mmap.mmap(self._file, size)
-            about = json.dumps({"pid": os.getpid(), "beat": owner.beat}).encode()
-            self._map[: len(about)] = about
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            try:
-                os.rename(unborn, self._path)
-            except FileNotFoundError:  # swept away between its making and its locking
-                self.close(keep=True)
-            else:
-                break
+        self._file = create(self._unborn, folder)
+        size = SLOT * (owner.slots + 1)
+        os.pwrite(self._file, bytes(size), 0)  # so that a full disk cannot hit the mapping
+        self._map: mmap.mmap | None = mmap.mmap(self._file, size)
+        about = json.dumps({"pid": os.getpid(), "beat": owner.beat}).encode()
+        self._map[: len(about)] = about
         not_in_children(self)
+
+    def appear(self) -> bool:
+        """Lock the file, then give it its name: else another process takes it for a dead one's.
+
+        Returns False if somebody has swept it away before it was locked.
+        """
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(self._unborn, self._path)
+        except (BlockingIOError, FileNotFoundError):
+            return False
+        return True
 
     def started(self, job_id: str, fence: int) -> None:
         """Write down that this job's handler starts; the length last, so that no half id is read."""
@@ -130,12 +133,14 @@ class OwnerFolder:
 
     def others(self) -> list[str]:
         """Return the owners, dead or alive, that are not of this process."""
-        found = []
-        for name in os.listdir(self._folder):
-            owner = name.removesuffix(SUFFIX)
-            if owner != name and owner not in self._shared.owners:
-                found.append(owner)
-        return found
+        return [owner for owner in self._named(SUFFIX) if owner not in self._shared.owners]
+
+    def _named(self, suffix: str) -> list[str]:
+        """Return the owners that have a file of this kind; none if somebody has removed the folder."""
+        with suppress(FileNotFoundError):
+            names = os.listdir(self._folder)
+            return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+        return []
 
     def dead(self) -> list[Dead]:
         """Return the owners that have died and are not being released by others."""
@@ -150,10 +155,12 @@ class OwnerFolder:
         return found
 
     def beat(self, owner: str) -> float | None:
-        """Return the seconds between two renewals of an owner that lives; None if it is not known to."""
+        """Return the seconds between two renewals of an owner; 0: it has died; None: not known."""
         with self._shared.owners_lock:
-            if owner in self._shared.owners or owner in self._shared.burying:
+            if owner in self._shared.owners:
                 return None  # ours: who holds a claim here is known without files
+            if owner in self._shared.burying:
+                return 0.0
             try:
                 file = os.open(os.path.join(self._folder, owner + SUFFIX), os.O_RDWR)
             except OSError:
@@ -164,7 +171,7 @@ class OwnerFolder:
                 return float(json.loads(os.pread(file, SLOT, 0).rstrip(b"\0"))["beat"])
             finally:
                 os.close(file)
-        return None
+        return 0.0
 
     def _lock(self, name: str) -> int | None:
         """Open and lock a file that is still there; None if it is not, or another has its lock."""
@@ -184,14 +191,13 @@ class OwnerFolder:
 
     def _sweep(self) -> None:
         """Remove what owners left that died before their file had its name."""
-        for name in os.listdir(self._folder):
-            owner = name.removesuffix(UNBORN)
-            if owner != name and owner not in self._shared.owners:
-                file = self._lock(name)
-                if file is not None:
+        for owner in self._named(UNBORN):
+            file = None if owner in self._shared.owners else self._lock(owner + UNBORN)
+            if file is not None:
+                for left in (socket_name(owner), owner + UNBORN):
                     with suppress(OSError):
-                        os.unlink(os.path.join(self._folder, name))
-                    os.close(file)
+                        os.unlink(os.path.join(self._folder, left))
+                os.close(file)
 
 
 def _name(job_id: str, fence: int) -> bytes:

@@ -49,18 +49,35 @@ class Presence:
             return
         shared.owners.add(owner.id)
         shared.departures[self] = partial(_in_loop, asyncio.get_running_loop(), gone)
+        not_in_children(self)
         try:
-            # Who has a file can be reached: so the bell comes first.
-            self._bell = Doorbell(folder, owner.id, rung=rung, gone=gone)
-        except (OSError, NotImplementedError) as error:
-            self.trouble = f"the folder {folder!r} takes no sockets ({error}): others' jobs are noticed late"
-        try:
-            self._file = OwnerFile(folder, owner)
-            not_in_children(self)
+            while not self._appear(rung, gone):
+                self._disappear()
             self.connect()
         except BaseException:
             self.close(keep=False)
             raise
+
+    def _appear(self, rung: Callable[[], None], gone: Callable[[], None]) -> bool:
+        """Make file and bell; return False if somebody has swept them away meanwhile.
+
+        The file gets its name last, as who has one can be reached; it is there first, so that
+        whoever finds it can tell what else belongs to an owner that died at its start.
+        """
+        self._file = OwnerFile(self._folder, self.owner)
+        try:
+            self._bell = Doorbell(self._folder, self.owner.id, rung=rung, gone=gone)
+        except (OSError, NotImplementedError) as error:
+            self.trouble = f"no sockets can be made in {self._folder!r} ({error}): others are noticed late"
+        return self._file.appear()
+
+    def _disappear(self) -> None:
+        if self._bell is not None:
+            self._bell.detach()
+            self._bell.close(keep=False)
+        if self._file is not None:
+            self._file.close(keep=True)
+        self._file = self._bell = None
 
     @property
     def rings(self) -> bool:
@@ -95,14 +112,14 @@ class Presence:
         return self._others.dead()
 
     def beat(self, owner: str) -> float | None:
-        """Return the seconds between two renewals of an owner that lives."""
+        """Return the seconds between two renewals of an owner; 0: it has died; None: not known."""
         return None if self._file is None else self._others.beat(owner)
 
     def leads(self) -> bool:
         """Return whether this is the one owner that does what is to be done once."""
         if self._file is None:
             return True
-        if self._leading is None:
+        if self._leading is None and os.path.isdir(self._folder):
             file = create(os.path.join(self._folder, "upkeep.lock"), self._folder)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,9 +143,8 @@ class Presence:
             self._bell.close(keep=keep)
         self._shared.owners.discard(self.owner.id)
         self._shared.departures.pop(self, None)
-        if keep:
-            for tell in list(self._shared.departures.values()):
-                tell()
+        for tell in list(self._shared.departures.values()):
+            tell()
 
     def forget(self) -> None:
         """Close what a forked child has inherited."""

@@ -180,7 +180,7 @@ class SQLiteStore:
         return [] if self._presence is None else self._presence.dead()
 
     def beat_of(self, owner: str) -> float | None:
-        """Return the seconds between two renewals of an owner that lives."""
+        """Return the seconds between two renewals of an owner; 0: it has died; None: not known."""
         return None if self._presence is None else self._presence.beat(owner)
 
     def leads(self) -> bool:
@@ -300,14 +300,16 @@ class SQLiteStore:
         rows = await self._database.read(lambda raw: _all(raw, "next_expiry", {}))
         return rows[0][0] if rows else None
 
-    async def shift_waits(self, *, now: int) -> int:
-        """Let waits that began after `now` begin now; return how many there were."""
-        ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", {"now": now}))
-        if not ahead[0][0]:
-            return 0
+    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
+        """Let waits that began after `now` begin now, or those since `since` end later."""
+        name = "shift_waits" if since is None else "shift_waits_back"
+        if since is None:
+            ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", {"now": now}))
+            if not ahead[0][0]:
+                return 0
 
         def run(raw: sqlite3.Connection) -> int:
-            return raw.execute(statements()["shift_waits"], {"now": now}).rowcount
+            return raw.execute(statements()[name], {"now": now - by, "since": since, "by": by}).rowcount
 
         return await self._writing().submit(run, durable=False, committed=self._ring_all)
 

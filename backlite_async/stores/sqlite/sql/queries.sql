@@ -197,6 +197,11 @@ UPDATE backlite_jobs
 SET due_at = due_at - waits_from + :now, scheduled_at = due_at - waits_from + :now, waits_from = :now
 WHERE status = 'pending' AND due_at > :now AND waits_from > :now
 
+-- name: shift_waits_back
+UPDATE backlite_jobs
+SET due_at = due_at + :by, scheduled_at = scheduled_at + :by, waits_from = waits_from + :by
+WHERE status = 'pending' AND due_at > :now AND waits_from BETWEEN :since AND :now
+
 -- name: free_claims
 -- In a copy of the database: nobody runs these jobs there.
 UPDATE backlite_jobs

@@ -1,0 +1,1 @@
+"""Mutants: copies of the library with one defect each, which the tests have to notice."""

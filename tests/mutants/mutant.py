@@ -1,0 +1,74 @@
+"""One defect, and how to make a copy of the library that has it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["PACKAGE", "ROOT", "Mutant", "Stale", "copy_package"]
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "backlite_async"
+
+
+class Stale(Exception):
+    """A mutant no longer fits the library's text: bring the catalogue up to date."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A replacement in one file of the package.
+
+    - `breaks`: what it breaks, in a few words.
+    - `within`: text that stands once in the file; the replacement is made in the function, or the SQL
+      statement, that begins there.
+    - `old`: stands there exactly once.
+    - `tests`: arguments for pytest, those first that are quick to notice.
+    """
+
+    name: str
+    breaks: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    within: str = ""
+
+    def changed(self, text: str) -> str:
+        """Return the text of the file with the defect in it. Raises `Stale`."""
+        begin, end = self._section(text)
+        found = text.count(self.old, begin, end)
+        if found != 1:
+            where = f" from {self.within!r} on" if self.within else ""
+            raise Stale(f"{self.name}: {self.old!r} stands {found} times in {self.file}{where}")
+        if self.old == self.new:
+            raise Stale(f"{self.name}: changes nothing")
+        return text[:begin] + text[begin:end].replace(self.old, self.new) + text[end:]
+
+    def _section(self, text: str) -> tuple[int, int]:
+        if not self.within:
+            return 0, len(text)
+        if text.count(self.within) != 1:
+            times = text.count(self.within)
+            raise Stale(f"{self.name}: {self.within!r} stands {times} times in {self.file}")
+        begin = text.index(self.within)
+        after = begin + len(self.within)
+        pattern = r"^-- name: " if self.file.endswith(".sql") else r"^(?: {4})?(?:async def|def|class|@)\b|^@"
+        following = re.compile(pattern, re.MULTILINE).search(text, after)
+        return begin, following.start() if following else len(text)
+
+    def apply(self, package: Path) -> None:
+        """Put the defect into a copy of the package. Raises `Stale`."""
+        path = package / self.file
+        path.write_text(self.changed(path.read_text()))
+
+
+def copy_package(folder: Path, mutant: Mutant | None = None) -> Path:
+    """Copy the package into a folder, with a defect; return what is to be put on PYTHONPATH."""
+    target = folder / PACKAGE.name
+    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
+    if mutant is not None:
+        mutant.apply(target)
+    return folder

@@ -1,0 +1,342 @@
+"""A client whose system calls are recorded, and one that goes on after a power loss.
+
+    t02_client.py ORDER
+
+ORDER is JSON, see `Order`. The roles "alone", or "adder" and "worker" in two processes, add, run, retry
+and complete jobs. Each of their notes is one write to a file, so that the record of system calls has it in
+its place among the writes and syncs. The role "drain" opens databases that others have left, and runs what
+is in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import aiosqlite
+
+from backlite_async import (
+    BackliteError,
+    Backoff,
+    Client,
+    Discard,
+    JobContext,
+    QueueConfig,
+    Retention,
+    Snooze,
+    Task,
+)
+
+LIMIT = 60.0
+DRAIN_LIMIT = 15.0
+TOGETHER = 8
+"""Databases that are drained at a time."""
+
+BRIEF = 0.2
+"""Seconds for which completed jobs of the kind `brief` are kept."""
+
+CONSTANT = Backoff(base=0.0, factor=1.0, jitter=0.0)
+
+
+@dataclass
+class Order:
+    """What this process is to do."""
+
+    role: str
+    database: str = ""
+    notes: str = ""
+    durability: str = "full"
+    page_size: int = 4096
+    checkpoint: int = 1000  # pages in the log after which it is written back
+    rounds: int = 1  # lives of the client
+    adders: int = 4
+    operations: int = 8  # of each adder, in each round
+    folders: list[str] = dataclasses.field(default_factory=list)  # to drain
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs one round adds for good."""
+        return self.adders * sum(number % 3 + 1 for number in range(self.operations) if number % 8 != 7)
+
+
+class Payload(Task):
+    key: str
+    fill: str
+    check: int
+
+
+class Quick(Payload):
+    config: ClassVar[QueueConfig] = QueueConfig("quick")
+
+
+class Kept(Payload):
+    config: ClassVar[QueueConfig] = QueueConfig("kept", retention=Retention(payload="always"))
+
+
+class Flaky(Payload):
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "flaky", max_attempts=3, backoff=CONSTANT, retention=Retention(payload="always")
+    )
+
+
+class Doomed(Payload):
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "doomed", retention=Retention(only_failed=True, payload="failed")
+    )
+
+
+class Brief(Payload):
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "brief", retention=Retention(duration=BRIEF, payload="always")
+    )
+
+
+class Sleepy(Payload):
+    config: ClassVar[QueueConfig] = QueueConfig("sleepy", retention=Retention(only_failed=True))
+
+
+KINDS: tuple[type[Payload], ...] = (Quick, Kept, Flaky, Doomed, Brief, Sleepy)
+
+
+def payload(operation: str, member: int, members: int, number: int) -> Payload:
+    """Return a task that says which part of which operation it is, now and then longer than a page."""
+    kind = KINDS[number % len(KINDS)]
+    key = f"{operation}/{member}/{members}/{kind.__name__.lower()}"
+    fill = f"{key} " * (160 if number % 13 == 5 else number % 7)
+    return kind(key, fill, zlib.crc32(fill.encode()))
+
+
+class Notes(logging.Handler):
+    """Notes what the library told, by its log and by its answers."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(logging.INFO)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self.keys: dict[str, str] = {}
+        self.done = 0
+        self.changed = asyncio.Event()
+
+    def note(self, *words: object) -> None:
+        os.write(self._file, json.dumps(words).encode() + b"\n")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        event = line.split(maxsplit=1)[0]
+        found = re.search(r" job_id=(\S+)", line)
+        if found is None or event not in ("job.succeeded", "job.failed", "job.retried"):
+            return
+        key = self.keys[found[1]]
+        if event == "job.retried":
+            attempt = re.search(r" attempt=(\d+)", line)
+            assert attempt is not None
+            self.note("again", key, int(attempt[1]))
+        else:
+            self.note("done", key, event.removeprefix("job."))
+            self.done += 1
+            self.changed.set()
+
+    async def all_done(self, count: int) -> None:
+        while self.done < count:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+def handle(client: Client, notes: Notes) -> None:
+    """Register a handler for each kind of job."""
+    slept: set[str] = set()
+
+    async def run(task: Payload, job: JobContext) -> None:
+        notes.keys[job.id] = task.key
+        if isinstance(task, Flaky) and job.attempt < 3:
+            raise RuntimeError("not yet")
+        if isinstance(task, Sleepy) and task.key not in slept:
+            slept.add(task.key)
+            raise Snooze(0.005)
+        notes.note("end", task.key)
+        if isinstance(task, Doomed):
+            raise Discard("as planned")
+
+    for kind in KINDS:
+        client.register(kind, run)
+
+
+class Adder:
+    """Adds jobs one operation after another, some of them in a transaction of its own."""
+
+    def __init__(self, client: Client, notes: Notes, database: str, name: str) -> None:
+        self.client = client
+        self.notes = notes
+        self.database = database
+        self.name = name
+
+    async def run(self, operations: int) -> None:
+        async with aiosqlite.connect(self.database, isolation_level=None, timeout=LIMIT) as connection:
+            for number in range(operations):
+                if number % 4 == 3:
+                    await self.within(connection, number)
+                else:
+                    await self.plain(number)
+
+    def tasks(self, operation: str, number: int) -> list[Payload]:
+        members = number % 3 + 1
+        return [
+            payload(operation, member, members, number * 3 + member + ord(self.name[-1]))
+            for member in range(members)
+        ]
+
+    async def plain(self, number: int) -> None:
+        operation = f"plain-{self.name}-{number}"
+        tasks = self.tasks(operation, number)
+        ids = await self.client.add(*tasks).save()
+        self.acknowledged(operation, tasks, ids)
+
+    def acknowledged(self, operation: str, tasks: list[Payload], ids: list[str]) -> None:
+        self.notes.note("ack", operation, [(task.key, id_) for task, id_ in zip(tasks, ids, strict=True)])
+
+    async def within(self, connection: aiosqlite.Connection, number: int) -> None:
+        """Add an order and its jobs in one transaction; each second one is rolled back."""
+        kept = number % 8 == 3
+        operation = f"{'order' if kept else 'never'}-{self.name}-{number}"
+        await connection.execute("BEGIN IMMEDIATE")
+        await connection.execute("INSERT INTO orders VALUES (?)", (operation,))
+        tasks = self.tasks(operation, number)
+        ids = await self.client.add(*tasks).tx(connection).save()
+        await connection.execute("COMMIT" if kept else "ROLLBACK")
+        if kept:
+            self.acknowledged(operation, tasks, ids)
+
+
+async def record(order: Order, role: str) -> None:
+    """Do all rounds, each with a client of its own, so that the file is closed and opened again."""
+    notes = Notes(order.notes)
+    logger = logging.getLogger("backlite_async")
+    logger.addHandler(notes)
+    logger.setLevel(logging.INFO)
+    for number in range(1 if role == "worker" else order.rounds):
+        workers = 0 if role == "adder" else 6
+        options: dict[str, Any] = {"durability": order.durability, "lease": 1.0, "workers": workers}
+        client = Client(order.database, **options)
+        if workers:
+            handle(client, notes)
+        async with client:
+            if role != "worker":
+                names = [f"{number}{chr(ord('a') + adder)}" for adder in range(order.adders)]
+                hands = [Adder(client, notes, order.database, name) for name in names]
+                await asyncio.gather(*(hand.run(order.operations) for hand in hands))
+            if workers:
+                await notes.all_done(order.jobs * (order.rounds if role == "worker" else number + 1))
+
+
+def prepare(order: Order) -> None:
+    """Make the application's own part of the file."""
+    with contextlib.closing(sqlite3.connect(order.database, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA page_size = {order.page_size}")
+        connection.execute("CREATE TABLE orders (operation TEXT NOT NULL)")
+
+
+def often_checkpointed(pages: int) -> None:
+    """Let new connections write back their log after a few pages, so that a short record has it often."""
+    connect = sqlite3.connect
+
+    def connected(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*args, **kwargs)
+        connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+        return connection
+
+    sqlite3.connect = connected  # type: ignore[assignment]
+
+
+def start(order: Order) -> None:
+    """Record in this process, as an adder with a second process that runs the jobs."""
+    worker = None
+    if order.role == "adder":
+        second = dataclasses.asdict(dataclasses.replace(order, role="worker"))
+        worker = subprocess.Popen([sys.executable, __file__, json.dumps(second)])
+    try:
+        asyncio.run(asyncio.wait_for(record(order, order.role), LIMIT))
+        if worker is not None and worker.wait(LIMIT):
+            raise SystemExit("the process that runs the jobs has failed")
+    finally:
+        if worker is not None:
+            worker.kill()
+            worker.wait()
+
+
+async def drain(folder: str) -> dict[str, Any]:
+    """Go on with the database in a folder; return what became of it."""
+    expected = json.loads(Path(folder, "expected").read_text())
+    ran: set[str] = set()
+    client = Client(Path(folder, "app.db"), lease=1.0)
+
+    async def run(task: Payload) -> None:
+        ran.add(task.key)
+
+    for kind in KINDS:
+        client.register(kind, run)
+    began = time.monotonic()
+    left, error = -1, None
+    try:
+        async with client:
+            await client.add(payload("after", 0, 1, 1)).save()
+            left = await emptied(Path(folder, "app.db"))
+    except BackliteError as found:
+        error = f"{type(found).__name__}: {found}"
+    return {
+        "error": error,
+        "left": left,
+        "again": sorted(ran & set(expected["done"])),
+        "missing": sorted(set(expected["live"]) - ran),
+        "seconds": time.monotonic() - began,
+    }
+
+
+async def emptied(database: Path) -> int:
+    """Wait until no job is pending or running; return how many are after the limit."""
+    until = time.monotonic() + DRAIN_LIMIT
+    async with aiosqlite.connect(database, isolation_level=None) as connection:
+        while True:
+            rows = list(await connection.execute_fetchall("SELECT count(*) FROM backlite_jobs"))
+            if rows[0][0] == 0 or time.monotonic() > until:
+                return int(rows[0][0])
+            await asyncio.sleep(0.01)
+
+
+async def drain_all(folders: list[str]) -> list[dict[str, Any]]:
+    """Drain many databases, some at a time."""
+    room = asyncio.Semaphore(TOGETHER)
+
+    async def one(folder: str) -> dict[str, Any]:
+        async with room:
+            return await drain(folder)
+
+    return list(await asyncio.gather(*(one(folder) for folder in folders)))
+
+
+def main() -> None:
+    order = Order(**json.loads(sys.argv[1]))
+    if order.role == "drain":
+        print(json.dumps(asyncio.run(drain_all(order.folders))))
+        return
+    often_checkpointed(order.checkpoint)
+    if order.role != "worker":
+        prepare(order)
+        start(order)
+    else:
+        asyncio.run(asyncio.wait_for(record(order, order.role), LIMIT))
+
+
+if __name__ == "__main__":
+    main()

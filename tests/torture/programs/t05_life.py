@@ -1,0 +1,223 @@
+"""The life of an application whose writes or syncs fail, once or for good, until the fault is gone.
+
+It takes the database and the ledger, a file to which it appends what it knows and when: `try`, then `ack`
+or `refused` for each save, `start` and `end` of each execution, a `cause` before it makes the library
+run a job again, and `told` when the library has logged that a job is complete. It says "tried" once it
+has tried everything, and waits for a line: the fault is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sqlite3
+import time
+from typing import Any, ClassVar
+
+import aiosqlite
+
+from backlite_async import AddOperation, BackliteError, Client, JobContext, QueueConfig, Retention, Task
+
+STOP_LIMIT = 5.0
+
+
+class Kept(Task):
+    """Succeeds; at the second attempt, if it says so."""
+
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "kept", max_attempts=3, max_crashes=20, backoff=0.002, retention=Retention()
+    )
+    name: str
+    twice: bool = False
+
+
+class Brief(Task):
+    """Leaves its record for a moment, so that it has to be removed."""
+
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "brief", max_crashes=20, retention=Retention(duration=0.01)
+    )
+    name: str
+
+
+class Log(logging.Handler):
+    """What the library says: which jobs are complete, and whether it has trouble."""
+
+    def __init__(self, application: Application) -> None:
+        super().__init__()
+        self._application = application
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self.complete: set[str] = set()
+        self.trouble: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of a line."""
+        event, *words = record.getMessage().split()
+        fields = dict(word.split("=", 1) for word in words if "=" in word)
+        if event in ("job.succeeded", "job.failed"):
+            self._application.note("told", job=fields["job_id"])
+            self.complete.add(fields["job_id"])
+        elif event in ("job.lease_lost", "job.unwritable"):
+            self._application.note("surprise", line=record.getMessage())
+        elif event == "store.failing":
+            self._application.note("trouble", line=record.getMessage())
+            self.trouble.add(record.getMessage().split("doing=")[1].split(" error=")[0])
+        elif event == "store.recovered":
+            self.trouble.discard(record.getMessage().split("doing=")[1])
+        self._loop.call_soon_threadsafe(self._changed.set)
+
+    async def all_complete(self, ids: set[str], *, or_trouble: bool = False) -> None:
+        """Wait until these jobs are complete, or the library says that it has trouble."""
+        while not (ids <= self.complete or (or_trouble and self.trouble)):
+            self._changed.clear()
+            await self._changed.wait()
+
+
+class Application:
+    """A client with handlers, the ledger, and operations that were refused."""
+
+    def __init__(self, database: str, ledger: str) -> None:
+        self._file = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self.database = database
+        self.client = Client(database, workers=3, lease=5.0)
+        self.client.register(Kept, self.handle)
+        self.client.register(Brief, self.handle_brief)
+        self.log = Log(self)
+        logger = logging.getLogger("backlite_async")
+        logger.addHandler(self.log)
+        logger.setLevel(logging.INFO)
+        self._tries = 0
+        self.refused: list[AddOperation] = []
+        self.acknowledged: set[str] = set()
+
+    def note(self, what: str, **fields: Any) -> None:
+        """Append to the ledger, in one write."""
+        line = {"what": what, "pid": os.getpid(), "at": time.monotonic(), "wall": time.time(), **fields}
+        os.write(self._file, json.dumps(line).encode() + b"\n")
+
+    async def start(self) -> bool:
+        """Start the client; return whether it could."""
+        try:
+            await self.client.start()
+        except BackliteError as error:
+            self.note("refused", error=repr(error))
+            return False
+        return True
+
+    async def save(self, operation: AddOperation) -> None:
+        """Save an operation, or keep it for later."""
+        number = self.begin_try()
+        try:
+            ids = await operation.save()
+        except BackliteError as error:
+            self.note("refused", error=repr(error))
+            self.refused.append(operation)
+            return
+        self.acknowledge(number, ids)
+
+    def begin_try(self) -> int:
+        """Take note that something is about to be promised; return the number of this try."""
+        self._tries += 1
+        self.note("try", number=self._tries)
+        return self._tries
+
+    def acknowledge(self, number: int, ids: list[str]) -> None:
+        """Take note of what is promised from now on."""
+        self.acknowledged.update(ids)
+        for job_id in ids:
+            self.note("ack", number=number, job=job_id)
+
+    async def transact(self) -> None:
+        """Add a job in a transaction of the application; if that fails, it is the application's to know."""
+        try:
+            async with aiosqlite.connect(self.database, isolation_level=None) as connection:
+                await connection.execute("BEGIN IMMEDIATE")
+                ids = await self.client.add(Kept("within")).tx(connection).save()
+                number = self.begin_try()
+                await connection.execute("COMMIT")
+                self.acknowledge(number, ids)
+        except (BackliteError, sqlite3.Error) as error:
+            self.note("refused", error=repr(error))
+
+    async def handle(self, task: Kept, job: JobContext) -> None:
+        """Succeed, perhaps the second time."""
+        self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, name=task.name)
+        if task.twice and job.attempt == 1:
+            self.note("cause", job=job.id, why="raised")
+            raise ValueError(task.name)
+        self.note("end", job=job.id, fence=job.fence)
+
+    async def handle_brief(self, task: Brief, job: JobContext) -> None:
+        """Succeed."""
+        self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, name=task.name)
+        self.note("end", job=job.id, fence=job.fence, bare=True)
+
+    async def try_all(self) -> None:
+        """Do each thing once, and look what becomes of it until it is done or trouble is reported."""
+        add = self.client.add
+        await self.save(add(Kept("alone")))
+        await self.log.all_complete(self.acknowledged, or_trouble=True)
+        await self.save(add(*[Kept(f"batch {number}", twice=number == 1) for number in range(3)]))
+        await self.log.all_complete(self.acknowledged, or_trouble=True)
+        await asyncio.gather(self.save(add(Brief("brief"))), *[self.save(add(Kept(f"{n}"))) for n in range(3)])
+        await self.transact()
+        await self.log.all_complete(self.acknowledged, or_trouble=True)
+
+    async def make_good(self) -> None:
+        """Save what was refused before, as often as it takes."""
+        while self.refused:
+            operation = self.refused.pop()
+            await self.save(operation)
+            if self.refused and self.refused[-1] is operation:
+                await asyncio.sleep(0.02)
+
+
+async def live(database: str, ledger: str) -> None:
+    """Try everything; once the fault is gone, do what is still to do, and stop in good order."""
+    app = Application(database, ledger)
+    started = await app.start()
+    if started:
+        await app.try_all()
+    os.write(1, b'{"said": "tried"}\n')
+    await asyncio.to_thread(os.read, 0, 10)
+    app.note("free")
+    while not started:
+        started = await app.start()
+    await app.make_good()
+    await app.save(app.client.add(Kept("afterwards")))
+    await app.log.all_complete(app.acknowledged)
+    app.note("drained")
+    app.note("stopped", clean=await app.client.stop(STOP_LIMIT))
+
+
+async def recover(database: str, ledger: str) -> None:
+    """Begin after a death, and be done with everything."""
+    app = Application(database, ledger)
+    app.note("free")
+    async with app.client:
+        await app.save(app.client.add(Kept("afterwards")))
+        await drained(database)
+        app.note("drained")
+
+
+async def drained(database: str) -> None:
+    """Wait until no job is left."""
+    connection = sqlite3.connect(database)
+    while connection.execute("SELECT count(*) FROM backlite_jobs").fetchall()[0][0]:
+        await asyncio.sleep(0.005)
+    connection.close()
+
+
+async def made_empty(database: str, ledger: str) -> None:
+    """Leave a database with our schema."""
+    await Application(database, ledger).client.install()
+
+
+async def rehearse(database: str, ledger: str) -> None:
+    """Use what lives use."""
+    app = Application(database, ledger)
+    async with app.client:
+        await app.try_all()

@@ -1,0 +1,292 @@
+"""A program on a small disk of its own, which it fills and frees while jobs run.
+
+`t14_disk.py main FOLDER LEDGER PLAN` lives through the outages of a plan (JSON) and drains;
+`t14_disk.py peer FOLDER LEDGER` is a second process that works beside it until its input ends.
+The ledger lies on another disk. What the library logs is written there too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import faulthandler
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import structlog
+
+from backlite_async import (
+    BackliteError,
+    Client,
+    DatabaseUnavailable,
+    JobContext,
+    QueueConfig,
+    Retention,
+    Task,
+)
+
+PAGE = 4096
+WORKERS = 6
+LEASE = 1.0
+LIMIT = 20.0
+"""Seconds after which something that was waited for does not come any more."""
+
+
+class Held(Task):
+    """Ends when it is told to: well, or with an error that takes much space."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("held", max_attempts=1, retention=Retention())
+    fails: bool = False
+
+
+class Quick(Task):
+    config: ClassVar[QueueConfig] = QueueConfig("quick", max_attempts=1, retention=Retention())
+    padding: str = ""
+
+
+class World:
+    """The disk, the ledger, the client, and what is known of its jobs."""
+
+    def __init__(self, folder: str, ledger: str) -> None:
+        self.folder = folder
+        self.database = os.path.join(folder, "app.db")
+        self.filler = os.path.join(folder, "filler")
+        self._ledger = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self.loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self.acknowledged: set[str] = set()
+        self.started: set[str] = set()
+        self.ended: set[str] = set()
+        self.failing: set[str] = set()
+        self.release = asyncio.Event()
+        self.full = False
+        structlog.configure(processors=[self.capture])
+        self.client = self.make_client()
+
+    def make_client(self) -> Client:
+        client = Client(self.database, workers=WORKERS, lease=LEASE, busy_timeout=2.0)
+        client.register(Held, self.held)
+        client.register(Quick, self.quick)
+        return client
+
+    def note(self, what: str, **fields: Any) -> None:
+        line = {"what": what, "pid": os.getpid(), "at": time.monotonic(), **fields}
+        os.write(self._ledger, json.dumps(line).encode() + b"\n")
+
+    def capture(self, _logger: object, _method: str, event: Any) -> Any:
+        """Keep what the library logs: a processor of structlog."""
+        name = event["event"]
+        if name.startswith("store."):
+            self.note("log", event=name, doing=event["doing"], error=event.get("error"))
+            (self.failing.add if name == "store.failing" else self.failing.discard)(event["doing"])
+        elif name in ("job.succeeded", "job.failed"):
+            self.ended.add(event["job_id"])
+        elif name in ("job.crashed", "job.lease_lost", "job.unwritable"):
+            self.note("log", event=name, job=event["job_id"])
+        self.loop.call_soon_threadsafe(self._changed.set)
+        raise structlog.DropEvent
+
+    async def until(self, condition: Callable[[], bool], limit: float = LIMIT) -> bool:
+        """Wait for a condition that changes with what is logged; return whether it came."""
+        try:
+            async with asyncio.timeout(limit):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # -- jobs --------------------------------------------------------------------------------------
+
+    async def held(self, task: Held, job: JobContext) -> None:
+        self.note("start", job=job.id, fence=job.fence)
+        self.started.add(job.id)
+        self._changed.set()
+        await self.release.wait()
+        self.note("end", job=job.id, fence=job.fence)
+        if task.fails:
+            raise ValueError("x" * 16_000)
+
+    async def quick(self, task: Quick, job: JobContext) -> None:
+        self.note("start", job=job.id, fence=job.fence)
+        self.started.add(job.id)
+        self.note("end", job=job.id, fence=job.fence)
+
+    async def save(self, *tasks: Task) -> list[str]:
+        """Add jobs, again and again with the same operation while the disk refuses."""
+        operation = self.client.add(*tasks)
+        while True:
+            try:
+                async with asyncio.timeout(LIMIT):
+                    ids = await operation.save()
+                break
+            except DatabaseUnavailable:
+                self.note("refused", full=self.full)
+                await asyncio.sleep(0.02)
+        for job_id in ids:
+            self.acknowledged.add(job_id)
+            self.note("ack", job=job_id)
+        return ids
+
+    async def flood(self, padding: int, over: Callable[[], bool]) -> None:
+        """Add until the outage is over."""
+        while not over():
+            await self.save(Quick("x" * padding))
+            await asyncio.sleep(0.01)
+
+    # -- the disk ----------------------------------------------------------------------------------
+
+    def fill(self, spare: int) -> None:
+        """Fill the disk but for a few pages, with the write-ahead log as small as it can be."""
+        connection = sqlite3.connect(self.database, isolation_level=None)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.close()
+        self.full = True
+        file = os.open(self.filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for size in (1 << 20, 1 << 16, PAGE):
+            try:
+                while os.write(file, bytes(size)) == size:
+                    pass
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+        os.ftruncate(file, max(0, os.fstat(file).st_size // PAGE - spare) * PAGE)
+        os.close(file)
+        self.note("full", spare=spare)
+
+    def free(self) -> float:
+        """Free the disk; return when."""
+        self.note("freed")
+        os.unlink(self.filler)
+        self.full = False
+        return time.monotonic()
+
+
+async def drained(world: World, freed: float) -> None:
+    """Wait until all that was acknowledged has ended, and note how long that took."""
+    if not await world.until(lambda: world.acknowledged <= world.ended):
+        world.note("hang", waiting="drained", jobs=sorted(world.acknowledged - world.ended)[:5])
+    world.note("drained", ms=(time.monotonic() - freed) * 1000)
+
+
+async def hold(world: World, fails: bool) -> list[str]:
+    """Keep all workers busy, with more jobs waiting behind them."""
+    world.release.clear()
+    ids = await world.save(*[Held(fails) for _ in range(WORKERS)])
+    if not await world.until(lambda: set(ids) <= world.started):
+        world.note("hang", waiting="started")
+    await world.save(*[Quick() for _ in range(5 * WORKERS)])
+    return ids
+
+
+async def outage(world: World, spare: int, seconds: float, fails: bool, adders: int) -> None:
+    """Let all handlers end while the disk is full; nothing may start until that could be written."""
+    await hold(world, fails)
+    world.fill(spare)
+    adding = [asyncio.create_task(world.flood(50, lambda: not world.full)) for _ in range(adders)]
+    world.release.set()
+    if await world.until(lambda: "write outcomes" in world.failing, 1.0):
+        world.note("noticed")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+        world.client.notify()
+    freed = world.free()
+    await asyncio.gather(*adding)
+    await drained(world, freed)
+
+
+async def backlog(world: World, seconds: float) -> None:
+    """Let the jobs themselves fill what is left of the disk, with workers that go on."""
+    world.release.set()
+    world.fill(100)
+    adding = [asyncio.create_task(world.flood(20_000, lambda: not world.full)) for _ in range(4)]
+    await asyncio.sleep(seconds)
+    freed = world.free()
+    await asyncio.gather(*adding)
+    await drained(world, freed)
+
+
+async def restart(world: World, seconds: float) -> None:
+    """Stop with outcomes that cannot be written, and start again, all on a full disk."""
+    ids = await hold(world, fails=True)
+    world.fill(0)
+    world.release.set()
+    await world.until(lambda: "write outcomes" in world.failing, 1.0)
+    asked = time.monotonic()
+    clean = await world.client.stop(0.2)
+    unwritten = [job_id for job_id in ids if job_id not in world.ended]
+    for job_id in unwritten:
+        world.note("cause", job=job_id)
+    world.note("stopped", clean=clean, unwritten=len(unwritten), seconds=time.monotonic() - asked)
+    world.failing.clear()
+    world.note("new client")
+    world.client = world.make_client()
+    started = await starts(world)
+    await asyncio.sleep(seconds)
+    freed = world.free()
+    if not started and not await starts(world):
+        world.note("hang", waiting="start on a free disk")
+    await drained(world, freed)
+
+
+async def starts(world: World) -> bool:
+    """Try to start; a disk that is full may be a reason not to, if it is said clearly."""
+    try:
+        async with asyncio.timeout(LIMIT):
+            await world.client.start()
+    except BackliteError as error:
+        world.note("not started", error=f"{type(error).__name__}: {error}", full=world.full)
+        return False
+    return True
+
+
+async def live(world: World, plan: list[dict[str, Any]]) -> None:
+    """Go through the outages of a plan, then look at every job that was acknowledged."""
+    kinds: dict[str, Any] = {"outage": outage, "backlog": backlog, "restart": restart}
+    await world.client.start()
+    for step in plan:
+        world.note("step", kind=step["kind"])
+        await kinds[step["kind"]](world, **{name: value for name, value in step.items() if name != "kind"})
+    if not await world.until(lambda: not world.failing):
+        world.note("hang", waiting="recovered", jobs=sorted(world.failing))
+    for job_id in world.acknowledged:
+        world.note("final", job=job_id, status=str(await world.client.status(job_id)))
+    if not await world.client.stop(5.0):
+        world.note("hang", waiting="stop")
+    connection = sqlite3.connect(world.database)
+    world.note("intact", rows=connection.execute("PRAGMA integrity_check").fetchall())
+    connection.close()
+
+
+async def main(folder: str, ledger: str, plan: list[dict[str, Any]], peer: bool) -> None:
+    world = World(folder, ledger)
+    if not peer:
+        await live(world, plan)
+        return
+    world.release.set()
+    async with world.client:
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    role, its_folder, its_ledger = sys.argv[1:4]
+    faulthandler.dump_traceback_later(90.0, exit=True)
+    if role == "peer":
+        asyncio.run(main(its_folder, its_ledger, [], True))
+    else:
+        its_plan = json.loads(sys.argv[4])
+        command = [sys.executable, __file__, "peer", its_folder, its_ledger]
+        second = subprocess.Popen(command, stdin=subprocess.PIPE) if its_plan["peer"] else None
+        try:
+            asyncio.run(main(its_folder, its_ledger, its_plan["steps"], False))
+        finally:
+            if second is not None:
+                second.communicate()

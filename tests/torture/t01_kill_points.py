@@ -1,0 +1,270 @@
+"""T1: a process dies at every write and sync call of everything that the library does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import signal
+import sqlite3
+import tempfile
+from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .kit import Budget, Ledger, Row, audit, intact, needs
+from .traced import LIMIT, Bench, Hung, copied, counted, files, lanes, note, share
+
+__all__ = ["Life", "run"]
+
+CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,rename,write"
+
+
+class Life(NamedTuple):
+    """What a process does until it is killed, and what it finds: a life that left it, or nothing."""
+
+    function: str
+    before: str | None = "made_empty"
+
+
+LIVES = [
+    Life("install", None),
+    Life("add"),
+    Life("transact"),
+    Life("run"),
+    Life("retry"),
+    Life("retain"),
+    Life("checkpoint", "made_full"),
+    Life("renew", "made_long"),
+    Life("takeover", "made_left"),
+]
+
+
+class Point(NamedTuple):
+    """One way to die: a life, and before which call of which kind it ends (0: it does not)."""
+
+    life: Life
+    call: str = ""
+    n: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.life.function}, {self.call} {self.n}"
+
+
+EXPECTED = {
+    "ok": ("succeeded", 1),
+    "long": ("succeeded", 1),
+    "raise": ("succeeded", 2),
+    "retry": ("succeeded", 2),
+    "slow": ("succeeded", 2),
+    "snooze": ("succeeded", 1),
+    "discard": ("failed", 1),
+    "fail": ("failed", 3),
+}
+"""What becomes of a job, and at which attempt, by its plan: no death may change it."""
+
+
+@dataclass
+class Findings:
+    """What was wrong after a trial, or after all of them."""
+
+    lost: list[str] = field(default_factory=list)
+    doubles: list[str] = field(default_factory=list)
+    corrupt: list[str] = field(default_factory=list)
+    hangs: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    recovery_ms: float = 0.0
+
+
+class KillPoints:
+    """The row in the making: lanes of processes that take one point after another."""
+
+    def __init__(self, budget: Budget, lives: Sequence[Life], folder: Path) -> None:
+        self.budget = budget
+        self.lives = list(lives)
+        self.folder = folder
+        self.findings = Findings()
+        self.killed: Counter[str] = Counter()
+        self.tried = 0
+        self.points = 0
+        self.last: dict[tuple[Life, str], int] = {}
+        self.waiting: deque[Point] = deque()
+
+    async def work(self, library: str | None, limit: float) -> None:
+        """Prepare, look which calls there are, then try the points in a random but fixed order."""
+        async with lanes("t01_lives", library, limit) as benches:
+            found = sorted({life.before for life in self.lives if life.before})
+            await share(benches, [partial(self._prepare, name=name) for name in found])
+            await share(benches, [partial(self._survey, life=life) for life in self.lives])
+            points = [
+                Point(life, call, n)
+                for (life, call), last in sorted(self.last.items())
+                for n in range(1, last + 1)
+            ]
+            random.Random(1).shuffle(points)
+            self.waiting.extend(points)
+            self.points = len(points)
+            await share(benches, [self._lane] * len(benches))
+
+    async def _prepare(self, bench: Bench, name: str) -> None:
+        """Make what lives find when they begin."""
+        folder = self.folder / name
+        folder.mkdir()
+        pid = await bench.begin(f"t01_lives:{name}", **files(folder))
+        if await bench.ended() < 0:
+            note(folder, "killed", victim=pid)
+
+    async def _survey(self, bench: Bench, life: Life) -> None:
+        """Let a life live, and count the calls it makes."""
+        log = self.folder / f"{life.function}.log"
+        await self._trial(bench, Point(life), ["-o", str(log), "-e", f"trace={CALLS}"])
+        for call, count in counted(log).items():
+            self.last[life, call] = count
+
+    async def _lane(self, bench: Bench) -> None:
+        while self.waiting and self.budget.more(self.tried):
+            self.tried += 1
+            point = self.waiting.popleft()
+            inject = f"inject={point.call}:signal=KILL:when={point.n}"
+            options = ["-o", "/dev/null", "-e", f"trace={point.call}", "-e", inject]
+            if not await self._trial(bench, point, options):
+                continue
+            self.killed[point.call] += 1
+            if point.n == self.last[point.life, point.call]:  # until it is not killed any more
+                self.last[point.life, point.call] += 1
+                self.waiting.append(point._replace(n=point.n + 1))
+
+    async def _trial(self, bench: Bench, point: Point, strace: list[str]) -> bool:
+        """Do one trial; return whether the process was killed."""
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        try:
+            if point.life.before:
+                copied(self.folder / point.life.before, folder)
+            return await self._die_and_recover(bench, point, strace, folder)
+        except Hung:
+            self.findings.hangs.append(str(point))
+            return False
+        finally:
+            shutil.rmtree(folder)
+
+    async def _die_and_recover(self, bench: Bench, point: Point, strace: list[str], folder: Path) -> bool:
+        pid = await bench.begin(f"t01_lives:{point.life.function}", strace=strace, **files(folder))
+        code = await bench.ended()
+        killed = code == -signal.SIGKILL
+        if killed:
+            note(folder, "killed", victim=pid)
+        elif code:
+            self.findings.wrong.append(f"{point}: the life broke ({code}): {bench.errors()}")
+        await bench.begin("t01_lives:recover", **files(folder))
+        if code := await bench.ended():
+            self.findings.wrong.append(f"{point}: recovery broke ({code}): {bench.errors()}")
+        judge(folder, str(point), self.findings)
+        return killed
+
+
+# -- the judgement ---------------------------------------------------------------------------------------
+
+
+def judge(folder: Path, where: str, findings: Findings) -> None:
+    """Compare the ledger with the database, once everything should have drained."""
+    database, events = folder / "app.db", Ledger.read(folder / "ledger")
+    if not intact(database):
+        findings.corrupt.append(where)
+        return
+    connection = sqlite3.connect(database)
+    try:
+        kept = connection.execute("SELECT id, status, attempt, crashes, payload FROM backlite_completed").fetchall()
+        left = {row[0] for row in connection.execute("SELECT id FROM backlite_jobs")}
+        orders = None
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'orders'").fetchall():
+            orders = [row[0] for row in connection.execute("SELECT name FROM orders")]
+    finally:
+        connection.close()
+    completed = {row[0] for row in kept}
+    completed |= {event["job"] for event in events if event["what"] == "end" and event["bare"]}
+    verdict = audit(events, completed - left)
+    found = [f"{where}: {what}" for what in verdict.lost]
+    findings.lost += found
+    findings.doubles += [f"{where}: {what}" for what in [*verdict.unexplained, *_repeats(events)]]
+    findings.wrong += [f"{where}: {what}" for what in [*_outcomes(kept, events), *_halves(events, orders)]]
+    for event in events:
+        if event["what"] == "drained":
+            findings.recovery_ms = max(findings.recovery_ms, event["ms"])
+
+
+def _repeats(events: list[dict[str, Any]]) -> list[str]:
+    """Return executions of one attempt twice in one process; a snooze does not count as one."""
+    starts = [event for event in events if event["what"] == "start" and event["plan"] != "snooze"]
+    counts = Counter((event["job"], event["pid"], event["attempt"]) for event in starts)
+    return [f"attempt {key[2]} of {key[0]} {count} times" for key, count in counts.items() if count > 1]
+
+
+def _outcomes(kept: list[Any], events: list[dict[str, Any]]) -> list[str]:
+    """Return records that are not what their plan says, or that count more deaths than there were."""
+    wrong = []
+    deaths = sum(event["what"] == "killed" for event in events)
+    for job_id, status, attempt, crashes, payload in kept:
+        plan = json.loads(payload)["plan"]
+        if (status, attempt) != EXPECTED[plan]:
+            wrong.append(f"{job_id}, {plan}: {status} at attempt {attempt}")
+        if crashes > deaths:
+            wrong.append(f"{job_id}, {plan}: {crashes} crashes, {deaths} deaths")
+    return wrong
+
+
+def _halves(events: list[dict[str, Any]], orders: list[str] | None) -> list[str]:
+    """Return batches and transactions of which a part took effect."""
+    wrong = []
+    starts = [event for event in events if event["what"] == "start"]
+    batches: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for event in starts:
+        if event["batch"]:
+            batches[event["batch"], event["size"]].add(event["name"])
+    for (batch, size), names in batches.items():
+        if len(names) != size:
+            wrong.append(f"batch {batch}: {len(names)} of {size}")
+    if orders is not None:
+        ran = {event["name"] for event in starts if event["order"]}
+        wrong += [f"{name}: not both the order and its job" for name in ran ^ set(orders)]
+    return wrong
+
+
+# -- the row ---------------------------------------------------------------------------------------------
+
+
+def run(budget: Budget) -> Row:
+    """Kill a process at each point in turn; what is left is recovered by another, and judged."""
+    return kill_points(budget, LIVES)
+
+
+def kill_points(
+    budget: Budget, lives: Sequence[Life], *, library: str | None = None, limit: float = LIMIT
+) -> Row:
+    """Do the row with these lives, with the library in this folder, noticing hangs after this time."""
+    needs("strace", "strace")
+    with tempfile.TemporaryDirectory() as folder:
+        trials = KillPoints(budget, lives, Path(folder))
+        asyncio.run(trials.work(library, limit))
+    return _report(trials)
+
+
+def _report(trials: KillPoints) -> Row:
+    findings = trials.findings
+    row = Row("T1", "process killed at every write and sync call", unit="points")
+    row.trials = sum(trials.killed.values())
+    row.lost, row.doubles = len(findings.lost), len(findings.doubles)
+    row.corrupt, row.hangs = len(findings.corrupt), len(findings.hangs)
+    row.recovery_ms = findings.recovery_ms
+    for name in ("lost", "doubles", "corrupt", "hangs", "wrong"):
+        found = getattr(findings, name)
+        row.require(f"0 {name}, found {len(found)}: " + "; ".join(found[:3]), not found)
+    least = min(300, trials.budget.least)
+    row.require(f"{least} points, tried {row.trials}", row.trials >= least)
+    calls = ", ".join(f"{count} {call}" for call, count in trials.killed.most_common())
+    row.notes.append(f"{row.trials} deaths of {trials.points} points: {calls}")
+    return row
+

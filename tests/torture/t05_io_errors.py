@@ -1,0 +1,263 @@
+"""T5: a write or a sync fails, once or from then on, with an I/O error or a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .kit import Budget, Ledger, Row, audit, intact, needs
+from .traced import Bench, Hung, copied, counted, files, lanes, note, share
+
+__all__ = ["Syncs", "io_errors", "run"]
+
+WRITES, SYNCS = ("pwrite64", "ftruncate", "rename", "unlink"), ("fdatasync", "fsync")
+CALLS = ",".join((*WRITES, *SYNCS))
+LIMIT = 10.0
+
+
+class Fault(NamedTuple):
+    """Which call fails, with which error, and how that ends.
+
+    `ends`: "once": the next call succeeds. "healed": all later ones fail too, until the fault is gone.
+    "killed": the process dies before it is.
+    """
+
+    call: str
+    n: int
+    error: str
+    ends: str
+
+    def __str__(self) -> str:
+        return f"{self.error} at {self.call} {self.n}, {self.ends}"
+
+    def options(self, log: Path) -> list[str]:
+        """Return the options that make strace inject it, and log all writes and syncs with their time."""
+        when = f"{self.n}" if self.ends == "once" else f"{self.n}+"
+        inject = f"inject={self.call}:error={self.error}:when={when}"
+        return ["-ttt", "-o", str(log), "-e", f"trace={CALLS}", "-e", inject]
+
+
+@dataclass
+class Findings:
+    """What was wrong after a trial, or after all of them."""
+
+    lost: list[str] = field(default_factory=list)
+    doubles: list[str] = field(default_factory=list)
+    corrupt: list[str] = field(default_factory=list)
+    hangs: list[str] = field(default_factory=list)
+    acknowledgements: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    refused: int = 0
+    slowest: tuple[float, str] = (0.0, "")
+
+
+class Faults:
+    """The row in the making: lanes of processes that take one fault after another."""
+
+    def __init__(self, budget: Budget, folder: Path) -> None:
+        self.budget = budget
+        self.folder = folder
+        self.findings = Findings()
+        self.done: Counter[str] = Counter()
+        self.tried = self.faults = 0
+        self.waiting: list[Fault] = []
+
+    async def work(self, library: str | None, limit: float) -> None:
+        """Look which calls there are, then let each fail, in a random but fixed order."""
+        async with lanes("t05_life", library, limit) as benches:
+            await share(benches[:1], [self._prepare])
+            self.waiting = list(self._all_faults())
+            random.Random(1).shuffle(self.waiting)
+            self.faults = len(self.waiting)
+            await share(benches, [self._lane] * len(benches))
+
+    async def _prepare(self, bench: Bench) -> None:
+        """Make the database that lives find, and count the calls of a life without a fault."""
+        (self.folder / "empty").mkdir()
+        await bench.begin("t05_life:made_empty", **files(self.folder / "empty"))
+        await bench.ended()
+        self.log = self.folder / "log"
+        copied(self.folder / "empty", self.folder / "first")
+        strace = ["-o", str(self.log), "-e", f"trace={CALLS}"]
+        await bench.begin("t05_life:live", strace=strace, **files(self.folder / "first"))
+        await bench.said()
+        self.before = counted(self.log)
+        bench.tell("go")
+        await bench.ended()
+
+    def _all_faults(self) -> Iterable[Fault]:
+        """Return every fault: each call fails in each way, those after everything was tried only once."""
+        for call, last in counted(self.log).items():
+            for n in range(1, last + 1):
+                for error in ("EIO", "ENOSPC"):
+                    yield Fault(call, n, error, "once")
+                    if n <= self.before.get(call, 0):
+                        yield Fault(call, n, error, "healed")
+                        yield Fault(call, n, error, "killed")
+
+    async def _lane(self, bench: Bench) -> None:
+        while self.waiting and self.budget.more(self.tried):
+            self.tried += 1
+            fault = self.waiting.pop()
+            folder = Path(tempfile.mkdtemp(dir=self.folder))
+            copied(self.folder / "empty", folder)
+            try:
+                await self._trial(bench, fault, folder)
+            except Hung:
+                self.findings.hangs.append(str(fault))
+            finally:
+                shutil.rmtree(folder)
+
+    async def _trial(self, bench: Bench, fault: Fault, folder: Path) -> None:
+        """Let a process live with the fault, and then without."""
+        log = folder / "log"
+        pid = await bench.begin("t05_life:live", strace=fault.options(log), **files(folder))
+        if "end" not in await bench.said():  # it says that it has tried everything
+            if fault.ends == "killed":
+                await bench.kill()
+                note(folder, "killed", victim=pid)
+                await bench.begin("t05_life:recover", **files(folder))
+            else:
+                if fault.n <= self.before.get(fault.call, 0):  # else it is to come yet
+                    note(folder, "lifting")
+                    await bench.release()
+                bench.tell("go")
+            code = await bench.ended()
+        else:
+            code = 1
+        if code:
+            self.findings.wrong.append(f"{fault}: broke ({code}): {bench.errors()}")
+        if "INJECTED" in log.read_text():
+            self.done[f"{fault.error} {fault.ends}"] += 1
+        judge(folder, str(fault), self.findings)
+
+
+# -- the judgement ---------------------------------------------------------------------------------------
+
+
+class Syncs:
+    """The syncs of which a log of strace tells: when they began, and whether they succeeded."""
+
+    def __init__(self, log: Path) -> None:
+        begun: dict[str, float] = {}
+        self._good: list[float] = []
+        for line in log.read_text().splitlines():
+            thread, at, rest = line.split(None, 2)
+            if rest.startswith(tuple(f"{call}(" for call in SYNCS)):
+                begun[thread] = float(at)
+            elif not any(rest.startswith(f"<... {call} resumed>") for call in SYNCS):
+                continue
+            if rest.endswith("= 0"):
+                self._good.append(begun[thread])
+
+    def within(self, after: float, before: float) -> bool:
+        """Return whether one that succeeded began between two instants."""
+        return any(after <= at <= before for at in self._good)
+
+
+def judge(folder: Path, where: str, findings: Findings) -> None:
+    """Compare the ledger with the database and with the syncs that there were."""
+    events = Ledger.read(folder / "ledger")
+    if not intact(folder / "app.db"):
+        findings.corrupt.append(where)
+        return
+    connection = sqlite3.connect(folder / "app.db")
+    kept = {row[0] for row in connection.execute("SELECT id FROM backlite_completed")}
+    left = {row[0] for row in connection.execute("SELECT id FROM backlite_jobs")}
+    connection.close()
+    brief = {event["job"] for event in events if event["what"] == "end" and event.get("bare")}
+    verdict = audit(events, (kept | brief) - left)
+    unsynced = unfounded(events, Syncs(folder / "log"))
+    findings.lost += [f"{where}: {what}" for what in verdict.lost]
+    findings.doubles += [f"{where}: {what}" for what in [*verdict.unexplained, *_after_told(events)]]
+    findings.acknowledgements += [f"{where}: {what}" for what in unsynced]
+    findings.wrong += [f"{where}: {what}" for what in _surprises(events)]
+    findings.refused += sum(event["what"] == "refused" for event in events)
+    times = {event["what"]: event["at"] for event in events}
+    if "drained" in times:
+        took = (times["drained"] - times["free"]) * 1000
+        findings.slowest = max(findings.slowest, (took, where))
+
+
+def unfounded(events: Iterable[dict[str, Any]], syncs: Syncs) -> list[str]:
+    """Return what was said to be on disk without a good sync since it was asked for.
+
+    Only as long as there is a log of syncs: until the fault is gone.
+    """
+    wrong = []
+    asked: dict[int, float] = {}
+    ended: dict[str, float] = {}
+    for event in events:
+        if event["what"] in ("lifting", "killed"):
+            break
+        if event["what"] == "try":
+            asked[event["number"]] = event["wall"]
+        elif event["what"] in ("end", "cause"):
+            ended[event["job"]] = event["wall"]
+        elif event["what"] == "ack" and not syncs.within(asked[event["number"]], event["wall"]):
+            wrong.append(f"{event['job']} acknowledged")
+        elif event["what"] == "told" and not syncs.within(ended[event["job"]], event["wall"]):
+            wrong.append(f"{event['job']} said to be complete")
+    return wrong
+
+
+def _after_told(events: Iterable[dict[str, Any]]) -> list[str]:
+    """Return executions of jobs that had been said to be complete."""
+    told = set()
+    again = []
+    for event in events:
+        if event["what"] == "told":
+            told.add(event["job"])
+        elif event["what"] == "start" and event["job"] in told:
+            again.append(f"{event['job']} ran again after it was complete")
+    return again
+
+
+def _surprises(events: Iterable[dict[str, Any]]) -> list[str]:
+    """Return what the library should not have had to say, once the fault was gone or before."""
+    found = [event["line"] for event in events if event["what"] == "surprise"]
+    return found + ["stop() was not clean" for event in events if event.get("clean") is False]
+
+
+# -- the row ---------------------------------------------------------------------------------------------
+
+
+def run(budget: Budget) -> Row:
+    """Let each write and sync fail in turn; when the fault is gone, everything must drain."""
+    return io_errors(budget)
+
+
+def io_errors(budget: Budget, *, library: str | None = None, limit: float = LIMIT) -> Row:
+    """Do the row with the library in this folder, noticing hangs after this time."""
+    needs("strace", "strace")
+    with tempfile.TemporaryDirectory() as folder:
+        trials = Faults(budget, Path(folder))
+        asyncio.run(trials.work(library, limit))
+    return _report(trials)
+
+
+def _report(trials: Faults) -> Row:
+    findings = trials.findings
+    row = Row("T5", "EIO and ENOSPC at every write and sync, once and for good", unit="faults")
+    row.trials = sum(trials.done.values())
+    row.lost, row.doubles = len(findings.lost), len(findings.doubles)
+    row.corrupt, row.hangs = len(findings.corrupt), len(findings.hangs)
+    row.recovery_ms = findings.slowest[0]
+    for name in ("lost", "doubles", "corrupt", "hangs", "acknowledgements", "wrong"):
+        found = getattr(findings, name)
+        row.require(f"0 {name}, found {len(found)}: " + "; ".join(found[:3]), not found)
+    row.require("saves refused: the faults are felt", findings.refused > 0)
+    row.notes.append(f"wrong acknowledgements {len(findings.acknowledgements)}")
+    row.notes.append(f"refused calls {findings.refused}, slowest to drain: {findings.slowest[1]}")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(trials.done.items()))
+    row.notes.append(f"{row.trials} of {trials.faults}: {kinds}")
+    return row
+

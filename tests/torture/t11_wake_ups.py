@@ -1,0 +1,279 @@
+"""T11: who is idle sleeps, who is needed wakes at once.
+
+Idle clients lie under strace: every thread's timers are counted. Meanwhile, on other files, processes
+add at random times what another, idle process is to run; and workers are killed with a job in hand,
+which is to run again in an idle neighbour, or after the next start, without anybody adding anything.
+"""
+
+from __future__ import annotations
+
+import itertools
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from .crew import PROGRAMS, Crew, Late, percentile, until
+from .kit import Budget, Ledger, Row, needs
+from .wakeups import STRACE, Wakes, calls, wakes
+
+__all__ = ["judge_adds", "judge_crashes", "judge_idle", "run"]
+
+Event = dict[str, Any]
+
+IDLE_MINUTE = 60.0
+"""Seconds for which clients lie idle in the long form."""
+
+PER_MINUTE = 2
+"""How often an idle client may wake in a minute: its capped sleep."""
+
+SOON = 0.020
+"""Seconds within which 99 of 100 jobs start in another, idle process."""
+
+ENOUGH = 300
+"""Starts of which the slowest hundredth says something; of fewer the median is judged."""
+
+LATE = 1.0
+"""Seconds after which a start is no consequence of a wake-up any more, and a recovery too slow."""
+
+
+def run(budget: Budget) -> Row:
+    """Watch idle clients, for a minute or for half of a short budget, and do the rest meanwhile."""
+    needs("strace", "strace")
+    row = Row("T11", "nothing to do; adds from elsewhere; a crash and no add", unit="starts", lost=0, hangs=0)
+    window = IDLE_MINUTE if budget.seconds >= IDLE_MINUTE else max(2.0, budget.seconds / 2)
+    with tempfile.TemporaryDirectory(prefix="t11-") as name, ExitStack() as stack:
+        folder = Path(name)
+        idle = {kind: stack.enter_context(Idle(folder, kind)) for kind in ("alone", "worked", "adder")}
+        try:
+            for client in idle.values():
+                client.wait()
+            begin = time.time() + 0.5
+            end = begin + window
+            busy(row, folder, budget, window)
+            until(lambda: time.time() > end, window + 1, "the end of the window")
+        except Late as error:
+            row.hangs = 1
+            row.failures.append(str(error))
+        else:
+            for kind, client in idle.items():
+                judge_idle(row, kind, client.wakes(begin, end), window)
+    row.require(f"at least {budget.least} starts", row.trials >= budget.least)
+    return row
+
+
+class Idle:
+    """A client under strace that does nothing. Those that have worked, and that add, share a file."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._trace = folder / f"trace-{kind}"
+        database = folder / ("alone.db" if kind == "alone" else "pair.db")
+        self._errors = folder / f"errors-{kind}"
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [
+                    *STRACE,
+                    str(self._trace),
+                    sys.executable,
+                    str(PROGRAMS / "t11_idle.py"),
+                    str(database),
+                    kind,
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def wait(self) -> None:
+        """Wait until it says that it is idle."""
+        assert self._process.stdout is not None
+        said = select.select([self._process.stdout], [], [], 30.0)[0]
+        if not said or self._process.stdout.readline() != b"idle\n":
+            raise Late(f"a client did not become idle: {self._errors.read_text()[-500:]}")
+
+    def wakes(self, begin: float, end: float) -> Wakes:
+        """End it; return what woke it between two instants."""
+        monotonic = time.time() - time.monotonic()
+        self._end()
+        with self._trace.open(errors="replace") as lines:
+            return wakes(list(calls(lines)), begin, end, monotonic=monotonic)
+
+    def _end(self) -> None:
+        if self._process.poll() is None:
+            try:
+                self._process.communicate(timeout=10.0)  # the end of its input
+            except subprocess.TimeoutExpired:
+                self._process.kill()  # the tracer, and with it the traced
+                self._process.communicate()
+
+
+def busy(row: Row, folder: Path, budget: Budget, seconds: float) -> None:
+    """Do all that needs nobody idle but its own processes, each for a share of the time."""
+    with Crew("t11_roles", folder / "errors") as crew:
+        try:
+            alone = adds(crew, folder / "one", seconds * 0.35, adders=1, workers=1, shortest=0.01)
+            crowd = adds(crew, folder / "two", seconds * 0.35, adders=2, workers=2, shortest=0.0005)
+            deaths = crashes(crew, folder, seconds * 0.25)
+        finally:
+            row.require(f"processes complain: {crew.complaints[-500:]}", not crew.complaints)
+    judge_adds(row, "to one idle process", alone)
+    judge_adds(row, "at random times, 2 to 2", crowd, bar=LATE)
+    judge_crashes(row, deaths)
+
+
+def scene(place: Path) -> tuple[dict[str, str], Callable[[str], list[Event]]]:
+    """Return the files that processes share at a place, and what tells what they have noted there."""
+    files = {"database": f"{place}.db", "ledger": f"{place}.ledger"}
+    return files, lambda what: [event for event in Ledger.read(files["ledger"]) if event["what"] == what]
+
+
+def adds(
+    crew: Crew, place: Path, seconds: float, *, adders: int, workers: int, shortest: float
+) -> Sequence[Event]:
+    """Have jobs added in some processes, half of them in transactions, and run in others."""
+    files, events = scene(place)
+
+    for _ in range(workers):
+        crew.start("worker", **files)
+    until(lambda: len(events("up")) == workers, 20.0, "the start of workers")
+    for _ in range(adders):
+        crew.start("adder", **files, shortest=shortest, longest=0.05, within=0.5)
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        crew.listen(left)
+    crew.dismiss("adder")
+    patience = time.monotonic() + 2 * LATE
+    until(lambda: len(events("start")) >= len(events("ack")) or time.monotonic() > patience, 20.0, "starts")
+    crew.dismiss("worker")
+    return Ledger.read(files["ledger"])
+
+
+def crashes(crew: Crew, folder: Path, seconds: float) -> dict[str, list[float]]:
+    """Kill, in turns: workers with a job in hand, without and with an idle neighbour; and who adds."""
+    deadline = time.monotonic() + seconds
+    found: dict[str, list[float]] = {"alone": [], "beside": [], "mute": []}
+    for number in itertools.count():
+        for kind, waits in found.items():
+            place = folder / f"{kind}-{number}"
+            waits.append(silence(crew, place) if kind == "mute" else crash(crew, place, kind == "beside"))
+        if time.monotonic() > deadline:
+            return found
+    raise AssertionError("never")
+
+
+def silence(crew: Crew, place: Path) -> float:
+    """Have a process die when it is to tell of a job; return the seconds until that job starts."""
+    files, events = scene(place)
+
+    crew.start("worker", **files)
+    until(lambda: len(events("up")) == 1, 20.0, "the start of a worker")
+    crew.start("mute", **files)
+    until(lambda: len(events("dying")) == 1, 20.0, "the death of who adds")
+    until(lambda: len(events("start")) == 1, 60.0, "the start of a job of which nobody could tell")
+    crew.dismiss("worker")
+    return float(events("start")[0]["at"] - events("dying")[0]["at"])
+
+
+def crash(crew: Crew, place: Path, neighbour: bool) -> float:
+    """Kill a worker with a job in hand; return the seconds until another one runs it.
+
+    They count from the kill where there is a neighbour, else from the beginning of the next start.
+    """
+    files, events = scene(place)
+
+    for _ in range(1 + neighbour):
+        crew.start("worker", **files)
+    until(lambda: len(events("up")) == 1 + neighbour, 20.0, "the start of workers")
+    crew.start("once", **files)
+    until(lambda: len(events("start")) == 1, 20.0, "the start of a job that is to be held")
+    [victim] = [event["pid"] for event in events("start")]
+    crew.ended(crew.of("once"), 20.0, "who adds one job")
+    killed = time.monotonic()
+    crew.send([victim], signal.SIGKILL)
+    crew.ended([victim], 20.0, "a killed worker")
+    if not neighbour:
+        crew.start("worker", **files)
+    until(lambda: len(events("start")) == 2, 40.0, "the second start of a job")
+    crew.dismiss("worker")
+    begun = killed if neighbour else events("begun")[-1]["at"]
+    return float(events("start")[1]["at"]) - begun
+
+
+# -- judging ---------------------------------------------------------------------------------------
+
+
+def judge_idle(row: Row, kind: str, found: Wakes, window: float) -> None:
+    """Require that an idle client slept; where the window is short, also that it is going to.
+
+    Each wait under way at the end of a short window is taken for one that comes again and again. Only
+    who has just worked may wait for something for the last time: there each counts once a minute.
+    """
+    row.notes.append(
+        f"idle ({kind}): {found.expiries} timers, {found.bursts} wake-ups in {window:.0f} s,"
+        f" armed for {[round(limit) for limit in sorted(found.armed)]} s"
+    )
+    allowed = int(PER_MINUTE * window / 60)
+    what = f"an idle client ({kind}) woke {found.count} times in {window:.0f} s, allowed: {allowed}"
+    row.require(what, found.count <= allowed)
+    if window < IDLE_MINUTE:
+        soon = [limit for limit in found.armed if limit <= 60]
+        rate = float(len(soon)) if kind == "worked" else found.per_minute
+        row.require(f"an idle client ({kind}) is to wake {rate:.1f} times a minute", rate < PER_MINUTE + 0.1)
+
+
+def judge_adds(row: Row, where: str, events: Sequence[Event], *, bar: float = SOON) -> None:
+    """Require that every job started in the other process, and soon."""
+    started: dict[str, float] = {}
+    for event in events:
+        if event["what"] == "start":
+            started.setdefault(event["job"], event["at"])
+    acks = [event for event in events if event["what"] == "ack"]
+    waits: dict[str, list[float]] = {"add": [], "tx": []}
+    for event in acks:
+        if event["job"] in started:
+            waits[event["kind"]].append(started[event["job"]] - event["called"])
+    never = len(acks) - sum(map(len, waits.values()))
+    row.trials += len(acks)
+    row.lost = (row.lost or 0) + never
+    row.require(f"{where}: {never} of {len(acks)} jobs have not started", never == 0)
+    for kind, found in waits.items():
+        late = [wait for wait in found if wait > LATE]
+        p50, p99, worst = (1000 * percentile(found, share) for share in (0.5, 0.99, 1.0))
+        row.notes.append(f"{kind} {where}: p50 {p50:.1f}, p99 {p99:.1f}, max {worst:.1f} ms ({len(found):,})")
+        row.require(f"{kind} {where}: {len(late)} wake-ups lost, {late[:3]} s", not late)
+        name, value = ("p99", p99) if len(found) >= ENOUGH else ("p50", p50)
+        what = f"{kind} {where}: {name} {value:.1f} ms, to be below {bar * 1000:.0f}"
+        row.require(what, value < bar * 1000)
+
+
+def judge_crashes(row: Row, found: dict[str, list[float]]) -> None:
+    """Require that every interrupted job ran again within a second."""
+    said = {
+        "alone": "the next start",
+        "beside": "the kill, beside an idle process",
+        "mute": "the death of its adder before it could tell",
+    }
+    for kind, waits in found.items():
+        worst = 1000 * max(waits)
+        row.trials += len(waits)
+        row.recovery_ms = max(row.recovery_ms or 0.0, worst)
+        row.notes.append(
+            f"a crash and no add: starts after {said[kind]}: p50 {1000 * percentile(waits, 0.5):.1f},"
+            f" max {worst:.1f} ms ({len(waits)})"
+        )
+        row.require(f"{worst:.0f} ms from {said[kind]} to the job's next start", max(waits) < LATE)
