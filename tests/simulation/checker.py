@@ -35,8 +35,8 @@ __all__ = ["STOP_GRACE", "check"]
 STOP_GRACE = 3.0 + 0.5
 """Seconds after its limit within which `stop` returns: for handlers, for outcomes, and for the close."""
 
-LATE_THREAD = 1.1
-"""Seconds within which a thread begins what it was asked to."""
+AGREEING = 1.2
+"""Seconds by which two clocks may differ that agree; and a decision come before it is written."""
 
 STEADY = 0.75
 """Parts of a beat: for no longer may nobody have been able to write, when a living owner's claim is taken."""
@@ -60,6 +60,7 @@ class _Job:
         self.acknowledged = False
         self.due_at = 0
         self.waits_from: int | None = None
+        self.waits_since = 0.0
         self.attempt = self.crashes = 0
         self.claim: Claimed | None = None
         self.fences: set[int] = set()
@@ -140,20 +141,25 @@ class _Checker:
         if len(job.stored) > len(job.completed):
             self.fail(event, "added twice", f"{event.job} was stored again while it was there")
         job.stored.append(event)
-        job.due_at, job.waits_from = event.due_at, event.waits_from
+        job.due_at, job.waits_from, job.waits_since = event.due_at, event.waits_from, event.at
         job.attempt, job.crashes = 0, 0
 
     def see_shifted(self, event: Shifted) -> None:
-        """A wait that is begun anew keeps its length, and began in what is now the future."""
+        """A wait that is moved keeps its length; no more of it is left than there should be."""
         job = self.job(event.job)
         if job.claim is not None or len(job.completed) >= len(job.stored):
             self.fail(event, "shifted", f"{event.job} does not wait")
         elif job.waits_from is None:
             self.fail(event, "shifted", f"{event.job}, which is due at an instant that was given")
-        elif job.waits_from <= event.waits_from:
-            self.fail(event, "shifted", f"{event.job}, whose wait has begun")
         elif event.due_at - event.waits_from != job.due_at - job.waits_from:
             self.fail(event, "shifted", f"{event.job} waits for another time than before")
+        elif event.waits_from < job.waits_from:
+            job.waits_since = event.at  # what had passed of it is not known: it begins anew
+        elif event.at - self.jumped_at > AGREEING:
+            passed = (event.wall - event.waits_from) / 1000
+            if passed < event.at - job.waits_since - AGREEING:
+                text = f"{event.job} has waited for {event.at - job.waits_since:.3f} s, not {passed:.3f}"
+                self.fail(event, "shifted", text)
         job.due_at, job.waits_from = event.due_at, event.waits_from
 
     def see_claimed(self, event: Claimed) -> None:
@@ -192,7 +198,7 @@ class _Checker:
         if event.fence in job.runs:
             self.fail(event, "extra", f"{event.job} was started twice under claim {event.fence}")
         mark = job.marks.get(event.fence)
-        if mark is None or event.at - mark.at > self.longest_mark(job):
+        if mark is None or mark.at != event.at:
             self.fail(event, "mark", f"{event.job} starts under claim {event.fence} and was not put down")
         for fence, other in job.running.items():
             if other.client == event.client:
@@ -227,11 +233,6 @@ class _Checker:
                 which = "which has" if run.last_chance else "beside one that has"
                 text = f"{event.job}, {which} its last chance, starts beside {other.started.job}"
                 self.fail(event, "beside", text)
-
-    @staticmethod
-    def longest_mark(job: _Job) -> float:
-        """Return how many seconds a start may come after it was put down."""
-        return LATE_THREAD if job.stored and job.stored[-1].threaded else 0.0
 
     def see_ended(self, event: Ended) -> None:
         if event.client in self.dead:
@@ -268,7 +269,7 @@ class _Checker:
         job.attempt, job.crashes = event.attempt, event.crashes
         if event.status is JobStatus.PENDING:
             assert event.due_at is not None
-            job.due_at, job.waits_from = event.due_at, event.waits_from
+            job.due_at, job.waits_from, job.waits_since = event.due_at, event.waits_from, event.at
             return
         job.completed.append(event)
         if len(job.completed) > len(job.stored):
@@ -318,11 +319,8 @@ class _Checker:
         mark = job.marks.get(claim.fence)
         if mark is None:
             return False
-        at_once = not (job.stored and job.stored[-1].threaded)  # a thread may never come to it
-        if claim.fence not in job.runs and at_once and self.members.ended_at(claim.owner) > mark.at:
-            self.fail(
-                event, "mark", f"{event.job} was put down as started under claim {claim.fence}, but was not"
-            )
+        if claim.fence not in job.runs and self.members.ended_at(claim.owner) > mark.at:
+            self.fail(event, "mark", f"{event.job} was put down under claim {claim.fence}, and did not start")
         return True
 
     def released(self, event: Written, job: _Job, claim: Claimed, *, crashed: bool) -> None:
@@ -340,7 +338,7 @@ class _Checker:
     def may_not_know(self, event: Written, job: _Job) -> bool:
         """Return whether who wrote it had no handler when it was decided, and so no limit."""
         since = self.known.get((event.client, job.stored[-1].kind), float("inf"))
-        return event.at - since < LATE_THREAD
+        return event.at - since < AGREEING
 
     def concluded(self, event: Written, job: _Job, claim: Claimed) -> None:
         """An outcome of the claim's own owner: it must be what follows from how the handler ended."""

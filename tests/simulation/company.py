@@ -131,7 +131,7 @@ class Company:
         if not keep or self.manner == "blind":
             del self._members[member.id]
         self._tell_end(member.host)
-        if keep and self.manner != "blind":  # clients of one process know of each other without bells
+        if self.manner != "blind":  # clients of one process know of each other without bells
             for other in self._hearing(member.host, same=True):
                 asyncio.get_running_loop().call_soon(_hear_end, other)
 
@@ -199,12 +199,15 @@ class Company:
         return [dead.charge for dead in found if dead.charge is not None]
 
     def beat_of(self, asker: Member, owner: str) -> float | None:
-        """Return the beat of an owner whose lock another process has: its own, or one that buries it."""
+        """Return the beat of an owner whose lock another process has: its own, or one that buries it.
+
+        0: it is dead, as far as this process can tell.
+        """
         member = self._members.get(owner)
-        if member is None or self.manner == "blind":
+        if member is None or self.manner == "blind" or (member.alive and member.host is asker.host):
             return None
-        holder = member.host if member.alive else (member.charge and member.charge.by.host)
-        return None if holder is None or holder is asker.host else member.beat
+        elsewhere = member.alive or (member.charge is not None and member.charge.by.host is not asker.host)
+        return member.beat if elsewhere else 0.0
 
     def leads(self, asker: Member) -> bool:
         """Return whether this is the one owner that leads; without files nobody can tell."""

@@ -79,7 +79,7 @@ class Known(Event, kw_only=True):
 
 
 class Stored(Event, kw_only=True):
-    """A job came into being in the store. `threaded`: its handler starts a while after its mark."""
+    """A job came into being in the store. `waits_from`: when its wait began, if it is to wait for a while."""
 
     job: str
     kind: tuple[str, str]
@@ -87,11 +87,10 @@ class Stored(Event, kw_only=True):
     waits_from: int | None = None
     max_attempts: int
     max_crashes: int
-    threaded: bool = False
 
 
 class Shifted(Event, kw_only=True):
-    """A job's wait, which began at an instant that is still to come, begins at `waits_from` instead."""
+    """A job's wait was moved, as the wall clock had been: it begins at `waits_from`."""
 
     job: str
     due_at: int

@@ -13,7 +13,7 @@ from backlite_async.stores import Store
 from .faults import Host, Killed
 from .history import Died, Known, StopAsked, Stopped
 from .store import FaultyStore
-from .work import QUEUES, THREADED, Probe, Threaded, Work, kind_of
+from .work import QUEUES, Probe, Threaded, Work, kind_of
 
 if TYPE_CHECKING:
     from .world import World
@@ -50,9 +50,7 @@ class Process:
         self.started = False
 
     def _open_store(self) -> Store:
-        return FaultyStore(
-            self.world.memory, self.world.company, self.host, (*QUEUES, Probe.config), THREADED
-        )
+        return FaultyStore(self.world.memory, self.world.company, self.host, (*QUEUES, Probe.config))
 
     @property
     def alive(self) -> bool:

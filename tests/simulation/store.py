@@ -62,14 +62,12 @@ class FaultyStore(Faults):
         company: Company,
         host: Host,
         queues: Sequence[QueueConfig],
-        threaded: frozenset[tuple[str, str]],
     ) -> None:
         super().__init__(host)
         self._inner = inner
         self._company = company
         self._history = host.history
         self._crash_limits = {queue.name: queue.max_crashes for queue in queues}
-        self._threaded = threaded
         self._listeners: dict[Callable[[], None], None] = {}
         self._member: Member | None = None
         self._open = self._lent = self._renewed = False
@@ -234,7 +232,6 @@ class FaultyStore(Faults):
                         waits_from=job.waits_from,
                         max_attempts=job.max_attempts,
                         max_crashes=self._crash_limits.get(job.queue, 3),
-                        threaded=(job.queue, job.task) in self._threaded,
                     )
                 )
 
@@ -363,13 +360,13 @@ class FaultyStore(Faults):
         """Return the queues and task names that have pending jobs."""
         return await self._do("kinds", lambda: _now(self._inner.kinds()))
 
-    async def shift_waits(self, *, now: int) -> int:
-        """Let waits that began after `now` begin now."""
-        return await self._do("shift_waits", lambda: self._shift(now), committed=self._shifted)
+    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
+        """Let waits that began after `now` begin now, or those since `since` end later."""
+        return await self._do("shift_waits", lambda: self._shift(now, since, by), committed=self._shifted)
 
-    def _shift(self, now: int) -> int:
+    def _shift(self, now: int, since: int | None, by: int) -> int:
         before = self._inner.waits()
-        shifted: int = _now(self._inner.shift_waits(now=now))
+        shifted: int = _now(self._inner.shift_waits(now=now, since=since, by=by))
         for job, wait in self._inner.waits().items():
             if wait != before[job]:
                 due_at, waits_from = wait

@@ -15,7 +15,6 @@ __all__ = [
     "KINDS",
     "PLAIN_STEPS",
     "QUEUES",
-    "THREADED",
     "Patient",
     "Probe",
     "Sibling",
@@ -96,9 +95,6 @@ def kind_of(task: type[Task]) -> tuple[str, str]:
     """Return the queue and the name of a kind."""
     return task.config.name, task.__name__
 
-
-THREADED = frozenset({kind_of(Threaded)})
-"""The kinds whose handlers run in threads."""
 
 PLAIN_STEPS = ("ok", "fail", "snooze", "retry", "discard")
 HOSTILE_STEPS = (
