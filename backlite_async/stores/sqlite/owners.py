@@ -87,7 +87,7 @@ class OwnerFile:
         self._map.close()
         self._map = None
         if not keep:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # then others find it, and nothing to release
                 os.unlink(self._path)
         os.close(self._file)
 
