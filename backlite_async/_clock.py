@@ -125,10 +125,12 @@ class WallSteps:
         if self._ahead is None:
             return None
         step = self._now() - self._ahead
-        if step < 0 and not self._behind:
-            self.wrong_since = self._clock.now()
-        if abs(step) > 1000:
-            return step if step < 0 else min(step, self._behind)
+        if step < -1000:
+            if not self._behind:
+                self.wrong_since = self._clock.now()
+            return step
+        if step > 1000 and self._behind:
+            return min(step, self._behind)
         self._ahead += step
         return 0
 

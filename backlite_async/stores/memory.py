@@ -245,7 +245,7 @@ class MemoryStore:
             if ahead:
                 change = by or now - row.waits_from
                 row.scheduled_at = row.due_at = row.due_at + change
-                row.waits_from += change
+                row.waits_from = now if since is None else row.waits_from + by
                 shifted += 1
         return shifted
 

@@ -151,7 +151,7 @@ class Model:
                 continue
             if since is None and began > now:
                 change = by or now - began
-                row.waits_from, row.due_at = began + change, due_at + change
+                row.waits_from, row.due_at = now, due_at + change
             elif since is not None and since <= began <= now - by:
                 row.waits_from, row.due_at = began + by, due_at + by
             else:

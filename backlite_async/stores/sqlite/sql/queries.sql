@@ -197,7 +197,7 @@ UPDATE backlite_jobs
 SET
     due_at = due_at + iif(:by < 0, :by, :now - waits_from),
     scheduled_at = scheduled_at + iif(:by < 0, :by, :now - waits_from),
-    waits_from = iif(:by < 0, waits_from + :by, :now)
+    waits_from = :now
 WHERE status = 'pending' AND due_at > :now AND waits_from > :now
 
 -- name: shift_waits_back
