@@ -97,6 +97,8 @@ def test_an_early_word_of_a_completion_is_noticed(client: list[Event], tmp_path:
 
 
 ROW = ("an id", "pending", 1)
+SEAL = "order-plain-x-0:0:1:sealed"
+SEALED = {f"{SEAL}/0/1/kept": ROW}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,13 @@ ROW = ("an id", "pending", 1)
         (Found(orders={"order-x-0"}), "half"),
         (Found(live={"never-x-0/0/1/kept": ROW}, orders={"never-x-0"}), "half"),
         (Found(orders={"never-x-0"}), "half"),
+        (Found(live={"plain-x-0/0/1/sealed": ROW}), None),
+        (Found(completed={"plain-x-0/0/1/sealed": ROW}), "half"),
+        (Found(live={"plain-x-0/0/1/sealed": ROW, **SEALED}, orders={SEAL}), "half"),
+        (
+            Found(completed={"plain-x-0/0/1/sealed": ROW, **SEALED}, orders={SEAL}),
+            None,
+        ),
         (Found(corrupt=["integrity: no"]), "corrupt"),
     ],
 )
