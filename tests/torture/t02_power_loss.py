@@ -61,7 +61,7 @@ def run(budget: Budget) -> Row:
     needs("strace", "strace")
     row = Row("T2", "power loss: unsynced writes kept, lost, reordered, torn", unit="images", hangs=0)
     long = budget.least >= LONG
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
         try:
             plans = RECORDS if long else dict(list(RECORDS.items())[:1])
             records = [record(Path(folder, name.replace(" ", "-")), plan) for name, plan in plans.items()]
@@ -86,7 +86,7 @@ def run(budget: Budget) -> Row:
     return row
 
 
-def _memory() -> str | None:
+def memory() -> str | None:
     """Return a folder in memory, where there is one: images need no disk."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 

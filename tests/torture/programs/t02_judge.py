@@ -86,6 +86,7 @@ def find(database: str) -> Found:
     found = Found()
     try:
         with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = OFF")  # nobody needs this image again
             rows = connection.execute("PRAGMA integrity_check").fetchall()
             if rows != [("ok",)]:
                 found.corrupt.append(f"integrity: {rows[0][0]}")
