@@ -63,8 +63,9 @@ async def worker(stop: asyncio.Event, *, database: str, ledger: str) -> None:
 
     @client.handler(Hold)
     async def hold(task: Hold, job: JobContext) -> None:
+        first = book.first(job.id)  # before the note, which may be the last that this process does
         book.note("start", job=job.id)
-        if book.first(job.id):
+        if first:
             await asyncio.Event().wait()
 
     book.note("begun")
