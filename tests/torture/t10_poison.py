@@ -25,7 +25,9 @@ from typing import Any
 from tests.torture.children import Children, Event, Hang
 from tests.torture.kit import Budget, Row, intact
 
-__all__ = ["Record", "Trial", "judge", "run"]
+__all__ = ["SECONDS", "Record", "Trial", "judge", "run"]
+
+SECONDS = 20.0
 
 MAX_CRASHES = 3
 """As the worker's queue has it."""
