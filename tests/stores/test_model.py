@@ -147,10 +147,11 @@ class Model:
         shifted = 0
         for row in self.of(JobStatus.PENDING):
             began, due_at = row.waits_from, row.due_at
-            if began is None or due_at <= now - by:
+            if began is None or due_at <= now - max(by, 0):
                 continue
             if since is None and began > now:
-                row.waits_from, row.due_at = now, now + due_at - began
+                change = by or now - began
+                row.waits_from, row.due_at = now, due_at + change
             elif since is not None and since <= began <= now - by:
                 row.waits_from, row.due_at = began + by, due_at + by
             else:
@@ -173,7 +174,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.now = 0
+        self.now = 10_000
         self.ids = map(str, itertools.count())
         self.model = Model()
         self.claims: list[ClaimedJob] = []
@@ -364,13 +365,13 @@ class Machine(RuleBasedStateMachine):
         ]
         self.write(outcomes)
 
-    @rule(back=st.integers(1, 5), right=st.booleans())
-    def set_clock(self, back: int, right: bool) -> None:
+    @rule(back=st.integers(1, 5), known=st.booleans(), right=st.booleans())
+    def set_clock(self, back: int, known: bool, right: bool) -> None:
         """Set the clock back, and sometimes right again."""
         self.now -= back
-        since = self.now
-        shifted = self.run(self.store.shift_waits(now=self.now))
-        assert shifted == self.model.shift_waits(self.now, None, 0)
+        since, by = self.now, -back if known else 0
+        shifted = self.run(self.store.shift_waits(now=self.now, by=by))
+        assert shifted == self.model.shift_waits(self.now, None, by)
         if right:
             self.now += back
             shifted = self.run(self.store.shift_waits(now=self.now, since=since, by=back))

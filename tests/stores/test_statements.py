@@ -112,7 +112,7 @@ SCHEMA = {"schema_version", "schema_tables", "create_schema", "start_schema", "s
 
 RARE: dict[str, dict[str, Any]] = {
     "waits_ahead": {"now": NOW},
-    "shift_waits": {"now": NOW},
+    "shift_waits": {"now": NOW, "by": -1},
     "shift_waits_back": {"now": NOW, "since": 0, "by": 1},
     "free_claims": {},
 }
