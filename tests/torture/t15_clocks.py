@@ -280,7 +280,7 @@ def judge(row: Row, events: Events, figures: dict[str, float]) -> list[str]:
         elif event["what"] == "usage":
             figures["cpu"] = max(figures["cpu"], event["cpu"])
             figures["asked"] = max(figures["asked"], event["asked"])
-            if event["cpu"] > 0.2 or event["asked"] > 200:
+            if event["cpu"] > 0.2 or event["asked"] > 30:
                 figures["busy"] += 1
                 found.append(f"busy with nothing: {event['cpu']:.0%}, {event['asked']:.0f} looks a second")
     for event in events:
