@@ -287,16 +287,19 @@ class Dispatcher:
 
     async def _heed_clock(self) -> None:
         """Let waits go on as they were meant where the wall clock was set back, also before our start."""
-        if step := self._wall.look():
-            since = self._wall.wrong_since if step > 0 else None
-            await self._store.shift_waits(now=self._clock.now(), since=since, by=max(step, 0))
+        step = self._wall.look()
+        if step is not None and step > 0 and not self._store.leads():
+            self._wall.heeded(step)  # one does it for all: a second time would be one too many
+        elif step != 0:
+            since = self._wall.wrong_since if step is not None and step > 0 else None
+            await self._store.shift_waits(now=self._clock.now(), since=since, by=step or 0)
             self._wall.heeded(step)
 
     def _let_alone(self) -> float:
         """Start a job that is to run alone, if it can; return for how long nothing else may start."""
         if not self._solo:
             return 0.0
-        if self._pool.running or self._completions:
+        if self._pool.running or self._completions or self._unending:
             remaining = self._solo.remaining(self._clock.monotonic())
             if remaining is None or remaining > 0:
                 return remaining or self._longest_sleep

@@ -168,7 +168,9 @@ class WorkerPool:
         try:
             task = decode(handler.kind, job.payload)
         except PayloadError as error:
-            text = re.sub(r"'.*'", "'...'", str(error))  # a value of the payload, which is not to be logged
+            text = re.sub(
+                r"""(['"]).*\1""", "'...'", str(error), flags=re.DOTALL
+            )  # a value, not to be logged
             attempt.result = Result(finished_at=self._clock.now(), error=text, final=True)
             return
         try:

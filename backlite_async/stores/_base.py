@@ -105,9 +105,10 @@ class Queries(Protocol):
         ...
 
     async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
-        """Let waits that began after `now`, before the wall clock was set back, begin now.
+        """Let waits that began after `now`, before the wall clock was set back, end earlier.
 
-        With `since`: the clock was set right again, forward by `by`. Waits that began or were
+        By the milliseconds of the step `by`, a negative number; where it is not known (0) they begin
+        anew. With `since`: the clock was set right again, forward by `by`. Waits that began or were
         shifted since then, and before it was set right, end later by as much. Of pending jobs that
         are not due. Returns how many there were.
         """

@@ -236,16 +236,16 @@ class MemoryStore:
         return sorted({row.kind for row in self._pending()})
 
     async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
-        """Let waits that began after `now` begin now, or those since `since` end later."""
+        """Let waits that began after `now` end earlier, or those since `since` later."""
         shifted = 0
         for row in self._pending():
-            if row.waits_from is None or row.due_at <= now - by:
+            if row.waits_from is None or row.due_at <= now - max(by, 0):
                 continue
             ahead = now < row.waits_from if since is None else since <= row.waits_from <= now - by
             if ahead:
-                change = by if since is not None else now - row.waits_from
+                change = by or now - row.waits_from
                 row.scheduled_at = row.due_at = row.due_at + change
-                row.waits_from += change
+                row.waits_from = now if since is None else row.waits_from + by
                 shifted += 1
         return shifted
 

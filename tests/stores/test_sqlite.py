@@ -393,7 +393,7 @@ def open_folder() -> Iterator[Path]:
 
 def test_folder_that_cannot_be_written(open_folder: Path) -> None:
     """A database cannot be made in a folder that is read-only for us, and the error says so."""
-    assert opened_without_rights(str(open_folder / "app.db")) == "unable to open database file"
+    assert opened_without_rights(str(open_folder / "app.db")) == "cannot be created: Permission denied"
 
 
 def test_file_that_cannot_be_written(open_folder: Path) -> None:
@@ -759,11 +759,12 @@ async def test_cancelled_close(path: str, open_store: Opener) -> None:
 
 
 async def test_close_leaves_one_file(path: str, open_store: Opener) -> None:
-    """After the last store's end, the write-ahead log has gone into the file."""
+    """After the last store's end, the write-ahead log has gone into the file; locks stay beside it."""
     store = await open_store()
     await store.add([new("a")])
     await store.close()
-    assert [name.name for name in Path(path).parent.iterdir()] == [Path(path).name]
+    names = sorted(name.name for name in Path(path).parent.iterdir())
+    assert names == [Path(path).name, Path(path).name + "-backlite"]
 
 
 async def test_lent_store(path: str, open_store: Opener) -> None:

@@ -43,9 +43,7 @@ class Exhibit:
     hangs: int = 0
     statuses: list[int] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    jobs: list[tuple[str, str, str, int, str]] = field(
-        default_factory=list
-    )  # id, queue, status, crashes, error
+    jobs: list[tuple[str, str, str]] = field(default_factory=list)  # id, queue, status
     whole: bool = False
     sound: bool = True
     seconds: float = 0.0

@@ -65,6 +65,7 @@ def test_a_trace_tells_what_woke_a_process() -> None:
             True,
         ),
         ("1 9.0 nanosleep({tv_sec=0, tv_nsec=5000000}, NULL) = 0 <0.005>", 0.005, True),
+        ("1 9.0 epoll_ctl(3, EPOLL_CTL_ADD, 8, {events=EPOLLIN, data={u32=8}}) = 0 <0.1>", inf, False),
         ('1 9.0 read(5, "x", 1) = 1 <0.1>', inf, False),
     ],
 )

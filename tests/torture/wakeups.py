@@ -9,7 +9,9 @@ from math import inf
 
 __all__ = ["STRACE", "Call", "Wakes", "calls", "wakes"]
 
-STRACE = ["strace", "-f", "-ttt", "-T", "-e", "raw=epoll_wait,epoll_pwait,epoll_pwait2", "-o"]
+EPOLLS = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
+
+STRACE = ["strace", "-f", "-ttt", "-T", "-e", f"raw={','.join(EPOLLS)}", "-o"]
 """The command, to be followed by the file that `calls` reads. Raw: a call's limit is seen before its end."""
 
 GAP = 0.1
@@ -35,7 +37,7 @@ class Call:
 
     def limit(self, monotonic: float) -> float:
         """Return the seconds that it may wait; infinity: for ever. `monotonic`: wall minus monotonic time."""
-        if self.name.startswith("epoll_"):
+        if self.name in EPOLLS:
             millis = int(self.arguments.split(", ")[3].rstrip(")"), 16) & 0xFFFF_FFFF
             return inf if millis >> 31 else millis / 1000
         if self.name == "poll":
@@ -55,7 +57,7 @@ class Call:
     @property
     def expired(self) -> bool:
         """Whether it ended because its time was up, after having waited at all."""
-        if self.name.startswith("epoll_"):
+        if self.name in EPOLLS:
             return self.result.split(" ")[0] == "0" and self.limit(0.0) > 0
         if self.name == "futex":
             return "ETIMEDOUT" in self.result

@@ -81,6 +81,9 @@ class Connection:
         inner = _in_daemon_thread(create)
         opening = asyncio.ensure_future(inner)
         cancelled = await _outlast(opening)
+        if opening.cancelled():  # by the end of the loop, maybe before it had begun
+            with contextlib.suppress(Exception):
+                inner.stop()
         opening.result()
         connection = cls(path, inner, *made[0])
         if cancelled:
@@ -126,6 +129,8 @@ class Connection:
         closing = asyncio.ensure_future(self.inner.close())
         cancelled = await _outlast(closing)
         self._close_raw()
+        if closing.cancelled():  # by the end of the loop, maybe before it had begun
+            self.inner.stop()
         self._thread.join()  # which has nothing left to do
         closing.result()
         if cancelled:

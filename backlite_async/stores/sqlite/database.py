@@ -64,6 +64,9 @@ class Database:
         _check_path(self.path, create)
         self.abandoned.clear()
         self._broken.clear()
+        _make_folder(self.path, self.folder)
+        self._identity, self._log = _identity(self.path), None
+        self.file: SharedFile = shared_file(self.path, self.folder)
         try:
             self._writer = await Connection.open(self.path)
             await self.writer.call(self._prepare_writer)
@@ -78,9 +81,6 @@ class Database:
         if mode != "wal":
             raise DatabaseUnusable(self.path, f"cannot use write-ahead logging here (journal mode {mode!r})")
         self._configure_writer(raw)
-        self._identity, self._log = _identity(self.path), None
-        _make_folder(self.path, self.folder, stat.S_IMODE(os.stat(self.path).st_mode))
-        self.file: SharedFile = shared_file(self.path, self.folder)
 
     def _configure_writer(self, raw: sqlite3.Connection) -> None:
         raw.execute("PRAGMA synchronous = " + self.synchronous)
@@ -258,8 +258,9 @@ def _create(path: str) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def _make_folder(path: str, folder: str, mode: int) -> None:
+def _make_folder(path: str, folder: str) -> None:
     """Make the folder beside the database; who may write the one may enter the other."""
+    mode = stat.S_IMODE(os.stat(path).st_mode)
     try:
         os.mkdir(folder)
         os.chmod(folder, mode | (mode & 0o444) >> 2)

@@ -49,8 +49,7 @@ class OwnerFile:
         size = SLOT * (owner.slots + 1)
         os.pwrite(self._file, bytes(size), 0)  # so that a full disk cannot hit the mapping
         self._map: mmap.mmap | None = mmap.mmap(self._file, size)
-        about = json.dumps({"pid": os.getpid(), "beat": owner.beat}).encode()
-        self._map[: len(about)] = about
+        self._map[:SLOT] = _about(owner.beat)
         not_in_children(self)
 
     def appear(self) -> bool:
@@ -87,7 +86,7 @@ class OwnerFile:
         self._map.close()
         self._map = None
         if not keep:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # then others find it, and nothing to release
                 os.unlink(self._path)
         os.close(self._file)
 
@@ -105,6 +104,7 @@ class Dead:
         self._shared = shared
         self._file = file
         self._started = _read_started(file)
+        os.pwrite(file, _about(0.0), 0)  # our lock on it must not make it look alive
 
     def started(self, job_id: str, fence: int) -> bool:
         """Return whether this job's handler had started, and its outcome was not written."""
@@ -198,6 +198,10 @@ class OwnerFolder:
                     with suppress(OSError):
                         os.unlink(os.path.join(self._folder, left))
                 os.close(file)
+
+
+def _about(beat: float) -> bytes:
+    return json.dumps({"pid": os.getpid(), "beat": beat}).encode().ljust(SLOT, b"\0")
 
 
 def _name(job_id: str, fence: int) -> bytes:

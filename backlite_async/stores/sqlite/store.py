@@ -301,7 +301,7 @@ class SQLiteStore:
         return rows[0][0] if rows else None
 
     async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
-        """Let waits that began after `now` begin now, or those since `since` end later."""
+        """Let waits that began after `now` end earlier, or those since `since` later."""
         name = "shift_waits" if since is None else "shift_waits_back"
         if since is None:
             ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", {"now": now}))
@@ -309,7 +309,8 @@ class SQLiteStore:
                 return 0
 
         def run(raw: sqlite3.Connection) -> int:
-            return raw.execute(statements()[name], {"now": now - by, "since": since, "by": by}).rowcount
+            parameters = {"now": now - max(by, 0), "since": since, "by": by}
+            return raw.execute(statements()[name], parameters).rowcount
 
         return await self._writing().submit(run, durable=False, committed=self._ring_all)
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-BRIEF = 0.2
-"""Seconds for which completed jobs of the kind `brief` are kept."""
+BRIEF = 0.2 - 0.005
+"""Seconds for which completed jobs of the kind `brief` are kept, a bit less: their times are rounded."""
 
 FOREVER = ("kept", "flaky", "doomed")
 """Kinds of jobs whose record is kept for ever; of the others nothing need be left once they have ended."""

@@ -16,8 +16,10 @@ import logging
 import os
 import random
 import re
+import shutil
 import sqlite3
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -214,7 +216,7 @@ class Trial:
         self.order = order
         self.content, fault, bits = damage(content, order, number) if number >= 0 else (content, "none", 0)
         self.report = Report(number, fault, bits)
-        self.file = Path(order.folder, f"damaged-{number}")
+        self.file = Path(tempfile.mkdtemp(dir=order.folder), "damaged")
         self.ids = dict(added)
         self.known = {key: msgspec.json.encode(text_of(kind, key)) for kind, key in plan()}
         self.due = {key for key in added if key.split("-")[0] in DUE}
@@ -235,8 +237,7 @@ class Trial:
             self.report.hung = True
         self.report.seconds = time.monotonic() - began
         self._judge()
-        for path in Path(self.order.folder).glob(f"{self.file.name}*"):
-            path.unlink(missing_ok=True)
+        shutil.rmtree(self.file.parent)
         return self.report
 
     async def _use(self) -> None:
@@ -336,9 +337,11 @@ def type_of(key: str) -> type[Payload] | None:
     return next((kind for kind in KINDS if kind.__name__.lower() == name), None)
 
 
-def distance(one: bytes, other: bytes) -> int:
+def distance(one: object, other: bytes) -> int:
     """Return in how many bits two payloads differ; very many if they are not of the same length."""
-    if len(one) != len(other):
+    if isinstance(one, str):  # a bit of its type has flipped
+        one = one.encode()
+    if not isinstance(one, bytes) or len(one) != len(other):
         return 1 << 30
     return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count()
 

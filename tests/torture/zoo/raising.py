@@ -160,15 +160,8 @@ async def returns_a_coroutine(task: Task, job: JobContext, stage: Stage) -> Coro
 
 @specimen("failed", "succeeded")
 async def returns_what_has_no_class(task: Task, job: JobContext, stage: Stage) -> object:
-    class Classless:
-        @property
-        def __class__(self) -> NoReturn:  # type: ignore[override]
-            raise Odd
-
-        def __del__(self) -> None:
-            raise ValueError("never at rest")
-
-    return Classless()
+    odd = {"__class__": property(_cry(Odd)), "__del__": _cry(ValueError)}
+    return type("Classless", (), odd)()
 
 
 @specimen("succeeded")

@@ -194,7 +194,10 @@ SELECT EXISTS (
 
 -- name: shift_waits
 UPDATE backlite_jobs
-SET due_at = due_at - waits_from + :now, scheduled_at = due_at - waits_from + :now, waits_from = :now
+SET
+    due_at = due_at + iif(:by < 0, :by, :now - waits_from),
+    scheduled_at = scheduled_at + iif(:by < 0, :by, :now - waits_from),
+    waits_from = :now
 WHERE status = 'pending' AND due_at > :now AND waits_from > :now
 
 -- name: shift_waits_back
