@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .kit import Budget, Ledger, Row, audit, intact, needs
-from .traced import LIMIT, Bench, Hung, copied, counted, files, in_turns, lanes, note, share
+from .traced import LANES, LIMIT, Bench, Hung, copied, counted, files, in_turns, lanes, note, share
 
 __all__ = ["Life", "run"]
 
@@ -101,9 +101,9 @@ class KillPoints:
         self.last: dict[tuple[Life, str], int] = {}
         self.waiting: deque[Point] = deque()
 
-    async def work(self, library: str | None, limit: float) -> None:
+    async def work(self, library: str | None, limit: float, count: int) -> None:
         """Prepare, look which calls there are, then try the points in a random but fixed order."""
-        async with lanes("t01_lives", library, limit) as benches:
+        async with lanes("t01_lives", library, limit, count=count) as benches:
             found = sorted({life.before for life in self.lives if life.before})
             await share(benches, [partial(self._prepare, name=name) for name in found])
             await share(benches, [partial(self._survey, life=life) for life in self.lives])
@@ -279,12 +279,13 @@ def kill_points(
     calls: str = CALLS,
     library: str | None = None,
     limit: float = LIMIT,
+    benches: int = LANES,
 ) -> Row:
     """Do the row with these lives and calls, with the library in this folder; hangs after this time."""
     needs("strace", "strace")
     with tempfile.TemporaryDirectory() as folder:
         trials = KillPoints(budget, lives, calls, Path(folder))
-        asyncio.run(trials.work(library, limit))
+        asyncio.run(trials.work(library, limit, benches))
     return _report(trials)
 
 

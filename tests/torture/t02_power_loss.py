@@ -7,7 +7,8 @@ each such image. The bars:
 
 - it is whole;
 - every job whose `save()` had returned is there, or has ended; also those of the application's transactions;
-- a completion or retry that had been told stays; nothing is there by halves, nothing that was rolled back.
+- a completion or retry that had been told stays; nothing is there by halves, nothing that was rolled back,
+  no completion without what its handler's `job.transaction()` wrote, or the other way round.
 
 Claims are not synced, on purpose, so a claim may be undone. A control with `durability="normal"` loses
 some, or this row could not fail. Some images are given to the library, which must run everything that is
@@ -60,7 +61,7 @@ def run(budget: Budget) -> Row:
     needs("strace", "strace")
     row = Row("T2", "power loss: unsynced writes kept, lost, reordered, torn", unit="images", hangs=0)
     long = budget.least >= LONG
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
         try:
             plans = RECORDS if long else dict(list(RECORDS.items())[:1])
             records = [record(Path(folder, name.replace(" ", "-")), plan) for name, plan in plans.items()]
@@ -85,7 +86,7 @@ def run(budget: Budget) -> Row:
     return row
 
 
-def _memory() -> str | None:
+def memory() -> str | None:
     """Return a folder in memory, where there is one: images need no disk."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
@@ -205,6 +206,7 @@ def _drain(row: Row, samples: Sequence[str]) -> None:
     bad = [answer for answer in answers if answer["error"] or answer["again"] or answer["missing"]]
     stuck = [answer for answer in answers if answer["left"]]
     row.hangs = (row.hangs or 0) + len(stuck)
+    row.recovery_ms = 1000 * max((answer["seconds"] for answer in answers), default=0.0)
     row.notes.append(f"{len(answers)} images drained by the library")
     row.require(f"the library runs everything in an image, nothing that had ended: {bad[:3]}", not bad)
     row.require(f"every image drains: {stuck[:3]}", not stuck)

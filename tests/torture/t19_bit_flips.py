@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from .kit import Budget, Ledger, Row
-from .t02_power_loss import PROGRAMS, output, started
+from .t02_power_loss import PROGRAMS, memory, output, started
 
 PROGRAM = str(PROGRAMS / "t19_open.py")
 LIMIT = 20.0
@@ -64,7 +64,7 @@ def run(budget: Budget) -> Row:
     row = Row("T19", "bits flipped in a closed file, or the file cut short", unit="files", hangs=0)
     found = Found()
     processes = min(os.cpu_count() or 1, 8)
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
         make(folder)
         with ThreadPoolExecutor(processes) as pool:
             done = 0

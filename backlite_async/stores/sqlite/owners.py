@@ -47,8 +47,14 @@ class OwnerFile:
         self._taken: dict[bytes, int] = {}
         self._file = create(self._unborn, folder)
         size = SLOT * (owner.slots + 1)
-        os.pwrite(self._file, bytes(size), 0)  # so that a full disk cannot hit the mapping
-        self._map: mmap.mmap | None = mmap.mmap(self._file, size)
+        try:
+            _fill(self._file, size)  # so that a full disk cannot hit the mapping
+            self._map: mmap.mmap | None = mmap.mmap(self._file, size)
+        except BaseException:
+            os.close(self._file)
+            with suppress(OSError):
+                os.unlink(self._unborn)
+            raise
         self._map[:SLOT] = _about(owner.beat)
         not_in_children(self)
 
@@ -198,6 +204,13 @@ class OwnerFolder:
                     with suppress(OSError):
                         os.unlink(os.path.join(self._folder, left))
                 os.close(file)
+
+
+def _fill(file: int, size: int) -> None:
+    """Write zeros; raises OSError if the disk is full."""
+    written = 0
+    while written < size:
+        written += os.pwrite(file, bytes(size - written), written)
 
 
 def _about(beat: float) -> bytes:
