@@ -293,7 +293,7 @@ async def test_hazards_are_logged_at_the_start(
 
 
 async def test_a_forked_child_is_told(tmp_path: Path) -> None:
-    """In the child the client is dead, and so is any other on that file, and says so; the parent goes on, and its owner file is not lost."""
+    """In the child this client and any other on its file say so; the parent and its owner file live on."""
     program = """
 import asyncio, os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
