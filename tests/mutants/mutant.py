@@ -22,8 +22,8 @@ class Mutant:
     """A replacement of whole lines in one file of the package.
 
     - `breaks`: what it breaks, in a few words.
-    - `old`: lines that stand exactly once in the file, or in the part of it that begins with `within`,
-      which stands there once: a function, or a SQL statement.
+    - `old`: lines that stand exactly once in the file, or in the function or SQL statement whose first
+      line begins with `within`.
     - `tests`: arguments for pytest, those first that are quick to notice.
     """
 
@@ -51,11 +51,10 @@ class Mutant:
     def _section(self, text: str) -> tuple[int, int]:
         if not self.within:
             return 0, len(text)
-        if text.count(self.within) != 1:
-            times = text.count(self.within)
-            raise Stale(f"{self.name}: {self.within!r} stands {times} times in {self.file}")
-        begin = text.index(self.within)
-        after = begin + len(self.within)
+        begins = list(re.finditer(rf"^ *{re.escape(self.within)}(?!\w)", text, re.MULTILINE))
+        if len(begins) != 1:
+            raise Stale(f"{self.name}: {self.within!r} begins {len(begins)} lines of {self.file}")
+        begin, after = begins[0].span()
         pattern = r"^-- name: " if self.file.endswith(".sql") else r"^(?: {4})?(?:async def|def|class)\b"
         following = re.compile(pattern, re.MULTILINE).search(text, after)
         return begin, following.start() if following else len(text)

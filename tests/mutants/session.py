@@ -18,6 +18,13 @@ class Recorder:
     def __init__(self, report: str) -> None:
         self.report = Path(report)
 
+    def pytest_sessionstart(self) -> None:
+        """Do not look for the smallest failing example, which takes long: one is enough."""
+        from hypothesis import Phase, settings  # not before pytest, which would warn
+
+        settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], database=None)
+        settings.load_profile("mutants")
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note a test that failed, or whose fixtures did."""
         if report.failed:

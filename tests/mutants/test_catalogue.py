@@ -92,8 +92,8 @@ def test_catalogue_that_cannot_be_read_is_an_error(text: str) -> None:
         (plain("no such line\n", ""), "stand 0 times"),
         (plain("x = 1\n", "x = 2\n"), "stand 2 times"),
         (plain("x = 1\n", "x = 1\n", within="def g"), "changes nothing"),
-        (plain("x = 1\n", "", within="def h"), "'def h' stands 0 times"),
-        (plain("x = 1\n", "", within="def "), "'def ' stands 2 times"),
+        (plain("x = 1\n", "", within="def h"), "'def h' begins 0 lines"),
+        (plain("x = 1\n", "", within="x"), "'x' begins 2 lines"),
     ],
 )
 def test_mutant_that_does_not_fit_is_stale(mutant: Mutant, found: str) -> None:

@@ -18,6 +18,9 @@ __all__ = ["FaultyStore", "SharedMemory"]
 
 T = TypeVar("T")
 
+ASKED = frozenset({"add", "begin", "commit", "get", "status"})
+"""What applications and handlers ask for at any time, and are refused once the store is closed."""
+
 
 class SharedMemory(MemoryStore):
     """A memory store that calls nobody back, and can be looked into."""
@@ -159,7 +162,9 @@ class FaultyStore(Faults):
         insist: bool = False,
         committed: Callable[[T], None] | None = None,
     ) -> T:
-        self._check_open(name, lent=name in ("begin", "commit"))
+        if name in ASKED and not (self._open or self._lent or self._host.dead):
+            raise InvalidState("the store is closed")  # who asks is the application
+        self._check_open(name, lent=name in ASKED)
         return await super()._do(name, operation, insist=insist, committed=committed)
 
     def _check_open(self, name: str, *, lent: bool = False) -> None:

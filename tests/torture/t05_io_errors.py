@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .kit import Budget, Ledger, Row, audit, intact, needs
-from .traced import Bench, Hung, copied, counted, files, in_turns, lanes, note, share
+from .traced import LANES, Bench, Hung, copied, counted, files, in_turns, lanes, note, share
 
 __all__ = ["Syncs", "io_errors", "run"]
 
@@ -71,10 +71,12 @@ class Faults:
         self.done: Counter[str] = Counter()
         self.tried = self.faults = 0
         self.waiting: deque[Fault] = deque()
+        self.before: dict[str, int] = {}
+        self.last: dict[str, int] = {}
 
-    async def work(self, library: str | None, limit: float) -> None:
+    async def work(self, library: str | None, limit: float, count: int) -> None:
         """Look which calls there are, then let each fail, in a random but fixed order."""
-        async with lanes("t05_life", library, limit) as benches:
+        async with lanes("t05_life", library, limit, count=count) as benches:
             await share(benches[:1], [self._prepare])
             faults = list(self._all_faults())
             random.Random(1).shuffle(faults)
@@ -91,10 +93,13 @@ class Faults:
         note(left, "killed", victim=pid)
         copied(left, first)
         await bench.begin(self.life, strace=["-o", str(log), "-e", f"trace={CALLS}"], **files(first))
-        await bench.said()
-        self.before = counted(log)
-        bench.tell("go")
-        await bench.ended()
+        try:
+            await bench.said()
+            self.before = counted(log)
+            bench.tell("go")
+            await bench.ended()
+        except Hung:
+            self.findings.hangs.append("without a fault")
         self.last = counted(log)
 
     def _all_faults(self) -> Iterable[Fault]:
@@ -250,12 +255,19 @@ def run(budget: Budget) -> Row:
     return io_errors(budget)
 
 
-def io_errors(budget: Budget, *, life: str = "live", library: str | None = None, limit: float = LIMIT) -> Row:
+def io_errors(
+    budget: Budget,
+    *,
+    life: str = "live",
+    library: str | None = None,
+    limit: float = LIMIT,
+    benches: int = LANES,
+) -> Row:
     """Do the row with this life, with the library in this folder; hangs after this time."""
     needs("strace", "strace")
     with tempfile.TemporaryDirectory() as folder:
         trials = Faults(budget, life, Path(folder))
-        asyncio.run(trials.work(library, limit))
+        asyncio.run(trials.work(library, limit, benches))
     return _report(trials)
 
 

@@ -26,7 +26,9 @@ from pathlib import Path
 from tests.torture.children import Children, Event, Hang
 from tests.torture.kit import Budget, Row, intact
 
-__all__ = ["History", "Plan", "judge", "run"]
+__all__ = ["SECONDS", "History", "Plan", "judge", "run"]
+
+SECONDS = 22.0
 
 LIMIT = 20.0
 """Seconds in which anything that is to happen has to happen."""

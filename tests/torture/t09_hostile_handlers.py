@@ -24,7 +24,9 @@ from tests.torture.children import Children, Event, Hang
 from tests.torture.kit import Budget, Row, intact
 from tests.torture.zoo import ZOO, Specimen
 
-__all__ = ["Exhibit", "judge", "run"]
+__all__ = ["SECONDS", "Exhibit", "judge", "run"]
+
+SECONDS = 35.0
 
 LIFE = 20.0
 """Seconds after which the supervisor kills a process that does not end."""
@@ -44,6 +46,7 @@ class Exhibit:
     statuses: list[int] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     jobs: list[tuple[str, str, str]] = field(default_factory=list)  # id, queue, status
+    effects: int = 0
     whole: bool = False
     sound: bool = True
     seconds: float = 0.0
@@ -65,6 +68,8 @@ def judge(exhibit: Exhibit) -> list[str]:
     beside = [status for _, queue, status in exhibit.jobs if queue not in ("hostile", "timed")]
     if len(beside) < 5 or set(beside) != {"succeeded"}:
         wrong.append(f"the jobs beside it: {Counter(beside)}")
+    if exhibit.effects != specimen.effects:
+        wrong.append(f"{exhibit.effects} effects of its transactions, not {specimen.effects}")
     if not exhibit.sound:
         wrong.append("the file is corrupt")
     stated = {event["text"] for event in exhibit.events if event["what"] == "stated" and not event["held"]}
@@ -108,6 +113,8 @@ class Keeper:
                 "SELECT id, queue, status FROM backlite_jobs"
                 " UNION ALL SELECT id, queue, status FROM backlite_completed"
             ).fetchall()
+            with suppress(sqlite3.OperationalError):  # no such table: none was written
+                exhibit.effects = connection.execute("SELECT count(*) FROM effects").fetchone()[0]
         return exhibit
 
     def _live(self, exhibit: Exhibit, folder: Path) -> list[Event]:

@@ -62,9 +62,9 @@ def plan(number: int) -> dict[str, Any]:
             "spare": chance.choice([0, 4, 16]) if number else 16,
             "seconds": chance.uniform(0.3, longest) if number > 2 else longest,
             "fails": number == 0 or chance.random() < 0.7,
-            "adders": chance.choice([0, 2, 4]) if number else 2,
+            "adders": chance.choice([0, 2, 4]) if number else 2 * turn,
         }
-        for _ in range(1 if longest > 1 else 2)
+        for turn in range(1 if longest > 1 else 2)
     ]
     if number % 3 == 2:
         return {"peer": False, "steps": [outages[0], {"kind": "restart", "seconds": 0.3}]}
@@ -144,7 +144,7 @@ def started_meanwhile(events: Events) -> list[str]:
     for event in events:
         if event["what"] == "noticed":
             since, process = event["at"], event["pid"]
-        elif event["what"] == "freed":
+        elif event["what"] == "written":
             since = None
         elif event["what"] == "start" and since is not None and event["pid"] == process:
             after = event["at"] - since

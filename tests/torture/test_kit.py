@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,21 +109,25 @@ def test_a_torn_line_is_left_out_and_no_other(tmp_path: Path) -> None:
     assert [event["what"] for event in Ledger.read(path)] == ["ack", "end"]
 
 
+WRITER = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from tests.torture.kit import Ledger
+ledger = Ledger(sys.argv[2])
+for number in range(1000):
+    ledger.note("ack", job=f"{number}")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_a_killed_writer_leaves_its_lines(tmp_path: Path) -> None:
     """What a process had noted outlives it, and nothing of it is torn."""
-    path = tmp_path / "ledger"
-    pid = os.fork()
-    if pid == 0:  # nothing of the parent may run in here, whatever happens
-        try:
-            ledger = Ledger(path)
-            for number in range(1000):
-                ledger.note("ack", job=f"{number}")
-        finally:
-            os.kill(os.getpid(), signal.SIGKILL)
-    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    root, path = Path(__file__).resolve().parents[2], tmp_path / "ledger"
+    writer = subprocess.run([sys.executable, "-P", "-c", WRITER, root, path], check=False)
+    assert writer.returncode == -signal.SIGKILL
     events = Ledger.read(path)
     assert [event["job"] for event in events] == [f"{number}" for number in range(1000)]
-    assert {event["pid"] for event in events} == {pid}
+    assert len({event["pid"] for event in events}) == 1
 
 
 # -- the database, the budget, the row -------------------------------------------------------------------

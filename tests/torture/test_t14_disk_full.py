@@ -31,6 +31,7 @@ GOOD = [
     line("log", 3, event="store.failing", doing="write outcomes", error="full"),
     line("noticed", 3.1),
     line("freed", 4),
+    line("written", 4.05),
     line("log", 4.1, event="store.recovered", doing="write outcomes", error=None),
     line("drained", 4.2, ms=200),
     line("final", 5, job="a", status="succeeded"),

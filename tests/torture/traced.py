@@ -19,7 +19,19 @@ import backlite_async
 
 from .kit import Ledger, Missing, needs
 
-__all__ = ["LIMIT", "Bench", "Hung", "copied", "counted", "files", "in_turns", "lanes", "note", "share"]
+__all__ = [
+    "LANES",
+    "LIMIT",
+    "Bench",
+    "Hung",
+    "copied",
+    "counted",
+    "files",
+    "in_turns",
+    "lanes",
+    "note",
+    "share",
+]
 
 T = TypeVar("T")
 
@@ -27,7 +39,7 @@ LIMIT = 20.0
 """Seconds after which a process that has not said anything hangs."""
 
 LANES = 4
-"""Processes at once: more than processors, because they also wait."""
+"""Benches at once: more than processors, because they also wait."""
 
 PROGRAMS = Path(__file__).parent / "programs"
 SERVER = PROGRAMS / "t01_server.py"
@@ -71,8 +83,10 @@ class Bench:
                 )
             finally:
                 os.close(file)
-            bench = cls(server, errors, limit)
+            bench = cls(server, errors, LIMIT)
             try:
+                await bench.said()  # it has imported everything
+                bench._limit = limit
                 yield bench
             finally:
                 await bench._end_all()
@@ -168,10 +182,12 @@ def counted(log: Path) -> dict[str, int]:
 
 
 @contextlib.asynccontextmanager
-async def lanes(module: str, library: str | None, limit: float = LIMIT) -> AsyncIterator[list[Bench]]:
-    """Open as many benches as there are lanes."""
+async def lanes(
+    module: str, library: str | None, limit: float = LIMIT, *, count: int = LANES
+) -> AsyncIterator[list[Bench]]:
+    """Open so many benches."""
     async with contextlib.AsyncExitStack() as stack:
-        opened = [Bench.opened(module, library, limit) for _ in range(LANES)]
+        opened = [Bench.opened(module, library, limit) for _ in range(count)]
         yield [await stack.enter_async_context(bench) for bench in opened]
 
 

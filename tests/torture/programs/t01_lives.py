@@ -402,10 +402,14 @@ async def halves(database: str, ledger: str) -> None:
 
 
 async def spoils(database: str, ledger: str) -> None:
-    """Overwrite a part of the database that nobody reads soon."""
+    """Overwrite a page that only an examination of the whole database reads."""
     await add(database, ledger)
+    connection = sqlite3.connect(database)
+    query = "SELECT rootpage FROM sqlite_schema WHERE name = 'pages'"
+    page = connection.execute(query).fetchall()[0][0]
+    connection.close()
     file = os.open(database, os.O_RDWR)
-    os.pwrite(file, b"\xff" * 2000, os.fstat(file).st_size - 3000)
+    os.pwrite(file, b"\xff" * 100, (page - 1) * 4096)
     os.close(file)
 
 

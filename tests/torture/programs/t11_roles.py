@@ -63,8 +63,9 @@ async def worker(stop: asyncio.Event, *, database: str, ledger: str) -> None:
 
     @client.handler(Hold)
     async def hold(task: Hold, job: JobContext) -> None:
+        first = book.first(job.id)  # before the note, which may be the last that this process does
         book.note("start", job=job.id)
-        if book.first(job.id):
+        if first:
             await asyncio.Event().wait()
 
     book.note("begun")
@@ -78,10 +79,10 @@ async def adder(
 ) -> None:
     """Add up to so many jobs at once, one by one, and then wait; again and again until stopped.
 
-    `pause`: between two bursts, any order of magnitude between two numbers of seconds. A burst is
-    over when all its jobs have started, so that nobody's later ring makes good for one that was
-    lost. `within`: the share that is added in transactions. What counts is the instant before the
-    call that commits.
+    They come within about the time that a look for jobs takes. A burst is over when all its jobs
+    have started, so that nobody's later ring makes good for one that was lost. `pause`: between two
+    bursts, any order of magnitude between two numbers of seconds. `within`: the share that is added
+    in transactions. What counts is the instant before the call that commits.
     """
     book, rng = Ledger(ledger), random.Random()
     client = Client(database, workers=0)
@@ -94,7 +95,7 @@ async def adder(
                 called, ids = await add(client, connection if kind == "tx" else None)
                 book.note("ack", job=ids[0], called=called, kind=kind)
                 jobs += ids
-                await asyncio.sleep(between(rng, 0.0001, 0.005))
+                await asyncio.sleep(rng.uniform(0, 0.001))
             for job in jobs if burst > 1 else ():
                 await started(client, job)
             with contextlib.suppress(TimeoutError):

@@ -64,6 +64,7 @@ class World:
         self.started: set[str] = set()
         self.ended: set[str] = set()
         self.trouble = False
+        self.unwritten: set[str] = set()
         self._released = ledger + ".released"
         self.full = False
         structlog.configure(processors=[self.capture])
@@ -87,6 +88,9 @@ class World:
             self.trouble = name == "store.failing"
         elif name in ("job.succeeded", "job.failed"):
             self.ended.add(event["job_id"])
+            if event["job_id"] in self.unwritten:
+                self.note("written")
+                self.unwritten.clear()
         elif name in ("job.crashed", "job.lease_lost", "job.unwritable"):
             self.note("log", event=name, job=event["job_id"])
         self.loop.call_soon_threadsafe(self._changed.set)
@@ -216,6 +220,7 @@ async def outage(world: World, spare: int, seconds: float, fails: bool, adders: 
     world.release()
     if await world.until(lambda: world.trouble or ids <= world.ended, 1.0) and not ids <= world.ended:
         world.note("noticed")
+        world.unwritten = ids
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         await asyncio.sleep(0.05)

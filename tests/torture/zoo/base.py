@@ -57,7 +57,7 @@ class Specimen:
     """A handler and the ways in which its job may end.
 
     `kills`: the process ends, and is started again. `lingers`: the handler ends only when it is let go.
-    `disturbs`: jobs beside it may need a second attempt.
+    `disturbs`: jobs beside it may need a second attempt. `effects`: rows of its transactions that stay.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Specimen:
     kills: bool = False
     lingers: bool = False
     disturbs: bool = False
+    effects: int = 0
 
     @property
     def threaded(self) -> bool:

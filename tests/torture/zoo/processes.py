@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -64,6 +65,11 @@ async def leaves_a_child_and_dies(task: Task, job: JobContext, stage: Stage) -> 
 @specimen("failed", kills=True)
 async def closes_all_files(task: Task, job: JobContext, stage: Stage) -> None:
     os.closerange(3, 1024)
+
+
+@specimen("failed", kills=True)
+async def raises_keyboard_interrupt(task: Task, job: JobContext, stage: Stage) -> None:
+    raise KeyboardInterrupt
 
 
 @specimen("succeeded", "failed", kills=True)
@@ -132,6 +138,15 @@ async def opens_files_until_none_is_left(task: Task, job: JobContext, stage: Sta
             stage.keep(os.open(os.devnull, os.O_RDONLY))
     except OSError:
         pass
+
+
+@specimen("succeeded")
+async def removes_what_lies_beside_the_database(task: Task, job: JobContext, stage: Stage) -> None:
+    """Not the database's own files, which nothing could survive."""
+    for name in os.listdir():
+        if not name.startswith("app.db") or name.endswith("-backlite"):
+            shutil.rmtree(name)
+    await job.client.add(Beside()).save()
 
 
 @specimen("succeeded")
