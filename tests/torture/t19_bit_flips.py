@@ -9,8 +9,8 @@ the library: it opens the file, adds jobs, runs what there is, answers for every
 
 SQLite has no checksums over its pages, so some damage cannot be noticed while jobs run, and is only counted
 here: a bit in a payload that still decodes, a bit in another stored value, or one in an index, that makes a
-job stand still. Of the last sort SQLite's own `PRAGMA integrity_check` would tell. A file that is cut to
-nothing is a new database, and not tried.
+job stand still. Of the last sort SQLite's own `PRAGMA integrity_check` would tell; it must be rare. A file that
+is cut to nothing is a new database, and not tried.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ class Found:
     stray: list[str] = field(default_factory=list)  # errors that went to nobody
     at: list[int] = field(default_factory=list)  # the trials of a process at its end
 
+    @property
+    def stuck(self) -> bool:
+        """Whether something hangs, which takes so long that the rest is left."""
+        return bool(self.hung) or any(report.get("hung") for report in self.reports)
+
     def add(self, other: Found) -> None:
         """Take in what others have found."""
         self.reports += other.reports
@@ -68,7 +73,7 @@ def run(budget: Budget) -> Row:
         make(folder)
         with ThreadPoolExecutor(processes) as pool:
             done = 0
-            while budget.more(done):
+            while budget.more(done) and not found.stuck:
                 left = max(budget.least - done, processes) if budget.most is None else budget.most - done
                 size = min(BATCH, -(-left // processes))
                 batches = [range(done + n * size, done + (n + 1) * size) for n in range(processes)]
@@ -95,7 +100,7 @@ def make(folder: str) -> None:
 def open_all(folder: str, trials: Sequence[int], limit: float = LIMIT) -> Found:
     """Open damaged copies in a process; one that hangs or dies is found, and the rest goes on in another."""
     found, waiting = Found(), list(trials)
-    while waiting:
+    while waiting and not found.stuck:
         batch = _batch(folder, waiting, limit)
         found.add(batch)
         suspects = _unanswered(batch, waiting)
@@ -170,6 +175,9 @@ def judge(row: Row, found: Found, trials: int) -> None:
     row.require(f"no job runs twice without a word: {doubles[:1]}", not doubles)
     row.require(f"every error is the library's own: {len(unclear)} are not; {unclear[:3]}", not unclear)
     row.require(f"no error goes to nobody: {found.stray[:3]}", not found.stray)
+    still = [one["fault"] for one in silent if one["lost"]]
+    rare = len(still) <= max(1, len(reports) // 100)
+    row.require(f"jobs saved to a damaged file seldom stand still without a word: {still[:5]}", rare)
     row.notes += _figures(reports, silent)
 
 
