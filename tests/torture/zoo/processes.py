@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import ctypes
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
-from backlite_async import BackliteError, JobContext, Task
+from backlite_async import BackliteError, Client, JobContext, Task
 
 from .base import Beside, Stage, once, specimen
 
@@ -179,6 +180,8 @@ async def forks_and_uses_the_client(task: Task, job: JobContext, stage: Stage) -
     for name, use in uses.items():
         said = _in_a_child(lambda use=use: _refusal(use))  # type: ignore[misc]
         stage.state(f"{name}() in a forked child says so: {said}", "fork" in said.lower())
+    said = _in_a_child(_another_client)
+    stage.state(f"another client of the file in a forked child says so: {said}", "fork" in said.lower())
 
 
 @specimen("succeeded")
@@ -212,6 +215,15 @@ def _refusal(use: Callable[[], Coroutine[Any, Any, object]]) -> str:
     finally:
         coroutine.close()
     return "<waits>"
+
+
+def _another_client() -> str:
+    """Return the error of a client that is new, for a file that was open at the fork."""
+    try:
+        asyncio.run(Client("app.db", workers=0).start())
+    except BackliteError as error:
+        return str(error)
+    return "<starts>"
 
 
 def _in_a_child(function: Callable[[], str]) -> str:

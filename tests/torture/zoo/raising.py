@@ -138,7 +138,7 @@ STEERS: dict[str, Callable[[], BaseException]] = {
 }
 
 for _name, _make in STEERS.items():
-    specimen("failed", name=_name)(_raising(_make)[0])
+    specimen("failed", name=_name, unwritable=_name == "retry before")(_raising(_make)[0])
 
 
 @specimen("failed")
