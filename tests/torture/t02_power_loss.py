@@ -97,7 +97,7 @@ def record(folder: Path, plan: dict[str, Any]) -> Path:
     order = {**plan, "database": str(folder / "app.db"), "notes": str(folder / "notes")}
     strace = ["strace", "-f", "-y", "-ttt", "-xx", "-s", "1000000", "--seccomp-bpf", "-e", f"trace={TRACED}"]
     program = [sys.executable, str(PROGRAMS / "t02_client.py"), json.dumps(order)]
-    with started([*strace, "-o", str(folder / "log"), *program]) as process:
+    with started([*strace, "-o", str(folder / "log"), *program], group=True) as process:
         output(process)
     return folder
 
@@ -143,20 +143,22 @@ def _checked(order: Order, processes: int) -> Iterator[Count]:
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Start a program in a process group of its own, which ends with the block, whatever it is doing."""
+def started(
+    command: Sequence[str], cwd: Path | None = None, *, group: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a program, which ends with the block, whatever it is doing; as a group, with its children."""
     process = subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=group
     )
-    try:
-        with process:
-            try:
-                yield process
-            finally:
-                with contextlib.suppress(ProcessLookupError):
+    with process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                if group:
                     os.killpg(process.pid, signal.SIGKILL)
-    finally:
-        process.wait()
+                else:
+                    process.kill()
 
 
 def output(process: subprocess.Popen[str], limit: float = LIMIT) -> str:
