@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .kit import Budget, Row, needs
+from .kit import Budget, Missing, Row, needs
 from .programs.t02_disk import TRACED
 from .programs.t02_images import Count, Order
 
@@ -58,7 +58,7 @@ class Hang(Exception):
 
 def run(budget: Budget) -> Row:
     """Record, replay, judge."""
-    needs("strace", "strace")
+    require_tracing()
     row = Row("T2", "power loss: unsynced writes kept, lost, reordered, torn", unit="images", hangs=0)
     long = budget.least >= LONG
     with tempfile.TemporaryDirectory(dir=memory()) as folder:
@@ -84,6 +84,14 @@ def run(budget: Budget) -> Row:
             row.hangs = (row.hangs or 0) + 1
             row.require(f"every program ends: {hang}", False)
     return row
+
+
+def require_tracing() -> None:
+    """Raise `Missing` where programs cannot be traced."""
+    needs("strace", "strace")
+    tried = subprocess.run(["strace", "-qq", "-e", "trace=none", "true"], check=False, capture_output=True)
+    if tried.returncode:
+        raise Missing(f"strace may not trace here: {tried.stderr.decode(errors='replace')[:200]}")
 
 
 def memory() -> str | None:
