@@ -54,6 +54,7 @@ class Host:
         self.random = rng
         self.weather = weather
         self.history = history
+        self.loop = asyncio.get_running_loop()
         self.life = 0
         self.dead = False
         self.die: Callable[[], None] = lambda: None
@@ -105,21 +106,20 @@ class Faults:
                 raise fault
             return result
         finally:
-            task = asyncio.current_task()
-            if cancelled and task is not None:
+            if cancelled and (task := asyncio.current_task()) is not None:
                 task.uncancel()
-                asyncio.get_running_loop().call_soon(task.cancel)
+                self._host.loop.call_soon(task.cancel)
 
     async def _pause(self, *, insist: bool) -> bool:
         """Wait a random while; return whether a cancellation came, if it insists on its while."""
-        loop = asyncio.get_running_loop()
+        loop = self._host.loop
         latency = 0.0 if self._abandoned else self._host.weather.latency
-        until = loop.time() + self._host.random.random() * latency
+        until = loop.time() + self._host.random.random() * latency if latency else 0.0
         cancelled = False
         while True:
             future: asyncio.Future[None] = loop.create_future()
             self._pauses[future] = None
-            timer = loop.call_at(until, _end, future)
+            timer = loop.call_at(until, _end, future) if latency else loop.call_soon(_end, future)
             try:
                 await future
             except asyncio.CancelledError:
@@ -144,9 +144,11 @@ class Faults:
         """Return the fault that is due, if one is."""
         weather, rng = self._host.weather, self._host.random
         rate = 1.0 if weather.outage else weather.faults
+        if not rate:
+            return None
         if took_effect:  # an outage shows before; what it had done already, it seldom denies
             rate = min(rate, 0.3) / 2
-        if not rate or rng.random() >= rate:
+        if rng.random() >= rate:
             return None
         self._host.history.add(Fault(client=self._host.name, operation=name, took_effect=took_effect))
         if took_effect or rng.random() < 0.5:

@@ -85,12 +85,14 @@ class Process:
 
     async def start(self) -> None:
         """Start, however often it takes; nothing comes of it if the process is killed meanwhile."""
+        pause = 0.05
         while self.alive and not self.started:
             self.host.life += 1
             try:
                 await self.client.start()
             except DatabaseUnavailable:
-                await asyncio.sleep(0.1)
+                pause = min(2 * pause, 1.0)
+                await asyncio.sleep(pause)
             except Killed:
                 return
             except asyncio.CancelledError:

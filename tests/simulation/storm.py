@@ -20,7 +20,7 @@ class Storm:
 
     def __init__(self, rng: random.Random) -> None:
         self.calm = rng.random() < 0.15
-        self.slots = 1 if self.calm else rng.choice((1, 2, 3))
+        self.slots = 1 if self.calm else rng.choice((1, 1, 2, 3))
         manners: tuple[Manner, ...] = ("bells", "bells", "bells", "deaf", "blind")
         self.manner = rng.choice(manners)
         self.horizon = rng.choice((5.0, 20.0, 60.0))
@@ -96,7 +96,8 @@ async def _happen(world: World, storm: Storm, rng: random.Random) -> None:
     while world.loop.time() < storm.horizon:
         await asyncio.sleep(rng.uniform(0, storm.horizon / 2))
         if storm.jumps:
-            by = rng.choice((900.0, -900.0, 5.0, -5.0))  # longer than any lease and any retention, or not
+            far = 900.0 if storm.manner == "bells" else 50.0  # longer than any lease; the deaf look often
+            by = rng.choice((far, -far, 5.0, -5.0))
             world.clock.jump(by)
             world.history.add(Jumped(by=by))
         if storm.outages:

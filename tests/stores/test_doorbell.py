@@ -16,6 +16,7 @@ import pytest
 
 from backlite_async.stores.sqlite import doorbell as module
 from backlite_async.stores.sqlite.doorbell import Doorbell
+from backlite_async.stores.sqlite.owners import socket_name
 from tests.conftest import LIMIT
 
 PROCESS = """
@@ -108,7 +109,7 @@ async def test_both_ways(folder: str) -> None:
             thread.start()
             assert await other.line() == "rung"
             thread.join()
-    assert os.listdir(folder) == [module.socket_name("other")]  # which was killed
+    assert os.listdir(folder) == [socket_name("other")]  # which was killed
 
 
 async def test_an_end_of_stream_tells_of_a_death_and_of_jobs(folder: str) -> None:

@@ -888,10 +888,7 @@ async def test_a_connection_is_opened_anew_after_an_io_error(open_store: Opener,
         raise error
 
     with pytest.raises(DatabaseUnavailable if reading else sqlite3.OperationalError, match="disk I/O"):
-        if reading:
-            await database.read(fail)
-        else:
-            await asyncio.to_thread(database.transact, fail)
+        await (database.read(fail) if reading else asyncio.to_thread(database.transact, fail))
     assert connection.raw is before
     await store.add([new("b")])
     assert await store.status("b", now=0) is JobStatus.PENDING

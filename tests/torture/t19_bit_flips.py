@@ -9,8 +9,8 @@ the library: it opens the file, adds jobs, runs what there is, answers for every
 
 SQLite has no checksums over its pages, so some damage cannot be noticed while jobs run, and is only counted
 here: a bit in a payload that still decodes, a bit in another stored value, or one in an index, that makes a
-job stand still. Of the last sort SQLite's own `PRAGMA integrity_check` would tell; it must be rare. A file that
-is cut to nothing is a new database, and not tried.
+job stand still. Of the last sort SQLite's own `PRAGMA integrity_check` would tell; it must be rare. A file
+that is cut to nothing is a new database, and not tried.
 """
 
 from __future__ import annotations
@@ -98,29 +98,18 @@ def make(folder: str) -> None:
 
 
 def open_all(folder: str, trials: Sequence[int], limit: float = LIMIT) -> Found:
-    """Open damaged copies in a process; one that hangs or dies is found, and the rest goes on in another."""
+    """Open damaged copies in a process; where one ends it, the others go on in another. A hang ends all."""
     found, waiting = Found(), list(trials)
     while waiting and not found.stuck:
         batch = _batch(folder, waiting, limit)
         found.add(batch)
-        suspects = _unanswered(batch, waiting)
-        for trial in suspects if len(waiting) > 1 else ():
-            alone = _batch(folder, [trial], limit)
-            if alone.reports:  # it was not this one, or not without the others
-                alone.killed, alone.hung = [], []
-            found.add(alone)
-        over = {report["trial"] for report in found.reports}.union(suspects)
+        if not batch.killed and not batch.hung and len(batch.reports) < len(waiting):
+            raise RuntimeError("the program has ended before its trials")
+        for trial in batch.at if batch.killed and len(waiting) > 1 else ():
+            found.add(_batch(folder, [trial], limit))
+        over = {report["trial"] for report in found.reports}.union(batch.at)
         waiting = [trial for trial in waiting if trial not in over]
     return found
-
-
-def _unanswered(batch: Found, trials: Sequence[int]) -> list[int]:
-    """Return the trials that a process was at when it hung or died."""
-    if batch.killed or batch.hung:
-        return batch.at
-    if len(batch.reports) < len(trials):
-        raise RuntimeError("the program has ended before its trials")
-    return []
 
 
 def _batch(folder: str, trials: Sequence[int], limit: float) -> Found:

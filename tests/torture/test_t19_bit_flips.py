@@ -94,7 +94,7 @@ with open(order["report"], "a") as report:
 
 @pytest.mark.parametrize(
     ("end", "limit", "what"),
-    [("os.kill(os.getpid(), signal.SIGSEGV)", 20.0, "killed"), ("signal.pause()", 0.3, "hung")],
+    [("os.kill(os.getpid(), signal.SIGSEGV)", 20.0, "killed"), ("signal.pause()", 0.5, "hung")],
 )
 def test_the_rest_goes_on_without_a_trial_that_ends_its_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, limit: float, what: str
@@ -106,7 +106,7 @@ def test_the_rest_goes_on_without_a_trial_that_ends_its_process(
     found = open_all(str(tmp_path), range(6), limit)
     rest = [4, 5] if what == "killed" else []  # after a hang nothing more is tried
     assert [report["trial"] for report in found.reports] == [0, 1, 2, *rest]
-    assert len(getattr(found, what)) == 2  # among the others, and alone
+    assert len(getattr(found, what)) == (2 if what == "killed" else 1)  # among the others, and alone
     assert getattr(found, "hung" if what == "killed" else "killed") == []
 
 
