@@ -61,7 +61,7 @@ class _Job:
         self.acknowledged = False
         self.due_at = 0
         self.waits_from: int | None = None
-        self.waits_since = 0.0
+        self.ends: list[float] = []
         self.attempt = self.crashes = 0
         self.claim: Claimed | None = None
         self.fences: set[int] = set()
@@ -69,6 +69,10 @@ class _Job:
         self.running: dict[int, Started] = {}
         self.marks: dict[int, Marked] = {}
         self.lapsed: set[int] = set()
+
+    def wait(self, due_at: int, waits_from: int | None, *ends: float) -> None:
+        """Wait anew; `ends` are the times at which it would be due, before and after each jump."""
+        self.due_at, self.waits_from, self.ends = due_at, waits_from, list(ends)
 
     @property
     def max_crashes(self) -> float:
@@ -121,8 +125,7 @@ class _Checker:
             case Fault():
                 self.trouble[event.client] = event.at
             case Jumped():
-                self.jumped_at = event.at
-                self.back_at = event.at if event.by < 0 else self.back_at
+                self.see_jumped(event)
             case StopAsked():
                 self.stopping.setdefault((event.client, event.life), event.at)
             case Stopped():
@@ -142,26 +145,44 @@ class _Checker:
         if len(job.stored) > len(job.completed):
             self.fail(event, "added twice", f"{event.job} was stored again while it was there")
         job.stored.append(event)
-        job.due_at, job.waits_from, job.waits_since = event.due_at, event.waits_from, event.at
+        self.waits(event, job)
         job.attempt, job.crashes = 0, 0
 
+    def waits(self, event: Stored | Written, job: _Job) -> None:
+        """A wait was asked for a while ago, and the wall may have been moved since then."""
+        assert event.due_at is not None
+        ends = [_virtual(event, event.due_at)]
+        if event.waits_from is not None:
+            asked_at = self.wall.shown(event.waits_from, event.at)
+            ends.append(asked_at + (event.due_at - event.waits_from) / 1000)
+        job.wait(event.due_at, event.waits_from, *ends)
+
+    def see_jumped(self, event: Jumped) -> None:
+        self.jumped_at = event.at
+        self.back_at = event.at if event.by < 0 else self.back_at
+        for job in self.jobs.values():
+            job.ends.append(_virtual(event, job.due_at))
+
     def see_shifted(self, event: Shifted) -> None:
-        """A wait that is moved keeps its length; no more of it is left than there should be."""
+        """A wait that is moved ends at a time at which it would have ended before the jumps.
+
+        Where nobody knows of them it begins anew.
+        """
         job = self.job(event.job)
         if job.claim is not None or len(job.completed) >= len(job.stored):
-            self.fail(event, "shifted", f"{event.job} does not wait")
+            self.fail(event, "shifted", f"{event.job}, which does not wait")
         elif job.waits_from is None:
             self.fail(event, "shifted", f"{event.job}, which is due at an instant that was given")
-        elif event.due_at - event.waits_from != job.due_at - job.waits_from:
+        elif event.by == 0 and job.waits_from <= event.waits_from:
+            self.fail(event, "shifted", f"{event.job}, whose wait had begun")
+        elif event.by == 0 and event.due_at - event.waits_from != job.due_at - job.waits_from:
             self.fail(event, "shifted", f"{event.job} waits for another time than before")
-        elif event.waits_from < job.waits_from:
-            job.waits_since = event.at  # what had passed of it is not known: it begins anew
-        elif event.at - self.jumped_at > AGREEING:
-            passed = (event.wall - event.waits_from) / 1000
-            if passed < event.at - job.waits_since - AGREEING:
-                text = f"{event.job} has waited for {event.at - job.waits_since:.3f} s, not {passed:.3f}"
-                self.fail(event, "shifted", text)
-        job.due_at, job.waits_from = event.due_at, event.waits_from
+        elif event.by:
+            end = _virtual(event, event.due_at)
+            if not min(job.ends) - AGREEING < end < max(job.ends) + AGREEING:
+                text = f"{event.job} was to start at {min(job.ends):.3f} to {max(job.ends):.3f} s"
+                self.fail(event, "shifted", f"{text}, now at {end:.3f}")
+        job.wait(event.due_at, event.waits_from, _virtual(event, event.due_at))
 
     def see_claimed(self, event: Claimed) -> None:
         job = self.job(event.job)
@@ -270,7 +291,7 @@ class _Checker:
         job.attempt, job.crashes = event.attempt, event.crashes
         if event.status is JobStatus.PENDING:
             assert event.due_at is not None
-            job.due_at, job.waits_from, job.waits_since = event.due_at, event.waits_from, event.at
+            self.waits(event, job)
             return
         job.completed.append(event)
         if len(job.completed) > len(job.stored):
@@ -409,6 +430,11 @@ class _Checker:
                 self.found.append(f"lost: {name} never ended")
             if job.running:
                 self.found.append(f"endless: {name} is still running")
+
+
+def _virtual(event: Event, wall: int) -> float:
+    """Return when the wall shows an instant, if it does not jump."""
+    return event.at + (wall - event.wall) / 1000
 
 
 def _follows(event: Written, ended: Ended, max_attempts: int, claim: Claimed, *, stopping: bool) -> bool:

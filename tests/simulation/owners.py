@@ -87,6 +87,16 @@ class Wall:
                 return since
         return since
 
+    def shown(self, instant: int, at: float) -> float:
+        """Return when the wall showed this instant last, before `at`; `at` if it never did."""
+        end = at
+        for began, offset in reversed(self._offsets):
+            shown = (instant - EPOCH - offset) / 1000
+            if began - 0.002 <= shown <= end:
+                return shown
+            end = began
+        return at
+
     def longest_outage(self, since: float, until: float) -> float:
         """Return how long the longest outage between two times was."""
         return max((min(end, until) - max(begin, since) for begin, end in self._outages), default=0.0)
