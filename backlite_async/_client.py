@@ -330,7 +330,8 @@ class _Run:
         if os.getpid() != self.pid:
             raise InvalidState(
                 f"this client was started in process {self.pid}, of which this one ({os.getpid()}) is a fork:"
-                " its connections and threads did not come along. Make a new Client after the fork"
+                " its threads did not come along, and SQLite's locks do not. Use a Client in a process"
+                " that is spawned, or started by exec"
             )
 
     def somebody_gone(self) -> None:

@@ -246,6 +246,13 @@ class WorkerPool:
         return msgspec.structs.replace(result, late=attempt.scope.cancel_called and not attempt.stopping)
 
     def _raised(self, attempt: Attempt, error: BaseException) -> Result:
+        try:
+            return self._judged(attempt, error)
+        except BaseException as broken:  # an error's properties are a user's code, and may do anything
+            text = f"{type(error).__qualname__}, which cannot be shown: {type(broken).__qualname__}"
+            return self._failed(attempt, RuntimeError(text))
+
+    def _judged(self, attempt: Attempt, error: BaseException) -> Result:
         cut = isinstance(error, _Cut)
         cancelled = cut or isinstance(error, asyncio.CancelledError)
         if isinstance(error, Steer):

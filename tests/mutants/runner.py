@@ -30,16 +30,6 @@ LIMIT = 600.0
 
 SESSION = Path(__file__).parent / "session.py"
 
-OPTIONS = [
-    "-q",
-    "--tb=line",
-    "-p",
-    "no:cacheprovider",
-    f"--rootdir={ROOT}",
-    "-c",
-    str(ROOT / "pyproject.toml"),
-]
-
 FAILED = 1
 """The exit status of pytest when a test has failed."""
 
@@ -72,10 +62,14 @@ class Verdict:
 
 @dataclass
 class _Session:
-    """What became of a run of pytest: its exit status (None: it hangs), what failed, and what it said."""
+    """What became of a run of pytest: its exit status (None: it hangs), what failed, and what it said.
+
+    `again`: the first that failed did so once more, alone.
+    """
 
     status: int | None
     failed: list[str]
+    again: bool
     said: str
 
 
@@ -91,7 +85,7 @@ def _pytest(folder: Path, arguments: Sequence[str], limit: float) -> _Session:
     report = folder / "failed.txt"
     report.unlink(missing_ok=True)
     # -P: else the checkout, the current folder, comes before the copy.
-    command = [sys.executable, "-P", str(SESSION), str(folder), str(report), *OPTIONS, *arguments]
+    command = [sys.executable, "-P", str(SESSION), str(folder), str(report), f"--rootdir={ROOT}", *arguments]
     with (folder / "said.txt").open("w+") as said:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True
@@ -105,8 +99,9 @@ def _pytest(folder: Path, arguments: Sequence[str], limit: float) -> _Session:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         said.seek(0)
-        failed = report.read_text().splitlines() if report.exists() else []
-        return _Session(status, list(dict.fromkeys(failed)), said.read()[-2000:])
+        lines = report.read_text().splitlines() if report.exists() else []
+        failed = [line.removeprefix("failed ") for line in lines if line.startswith("failed ")]
+        return _Session(status, list(dict.fromkeys(failed)), "again" in lines, said.read()[-2000:])
 
 
 def _files(tests: str) -> list[str]:
@@ -135,30 +130,25 @@ def measure(tests: str, *, limit: float = LIMIT) -> Baseline:
 def judge(mutant: Mutant, tests: str, baseline: Baseline) -> Verdict:
     """Run a selection of tests against a mutant.
 
-    What has failed is run again alone, then with the others: a test that fails now and then does
-    not count as having noticed.
+    What has failed is run again alone, and if it passes then, with the others: a test that fails
+    now and then does not count as having noticed.
     """
     began = time.monotonic()
-    everything = [*_files(tests), "-x", *(f"--deselect={test}" for test in baseline.failing)]
+    arguments = [*_files(tests), "-x", *(f"--deselect={test}" for test in baseline.failing)]
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = copy_package(Path(name), mutant)
-        verdict = _run(mutant, folder, everything, baseline.limit)
-        if (
-            verdict.outcome == "killed"
-            and _run(mutant, folder, [verdict.by], baseline.limit).outcome != "killed"
-        ):
-            verdict = _run(mutant, folder, everything, baseline.limit)
+        session = _pytest(folder, arguments, baseline.limit)
+        if session.failed and session.status is not None and not session.again:
+            session = _pytest(folder, arguments, baseline.limit)
+    verdict = Verdict(mutant, "broken", session.said)
+    if session.failed:  # also where it hangs afterwards
+        verdict = Verdict(mutant, "killed", session.failed[0])
+    elif session.status is None:
+        verdict = Verdict(mutant, "hangs", tests)
+    elif session.status == 0:
+        verdict = Verdict(mutant, "survived")
     verdict.seconds = time.monotonic() - began
     return verdict
-
-
-def _run(mutant: Mutant, folder: Path, arguments: Sequence[str], limit: float) -> Verdict:
-    session = _pytest(folder, arguments, limit)
-    if session.failed:  # also where it hangs afterwards
-        return Verdict(mutant, "killed", session.failed[0])
-    if session.status is None:
-        return Verdict(mutant, "hangs", " ".join(arguments[:3]))
-    return Verdict(mutant, "survived") if session.status == 0 else Verdict(mutant, "broken", session.said)
 
 
 def judge_all(

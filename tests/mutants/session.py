@@ -1,6 +1,7 @@
 """Runs pytest for a copy of the library: `python -P session.py COPY REPORT ARGUMENT ...`.
 
-Writes the ids of the tests that failed to the file REPORT, a line each.
+Writes to the file REPORT which tests failed, a line each, as they do: a session that hangs has told
+about them. The first of them is run once more, and a last line says whether it failed `again`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+OPTIONS = ["-q", "--tb=line", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+
 
 class Recorder:
-    """Takes down which tests fail, as they do: a session that hangs has told about them."""
+    """Takes down which tests fail."""
 
-    def __init__(self, report: str) -> None:
-        self.report = Path(report)
+    def __init__(self, report: Path) -> None:
+        self.report = report
+        self.failed: list[str] = []
 
     def pytest_sessionstart(self) -> None:
         """Do not look for the smallest failing example, which takes long: one is enough."""
@@ -28,8 +32,9 @@ class Recorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note a test that failed, or whose fixtures did."""
         if report.failed:
+            self.failed.append(report.nodeid)
             with self.report.open("a") as file:
-                file.write(report.nodeid + "\n")
+                file.write(f"failed {report.nodeid}\n")
 
 
 def main() -> int:
@@ -38,7 +43,15 @@ def main() -> int:
     if found is None or found.origin is None or not found.origin.startswith(copy):
         print(f"the library under test would be {found}")
         return 99
-    return pytest.main(arguments, plugins=[Recorder(report)])
+    first = Recorder(Path(report))
+    status = pytest.main([*OPTIONS, *arguments], plugins=[first])
+    if "-x" in arguments and first.failed:
+        options = [word for word in arguments if word.startswith("--rootdir=")]
+        second = Recorder(Path(report))
+        pytest.main([*OPTIONS, *options, first.failed[0]], plugins=[second])
+        with Path(report).open("a") as file:
+            file.write("again\n" if second.failed else "not again\n")
+    return status
 
 
 if __name__ == "__main__":

@@ -165,6 +165,7 @@ class KillPoints:
         killed = code == -signal.SIGKILL
         if killed:
             note(folder, "killed", victim=pid)
+            self.findings.wrong += [f"{point}: {what}" for what in half_done(folder)]
         elif code:
             self.findings.wrong.append(f"{point}: the life broke ({code}): {bench.errors()}")
         await bench.begin("t01_lives:recover", **files(folder))
@@ -178,10 +179,10 @@ class KillPoints:
 
 
 class Found(NamedTuple):
-    """What a database holds in the end."""
+    """What a database holds: nothing where the schema was not yet installed."""
 
     kept: list[tuple[str, str, int, int, dict[str, Any]]]  # id, status, attempt, crashes, task
-    left: set[str]
+    left: dict[str, dict[str, Any]]  # id: task
     tables: dict[str, list[str]]  # of the application, if it had come to make them
 
 
@@ -189,18 +190,47 @@ def read(database: Path) -> Found:
     """Read the records, the jobs that are left, and the application's own tables."""
     connection = sqlite3.connect(database)
     try:
-        rows = connection.execute("SELECT id, status, attempt, crashes, payload FROM backlite_completed")
-        kept = [(*row[:4], json.loads(row[4])) for row in rows]
-        left = {row[0] for row in connection.execute("SELECT id FROM backlite_jobs")}
         there = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
         tables = {
             name: [row[0] for row in connection.execute(f"SELECT name FROM {name}")]
             for name in ("orders", "effects")
             if name in there
         }
+        if "backlite_jobs" not in there:
+            return Found([], {}, tables)
+        rows = connection.execute("SELECT id, status, attempt, crashes, payload FROM backlite_completed")
+        kept = [(*row[:4], json.loads(row[4])) for row in rows]
+        rows = connection.execute("SELECT id, payload FROM backlite_jobs")
+        left = {row[0]: json.loads(row[1]) for row in rows}
     finally:
         connection.close()
     return Found(kept, left, tables)
+
+
+def half_done(folder: Path) -> list[str]:
+    """Return what a death has left half done; looks at a copy, for another is to find it as it is."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        for file in folder.glob("app.db*"):
+            if file.is_file() and not file.name.endswith("-shm"):
+                shutil.copy(file, name)
+        try:
+            return contradictions(read(Path(name, "app.db")))
+        except sqlite3.Error as error:
+            return [f"cannot be read: {error}"]
+
+
+def contradictions(found: Found) -> list[str]:
+    """Return what cannot be true at once, at any moment of any life."""
+    kept = {record[0] for record in found.kept}
+    wrong = [f"{job_id} is completed and is not" for job_id in found.left if job_id in kept]
+    effects = found.tables.get("effects", [])
+    for job_id, task in found.left.items():
+        if task["plan"] == "effect" and task["name"] in effects:
+            wrong.append(f"{job_id} has had its effect and has not run")
+    tasks = [*found.left.values(), *(task for *_, task in found.kept)]
+    ordered = {task["name"] for task in tasks if task["order"]}
+    alone = ordered ^ set(found.tables.get("orders", []))
+    return [*wrong, *(f"{name}: not both the order and its job" for name in alone)]
 
 
 def judge(folder: Path, where: str, findings: Findings) -> None:
@@ -209,12 +239,16 @@ def judge(folder: Path, where: str, findings: Findings) -> None:
     if not intact(database):
         findings.corrupt.append(where)
         return
-    found = read(database)
+    try:
+        found = read(database)
+    except sqlite3.Error as error:
+        findings.wrong.append(f"{where}: cannot be read: {error}")
+        return
     completed = {record[0] for record in found.kept}
     completed |= {event["job"] for event in events if event["what"] == "end" and event["bare"]}
-    verdict = audit(events, completed - found.left)
+    verdict = audit(events, completed - set(found.left))
     doubles = [*verdict.unexplained, *repeated(events)]
-    wrong = [*outcomes(found, events), *halves(found, events)]
+    wrong = [*outcomes(found, events), *halves(found, events), *contradictions(found)]
     findings.lost += [f"{where}: {what}" for what in verdict.lost]
     findings.doubles += [f"{where}: {what}" for what in doubles]
     findings.wrong += [f"{where}: {what}" for what in wrong]
@@ -253,14 +287,11 @@ def halves(found: Found, events: list[dict[str, Any]]) -> list[str]:
     for (batch, size), parts in batches.items():
         if len(parts) != size:
             wrong.append(f"batch {batch}: {len(parts)} of {size}")
-    ran = {event["name"] for event in starts if event["order"]}
-    alone = ran ^ set(found.tables.get("orders", []))
-    wrong += [f"{name}: not both the order and its job" for name in alone]
     names = sorted(task["name"] for *_, task in found.kept)
     effects = sorted(task["name"] for *_, task in found.kept if task["plan"] == "effect")
     follows = [name.removeprefix("follows ") for name in names if name.startswith("follows ")]
     if not effects == follows == sorted(found.tables.get("effects", [])):
-        wrong.append(f"completed {effects}, followed by {follows}, effects {found.tables['effects']}")
+        wrong.append(f"completed {effects}, followed by {follows}, effects {found.tables.get('effects')}")
     return wrong
 
 

@@ -72,6 +72,8 @@ def judge(exhibit: Exhibit) -> list[str]:
         wrong.append(f"{exhibit.effects} effects of its transactions, not {specimen.effects}")
     if not exhibit.sound:
         wrong.append("the file is corrupt")
+    if not specimen.unwritable and any(event["what"] == "job.unwritable" for event in exhibit.events):
+        wrong.append("an outcome could not be stored")
     stated = {event["text"] for event in exhibit.events if event["what"] == "stated" and not event["held"]}
     return wrong + sorted(stated) + _runs(exhibit)
 

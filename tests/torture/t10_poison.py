@@ -300,10 +300,7 @@ def judge_patience(trial: Trial) -> list[str]:
 
 
 def run(budget: Budget, *, lanes: int = 3, patience: bool = True, library: Path | None = None) -> Row:
-    """Try some files of jobs at once, each with processes of its own.
-
-    `patience`: also the trial that lasts for as long as anybody waits.
-    """
+    """Try some files of jobs at once; with `patience` also one that lasts for as long as anybody waits."""
     row = Row("T10", "job that kills its process, which is started again", unit="deaths")
     trials: list[Trial] = []
     trouble: list[str] = []

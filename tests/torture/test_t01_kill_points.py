@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .kit import Budget, Missing, Row
-from .t01_kill_points import Found, Life, halves, kill_points, outcomes, repeated, run
+from .t01_kill_points import Found, Life, contradictions, halves, kill_points, outcomes, repeated, run
 from .traced import counted, in_turns
 
 
@@ -65,13 +65,13 @@ def start(job: str, pid: int, attempt: int = 1, **fields: Any) -> Event:
 
 
 def kept(job: str, status: str, attempt: int, crashes: int = 0, plan: str = "ok") -> Found:
-    return Found([(job, status, attempt, crashes, {"plan": plan, "name": job})], set(), {})
+    return Found([(job, status, attempt, crashes, {"plan": plan, "name": job})], {}, {})
 
 
 def test_a_batch_is_all_there_or_not_at_all() -> None:
     whole = [start(job, 1, batch="b", size=2) for job in ("a", "b")]
-    assert halves(Found([], set(), {}), whole) == []
-    assert halves(Found([], set(), {}), whole[:1]) == ["batch b: 1 of 2"]
+    assert halves(Found([], {}, {}), whole) == []
+    assert halves(Found([], {}, {}), whole[:1]) == ["batch b: 1 of 2"]
 
 
 def test_one_attempt_runs_once_in_one_process() -> None:
@@ -97,11 +97,42 @@ def test_a_job_has_not_crashed_more_often_than_processes_died() -> None:
     assert outcomes(kept("a", "succeeded", 1, crashes=2), [killed]) == ["a, ok: 2 crashes, 1 deaths"]
 
 
+def task(name: str, plan: str = "ok", *, order: bool = False) -> dict[str, Any]:
+    return {"name": name, "plan": plan, "order": order}
+
+
 def test_an_order_and_its_job_are_both_there_or_neither() -> None:
-    with_order = Found([], set(), {"orders": ["a"]})
-    assert halves(with_order, [start("a", 1, order=True), start("b", 1)]) == []
-    assert halves(with_order, []) == ["a: not both the order and its job"]
-    assert halves(Found([], set(), {}), [start("a", 1, order=True)]) == ["a: not both the order and its job"]
+    """Whether the job has run or not."""
+    job = task("a", order=True)
+    orders = {"orders": ["a"]}
+    assert contradictions(Found([], {"1": job, "2": task("b")}, orders)) == []
+    assert contradictions(Found([("1", "succeeded", 1, 0, job)], {}, orders)) == []
+    alone = ["a: not both the order and its job"]
+    assert contradictions(Found([], {}, orders)) == alone
+    assert contradictions(Found([], {"1": job}, {})) == alone
+
+
+def test_a_job_is_not_both_completed_and_waiting() -> None:
+    found = Found([("1", "succeeded", 1, 0, task("a"))], {"1": task("a")}, {})
+    assert contradictions(found) == ["1 is completed and is not"]
+
+
+def test_a_job_that_waits_has_had_no_effect() -> None:
+    effects = {"effects": ["a"]}
+    assert contradictions(Found([], {"1": task("b", "effect")}, effects)) == []
+    found = Found([], {"1": task("a", "effect")}, effects)
+    assert contradictions(found) == ["1 has had its effect and has not run"]
+
+
+def test_an_effect_is_there_once_with_what_follows() -> None:
+    records = [("1", "succeeded", 1, 0, task("a", "effect")), ("2", "succeeded", 1, 0, task("follows a"))]
+    assert halves(Found(records, {}, {"effects": ["a"]}), []) == []
+    for tables, kept in (
+        ({"effects": ["a", "a"]}, records),
+        ({"effects": ["a"]}, records[:1]),
+        ({}, records),
+    ):
+        assert len(halves(Found(kept, {}, tables), [])) == 1
 
 
 def test_the_last_number_of_a_call_is_that_of_its_busiest_thread(tmp_path: Path) -> None:

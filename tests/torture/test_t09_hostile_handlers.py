@@ -101,6 +101,7 @@ def test_a_specimen_that_has_survived_is_well() -> None:
         ({"hangs": 1}, "hung"),
         ({"sound": False}, "corrupt"),
         ({"effects": 1}, "effects"),
+        ({"events": [{"what": "job.unwritable", "job_id": "0"}]}, "could not be stored"),
         ({"events": [{"what": "stated", "text": "no leak", "held": False}]}, "no leak"),
         ({"events": [{"what": "job.started", "job_id": "1", "queue": "beside"}] * 2}, "ran 2 times"),
     ],

@@ -144,9 +144,15 @@ class Connection:
     def reopen(self) -> None:
         """Replace SQLite's connection by a new one; blocking, by whoever may use it now.
 
-        The first one stays with aiosqlite, closed, as the way to its thread.
+        The first one stays with aiosqlite, closed, as the way to its thread. The new one has read
+        before the old one is closed: the last one to be closed would remove the log.
         """
         fresh = sqlite3.connect(self._path, check_same_thread=False, **_OPTIONS)
+        try:
+            fresh.execute("PRAGMA user_version").fetchall()
+        except BaseException:
+            fresh.close()
+            raise
         broken, self.raw = self.raw, fresh
         with contextlib.suppress(sqlite3.Error):
             broken.close()

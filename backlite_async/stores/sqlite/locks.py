@@ -15,6 +15,8 @@ from weakref import WeakSet, WeakValueDictionary
 if sys.platform != "win32":
     import fcntl
 
+from ..._errors import InvalidState
+
 __all__ = ["SharedFile", "WriteTurn", "create", "not_in_children", "shared_file", "side_folder"]
 
 TURN_LIMIT, SHORT_LIMIT = 1.0, 0.02
@@ -140,15 +142,23 @@ class SharedFile:
 
 _files: WeakValueDictionary[tuple[int, int], SharedFile] = WeakValueDictionary()
 _files_lock = threading.Lock()
+_open_at_fork: set[tuple[int, int]] = set()
 
 
 def shared_file(path: str, folder: str) -> SharedFile:
     """Return what this process shares about an existing file, whatever path leads to it."""
     found = os.stat(path)
+    key = found.st_dev, found.st_ino
     with _files_lock:
-        shared = _files.get((found.st_dev, found.st_ino))
+        if key in _open_at_fork:
+            raise InvalidState(
+                f"database {path!r} was open in the process that this one was forked from. SQLite would"
+                " believe that this process holds its locks, and damage the file: use it in a process"
+                " that is spawned, or started by exec"
+            )
+        shared = _files.get(key)
         if shared is None:
-            shared = _files[found.st_dev, found.st_ino] = SharedFile(folder)
+            shared = _files[key] = SharedFile(folder)
         return shared
 
 
@@ -170,6 +180,7 @@ def not_in_children(thing: _Forgetting) -> None:
 def _forget_all() -> None:
     global _files_lock  # noqa: PLW0603 - another thread may have held it at the fork
     _files_lock = threading.Lock()
+    _open_at_fork.update(_files)
     _files.clear()
     for thing in list(_inherited):
         thing.forget()

@@ -58,6 +58,7 @@ class Specimen:
 
     `kills`: the process ends, and is started again. `lingers`: the handler ends only when it is let go.
     `disturbs`: jobs beside it may need a second attempt. `effects`: rows of its transactions that stay.
+    `unwritable`: what it asks for cannot be stored, and its job fails for that.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Specimen:
     lingers: bool = False
     disturbs: bool = False
     effects: int = 0
+    unwritable: bool = False
 
     @property
     def threaded(self) -> bool:
