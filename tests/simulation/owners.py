@@ -44,8 +44,8 @@ class Members:
         return owner in self._ended
 
     def ended_at(self, owner: int) -> float:
-        """Return when it died or closed."""
-        return self._ended[owner][0]
+        """Return when it died or closed; never: infinity."""
+        return self._ended.get(owner, (float("inf"), False))[0]
 
     def seen(self, owner: int) -> bool:
         """Return whether others can see if it lives."""
