@@ -67,8 +67,19 @@ class Life(Protocol):
         """
         ...
 
-    async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
+    async def claim(
+        self,
+        lanes: Sequence[Lane],
+        *,
+        owner: str,
+        now: int,
+        until: int,
+        taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
+    ) -> Claim:
         """Take due jobs, best first: by priority, then due time, then order of adding.
+
+        `taking` is called, maybe in another thread, when they are about to be taken: their leases
+        must be renewed from then on, also while a handler keeps the answer from arriving.
 
         At most `room` of each lane and the largest room in all, for one attempt each, with a new
         fence, until the lease ends at `until`. Reports claims of other owners, of the same kinds,

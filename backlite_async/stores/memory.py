@@ -151,7 +151,15 @@ class MemoryStore:
         """Refuse: there are no transactions here."""
         self.check_connection(connection)
 
-    async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
+    async def claim(
+        self,
+        lanes: Sequence[Lane],
+        *,
+        owner: str,
+        now: int,
+        until: int,
+        taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
+    ) -> Claim:
         """Take due jobs."""
         total = max((lane.room for lane in lanes), default=0)
         best = sorted((row for row in self._pending() if row.due_at <= now), key=lambda row: row.order)
@@ -162,6 +170,8 @@ class MemoryStore:
         for row in chosen:
             row.status, row.fence, row.owner = JobStatus.RUNNING, self._fence, owner
             row.attempt, row.started_at, row.due_at = row.attempt + 1, now, until
+        if taking is not None:
+            taking([_claimed(row) for row in chosen])
         kinds = {kind for lane in lanes for kind in lane.kinds}
         others = [row for row in self._running() if row.kind in kinds and row.owner != owner]
         open_kinds = still_open(lanes, [row.kind for row in chosen])

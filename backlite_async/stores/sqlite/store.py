@@ -209,7 +209,15 @@ class SQLiteStore:
         except sqlite3.Error as error:
             raise translate(error, path) from error
 
-    async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
+    async def claim(
+        self,
+        lanes: Sequence[Lane],
+        *,
+        owner: str,
+        now: int,
+        until: int,
+        taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
+    ) -> Claim:
         """Take due jobs; look first, without the write lock, whether there are any."""
 
         def look(raw: sqlite3.Connection) -> Claim | None:
@@ -218,6 +226,8 @@ class SQLiteStore:
 
         def run(raw: sqlite3.Connection) -> Claim:
             jobs = _claim(raw, lanes, owner=owner, now=now, until=until)
+            if taking is not None:
+                taking(jobs)
             return _look(raw, lanes, jobs, owner, now)[1]
 
         return await self._writing().submit(run, look=look, durable=False, insist=True)
