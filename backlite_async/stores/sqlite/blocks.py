@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..._errors import InvalidState
 from .connection import Connection
-from .database import Database, translate
+from .database import Database, fail
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -44,7 +44,7 @@ class Block:
             await connection.call(block._begin)
         except BaseException as error:
             await block.close()
-            raise translate(error, database.path) from error
+            fail(error, database.path)
         return block
 
     def _begin(self, raw: sqlite3.Connection) -> None:
@@ -76,7 +76,7 @@ class Block:
         try:
             await self._connection.call(lambda raw: self._commit(raw, complete))
         except sqlite3.Error as error:
-            raise translate(error, self._database.path) from error
+            fail(error, self._database.path)
         except ValueError as error:  # aiosqlite's
             raise InvalidState(
                 "the connection of a job.transaction() was closed inside the block, and nothing of it is"
