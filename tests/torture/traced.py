@@ -97,7 +97,7 @@ class Bench:
             await self._tracer.wait()
         if self._server.returncode is None:
             self._server.kill()  # what it has forked dies with it
-            await self._server.communicate()
+            await self._server.wait()
 
     async def begin(self, life: str, *, strace: Sequence[str] | None = None, **arguments: Any) -> int:
         """Start a life, `module:function`, with arguments; under strace if options for it are given."""
