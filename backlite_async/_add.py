@@ -70,7 +70,7 @@ class AddOperation:
         self._tried = True
         store = self._client.open_store()
         running = running_job.get(None)
-        if self._connection is None and running and running.in_transaction and running.client is self._client:
+        if self._connection is None and running and running.open_block and running.client is self._client:
             raise InvalidState(
                 "save() inside a job.transaction() would wait for the block itself; add with"
                 " .tx(connection), the connection that the block gives"

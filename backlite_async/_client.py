@@ -322,15 +322,19 @@ class _Run:
 
     def clear_away(self) -> None:
         """Close what an event loop left behind that was closed under it."""
-        if self.store is not None and self.loop.is_closed():
-            self.store.close_soon()
+        if self.loop.is_closed():
+            if self.dispatcher is not None:
+                self.dispatcher.clear_away()
+            if self.store is not None:
+                self.store.close_soon()
 
     def check_process(self) -> None:
         """Raise in a process that was forked from the one that started the client."""
         if os.getpid() != self.pid:
             raise InvalidState(
                 f"this client was started in process {self.pid}, of which this one ({os.getpid()}) is a fork:"
-                " its connections and threads did not come along. Make a new Client after the fork"
+                " its threads did not come along, and SQLite's locks do not. Use a Client in a process"
+                " that is spawned, or started by exec"
             )
 
     def somebody_gone(self) -> None:

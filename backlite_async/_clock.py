@@ -114,28 +114,26 @@ class WallSteps:
         self._clock = clock
         self._ahead: int | None = None
         self._behind = 0
-        self.wrong_since = 0
 
-    def look(self) -> int:
+    def look(self) -> int | None:
         """Return by how many milliseconds the clock was set back (negative), or set right again.
 
-        At first -1, since it may have been set back while nobody ran. The same answer comes again
-        until it is `heeded`.
+        At first None, since it may have been set back while nobody ran, who knows by how much. The
+        same answer comes again until it is `heeded`.
         """
         if self._ahead is None:
-            return -1
+            return None
         step = self._now() - self._ahead
-        if step < 0 and not self._behind:
-            self.wrong_since = self._clock.now()
-        if abs(step) > 1000:
-            return step if step < 0 else min(step, self._behind)
+        if step < -1000:
+            return step
+        if step > 1000 and self._behind:
+            return min(step, self._behind)
         self._ahead += step
         return 0
 
-    def heeded(self, step: int) -> None:
+    def heeded(self, step: int | None) -> None:
         """Take note that what follows from a step was done."""
-        if self._ahead is not None:
-            self._behind -= step
+        self._behind -= step or 0
         self._ahead = self._now()
 
     def _now(self) -> int:

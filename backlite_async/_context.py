@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import aiosqlite
 
     from ._client import Client
+    from ._transaction import JobTransaction
 
 __all__ = ["JobContext", "current_client", "current_job", "running_client", "running_job"]
 
@@ -43,8 +44,8 @@ class JobContext:
         "deadline",
         "fence",
         "id",
-        "in_transaction",
         "max_attempts",
+        "open_block",
         "queue",
     )
 
@@ -63,7 +64,8 @@ class JobContext:
         self.created_at = from_millis(job.created_at)
         self.deadline = deadline
         self.client = client
-        self.in_transaction = self.completed = False
+        self.open_block: JobTransaction | None = None
+        self.completed = False
         self._transaction = transaction
         self._result: object = None
         self._encoded: str | None = None
@@ -94,7 +96,7 @@ class JobContext:
 
     @result.setter
     def result(self, value: object) -> None:
-        if not self.in_transaction:
+        if self.open_block is None:
             raise InvalidState("job.result is set inside 'async with job.transaction():'")
         self._encoded = encode_result(self.queue, value, self.client.max_payload)
         self._result = value

@@ -47,14 +47,14 @@ class JobTransaction:
 
     async def __aenter__(self) -> aiosqlite.Connection:
         job = self._job
-        if job.in_transaction or job.completed:
+        if job.open_block is not None or job.completed:
             what = "completed in a transaction already" if job.completed else "a transaction open already"
             raise InvalidState(f"job {job.id} has {what}; a handler completes its job once")
-        job.in_transaction = True
+        job.open_block = self
         try:
             self._block = await self._store().begin(self._limit)
         except BaseException:
-            job.in_transaction = False
+            job.open_block = None
             raise
         self._scope = anyio.CancelScope(deadline=anyio.current_time() + self._limit)
         self._scope.__enter__()
@@ -66,14 +66,14 @@ class JobTransaction:
     ) -> None:
         block, scope = self._block, self._scope
         assert block is not None
-        scope.__exit__(kind, error, trace)
-        late = scope.cancelled_caught or anyio.current_time() >= scope.deadline
-        outcome = self._outcome()
         try:
+            scope.__exit__(kind, error, trace)
+            late = scope.cancelled_caught or anyio.current_time() >= scope.deadline
+            outcome = self._outcome()
             if error is None and not late:
                 await block.commit(outcome)
         finally:
-            self._job.in_transaction = False
+            self._job.open_block = None
             if block.committed:  # also where this task was cancelled meanwhile
                 self._job.completed = True
                 self._committed(outcome)
@@ -84,3 +84,12 @@ class JobTransaction:
             raise TransactionTimeout(self._job.id, self._limit) from error
         if error is None and not block.committed:
             raise LeaseLost(self._job.id, self._job.fence)
+
+    async def leave(self) -> None:
+        """Undo a block that its handler has entered by hand and never left."""
+        self._job.open_block = None
+        if self._block is not None:
+            try:
+                self._scope.__exit__(None, None, None)
+            finally:
+                await self._block.rollback()

@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from . import _log as log
 from ._clock import Clock, from_millis, whole_millis
 from ._codec import decode
 from ._context import JobContext, running_client, running_job
-from ._errors import PayloadError
+from ._errors import InvalidState, PayloadError
 from ._job import ClaimedJob
 from ._outcome import Discard, Result, Steer
 from ._registry import Handler
@@ -168,12 +168,14 @@ class WorkerPool:
         try:
             task = decode(handler.kind, job.payload)
         except PayloadError as error:
-            text = re.sub(r"'.*'", "'...'", str(error))  # a value of the payload, which is not to be logged
+            text = re.sub(
+                r"""(['"]).*\1""", "'...'", str(error), flags=re.DOTALL
+            )  # a value, not to be logged
             attempt.result = Result(finished_at=self._clock.now(), error=text, final=True)
             return
         try:
             context = self._begin(attempt)
-            value = await self._run(attempt, handler.arguments(task, context))
+            value = await self._run(attempt, context, handler.arguments(task, context))
             attempt.result = self._returned(attempt, value)
         except _InThread as carried:
             attempt.result = self._raised(attempt, carried.error)
@@ -199,7 +201,7 @@ class WorkerPool:
         log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         return context
 
-    async def _run(self, attempt: Attempt, arguments: tuple[Any, ...]) -> Any:
+    async def _run(self, attempt: Attempt, context: JobContext, arguments: tuple[Any, ...]) -> Any:
         """Run the handler under its cancel scope; raises `_Cut` if the scope cut it off."""
         function, watch = attempt.handler.function, None
         if attempt.scope.deadline != math.inf:
@@ -208,7 +210,7 @@ class WorkerPool:
         try:
             with attempt.scope:
                 if not attempt.handler.threaded:
-                    return await function(*arguments)
+                    return await _leaving_no_block(context, function(*arguments))
                 attempt.call = _ThreadCall(function, arguments, partial(self._started, attempt))
                 try:
                     await anyio.to_thread.run_sync(attempt.call, limiter=self._limiter)
@@ -244,6 +246,13 @@ class WorkerPool:
         return msgspec.structs.replace(result, late=attempt.scope.cancel_called and not attempt.stopping)
 
     def _raised(self, attempt: Attempt, error: BaseException) -> Result:
+        try:
+            return self._judged(attempt, error)
+        except BaseException as broken:  # an error's properties are a user's code, and may do anything
+            text = f"{type(error).__qualname__}, which cannot be shown: {type(broken).__qualname__}"
+            return self._failed(attempt, RuntimeError(text))
+
+    def _judged(self, attempt: Attempt, error: BaseException) -> Result:
         cut = isinstance(error, _Cut)
         cancelled = cut or isinstance(error, asyncio.CancelledError)
         if isinstance(error, Steer):
@@ -287,6 +296,20 @@ class WorkerPool:
 
     def _duration(self, attempt: Attempt) -> int:
         return max(0, round((self._clock.monotonic() - attempt.began) * 1_000_000))
+
+
+async def _leaving_no_block(context: JobContext, call: Awaitable[Any]) -> Any:
+    """Await a handler; a transaction that it has not left by then is undone, which is an error."""
+    try:
+        value = await call
+    except BaseException:
+        if context.open_block is not None:
+            await context.open_block.leave()
+        raise
+    if context.open_block is None:
+        return value
+    await context.open_block.leave()
+    raise InvalidState("the handler has returned without leaving its job.transaction(); use async with")
 
 
 class _Cut(BaseException):

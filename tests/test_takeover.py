@@ -293,7 +293,7 @@ async def test_hazards_are_logged_at_the_start(
 
 
 async def test_a_forked_child_is_told(tmp_path: Path) -> None:
-    """In the child the client is dead and says so; the parent goes on, and its owner file is not lost."""
+    """In the child this client and any other on its file say so; the parent and its owner file live on."""
     program = """
 import asyncio, os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
@@ -310,7 +310,10 @@ async def main() -> None:
         loop = asyncio.get_running_loop()
         if (child := os.fork()) == 0:
             said = 0
-            for call in (client.add(Work()).save, client.start, client.stop, lambda: client.status("x")):
+            new = Client(sys.argv[1])
+            for call in (
+                client.add(Work()).save, client.start, client.stop, lambda: client.status("x"), new.start
+            ):
                 try:
                     asyncio.events._set_running_loop(None)
                     asyncio.new_event_loop().run_until_complete(call())
@@ -326,7 +329,7 @@ async def main() -> None:
 asyncio.run(main())
 """
     done = await anyio.run_process([sys.executable, "-c", program, str(tmp_path / "app.db")], check=False)
-    assert (done.stdout, done.returncode) == (b"4\n1\n", 0), done.stderr.decode()
+    assert (done.stdout, done.returncode) == (b"5\n1\n", 0), done.stderr.decode()
 
 
 async def test_a_backup_opens_and_goes_on(file: str, tmp_path: Path, journal: Journal) -> None:

@@ -211,7 +211,7 @@ async def test_a_block_that_takes_too_long_is_rolled_back(
 
 
 async def test_a_blocked_loop_does_not_keep_others_from_writing(file: str, journal: Journal) -> None:
-    """The thread that renews leases ends the transaction of a handler that cannot be told to."""
+    """A thread ends the transaction of a handler that cannot be told to."""
     wrote: list[bool] = []
 
     async def transfer(task: Transfer, job: JobContext) -> None:
@@ -356,3 +356,15 @@ async def test_a_memory_store_has_no_transactions(journal: Journal) -> None:
         with pytest.raises(InvalidState, match="SQLite file"):
             await client.backup("/nowhere/copy.db")
     assert "needs a SQLite file" in said[0]
+
+
+async def test_a_block_that_is_never_left_is_undone(file: str, journal: Journal) -> None:
+    """Entered by hand and forgotten, it is an error, and neither its lock nor its thread stays."""
+
+    async def transfer(task: Transfer, job: JobContext) -> None:
+        connection = await job.transaction().__aenter__()
+        await connection.execute("INSERT INTO ledger VALUES (1)")
+
+    job_id = await run(file, journal, transfer, event="job.failed")
+    assert "without leaving its job.transaction()" in journal.of("job.failed", job_id)[0]
+    assert rows(file) == []

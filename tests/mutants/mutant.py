@@ -19,12 +19,11 @@ class Stale(Exception):
 
 @dataclass(frozen=True)
 class Mutant:
-    """A replacement in one file of the package.
+    """A replacement of whole lines in one file of the package.
 
     - `breaks`: what it breaks, in a few words.
-    - `within`: text that stands once in the file; the replacement is made in the function, or the SQL
-      statement, that begins there.
-    - `old`: stands there exactly once.
+    - `old`: lines that stand exactly once in the file, or in the function or SQL statement whose first
+      line begins with `within`.
     - `tests`: arguments for pytest, those first that are quick to notice.
     """
 
@@ -39,23 +38,24 @@ class Mutant:
     def changed(self, text: str) -> str:
         """Return the text of the file with the defect in it. Raises `Stale`."""
         begin, end = self._section(text)
-        found = text.count(self.old, begin, end)
+        found = len(re.findall("^" + re.escape(self.old), text[begin:end], re.MULTILINE))
         if found != 1:
             where = f" from {self.within!r} on" if self.within else ""
-            raise Stale(f"{self.name}: {self.old!r} stands {found} times in {self.file}{where}")
+            raise Stale(f"{self.name}: these lines stand {found} times in {self.file}{where}:\n{self.old}")
         if self.old == self.new:
             raise Stale(f"{self.name}: changes nothing")
-        return text[:begin] + text[begin:end].replace(self.old, self.new) + text[end:]
+        at = re.compile("^" + re.escape(self.old), re.MULTILINE).search(text, begin)
+        assert at is not None
+        return text[: at.start()] + self.new + text[at.end() :]
 
     def _section(self, text: str) -> tuple[int, int]:
         if not self.within:
             return 0, len(text)
-        if text.count(self.within) != 1:
-            times = text.count(self.within)
-            raise Stale(f"{self.name}: {self.within!r} stands {times} times in {self.file}")
-        begin = text.index(self.within)
-        after = begin + len(self.within)
-        pattern = r"^-- name: " if self.file.endswith(".sql") else r"^(?: {4})?(?:async def|def|class|@)\b|^@"
+        begins = list(re.finditer(rf"^ *{re.escape(self.within)}(?!\w)", text, re.MULTILINE))
+        if len(begins) != 1:
+            raise Stale(f"{self.name}: {self.within!r} begins {len(begins)} lines of {self.file}")
+        begin, after = begins[0].span()
+        pattern = r"^-- name: " if self.file.endswith(".sql") else r"^(?: {4})?(?:async def|def|class)\b"
         following = re.compile(pattern, re.MULTILINE).search(text, after)
         return begin, following.start() if following else len(text)
 
@@ -63,12 +63,14 @@ class Mutant:
         """Put the defect into a copy of the package. Raises `Stale`."""
         path = package / self.file
         path.write_text(self.changed(path.read_text()))
+        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+            compiled.unlink()
 
 
 def copy_package(folder: Path, mutant: Mutant | None = None) -> Path:
     """Copy the package into a folder, with a defect; return what is to be put on PYTHONPATH."""
     target = folder / PACKAGE.name
-    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, target)  # with what is compiled already
     if mutant is not None:
         mutant.apply(target)
     return folder

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -28,16 +28,7 @@ EVERYTHING = "tests/test_*.py tests/stores tests/simulation"
 LIMIT = 600.0
 """Seconds for tests that have not been measured."""
 
-START = """
-import sys
-import backlite_async
-if not backlite_async.__file__.startswith(sys.argv[1]):
-    sys.exit(f"the library under test is {backlite_async.__file__}")
-import pytest
-sys.exit(pytest.main(sys.argv[2:]))
-"""
-
-OPTIONS = ["-q", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+SESSION = Path(__file__).parent / "session.py"
 
 FAILED = 1
 """The exit status of pytest when a test has failed."""
@@ -51,11 +42,12 @@ class Baseline:
     seconds: float = 0.0
     failing: list[str] = field(default_factory=list)
     trouble: str = ""
+    slowest: float | None = None
 
     @property
     def limit(self) -> float:
         """Return the seconds after which a mutant of these tests hangs."""
-        return 30.0 + 5 * self.seconds
+        return 30.0 + 5 * self.seconds if self.slowest is None else self.slowest
 
 
 @dataclass
@@ -68,38 +60,48 @@ class Verdict:
     seconds: float = 0.0
 
 
-def _pytest(folder: Path, arguments: Sequence[str], limit: float) -> tuple[int | None, str]:
-    """Run tests against the copy in a folder; return pytest's status, None if they hang, and what it says."""
+@dataclass
+class _Session:
+    """What became of a run of pytest: its exit status (None: it hangs), what failed, and what it said.
+
+    `again`: the first that failed did so once more, alone.
+    """
+
+    status: int | None
+    failed: list[str]
+    again: bool
+    said: str
+
+
+def _pytest(folder: Path, arguments: Sequence[str], limit: float) -> _Session:
+    """Run tests against the copy in a folder."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(folder),
         "PYTHONDONTWRITEBYTECODE": "1",
         "BACKLITE_SEEDS": "300",
         "TMPDIR": str(folder),
-        "COLUMNS": "200",
     }
+    report = folder / "failed.txt"
+    report.unlink(missing_ok=True)
     # -P: else the checkout, the current folder, comes before the copy.
-    command = [sys.executable, "-P", "-c", START, str(folder), *OPTIONS, f"--rootdir={ROOT}", *arguments]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        return None, ""
-    finally:
+    command = [sys.executable, "-P", str(SESSION), str(folder), str(report), f"--rootdir={ROOT}", *arguments]
+    with (folder / "said.txt").open("w+") as said:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True
+        )
         try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:  # nobody is left
-            pass
-        process.wait()
-    return process.returncode, said
+            status: int | None = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # nobody is left
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        lines = report.read_text().splitlines() if report.exists() else []
+        failed = [line.removeprefix("failed ") for line in lines if line.startswith("failed ")]
+        return _Session(status, list(dict.fromkeys(failed)), "again" in lines, said.read()[-2000:])
 
 
 def _files(tests: str) -> list[str]:
@@ -111,55 +113,47 @@ def _files(tests: str) -> list[str]:
     return found
 
 
-def _failures(said: str) -> list[str]:
-    return re.findall(r"^(?:FAILED|ERROR) (\S+::.*?)(?: - .*)?$", said, re.MULTILINE)
-
-
 def measure(tests: str, *, limit: float = LIMIT) -> Baseline:
     """Run a selection of tests without any defect."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy_package(Path(folder))
         began = time.monotonic()
-        status, said = _pytest(Path(folder), _files(tests), limit)
-    found = Baseline(tests, time.monotonic() - began)
-    if status == FAILED:
-        found.failing = _failures(said)
-    if status is None:
+        session = _pytest(Path(folder), _files(tests), limit)
+    found = Baseline(tests, time.monotonic() - began, session.failed)
+    if session.status is None:
         found.trouble = f"no end within {limit:g} s"
-    elif status not in (0, FAILED) or (status == FAILED and not found.failing):
-        found.trouble = said[-2000:]
+    elif session.status not in (0, FAILED) or (session.status == FAILED and not session.failed):
+        found.trouble = session.said
     return found
 
 
 def judge(mutant: Mutant, tests: str, baseline: Baseline) -> Verdict:
     """Run a selection of tests against a mutant.
 
-    What has failed is run again alone, then with the others: a test that fails now and then does
-    not count as having noticed.
+    What has failed is run again alone, and if it passes then, with the others: a test that fails
+    now and then does not count as having noticed.
     """
     began = time.monotonic()
-    everything = [*_files(tests), "-x", *(f"--deselect={test}" for test in baseline.failing)]
+    arguments = [*_files(tests), "-x", *(f"--deselect={test}" for test in baseline.failing)]
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = copy_package(Path(name), mutant)
-        verdict = _run(mutant, folder, everything, baseline.limit)
-        if verdict.outcome == "killed" and _run(mutant, folder, [verdict.by], baseline.limit).outcome != "killed":
-            verdict = _run(mutant, folder, everything, baseline.limit)
+        session = _pytest(folder, arguments, baseline.limit)
+        if session.failed and session.status is not None and not session.again:
+            session = _pytest(folder, arguments, baseline.limit)
+    verdict = Verdict(mutant, "broken", session.said)
+    if session.failed:  # also where it hangs afterwards
+        verdict = Verdict(mutant, "killed", session.failed[0])
+    elif session.status is None:
+        verdict = Verdict(mutant, "hangs", tests)
+    elif session.status == 0:
+        verdict = Verdict(mutant, "survived")
     verdict.seconds = time.monotonic() - began
     return verdict
 
 
-def _run(mutant: Mutant, folder: Path, arguments: Sequence[str], limit: float) -> Verdict:
-    status, said = _pytest(folder, arguments, limit)
-    if status is None:
-        return Verdict(mutant, "hangs", " ".join(arguments[:3]))
-    if status == FAILED and (failed := _failures(said)):
-        return Verdict(mutant, "killed", failed[0])
-    if status == 0:
-        return Verdict(mutant, "survived")
-    return Verdict(mutant, "broken", said[-1000:])
-
-
-def judge_all(mutants: Sequence[Mutant], *, jobs: int, tests: str | None = None) -> Iterator[Baseline | Verdict]:
+def judge_all(
+    mutants: Sequence[Mutant], *, jobs: int, tests: str | None = None
+) -> Iterator[Baseline | Verdict]:
     """Measure the tests without any defect, then judge; yield the measures, and the verdicts as they come.
 
     `tests`: instead of those that each mutant names.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import ceil
+from collections.abc import Sequence
 
 from backlite_async import JobStatus
 
@@ -16,51 +15,41 @@ from .history import (
     Fault,
     Final,
     Jumped,
+    Known,
+    Logged,
+    Marked,
     Misuse,
     Probed,
+    Shifted,
     Started,
     StopAsked,
     Stopped,
     Stored,
     Written,
 )
+from .jobs import JobState, Run, follows, virtual
+from .owners import Members, Wall
+from .recovery import check_alone, check_recovery
 
-__all__ = ["STOP_GRACE", "check", "check_order", "check_prompt"]
+__all__ = ["STOP_GRACE", "check"]
 
 STOP_GRACE = 3.0 + 0.5
 """Seconds after its limit within which `stop` returns: for handlers, for outcomes, and for the close."""
 
-TERMINAL = (JobStatus.SUCCEEDED, JobStatus.FAILED)
+AGREEING = 1.2
+"""Seconds by which two clocks may differ that agree; and a decision come before it is written."""
 
-
-class _Run:
-    """One execution of a job."""
-
-    def __init__(self, event: Started) -> None:
-        self.started = event
-        self.ended: Ended | None = None
-
-
-class _Job:
-    """What is known of one job so far."""
-
-    def __init__(self) -> None:
-        self.stored: list[Stored] = []
-        self.completed: list[Written] = []
-        self.acknowledged = False
-        self.due_at = 0
-        self.attempt = self.crashes = 0
-        self.claim: Claimed | None = None
-        self.fences: set[int] = set()
-        self.runs: dict[int, _Run] = {}
-        self.running: dict[int, Started] = {}
-        self.lapsed: set[int] = set()
+STEADY = 0.75
+"""Parts of a beat: for no longer may nobody have been able to write, when a living owner's claim is taken."""
 
 
 class _Checker:
     def __init__(self) -> None:
         self.found: list[str] = []
-        self.jobs: dict[str, _Job] = {}
+        self.jobs: dict[str, JobState] = {}
+        self.members = Members()
+        self.wall = Wall()
+        self.known: dict[tuple[str, tuple[str, str]], float] = {}
         self.dead: set[str] = set()
         self.trouble: dict[str, float] = {}
         self.jumped_at = self.back_at = float("-inf")
@@ -69,10 +58,12 @@ class _Checker:
     def fail(self, event: Event, kind: str, text: str) -> None:
         self.found.append(f"{kind}: {text} (at {event.at:.6f} s)")
 
-    def job(self, name: str) -> _Job:
-        return self.jobs.setdefault(name, _Job())
+    def job(self, name: str) -> JobState:
+        return self.jobs.setdefault(name, JobState())
 
     def see(self, event: Event) -> None:  # noqa: PLR0912 - a case for each kind of event
+        self.members.see(event)
+        self.wall.see(event)
         match event:
             case Stored():
                 self.see_stored(event)
@@ -80,6 +71,8 @@ class _Checker:
                 self.job(event.job).acknowledged = True
             case Claimed():
                 self.see_claimed(event)
+            case Marked():
+                self.see_marked(event)
             case Started():
                 self.see_started(event)
             case Ended():
@@ -88,11 +81,15 @@ class _Checker:
                 self.see_written(event)
             case Died():
                 self.see_died(event)
+            case Shifted():
+                self.see_shifted(event)
+            case Known():
+                for kind in event.kinds:
+                    self.known.setdefault((event.client, kind), event.at)
             case Fault():
                 self.trouble[event.client] = event.at
             case Jumped():
-                self.jumped_at = event.at
-                self.back_at = event.at if event.by < 0 else self.back_at
+                self.see_jumped(event)
             case StopAsked():
                 self.stopping.setdefault((event.client, event.life), event.at)
             case Stopped():
@@ -112,7 +109,44 @@ class _Checker:
         if len(job.stored) > len(job.completed):
             self.fail(event, "added twice", f"{event.job} was stored again while it was there")
         job.stored.append(event)
-        job.due_at, job.attempt, job.crashes = event.due_at, 0, 0
+        self.waits(event, job)
+        job.attempt, job.crashes = 0, 0
+
+    def waits(self, event: Stored | Written, job: JobState) -> None:
+        """A wait was asked for a while ago, and the wall may have been moved since then."""
+        assert event.due_at is not None
+        ends = [virtual(event, event.due_at)]
+        if event.waits_from is not None:
+            asked_at = self.wall.shown(event.waits_from, event.at)
+            ends.append(asked_at + (event.due_at - event.waits_from) / 1000)
+        job.wait(event.due_at, event.waits_from, *ends)
+
+    def see_jumped(self, event: Jumped) -> None:
+        self.jumped_at = event.at
+        self.back_at = event.at if event.by < 0 else self.back_at
+        for job in self.jobs.values():
+            job.ends.append(virtual(event, job.due_at))
+
+    def see_shifted(self, event: Shifted) -> None:
+        """A wait that is moved ends at a time at which it would have ended before the jumps.
+
+        Where nobody knows of them it begins anew.
+        """
+        job = self.job(event.job)
+        if job.claim is not None or len(job.completed) >= len(job.stored):
+            self.fail(event, "shifted", f"{event.job}, which does not wait")
+        elif job.waits_from is None:
+            self.fail(event, "shifted", f"{event.job}, which is due at an instant that was given")
+        elif event.by == 0 and job.waits_from <= event.waits_from:
+            self.fail(event, "shifted", f"{event.job}, whose wait had begun")
+        elif event.by == 0 and event.due_at - event.waits_from != job.due_at - job.waits_from:
+            self.fail(event, "shifted", f"{event.job} waits for another time than before")
+        elif event.by:
+            end = virtual(event, event.due_at)
+            if not min(job.ends) - AGREEING < end < max(job.ends) + AGREEING:
+                text = f"{event.job} was to start at {min(job.ends):.3f} to {max(job.ends):.3f} s"
+                self.fail(event, "shifted", f"{text}, now at {end:.3f}")
+        job.wait(event.due_at, event.waits_from, virtual(event, event.due_at))
 
     def see_claimed(self, event: Claimed) -> None:
         job = self.job(event.job)
@@ -126,10 +160,20 @@ class _Checker:
             self.fail(event, "early", f"{event.job} was claimed {job.due_at - event.now} ms early")
         if event.attempt != job.attempt + 1:
             self.fail(event, "attempts", f"{event.job} came as attempt {event.attempt} after {job.attempt}")
-        if event.crashes != job.crashes or (job.stored and event.crashes >= job.stored[-1].max_crashes):
+        if event.crashes != job.crashes:
             self.fail(event, "crashes", f"{event.job} was claimed with {event.crashes} crashes")
         job.claim = event
         job.fences.add(event.fence)
+
+    def see_marked(self, event: Marked) -> None:
+        if self.members.dead(event.owner):
+            return
+        job = self.job(event.job)
+        claim = job.claim
+        held = claim is not None and claim.fence == event.fence and claim.owner == event.owner
+        if not held and event.fence not in job.lapsed:
+            self.fail(event, "mark", f"{event.job} is put down under claim {event.fence}, which it has not")
+        job.marks[event.fence] = event
 
     def see_started(self, event: Started) -> None:
         if event.client in self.dead:
@@ -141,6 +185,9 @@ class _Checker:
             self.fail(event, "unclaimed", f"{event.job} runs under claim {event.fence}, which it has not")
         if event.fence in job.runs:
             self.fail(event, "extra", f"{event.job} was started twice under claim {event.fence}")
+        mark = job.marks.get(event.fence)
+        if mark is None or mark.at != event.at:
+            self.fail(event, "mark", f"{event.job} starts under claim {event.fence} and was not put down")
         for fence, other in job.running.items():
             if other.client == event.client:
                 self.fail(event, "overlap", f"{event.job} runs beside itself in {event.client}")
@@ -151,15 +198,29 @@ class _Checker:
             self.fail(event, "early", f"{event.job} started {job.due_at - event.wall} ms early")
         if job.stored and event.attempt > job.stored[-1].max_attempts:
             self.fail(event, "attempts", f"{event.job} runs for the {event.attempt}th time")
-        job.runs[event.fence] = _Run(event)
+        if claim is not None and claim.crashes >= job.max_crashes:
+            self.fail(event, "crashes", f"{event.job} runs after {claim.crashes} crashes")
+        run = job.runs[event.fence] = Run(event)
+        run.last_chance = claim is not None and 0 < claim.crashes >= job.max_crashes - 1
         job.running[event.fence] = event
-        beside = sum(
-            run.client == event.client and run.life == event.life
+        self.beside(event, run)
+
+    def beside(self, event: Started, run: Run) -> None:
+        """Count what runs in the same client and process; a job with its last chance runs alone."""
+        others = [
+            other_job.runs[fence]
             for other_job in self.jobs.values()
-            for run in other_job.running.values()
-        )
-        if beside > event.workers:
-            self.fail(event, "crowd", f"{beside} jobs run at once in {event.client}")
+            for fence, other in other_job.running.items()
+            if other.client == event.client and other is not event
+        ]
+        at_once = 1 + sum(other.started.life == event.life for other in others)
+        if at_once > event.workers:
+            self.fail(event, "crowd", f"{at_once} jobs run at once in {event.client}")
+        for other in others:
+            if run.last_chance or other.last_chance:
+                which = "which has" if run.last_chance else "beside one that has"
+                text = f"{event.job}, {which} its last chance, starts beside {other.started.job}"
+                self.fail(event, "beside", text)
 
     def see_ended(self, event: Ended) -> None:
         if event.client in self.dead:
@@ -187,53 +248,104 @@ class _Checker:
             job.claim = claim
             if event.status is JobStatus.PENDING:
                 return
+        elif claim.owner == event.owner:
+            self.concluded(event, job, claim)
         elif event.lapse:
             self.lapsed(event, job, claim)
         else:
-            self.concluded(event, job, claim)
+            self.taken_over(event, job, claim)
         job.attempt, job.crashes = event.attempt, event.crashes
         if event.status is JobStatus.PENDING:
             assert event.due_at is not None
-            job.due_at = event.due_at
+            self.waits(event, job)
             return
         job.completed.append(event)
         if len(job.completed) > len(job.stored):
             self.fail(event, "completed twice", f"{event.job} was completed {len(job.completed)} times")
 
-    def lapsed(self, event: Written, job: _Job, claim: Claimed) -> None:
-        """A claim was ended because its lease had: that needs a cause, and counts as a crash."""
-        owner = claim.client
-        caused = (
-            owner in self.dead
-            or any(client == owner for client, _ in self.stopping)
-            or self.jumped_at >= claim.at - 1  # a claim takes a while, and its lease begins before it
-            or self.trouble.get(owner, float("-inf")) >= claim.at
-        )
-        if not caused:
-            self.fail(event, "extra", f"claim {claim.fence} of {event.job} by {owner} lapsed without a cause")
-        job.lapsed.add(claim.fence)
-        if event.crashes != claim.crashes + 1 or event.attempt != claim.attempt - 1:
-            self.fail(event, "crashes", f"{event.job}: a crash was counted as {event.crashes}")
-        most = job.stored[-1].max_crashes if job.stored else event.crashes
-        if (event.crashes >= most) is not (event.status is JobStatus.FAILED):
-            self.fail(event, "crashes", f"{event.job} is {event.status} after {event.crashes} crashes")
-
-    def concluded(self, event: Written, job: _Job, claim: Claimed) -> None:
-        """An outcome of the claim's own client: it must be what follows from how the handler ended."""
-        if event.client != claim.client:
+    def taken_over(self, event: Written, job: JobState, claim: Claimed) -> None:
+        """The claim's owner has died, and another releases it: a crash counts if the job had started."""
+        if not self.members.dead(claim.owner):
             self.fail(event, "stale", f"{event.client} wrote an outcome for {claim.client}'s {event.job}")
+        self.released(event, job, claim, crashed=self.had_started(event, job, claim))
+
+    def lapsed(self, event: Written, job: JobState, claim: Claimed) -> None:
+        """A claim was ended because its lease had: its owner is dead, or could not renew it."""
+        dead, seen = self.members.dead(claim.owner), self.members.seen(claim.owner)
+        if not dead:
+            self.lost_by_the_living(event, claim)
+            job.lapsed.add(claim.fence)
+        crashed = not (dead and seen) or self.had_started(event, job, claim)
+        self.released(event, job, claim, crashed=crashed)
+
+    def lost_by_the_living(self, event: Written, claim: Claimed) -> None:
+        """The owner must have had trouble; and, where others see that it lives, a beat to renew in.
+
+        Within one process it is known what it holds: there the end of the lease is enough.
+        """
+        owner = claim.client
+        seen = self.members.seen(claim.owner) and event.client != owner
+        beat = self.members.beat(claim.owner)
+        troubled = self.trouble.get(owner, float("-inf")) >= claim.at
+        if not seen:
+            troubled |= self.jumped_at >= claim.at - 1  # a lease begins before its claim
+        if not troubled:
+            self.fail(event, "extra", f"claim {claim.fence} of {event.job} by {owner} lapsed without a cause")
+        if not seen:
+            return
+        since = self.wall.passed(event.lease_end, event.at)
+        if event.at - since < beat - 1e-6:
+            waited = f"{event.at - since:.3f} s after its lease, not {beat:.3f}"
+            self.fail(event, "hasty", f"{event.job} was taken from {owner} {waited}")
+        if self.wall.longest_outage(event.at - beat, event.at) > STEADY * beat + 1.0:
+            self.fail(event, "hasty", f"{event.job} was taken from {owner}, when nobody could write")
+
+    def had_started(self, event: Written, job: JobState, claim: Claimed) -> bool:
+        """Return whether the job's handler had started under this claim, as was put down."""
+        mark = job.marks.get(claim.fence)
+        if mark is None:
+            return False
+        if claim.fence not in job.runs and self.members.ended_at(claim.owner) > mark.at:
+            self.fail(event, "mark", f"{event.job} was put down under claim {claim.fence}, and did not start")
+        return True
+
+    def released(self, event: Written, job: JobState, claim: Claimed, *, crashed: bool) -> None:
+        """The attempt was given back, and a crash counted or not; at the limit the job has failed."""
+        if event.crashes != claim.crashes + crashed or event.attempt != claim.attempt - 1:
+            how = "had" if crashed else "had not"
+            self.fail(event, "crashes", f"{event.job} {how} started, {event.crashes} crashes were counted")
+        last = crashed and event.crashes >= job.max_crashes
+        failed = event.status is JobStatus.FAILED
+        if failed is not last and not (last and self.may_not_know(event, job)):
+            self.fail(event, "crashes", f"{event.job} is {event.status} after {event.crashes} crashes")
+        if event.due_at is not None and event.due_at > job.due_at:
+            self.fail(event, "place", f"{event.job} was released, and lost its place")
+
+    def may_not_know(self, event: Written, job: JobState) -> bool:
+        """Return whether who wrote it had no handler when it was decided, and so no limit."""
+        since = self.known.get((event.client, job.stored[-1].kind), float("inf"))
+        return event.at - since < AGREEING
+
+    def concluded(self, event: Written, job: JobState, claim: Claimed) -> None:
+        """An outcome of the claim's own owner: it must be what follows from how the handler ended."""
         run = job.runs.get(claim.fence)
+        if event.lapse:
+            self.fail(event, "stale", f"{event.client} took {event.job} from itself")
         if run is None:
             given_back = event.status is JobStatus.PENDING and event.attempt == claim.attempt - 1
-            refused = event.status is JobStatus.FAILED and claim.attempt > job.stored[-1].max_attempts
-            if not (given_back or refused):
+            too_many = claim.attempt > job.stored[-1].max_attempts or claim.crashes >= job.max_crashes
+            if not (given_back or (event.status is JobStatus.FAILED and too_many)):
                 self.fail(event, "lost", f"{event.job} became {event.status} without having run")
+            if event.crashes != claim.crashes:
+                self.fail(event, "crashes", f"{event.job}: {event.crashes} crashes without having run")
+            return
+        if event.within and event.status is JobStatus.SUCCEEDED and run.ended is None:
             return
         if run.ended is None:
             self.fail(event, "outcome", f"{event.job} became {event.status} while it ran")
             return
         stopping = (claim.client, run.started.life) in self.stopping
-        if not _follows(event, run.ended, job.stored[-1].max_attempts, claim, stopping=stopping):
+        if not follows(event, run.ended, job.stored[-1].max_attempts, claim, stopping=stopping):
             self.fail(
                 event,
                 "outcome",
@@ -284,99 +396,14 @@ class _Checker:
                 self.found.append(f"endless: {name} is still running")
 
 
-def _follows(event: Written, ended: Ended, max_attempts: int, claim: Claimed, *, stopping: bool) -> bool:
-    """Return whether an outcome follows from how the handler ended."""
-    again = event.status is JobStatus.PENDING
-    counted = event.attempt == claim.attempt
-    given_back = again and event.attempt == claim.attempt - 1
-    failed = event.status is JobStatus.FAILED and counted
-    if event.crashes != claim.crashes:
-        return False
-    match ended.how:
-        case "returned":
-            return event.status is JobStatus.SUCCEEDED and counted
-        case "snoozed":
-            return given_back and _late_enough(event, ended)
-        case "discarded":
-            return failed
-        case _:
-            if stopping and given_back:
-                return True
-            if claim.attempt >= max_attempts:
-                return failed
-            return again and counted and _late_enough(event, ended)
+def check(events: Sequence[Event], *, latency: float = 0.0) -> list[str]:
+    """Return what is wrong with a history that has come to its end; nothing if it is as promised.
 
-
-def _late_enough(event: Written, ended: Ended) -> bool:
-    if event.due_at is None or ended.wait is None:
-        return True
-    return event.due_at >= ended.wall + ceil(round(ended.wait * 1000, 6))
-
-
-def check(events: Iterable[Event]) -> list[str]:
-    """Return what is wrong with a history that has come to its end; nothing if it is as promised."""
+    `latency`: seconds that a way to or from the store may take.
+    """
+    events = [event for event in events if not isinstance(event, Logged)]
     checker = _Checker()
     for event in events:
         checker.see(event)
     checker.finish()
-    return checker.found
-
-
-def check_prompt(events: Iterable[Event], *, workers: int, within: float) -> list[str]:
-    """Return where a due job waited longer than `within` although a worker was free, and nothing started.
-
-    For one client with all handlers, without faults and jumps.
-    """
-    found: list[str] = []
-    due: dict[str, float] = {}
-    running: set[str] = set()
-    moved_at = float("-inf")  # when a place became free, or a job took one: then all others wait anew
-    for event in events:
-        match event:
-            case Stored():
-                due[event.job] = max(event.at, _instant(event, event.due_at))
-            case Started():
-                waited = event.at - max(due.pop(event.job), moved_at)
-                if waited > within:
-                    found.append(f"idle: {event.job} waited {waited:.6f} s (until {event.at:.6f} s)")
-                running.add(event.job)
-                moved_at = event.at
-            case Ended():
-                if len(running) >= workers:
-                    moved_at = event.at
-                running.discard(event.job)
-            case Written() if event.due_at is not None:
-                due[event.job] = max(event.at, _instant(event, event.due_at))
-            case _:
-                pass
-    return found
-
-
-def _instant(event: Event, wall: int) -> float:
-    """Return a wall time as virtual time; right as long as the wall does not jump."""
-    return event.at + (wall - event.wall) / 1000
-
-
-def check_order(events: Iterable[Event]) -> list[str]:
-    """Return where a job was claimed before one that had been due for longer.
-
-    For one client with one worker, without faults and jumps.
-    """
-    found: list[str] = []
-    waiting: dict[str, tuple[int, int]] = {}
-    numbers: dict[str, int] = {}
-    for number, event in enumerate(events):
-        match event:
-            case Stored():
-                numbers[event.job] = number
-                waiting[event.job] = (event.due_at, number)
-            case Written() if event.due_at is not None:
-                waiting[event.job] = (event.due_at, numbers[event.job])
-            case Claimed():
-                mine = waiting.pop(event.job)
-                better = [job for job, order in waiting.items() if order < mine]
-                if better:
-                    found.append(f"order: {event.job} was claimed before {better} (at {event.at:.6f} s)")
-            case _:
-                pass
-    return found
+    return [*checker.found, *check_recovery(events, latency=latency), *check_alone(events, latency=latency)]

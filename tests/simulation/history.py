@@ -12,7 +12,10 @@ from .clock import SimClock
 
 __all__ = [
     "Acknowledged",
+    "Buried",
+    "Charged",
     "Claimed",
+    "Closed",
     "Died",
     "Ended",
     "Event",
@@ -21,15 +24,24 @@ __all__ = [
     "History",
     "How",
     "Jumped",
+    "Known",
     "Logged",
+    "Manner",
+    "Marked",
     "Misuse",
+    "Opened",
+    "Outage",
     "Probed",
+    "Shifted",
     "Started",
     "StopAsked",
     "Stopped",
     "Stored",
     "Written",
 ]
+
+Manner = Literal["bells", "deaf", "blind"]
+"""How owners know of each other: told at once; by looking; not at all, but by their leases."""
 
 How = Literal["returned", "raised", "snoozed", "retried", "discarded", "cancelled"]
 
@@ -41,14 +53,52 @@ class Event(msgspec.Struct, kw_only=True, tag=True):
     wall: int = 0
 
 
+class Opened(Event, kw_only=True):
+    """A client opened the store, as the owner of this number; `beat`: seconds between two renewals."""
+
+    owner: int
+    client: str
+    life: int
+    workers: int
+    beat: float
+    manner: Manner
+
+
+class Closed(Event, kw_only=True):
+    """An owner closed the store. `dead`: others are to release what it has claimed."""
+
+    owner: int
+    dead: bool
+
+
+class Known(Event, kw_only=True):
+    """A client has handlers for these kinds from now on."""
+
+    client: str
+    kinds: list[tuple[str, str]]
+
+
 class Stored(Event, kw_only=True):
-    """A job came into being in the store."""
+    """A job came into being in the store. `waits_from`: when its wait began, if it is to wait for a while."""
 
     job: str
     kind: tuple[str, str]
     due_at: int
+    waits_from: int | None = None
     max_attempts: int
     max_crashes: int
+
+
+class Shifted(Event, kw_only=True):
+    """A job's wait was moved by `by` milliseconds, as the wall clock had been.
+
+    0: nobody knows by how much that was, and the wait begins anew, at `waits_from`.
+    """
+
+    job: str
+    by: int
+    due_at: int
+    waits_from: int
 
 
 class Acknowledged(Event, kw_only=True):
@@ -61,11 +111,20 @@ class Claimed(Event, kw_only=True):
     """A claim took effect, whether its answer arrived or not; it took what was due by `now`."""
 
     job: str
+    owner: int
     client: str
     fence: int
     attempt: int
     crashes: int
     now: int
+
+
+class Marked(Event, kw_only=True):
+    """An owner put down, so that it outlives its process, that a handler starts."""
+
+    job: str
+    owner: int
+    fence: int
 
 
 class Started(Event, kw_only=True):
@@ -90,9 +149,14 @@ class Ended(Event, kw_only=True):
 
 
 class Written(Event, kw_only=True):
-    """An outcome reached the store. `status` pending: the job runs again at `due_at`."""
+    """An outcome reached the store. `status` pending: the job runs again at `due_at`.
+
+    `lapse`: only because the claim's lease had ended, at `lease_end`. `within`: a handler wrote it
+    itself, in its transaction.
+    """
 
     job: str
+    owner: int
     client: str
     fence: int
     accepted: bool
@@ -100,9 +164,12 @@ class Written(Event, kw_only=True):
     attempt: int
     crashes: int
     due_at: int | None = None
+    waits_from: int | None = None
     keep: bool = False
     until: int | None = None
     lapse: bool = False
+    lease_end: int = 0
+    within: bool = False
 
 
 class Died(Event, kw_only=True):
@@ -111,12 +178,31 @@ class Died(Event, kw_only=True):
     client: str
 
 
+class Charged(Event, kw_only=True):
+    """A client took charge of a dead owner: nobody else does while it lives and has not left it."""
+
+    owner: int
+    client: str
+
+
+class Buried(Event, kw_only=True):
+    """A dead owner was buried: its claims are released."""
+
+    owner: int
+
+
 class Fault(Event, kw_only=True):
     """The store failed; `took_effect`: but had done it."""
 
     client: str
     operation: str
     took_effect: bool
+
+
+class Outage(Event, kw_only=True):
+    """From now on, or no longer, the store fails whatever is asked of it."""
+
+    begins: bool
 
 
 class Jumped(Event, kw_only=True):

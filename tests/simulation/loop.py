@@ -91,7 +91,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._shuffle, self._early, self._step, self._patience = shuffle, early, step, patience
         self._ready: deque[_Call] = deque()
         self._scheduled: list[tuple[float, int, _Call]] = []
-        self._number = 0
+        self._number = self._tasks = 0
         self.micros = self.steps = self.wakeups = 0
 
     def time(self) -> float:
@@ -124,6 +124,11 @@ class SimLoop(asyncio.BaseEventLoop):
     ) -> asyncio.TimerHandle:
         """Make a callback ready after so many seconds."""
         return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def create_task(self, coro: Any, *, name: object = None, **more: Any) -> asyncio.Task[Any]:
+        """Make a task with a name of its own, by which tasks can be put into an order."""
+        self._tasks += 1
+        return super().create_task(coro, name=f"{name or 'task'} #{self._tasks:06}", **more)
 
     def _run_once(self) -> None:
         """Run callbacks until told to stop."""

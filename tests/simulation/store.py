@@ -3,110 +3,95 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from backlite_async import DatabaseUnavailable, Job, JobStatus
-from backlite_async._errors import DatabaseBusy
-from backlite_async._job import Claim, ClaimedJob, Complete, Lane, NewJob, Outcome
-from backlite_async.stores import MemoryStore
+from backlite_async import InvalidState, Job, JobStatus, QueueConfig
+from backlite_async._job import Claim, ClaimedJob, Complete, Lane, NewJob, Outcome, Owner
+from backlite_async.stores import Dead, MemoryStore
 
-from .history import Claimed, Fault, History, Misuse, Stored, Written
+from .company import Company, Member
+from .faults import Faults, Host, Killed
+from .history import Claimed, Marked, Misuse, Shifted, Stored, Written
 
-__all__ = ["FaultyStore", "Killed", "SharedMemory", "Weather"]
+__all__ = ["FaultyStore", "SharedMemory"]
 
 T = TypeVar("T")
 
-
-class Killed(BaseException):
-    """The process of whoever called is dead; not an `Exception`, so that nobody handles it."""
+ASKED = frozenset({"add", "begin", "commit", "get", "status"})
+"""What applications and handlers ask for at any time, and are refused once the store is closed."""
 
 
 class SharedMemory(MemoryStore):
-    """A memory store that calls its listeners in the order in which they came."""
+    """A memory store that calls nobody back, and can be looked into."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._ordered: dict[Callable[[], None], None] = {}
-        super().listen(self.ring)
-
-    def listen(self, callback: Callable[[], None]) -> None:
-        """Call back when jobs were added."""
-        self._ordered[callback] = None
-
-    def unlisten(self, callback: Callable[[], None]) -> None:
-        """Undo `listen`."""
-        self._ordered.pop(callback, None)
-
-    def ring(self) -> None:
-        """Call the listeners."""
-        for callback in list(self._ordered):
-            callback()
+    def _ring(self) -> None:
+        pass  # each process tells the others in its own way
 
     def rows(self) -> list[tuple[str, JobStatus, str | None, tuple[str, str], int]]:
         """Return id, status, owner, kind and due time of the jobs that have not ended."""
         return [(row.id, row.status, row.owner, row.kind, row.due_at) for row in self._live.values()]
+
+    def has(self, job_id: str) -> bool:
+        """Return whether a job is there that has not ended."""
+        return job_id in self._live
+
+    def lease_end(self, job_id: str, fence: int) -> int | None:
+        """Return when the lease of a claim ends; None: it is no longer there."""
+        row = self._held(job_id, fence)
+        return None if row is None else row.due_at
+
+    def claimed_by(self, owner: str) -> list[str]:
+        """Return the jobs that an owner has claimed."""
+        return [row.id for row in self._running() if row.owner == owner]
+
+    def waits(self) -> dict[str, tuple[int, int | None]]:
+        """Return when each pending job is due, and when its wait began."""
+        return {row.id: (row.due_at, row.waits_from) for row in self._pending()}
 
     def expiries(self) -> list[int | None]:
         """Return when the completed jobs that are kept expire."""
         return [row.expires_at for row in self._completed.values()]
 
 
-class Weather:
-    """What a store has to suffer; shared by the stores of all clients, changed at any time."""
-
-    def __init__(self, *, latency: float = 0.0, faults: float = 0.0, deaths: float = 0.0) -> None:
-        self.latency = latency
-        self.faults = faults
-        self.deaths = deaths
-        self.outage = False
-
-    def clear(self) -> None:
-        """End all faults; the latency stays."""
-        self.faults = self.deaths = 0.0
-        self.outage = False
-
-
-class FaultyStore:
-    """One process's way to a shared memory store."""
+class FaultyStore(Faults):
+    """One owner's way to a shared memory store, for as long as it is open."""
 
     shared = False
 
     def __init__(
         self,
         inner: SharedMemory,
-        weather: Weather,
-        history: History,
-        *,
-        client: str,
-        rng: random.Random,
-        crash_limits: dict[str, int],
+        company: Company,
+        host: Host,
+        queues: Sequence[QueueConfig],
     ) -> None:
+        super().__init__(host)
         self._inner = inner
-        self._weather = weather
-        self._history = history
-        self._client = client
-        self._random = rng
-        self._crash_limits = crash_limits
+        self._company = company
+        self._history = host.history
+        self._crash_limits = {queue.name: queue.max_crashes for queue in queues}
         self._listeners: dict[Callable[[], None], None] = {}
-        self._pauses: dict[asyncio.Future[None], None] = {}
-        self._open = 0
-        self._lent = self._abandoned = False
-        self.dead = False
-        self.dying: Callable[[], None] = self.kill
-        self.life = 0
-        self.owners: dict[str, int] = {}
+        self._member: Member | None = None
+        self._open = self._lent = self._renewed = False
 
     # -- life of the store -------------------------------------------------------------------------
 
-    async def open(self, *, install: bool) -> None:
+    async def open(
+        self, *, install: bool, owner: Owner | None = None, gone: Callable[[], None] | None = None
+    ) -> None:
         """Open, unless the weather prevents it."""
-        self._abandoned = False
         await self._pause(insist=False)
         self._strike("open")
-        self._open += 1
-        self._inner.listen(self._ring)
+        self._open = True
+        if owner is not None:
+            self._member = self._company.enter(
+                owner, self._host, rung=self._called, gone=gone or self._called
+            )
+
+    def hazards(self) -> Sequence[str]:
+        """Return nothing: there is no file."""
+        return ()
 
     async def install(self) -> None:
         """Do nothing: there is no schema."""
@@ -114,21 +99,41 @@ class FaultyStore:
     async def close(self, *, lend: bool = False) -> None:
         """Close; with `lend`, the blocking methods go on working."""
         await self._pause(insist=True)
-        self._open -= 1
-        self._lent = self._lent or lend
-        if not self._open:
-            self._inner.unlisten(self._ring)
+        keep = lend or await self._holds_claims()
+        self._open, self._lent = False, lend
+        if self._member is None or self._host.dead:
+            return
+        self._member.listening = False
+        if lend:
+            self._watch()
+        else:
+            self._company.leave(self._member, keep=keep)
+
+    async def _holds_claims(self) -> bool:
+        """Return whether claims are left, as far as that can be found out."""
+        await self._pause(insist=True)
+        if self._member is None or self._host.dead:
+            return False
+        fault = self._fault("holds_claims", took_effect=False)
+        return fault is not None or bool(self._inner.claimed_by(self._member.id))
+
+    def _watch(self) -> None:
+        """Close what was lent when nothing is renewed any more, as a thread would that renews."""
+        assert self._member is not None
+        self._renewed = False
+        asyncio.get_running_loop().call_later(1.5 * self._member.beat, self._rest)
+
+    def _rest(self) -> None:
+        if self._lent and not self._renewed and not self._host.dead:
+            self.close_soon()
+        elif self._lent:
+            self._watch()
 
     def close_soon(self) -> None:
         """Close what was lent."""
         self._lent = False
-
-    def abandon(self) -> None:
-        """Let whatever waits for the database fail now."""
-        self._abandoned = True
-        for future in self._pauses:
-            if not future.done():
-                future.set_result(None)
+        if self._member is not None:
+            self._company.leave(self._member, keep=True)
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back when jobs were added, or given back by others."""
@@ -138,121 +143,121 @@ class FaultyStore:
         """Undo `listen`."""
         self._listeners.pop(callback, None)
 
-    def kill(self) -> None:
-        """Die: nothing that this process does has any effect from now on."""
-        self.dead = True
-        self._inner.unlisten(self._ring)
-
-    def _ring(self) -> None:
+    def _called(self) -> None:
         for callback in list(self._listeners):
             callback()
 
-    # -- faults ------------------------------------------------------------------------------------
+    def _ring(self) -> None:
+        self._company.ring(self._host)
 
-    async def _do(self, name: str, operation: Callable[[], T], *, insist: bool = False) -> T:
-        """Do something after a while, with a fault before or after it; another while, and return.
+    def _ring_all(self) -> None:
+        self._called()
+        self._ring()
 
-        `insist`: a cancellation is put off, and comes again once the answer is there.
-        """
-        self._check_open(name)
-        cancelled = False
-        try:
-            cancelled |= await self._pause(insist=insist)
-            self._strike(name)
-            result = operation()
-            if self._weather.deaths and self._random.random() < self._weather.deaths:
-                self.dying()
-                raise Killed
-            cancelled |= await self._pause(insist=insist)
-            self._strike(name, took_effect=True)
-            return result
-        finally:
-            task = asyncio.current_task()
-            if cancelled and task is not None:
-                task.uncancel()
-                asyncio.get_running_loop().call_soon(task.cancel)
-
-    async def _pause(self, *, insist: bool) -> bool:
-        """Wait a random while; return whether a cancellation came, if it insists on its while."""
-        loop = asyncio.get_running_loop()
-        latency = 0.0 if self._abandoned else self._weather.latency
-        until = loop.time() + self._random.random() * latency
-        cancelled = False
-        while True:
-            future: asyncio.Future[None] = loop.create_future()
-            self._pauses[future] = None
-            timer = loop.call_at(until, _end, future)
-            try:
-                await future
-            except asyncio.CancelledError:
-                if not insist:
-                    raise
-                cancelled = True
-            else:
-                return cancelled
-            finally:
-                timer.cancel()
-                del self._pauses[future]
-
-    def _strike(self, name: str, *, took_effect: bool = False) -> None:
-        """Raise if the process is dead, or if a fault is due."""
-        if self.dead:
-            raise Killed
-        rate = 1.0 if self._weather.outage else self._weather.faults
-        if took_effect:  # an outage shows before; what it had done already, it seldom denies
-            rate = min(rate, 0.3) / 2
-        if not rate or self._random.random() >= rate:
-            return
-        self._history.add(Fault(client=self._client, operation=name, took_effect=took_effect))
-        if took_effect or self._random.random() < 0.5:
-            raise DatabaseUnavailable(f"{name}: I/O error")
-        raise DatabaseBusy(f"{name}: locked")
+    async def _do(
+        self,
+        name: str,
+        operation: Callable[[], T],
+        *,
+        insist: bool = False,
+        committed: Callable[[T], None] | None = None,
+    ) -> T:
+        if name in ASKED and not (self._open or self._lent or self._host.dead):
+            raise InvalidState("the store is closed")  # who asks is the application
+        self._check_open(name, lent=name in ASKED)
+        return await super()._do(name, operation, insist=insist, committed=committed)
 
     def _check_open(self, name: str, *, lent: bool = False) -> None:
-        if self.dead:
+        if self._host.dead:
             raise Killed
         if not self._open and not (lent and self._lent):
-            self._history.add(Misuse(what=f"{self._client} used its closed store: {name}"))
+            self._misuse(f"used its closed store: {name}")
+
+    def _misuse(self, what: str) -> None:
+        self._history.add(Misuse(what=f"{self._host.name} {what}"))
+
+    # -- owners ------------------------------------------------------------------------------------
+
+    @property
+    def rings(self) -> bool:
+        """Whether others tell us at once."""
+        return self._company.manner == "bells"
+
+    @property
+    def _me(self) -> Member:
+        assert self._member is not None
+        return self._member
+
+    def started(self, job_id: str, fence: int) -> None:
+        """Write down that a handler starts."""
+        if self._host.dead:
+            return
+        self._me.started.add((job_id, fence))
+        self._history.add(Marked(owner=self._me.number, job=job_id, fence=fence))
+        if len(self._me.started) > self._me.slots:
+            self._misuse(f"has put down {len(self._me.started)} jobs in {self._me.slots} places")
+
+    def ended(self, job_id: str, fence: int) -> None:
+        """Cross it out."""
+        if self._host.dead:
+            return
+        if (job_id, fence) in self._me.started and self._inner.lease_end(job_id, fence) is not None:
+            self._misuse(f"crossed out {job_id} before its outcome was written")
+        self._me.started.discard((job_id, fence))
+
+    def dead_owners(self) -> Sequence[Dead]:
+        """Take charge of the owners that died."""
+        self._check_open("dead_owners")
+        return self._company.dead(self._me)
+
+    def beat_of(self, owner: str) -> float | None:
+        """Return the seconds between two renewals of an owner that lives elsewhere."""
+        return self._company.beat_of(self._me, owner)
+
+    def leads(self) -> bool:
+        """Return whether upkeep is ours to do."""
+        return not self._host.dead and self._company.leads(self._me)
 
     # -- the life of a job -------------------------------------------------------------------------
 
     async def add(self, jobs: Sequence[NewJob]) -> None:
         """Store pending jobs."""
-        await self._do("add", lambda: self._add(jobs))
+        await self._do("add", lambda: self._add(jobs), committed=lambda _: self._ring_all())
 
     def _add(self, jobs: Sequence[NewJob]) -> None:
-        there = {row[0] for row in self._inner.rows()}
+        there = {job.id for job in jobs if self._inner.has(job.id)}
         _now(self._inner.add(jobs))
-        new = {row[0] for row in self._inner.rows()} - there
         for job in jobs:
-            if job.id in new:
+            if job.id not in there and self._inner.has(job.id):
                 self._history.add(
                     Stored(
                         job=job.id,
                         kind=(job.queue, job.task),
                         due_at=job.due_at,
+                        waits_from=job.waits_from,
                         max_attempts=job.max_attempts,
                         max_crashes=self._crash_limits.get(job.queue, 3),
                     )
                 )
 
     def check_connection(self, connection: object) -> None:
-        """Refuse: there are no transactions here."""
+        """Refuse: there are no transactions of callers here."""
         self._inner.check_connection(connection)
 
     async def add_within(self, connection: Any, jobs: Sequence[NewJob]) -> None:
-        """Refuse: there are no transactions here."""
+        """Refuse: there are no transactions of callers here."""
         await self._inner.add_within(connection, jobs)
 
     async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
         """Take due jobs."""
-        self.owners[owner] = self.life
+        if owner != self._me.id:
+            self._misuse("claims in another's name")
         if now > self._history.now():
-            self._history.add(Misuse(what=f"{self._client} claims what is due only in the future"))
+            self._misuse("claims what is due only in the future")
         return await self._do(
             "claim",
             lambda: self._claim(lanes, owner=owner, now=now, until=until),
-            insist=self._random.random() < 0.5,
+            insist=self._host.random.random() < 0.5,
         )
 
     def _claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
@@ -261,7 +266,8 @@ class FaultyStore:
             self._history.add(
                 Claimed(
                     job=job.id,
-                    client=self._client,
+                    owner=self._me.number,
+                    client=self._host.name,
                     fence=job.fence,
                     attempt=job.attempt,
                     crashes=job.crashes,
@@ -274,42 +280,63 @@ class FaultyStore:
         """Return what an owner has claimed."""
         return await self._do("claims_of", lambda: _now(self._inner.claims_of(owner)))
 
+    async def probe(self) -> None:
+        """Do nothing, if that is possible."""
+        await self._do("probe", lambda: None)
+
+    async def begin(self, limit: float) -> Block:
+        """Begin a transaction for a handler."""
+        await self._do("begin", lambda: None)
+        return Block(self, asyncio.get_running_loop().time() + limit)
+
     async def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes."""
-        return await self._do("finish", lambda: self._finish(outcomes), insist=True)
+        return await self._do(
+            "finish",
+            lambda: self._finish(outcomes),
+            insist=True,
+            committed=lambda _: self._finished(outcomes),
+        )
 
-    def _finish(self, outcomes: Sequence[Outcome]) -> set[str]:
-        lost = set()
+    def _finished(self, outcomes: Sequence[Outcome]) -> None:
+        if any(not isinstance(outcome, Complete) for outcome in outcomes):
+            self._ring()
+
+    def _finish(self, outcomes: Sequence[Outcome], *, within: bool = False) -> set[str]:
         if len({outcome.id for outcome in outcomes}) < len(outcomes):
-            self._history.add(Misuse(what=f"{self._client} writes two outcomes of one job at a time"))
-        for outcome in outcomes:
-            leases = {row[0]: row[4] for row in self._inner.rows() if row[1] is JobStatus.RUNNING}
-            accepted = not self._inner.finish_now([outcome])
-            if not accepted:
-                lost.add(outcome.id)
-            if accepted and outcome.lapsed_by is not None and leases[outcome.id] > outcome.lapsed_by:
-                self._history.add(Misuse(what=f"{self._client} took {outcome.id}, whose lease had not ended"))
-            keep = outcome.keep if isinstance(outcome, Complete) else None
-            self._history.add(
-                Written(
-                    job=outcome.id,
-                    client=self._client,
-                    fence=outcome.fence,
-                    accepted=accepted,
-                    status=outcome.status if isinstance(outcome, Complete) else JobStatus.PENDING,
-                    attempt=outcome.attempt,
-                    crashes=outcome.crashes,
-                    due_at=None if isinstance(outcome, Complete) else outcome.due_at,
-                    keep=keep is not None,
-                    until=None if keep is None else keep.until,
-                    lapse=outcome.lapsed_by is not None,
-                )
+            self._misuse("writes two outcomes of one job at a time")
+        return {outcome.id for outcome in outcomes if not self._finish_one(outcome, within=within)}
+
+    def _finish_one(self, outcome: Outcome, *, within: bool) -> bool:
+        lease_end = self._inner.lease_end(outcome.id, outcome.fence)
+        accepted = not self._inner.finish_now([outcome])
+        complete = isinstance(outcome, Complete)
+        keep = outcome.keep if isinstance(outcome, Complete) else None
+        self._history.add(
+            Written(
+                job=outcome.id,
+                owner=self._me.number,
+                client=self._host.name,
+                fence=outcome.fence,
+                accepted=accepted,
+                status=outcome.status if isinstance(outcome, Complete) else JobStatus.PENDING,
+                attempt=outcome.attempt,
+                crashes=outcome.crashes,
+                due_at=None if isinstance(outcome, Complete) else outcome.due_at,
+                waits_from=None if isinstance(outcome, Complete) else outcome.waits_from,
+                keep=keep is not None,
+                until=None if keep is None else keep.until,
+                lapse=outcome.lapsed_by is not None,
+                lease_end=lease_end or 0,
+                within=within and complete,
             )
-        return lost
+        )
+        return accepted
 
     def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
         """Extend leases."""
         self._check_open("renew", lent=True)
+        self._renewed = True
         self._strike("renew")
         lost = self._inner.renew(claims, until=until)
         self._strike("renew", took_effect=True)
@@ -321,6 +348,7 @@ class FaultyStore:
         self._strike("finish_now")
         lost = self._finish(outcomes)
         self._strike("finish_now", took_effect=True)
+        self._finished(outcomes)
         return lost
 
     # -- queries and upkeep ------------------------------------------------------------------------
@@ -337,6 +365,28 @@ class FaultyStore:
         """Return the queues and task names that have pending jobs."""
         return await self._do("kinds", lambda: _now(self._inner.kinds()))
 
+    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
+        """Let waits that began after `now` begin now, or those since `since` end later."""
+        return await self._do("shift_waits", lambda: self._shift(now, since, by), committed=self._shifted)
+
+    def _shift(self, now: int, since: int | None, by: int) -> int:
+        before = self._inner.waits()
+        shifted: int = _now(self._inner.shift_waits(now=now, since=since, by=by))
+        for job, wait in self._inner.waits().items():
+            if wait != before[job]:
+                due_at, waits_from = wait
+                assert waits_from is not None
+                self._history.add(Shifted(job=job, by=by, due_at=due_at, waits_from=waits_from))
+        return shifted
+
+    def _shifted(self, count: int) -> None:
+        if count:
+            self._ring_all()
+
+    async def backup(self, path: str) -> None:
+        """Refuse: nothing is kept."""
+        await self._inner.backup(path)
+
     async def next_expiry(self) -> int | None:
         """Return the instant at which the next completed job expires."""
         return await self._do("next_expiry", lambda: _now(self._inner.next_expiry()))
@@ -346,6 +396,43 @@ class FaultyStore:
         return await self._do("expire", lambda: _now(self._inner.expire(now=now, limit=limit)))
 
 
+class Block:
+    """A handler's transaction, which holds nothing but the outcome."""
+
+    def __init__(self, store: FaultyStore, deadline: float) -> None:
+        self.connection = self
+        self.committed = False
+        self._store = store
+        self._deadline = deadline
+        self._ended = False
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it was open for too long."""
+        return not self.committed and asyncio.get_running_loop().time() >= self._deadline
+
+    async def commit(self, outcome: Outcome) -> None:
+        """Write the outcome, unless the claim is no longer ours."""
+        try:
+            await self._store._do("commit", lambda: self._commit(outcome), committed=self._committed)
+        finally:
+            self._ended = True
+
+    def _commit(self, outcome: Outcome) -> bool:
+        if self._ended:
+            raise InvalidState("the transaction has ended")
+        return not self.overdue and not self._store._finish([outcome], within=True)
+
+    def _committed(self, done: bool) -> None:
+        self.committed = done
+        if done:
+            self._store._ring_all()
+
+    async def rollback(self) -> None:
+        """Undo all of it."""
+        self._ended = True
+
+
 def _now(operation: Any) -> Any:
     """Return the result of a coroutine that never waits."""
     try:
@@ -353,8 +440,3 @@ def _now(operation: Any) -> Any:
     except StopIteration as end:
         return end.value
     raise AssertionError("the memory store waited")
-
-
-def _end(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 
-from .checker import check, check_order, check_prompt
-from .history import Event, Fault, Jumped
-from .world import HOSTILE_STEPS, KINDS, PLAIN_STEPS, Process, Simple, Threaded, Work, World, run_world
+from .checker import check
+from .history import Event, Fault, Jumped, Manner
+from .order import check_order, check_prompt
+from .process import Process
+from .work import DEADLY_STEPS, HOSTILE_STEPS, KINDS, PLAIN_STEPS, Simple, Threaded, Work
+from .world import World, run_world
 
 __all__ = ["simulate"]
 
@@ -17,19 +20,24 @@ class Storm:
 
     def __init__(self, rng: random.Random) -> None:
         self.calm = rng.random() < 0.15
-        self.slots = 1 if self.calm else rng.choice((1, 1, 2))
+        self.slots = 1 if self.calm else rng.choice((1, 1, 2, 3))
+        manners: tuple[Manner, ...] = ("bells", "bells", "bells", "deaf", "blind")
+        self.manner = rng.choice(manners)
         self.horizon = rng.choice((5.0, 20.0, 60.0))
         self.latency = rng.choice((0.0, 0.003, 0.1))
         self.lease = rng.choice((1.0, 10.0, 30.0))
         self.adds = rng.randint(3, 15)
         self.hostile = not self.calm and rng.random() < 0.7
+        self.deadly = self._sometimes(rng, 1.0) > 0
+        self.adder = self._sometimes(rng, 1.0) > 0
+        self.haunted = self._sometimes(rng, rng.choice((0.3, 0.7)))
         self.faults = self._sometimes(rng, rng.choice((0.02, 0.3)))
         self.deaths = self._sometimes(rng, 0.01)
         self.outages = self._sometimes(rng, 1.0) > 0
         self.stops = self._sometimes(rng, 1.0) > 0
         self.kills = self._sometimes(rng, 1.0) > 0
         self.teardowns = self._sometimes(rng, 1.0) > 0
-        self.jumps = self._sometimes(rng, 1.0) > 0
+        self.jumps = rng.random() < 0.4
         self.late_handlers = self._sometimes(rng, 1.0) > 0
         self.hasty = self._sometimes(rng, 1.0) > 0
         self.shuffle = rng.random() < 0.8
@@ -88,13 +96,12 @@ async def _happen(world: World, storm: Storm, rng: random.Random) -> None:
     while world.loop.time() < storm.horizon:
         await asyncio.sleep(rng.uniform(0, storm.horizon / 2))
         if storm.jumps:
-            by = rng.choice((900.0, -900.0, 5.0, -5.0))  # longer than any lease and any retention, or not
+            far = 900.0 if storm.manner == "bells" else 50.0  # longer than any lease; the deaf look often
+            by = rng.choice((far, -far, 5.0, -5.0))
             world.clock.jump(by)
             world.history.add(Jumped(by=by))
         if storm.outages:
-            world.weather.outage = True
-            await asyncio.sleep(rng.choice((0.2, 3.0, 15.0)))
-            world.weather.outage = False
+            await world.outage(rng.choice((0.2, 3.0, 15.0)))
 
 
 async def _add(world: World, storm: Storm, rng: random.Random, kinds: tuple[type[Work], ...]) -> None:
@@ -114,8 +121,12 @@ async def _add(world: World, storm: Storm, rng: random.Random, kinds: tuple[type
 async def _unfold(world: World, storm: Storm) -> None:
     rng = world.rng
     kinds = tuple(kind for kind in KINDS if kind is not Threaded) if storm.calm else KINDS
-    world.weather.faults, world.weather.deaths = storm.faults, storm.deaths
+    weather = world.weather
+    weather.faults, weather.deaths, weather.haunted = storm.faults, storm.deaths, storm.haunted
     world.steps = HOSTILE_STEPS if storm.hostile else PLAIN_STEPS
+    world.steps = DEADLY_STEPS if storm.deadly else world.steps
+    if storm.adder:
+        await world.spawn(workers=0).start()
     async with asyncio.TaskGroup() as group:
         for _ in range(storm.slots):
             group.create_task(_live(world, storm, random.Random(rng.random())))
@@ -123,9 +134,11 @@ async def _unfold(world: World, storm: Storm) -> None:
             group.create_task(_add(world, storm, random.Random(rng.random()), kinds))
         group.create_task(_happen(world, storm, random.Random(rng.random())))
     world.weather.clear()
-    world.steps = ("ok",)
+    world.steps, world.deadly = ("ok",), False
     alive = [process for process in world.processes if process.alive]
-    for process in alive or [world.spawn()]:
+    if not any(process.workers for process in alive):
+        alive.append(world.spawn())
+    for process in alive:
         process.know(*KINDS)
         await process.start()
     await world.drain()
@@ -146,6 +159,7 @@ def simulate(seed: int) -> tuple[list[Event], list[str]]:
         seed,
         latency=storm.latency,
         lease=storm.lease,
+        manner=storm.manner,
         shuffle=storm.shuffle,
         early=storm.early,
         step=storm.step,
@@ -153,7 +167,7 @@ def simulate(seed: int) -> tuple[list[Event], list[str]]:
     events = world.history.events
     if found:
         return events, found
-    found = check(events)
+    found = check(events, latency=storm.latency)
     if storm.calm:
         workers = world.processes[0].workers
         found += check_prompt(events, workers=workers, within=4 * storm.latency + 0.01)

@@ -5,256 +5,68 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import traceback
-import typing
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 from unittest import mock
 
 import anyio
 
-from backlite_async import (
-    Backoff,
-    Client,
-    DatabaseUnavailable,
-    Discard,
-    InvalidState,
-    JobContext,
-    QueueConfig,
-    Retention,
-    Retry,
-    Snooze,
-    Task,
-    _log,
-)
+from backlite_async import DatabaseUnavailable, InvalidState, JobContext, Snooze, _log
 from backlite_async._clock import from_millis
 
 from .clock import SimClock
+from .company import Company
+from .faults import Killed, Weather
 from .history import (
     Acknowledged,
-    Died,
     Ended,
     Final,
     History,
     How,
     Logged,
+    Manner,
     Misuse,
+    Outage,
     Probed,
     Started,
     StopAsked,
-    Stopped,
 )
 from .loop import Deadlock, Livelock, SimLoop
-from .store import FaultyStore, Killed, SharedMemory, Weather
+from .process import Process
+from .store import SharedMemory
+from .work import KINDS, PLAIN_STEPS, Probe, Simple, Step, Work, how_it_ended, raise_as_planned
 
-__all__ = ["KINDS", "Process", "World", "run_world"]
-
-Step = tuple[str, float]
-"""What a handler does, and for how many seconds."""
-
-SHORT = QueueConfig("short", max_attempts=3, backoff=2.0, timeout=3.0, retention=Retention())
-ONCE = QueueConfig("once", max_attempts=1, max_crashes=2, retention=Retention(only_failed=True))
-LONG = QueueConfig(
-    "long",
-    max_attempts=5,
-    backoff=Backoff(base=0.5, factor=3.0, cap=20.0, jitter=0.5),
-    timeout=8.0,
-    retention=Retention(duration=600.0, payload="always"),
-)
-PLAIN = QueueConfig("plain", max_attempts=2, max_crashes=1_000, backoff=0.0)
-QUEUES = (SHORT, ONCE, LONG, PLAIN)
-
-
-class Work(Task):
-    """A job that follows a plan: a step for each execution, and then success."""
-
-    config: ClassVar[QueueConfig] = SHORT
-    number: int
-    plan: list[Step] = []
-
-
-class Sibling(Work):
-    """Another kind in the same queue."""
-
-    config = SHORT
-
-
-class Single(Work):
-    """A job that is tried once."""
-
-    config = ONCE
-
-
-class Patient(Work):
-    """A job with many attempts."""
-
-    config = LONG
-
-
-class Simple(Work):
-    """A job that leaves no trace; the kind that every process runs from the start."""
-
-    config = PLAIN
-
-
-class Threaded(Work):
-    """A job with a `def` handler."""
-
-    config = PLAIN
-
-
-class Probe(Task):
-    """A job that waits for its fellows."""
-
-    config: ClassVar[QueueConfig] = QueueConfig("probe", max_attempts=1, max_crashes=1_000)
-
-
-KINDS: tuple[type[Work], ...] = (Work, Sibling, Single, Patient, Simple, Threaded)
-
-PLAIN_STEPS = ("ok", "fail", "snooze", "retry", "discard")
-HOSTILE_STEPS = (
-    *PLAIN_STEPS,
-    "fail",
-    "late",
-    "stubborn",
-    "raise cancelled",
-    "exit",
-    "group",
-    "cancel own",
-    "add",
-    "leak",
-    "own scope",
-    "parting snooze",
-)
-
-
-class Process:
-    """A client in a process of its own, which can be killed."""
-
-    def __init__(self, world: World, name: str, workers: int | None = None) -> None:
-        self.world = world
-        self.name = name
-        self.life = 0
-        self.store = FaultyStore(
-            world.memory,
-            world.weather,
-            world.history,
-            client=name,
-            rng=random.Random(world.rng.random()),
-            crash_limits={queue.name: queue.max_crashes for queue in (*QUEUES, Probe.config)},
-        )
-        self.store.dying = self.kill
-        self.workers = workers or world.rng.randint(1, 4)
-        self.client = Client(
-            self.store,
-            workers=self.workers,
-            threads=world.rng.randint(1, 2),
-            lease=world.lease,
-            clock=world.clock,
-            rng=random.Random(world.rng.random()),
-        )
-        self.client.register(Probe, self.meet)
-        self.known: set[type[Work]] = set()
-        self.started = False
-
-    @property
-    def alive(self) -> bool:
-        """Whether it has not been killed."""
-        return not self.store.dead
-
-    def know(self, *kinds: type[Work]) -> None:
-        """Register the handlers of these kinds."""
-        for kind in kinds:
-            if kind not in self.known:
-                self.known.add(kind)
-                handler = self.sync_handler if kind is Threaded else self.handler
-                self.client.register(kind, handler)
-
-    async def handler(self, task: Work, job: JobContext) -> None:
-        await self.world.perform(self, task, job)
-
-    async def meet(self, _: Probe, job: JobContext) -> None:
-        self.world.begun(self, job)
-        await self.world.meet()
-        self.world.ended(self, job, "returned", None)
-
-    def sync_handler(self, task: Work, job: JobContext) -> None:
-        self.world.perform_now(self, task, job)
-
-    async def start(self) -> None:
-        """Start, however often it takes; nothing comes of it if the process is killed meanwhile."""
-        while self.alive and not self.started:
-            self.life = self.store.life = self.life + 1
-            try:
-                await self.client.start()
-            except DatabaseUnavailable:
-                await asyncio.sleep(0.1)
-            except Killed:
-                return
-            except asyncio.CancelledError:
-                current = asyncio.current_task()
-                if current is not None and current.cancelling():
-                    raise  # else the client was cancelled while it started
-            else:
-                self.started = self.alive
-
-    async def stop(self, limit: float | None) -> bool:
-        """Stop, and put down what came of it."""
-        history, life = self.world.history, self.life
-        asked_at = asyncio.get_running_loop().time()
-        history.add(StopAsked(client=self.name, life=life, limit=limit))
-        try:
-            clean = await self.client.stop(limit)
-        except DatabaseUnavailable:  # it was starting just now, and could not
-            return True
-        self.started = self.started and self.life != life
-        history.add(
-            Stopped(
-                client=self.name,
-                life=life,
-                clean=clean,
-                asked_at=asked_at,
-                limit=limit,
-                claims=self.claims(life),
-            )
-        )
-        return clean
-
-    def claims(self, life: int) -> list[str]:
-        """Return what the store shows as claimed by this process since that start."""
-        owners = {owner for owner, its_life in self.store.owners.items() if its_life == life}
-        return [row[0] for row in self.world.memory.rows() if row[2] in owners]
-
-    def kill(self) -> None:
-        """Die."""
-        if self.alive:
-            self.store.kill()
-            self.started = False
-            self.world.history.add(Died(client=self.name))
-
-
-for _handler in (Process.handler, Process.meet, Process.sync_handler):
-    _handler.__annotations__ = typing.get_type_hints(_handler)  # once, not at each registration
+__all__ = ["World", "run_world"]
 
 
 class World:
     """Everything in one simulation."""
 
     def __init__(
-        self, loop: SimLoop, rng: random.Random, *, latency: float = 0.0, lease: float = 10.0
+        self,
+        loop: SimLoop,
+        rng: random.Random,
+        *,
+        latency: float = 0.0,
+        lease: float = 10.0,
+        manner: Manner = "bells",
     ) -> None:
         self.loop = loop
         self.rng = rng
         self.clock = SimClock(loop)
         self.history = History(self.clock)
         self.memory = SharedMemory()
+        self.company = Company(rng, self.history, manner, self.memory.claimed_by)
         self.weather = Weather(latency=latency)
         self.lease = lease
         self.processes: list[Process] = []
         self.executions: dict[str, int] = {}
         self.numbers = 0
         self.steps: tuple[str, ...] = PLAIN_STEPS
+        self.deadly = True
         self.expected, self.met = 0, asyncio.Event()
         self.meeting = self.most_met = 0
         self.leaks: set[asyncio.Task[None]] = set()
@@ -307,9 +119,9 @@ class World:
         how: How = "returned"
         wait = None
         try:
-            _raise(name, seconds)
+            raise_as_planned(name, seconds)
         except BaseException as error:
-            how, wait = _how(error)
+            how, wait = how_it_ended(error)
             raise
         finally:
             self.ended(process, job, how, wait)
@@ -321,15 +133,15 @@ class World:
         how: How = "returned"
         wait = None
         try:
-            await self._act(process, name, seconds)
-            _raise(name, seconds)
+            await self._act(process, job, name, seconds)
+            raise_as_planned(name, seconds)
         except BaseException as error:
-            how, wait = _how(error)
+            how, wait = how_it_ended(error)
             raise
         finally:
             self.ended(process, job, how, wait)
 
-    async def _act(self, process: Process, name: str, seconds: float) -> None:
+    async def _act(self, process: Process, job: JobContext, name: str, seconds: float) -> None:
         if name in ("late", "stubborn"):
             await self._swallow(seconds + (6.0 if name == "stubborn" else 0.0))
         elif name == "cancel own":
@@ -352,6 +164,15 @@ class World:
                 await asyncio.sleep(seconds + 2.0)
             except asyncio.CancelledError:
                 raise Snooze(seconds) from None
+        elif name == "commit":
+            async with job.transaction():
+                await asyncio.sleep(seconds / 3)
+            await asyncio.sleep(seconds / 2)
+        elif name == "die":
+            await asyncio.sleep(seconds / 2)
+            if self.deadly:
+                process.kill()
+                raise Killed
         elif name not in ("snooze", "retry"):
             await asyncio.sleep(seconds)
 
@@ -425,6 +246,14 @@ class World:
         for process in processes:
             await process.stop(0)
 
+    async def outage(self, seconds: float) -> None:
+        """Let everything fail for a while."""
+        self.weather.outage = True
+        self.history.add(Outage(begins=True))
+        await asyncio.sleep(seconds)
+        self.weather.outage = False
+        self.history.add(Outage(begins=False))
+
     # -- the end -----------------------------------------------------------------------------------
 
     async def drain(self, patience: float = 3600.0) -> None:
@@ -452,8 +281,19 @@ class World:
             status = await alive.client.status(job)
             self.history.add(Final(job=job, status=status))
 
+    async def settle(self) -> None:
+        """Wait until the dead are buried, for as long as that may take."""
+        until = self.loop.time() + (
+            6.0 if self.company.manner == "bells" else 2 * min(30.0, self.lease) + 6.0
+        )
+        while self.company.unburied and self.loop.time() < until:
+            await asyncio.sleep(0.5)
+        for owner in self.company.unburied:
+            self.history.add(Misuse(what=f"owner {owner.number} was never buried"))
+
     async def finish(self) -> None:
         """Stop everything and look for what is left."""
+        await self.settle()
         for process in self.processes:
             if process.started and not await process.stop(60.0):
                 self.history.add(Misuse(what="the last stop, with nothing to do, said False"))
@@ -477,47 +317,14 @@ class World:
             self.history.add(Misuse(what=f"{context.get('message')}: {error!r}"))
 
 
-def _raise(name: str, seconds: float) -> None:
-    match name:
-        case "fail":
-            raise ValueError("as planned")
-        case "snooze":
-            raise Snooze(seconds)
-        case "retry":
-            raise Retry(after=seconds)
-        case "discard":
-            raise Discard("as planned")
-        case "raise cancelled":
-            raise asyncio.CancelledError
-        case "exit":
-            raise SystemExit(3)
-        case "group":
-            raise BaseExceptionGroup("as planned", [ValueError("one"), SystemExit(2)])
-        case _:
-            pass
-
-
-def _how(error: BaseException) -> tuple[How, float | None]:
-    """Return how a handler ended by raising this, and the wait that it asked for."""
-    match error:
-        case Snooze():
-            return "snoozed", error.duration
-        case Retry():
-            return "retried", error.after
-        case Discard():
-            return "discarded", None
-        case asyncio.CancelledError():
-            return "cancelled", None
-        case _:
-            return "raised", None
-
-
 @contextlib.contextmanager
 def patched(world: World) -> Iterator[None]:
     """Have log lines in the history, and `def` handlers without threads."""
 
     def emit(event: _log.Event, /, **fields: object) -> None:
-        fields.pop("owner", None)  # which no seed decides
+        fields.pop("owner", None)  # which no seed decides, nor where a scope lies
+        if isinstance(error := fields.get("error"), str):
+            fields["error"] = re.sub("scope [0-9a-f]+", "scope", error)
         world.history.add(Logged(event=event.name, fields=fields))
 
     async def run_sync(
@@ -551,13 +358,14 @@ def run_world(
     latency: float = 0.0,
     lease: float = 10.0,
     shuffle: bool = True,
+    manner: Manner = "bells",
     early: float = 0.0,
     step: int = 1,
 ) -> tuple[World, list[str]]:
     """Run a world to its end; return it, with what went wrong outright: a deadlock, a livelock."""
     loop = SimLoop(seed, shuffle=shuffle, early=early, step=step)
     rng = random.Random(f"world {seed}")
-    world = World(loop, rng, latency=latency, lease=lease)
+    world = World(loop, rng, latency=latency, lease=lease, manner=manner)
     loop.set_exception_handler(world.unhandled)
 
     async def main() -> None:

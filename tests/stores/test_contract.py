@@ -20,6 +20,7 @@ from backlite_async._job import (
     JobStatus,
     Keep,
     Lane,
+    Lapsed,
     NewJob,
     Outcome,
     Reschedule,
@@ -85,6 +86,10 @@ def again(job: ClaimedJob, **changes: Any) -> Reschedule:
     return msgspec.structs.replace(outcome, **changes)
 
 
+def lapsed(job: ClaimedJob, owner: str = "other", until: int = 500) -> Lapsed:
+    return Lapsed(job=job, owner=owner, until=until)
+
+
 def ids(jobs: Iterable[ClaimedJob]) -> list[str]:
     return [job.id for job in jobs]
 
@@ -138,6 +143,7 @@ async def test_added_job_is_pending(store: Store) -> None:
         finished_at=None,
         duration=None,
         error=None,
+        result=None,
         expires_at=None,
     )
 
@@ -408,7 +414,7 @@ async def test_lapsed_claims_are_reported(store: Store) -> None:
     before = await record(store, "a")
     assert (await claim(store, now=499)).lapsed == []
     found = await claim(store, now=500)
-    assert found.lapsed == [job]
+    assert found.lapsed == [Lapsed(job=job, owner="other", until=500)]
     assert found.jobs == []
     assert await record(store, "a") == before
 
@@ -419,7 +425,7 @@ async def test_own_lapsed_claims_are_not_reported(store: Store) -> None:
     found = await claim(store, owner="mine", now=600)
     assert found == Claim(jobs=[], lapsed=[], next_at=None)
     other = await running(store, "b", owner="other", until=500)
-    assert (await claim(store, owner="mine", now=600)).lapsed == [other]
+    assert (await claim(store, owner="mine", now=600)).lapsed == [lapsed(other)]
 
 
 async def test_lapsed_claims_of_the_kinds_asked_for(store: Store) -> None:
@@ -427,7 +433,7 @@ async def test_lapsed_claims_of_the_kinds_asked_for(store: Store) -> None:
     await store.add([new("t", "T"), new("u", "U"), new("v", "V")])
     await claim(store, lane("T", "U", "V"), owner="other", until=500)
     found = await claim(store, lane("T", room=0), lane("U", room=1), now=600)
-    assert sorted(ids(found.lapsed)) == ["t", "u"]
+    assert sorted(ids(claim.job for claim in found.lapsed)) == ["t", "u"]
 
 
 async def test_lapsed_claims_beside_new_ones(store: Store) -> None:
@@ -435,7 +441,7 @@ async def test_lapsed_claims_beside_new_ones(store: Store) -> None:
     await running(store, "old", owner="other", until=500)
     await store.add([new("a")])
     found = await claim(store, now=600)
-    assert (ids(found.jobs), ids(found.lapsed)) == (["a"], ["old"])
+    assert (ids(found.jobs), ids(claim.job for claim in found.lapsed)) == (["a"], ["old"])
 
 
 async def test_claims_of_an_owner(store: Store) -> None:
@@ -545,7 +551,7 @@ async def test_lapsed_lease_is_not_waited_for(store: Store) -> None:
     await running(store, owner="other", until=500)
     await store.add([new("later", due_at=900)])
     found = await claim(store, now=600)
-    assert (ids(found.lapsed), found.next_at) == (["a"], 900)
+    assert (ids(claim.job for claim in found.lapsed), found.next_at) == (["a"], 900)
 
 
 async def test_renewed_lease_is_waited_for(store: Store) -> None:
@@ -589,6 +595,7 @@ async def test_completed_job(store: Store, finish: Finish) -> None:
         attempt=2,
         crashes=1,
         error="ValueError: no",
+        result='{"n":1}',
         keep=Keep(until=900, payload=True),
     )
     assert await finish(store, [outcome]) == set()
@@ -610,6 +617,7 @@ async def test_completed_job(store: Store, finish: Finish) -> None:
         finished_at=at(250),
         duration=timedelta(microseconds=130_007),
         error="ValueError: no",
+        result=b'{"n":1}',
         expires_at=at(900),
     )
 
@@ -730,7 +738,7 @@ async def test_outcome_written_twice(store: Store, finish: Finish) -> None:
 async def test_lease_end_alone_loses_no_claim(store: Store) -> None:
     """A claim whose lease has ended counts until somebody else takes the job."""
     job = await running(store, until=500)
-    assert (await claim(store, owner="other", now=600)).lapsed == [job]
+    assert (await claim(store, owner="other", now=600)).lapsed == [lapsed(job, "mine")]
     assert await store.finish([complete(job)]) == set()
 
 
@@ -751,7 +759,7 @@ async def test_outcome_only_if_the_lease_has_ended(
 async def test_renewal_beats_takeover(store: Store) -> None:
     """A lease that was renewed after it was seen to lapse cannot be taken over."""
     job = await running(store, owner="other", until=500)
-    assert (await claim(store, now=600)).lapsed == [job]
+    assert (await claim(store, now=600)).lapsed == [lapsed(job)]
     store.renew([(job.id, job.fence)], until=800)
     assert await store.finish([again(job, lapsed_by=600)]) == {"a"}
     assert await store.finish([complete(job)]) == set()
@@ -1122,7 +1130,7 @@ async def test_next_at_beside_lapsed_claims(store: Store) -> None:
     await claim(store, owner="other", room=1, until=500)
     await claim(store, owner="other", room=1, until=900)
     found = await claim(store, now=600)
-    assert (ids(found.lapsed), found.next_at) == (["a"], 900)
+    assert (ids(claim.job for claim in found.lapsed), found.next_at) == (["a"], 900)
 
 
 async def test_a_kept_id_is_not_added_again(store: Store) -> None:

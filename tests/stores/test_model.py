@@ -32,6 +32,7 @@ from backlite_async._job import (
     Lane,
     NewJob,
     Outcome,
+    Owner,
     Reschedule,
 )
 from backlite_async.stores import MemoryStore, Store
@@ -74,6 +75,7 @@ class Row:
     seq: int
     due_at: int
     scheduled_at: int
+    waits_from: int | None
     status: JobStatus = JobStatus.PENDING
     attempt: int = 0
     crashes: int = 0
@@ -98,7 +100,12 @@ class Model:
     def add(self, jobs: Sequence[NewJob]) -> None:
         for job in jobs:
             row = Row(
-                new=job, seq=len(self.rows), due_at=job.due_at, scheduled_at=job.due_at, payload=job.payload
+                new=job,
+                seq=len(self.rows),
+                due_at=job.due_at,
+                scheduled_at=job.due_at,
+                waits_from=job.waits_from,
+                payload=job.payload,
             )
             self.rows.setdefault(job.id, row)
 
@@ -129,12 +136,30 @@ class Model:
         row.error = outcome.error or row.error
         if isinstance(outcome, Reschedule):
             row.status, row.due_at, row.scheduled_at = JobStatus.PENDING, outcome.due_at, outcome.due_at
+            row.waits_from = outcome.waits_from
         elif outcome.keep is None:
             row.status = JobStatus.NOT_FOUND
         else:
             row.status, row.until = outcome.status, outcome.keep.until
             row.payload = row.payload if outcome.keep.payload else None
         return True
+
+    def shift_waits(self, now: int, by: int) -> int:
+        shifted = 0
+        for row in self.of(JobStatus.PENDING):
+            step = 0 if row.waits_from is None else self.step(row.waits_from, row.due_at, now, by)
+            if row.waits_from is not None and step:
+                row.waits_from += step
+                row.due_at = row.scheduled_at = row.due_at + step
+                shifted += 1
+        return shifted
+
+    def step(self, began: int, due_at: int, now: int, by: int) -> int:
+        if by == 0:
+            return now - began if began > now + 1000 else 0
+        if by > 0:
+            return by if due_at > now - by and began <= now - by else 0
+        return by if due_at > now and not now - 60_000 <= began <= now + 1000 else 0
 
     def holds(self, job_id: str, fence: int) -> bool:
         row = self.rows[job_id]
@@ -150,13 +175,13 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.now = 0
+        self.now = 10_000_000
         self.ids = map(str, itertools.count())
         self.model = Model()
         self.claims: list[ClaimedJob] = []
         self.touched = ""
         self.store = self.make()
-        self.run(self.store.open(install=True))
+        self.run(self.store.open(install=True, owner=Owner(id="model", beat=1.0, slots=9)))
 
     def make(self) -> Store:
         raise NotImplementedError
@@ -193,6 +218,7 @@ class Machine(RuleBasedStateMachine):
                     max_attempts=3,
                     created_at=self.now,
                     due_at=self.now + delay,
+                    waits_from=None if pick % 3 == 0 else self.now,
                     priority=priority,
                 )
             )
@@ -230,14 +256,17 @@ class Machine(RuleBasedStateMachine):
             fence=row.fence or 0,
             created_at=row.new.created_at,
             scheduled_at=row.scheduled_at,
+            waits_from=row.waits_from,
         )
 
     def compare_leases(self, found: Claim, owner: str, kinds: set[Kind], left: set[Kind]) -> None:
         others = [row for row in self.model.of(JobStatus.RUNNING) if row.kind in kinds and row.owner != owner]
         lapsed = [row for row in others if row.due_at <= self.now]
-        assert sorted(job.id for job in found.lapsed) == sorted(row.new.id for row in lapsed)
-        for job in found.lapsed:
-            self.compare(job)
+        assert sorted(claim.job.id for claim in found.lapsed) == sorted(row.new.id for row in lapsed)
+        for claim in found.lapsed:
+            self.compare(claim.job)
+            row = self.model.rows[claim.job.id]
+            assert (claim.owner, claim.until) == (row.owner, row.due_at)
         if not lapsed:
             waiting = [row for row in self.model.of(JobStatus.PENDING) if row.kind in left]
             assert found.next_at == min((row.due_at for row in [*waiting, *others]), default=None)
@@ -310,6 +339,7 @@ class Machine(RuleBasedStateMachine):
                 id=job.id,
                 fence=job.fence,
                 due_at=self.now + (0 if why == "give back" else delay),
+                waits_from=None if why == "give back" else self.now,
                 attempt=job.attempt - (why != "retry"),
                 crashes=job.crashes,
                 error="retried" if why == "retry" else None,
@@ -332,9 +362,20 @@ class Machine(RuleBasedStateMachine):
                 crashes=job.crashes + crash,
                 lapsed_by=self.now - 3 * wrong,
             )
-            for job in found.lapsed
+            for job in (claim.job for claim in found.lapsed)
         ]
         self.write(outcomes)
+
+    @rule(back=st.sampled_from([1, 1_001, 70_000]), known=st.booleans(), right=st.booleans())
+    def set_clock(self, back: int, known: bool, right: bool) -> None:
+        """Set the clock back, and sometimes right again."""
+        self.now -= back
+        by = -back if known else 0
+        assert self.run(self.store.shift_waits(now=self.now, by=by)) == self.model.shift_waits(self.now, by)
+        if right:
+            self.now += back
+            shifted = self.run(self.store.shift_waits(now=self.now, by=back))
+            assert shifted == self.model.shift_waits(self.now, back)
 
     @precondition(lambda self: self.claims)
     @rule(chosen=st.lists(picks), lease=st.integers(-2, 4))
@@ -429,7 +470,7 @@ class SQLiteMachine(Machine):
         """Close, and open the file with another store."""
         self.run(self.store.close())
         self.store = self.store_on_file()
-        self.run(self.store.open(install=True))
+        self.run(self.store.open(install=True, owner=Owner(id="model", beat=1.0, slots=9)))
 
 
 @pytest.mark.parametrize(("machine", "examples"), [(MemoryMachine, 400), (SQLiteMachine, 250)])

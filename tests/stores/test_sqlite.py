@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import sqlite3
 import stat
@@ -18,7 +19,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from backlite_async import BackliteError, DatabaseBusy, DatabaseUnusable, InvalidState
+from backlite_async import (
+    BackliteError,
+    DatabaseBusy,
+    DatabaseReplaced,
+    DatabaseUnavailable,
+    DatabaseUnusable,
+    InvalidState,
+)
 from backlite_async._job import ClaimedJob, Complete, JobStatus, Keep, Lane, NewJob, Reschedule
 from backlite_async.stores.sqlite import schema
 from backlite_async.stores.sqlite.database import Database
@@ -393,7 +401,7 @@ def open_folder() -> Iterator[Path]:
 
 def test_folder_that_cannot_be_written(open_folder: Path) -> None:
     """A database cannot be made in a folder that is read-only for us, and the error says so."""
-    assert opened_without_rights(str(open_folder / "app.db")) == "unable to open database file"
+    assert opened_without_rights(str(open_folder / "app.db")) == "cannot be created: Permission denied"
 
 
 def test_file_that_cannot_be_written(open_folder: Path) -> None:
@@ -759,11 +767,12 @@ async def test_cancelled_close(path: str, open_store: Opener) -> None:
 
 
 async def test_close_leaves_one_file(path: str, open_store: Opener) -> None:
-    """After the last store's end, the write-ahead log has gone into the file."""
+    """After the last store's end, the write-ahead log has gone into the file; locks stay beside it."""
     store = await open_store()
     await store.add([new("a")])
     await store.close()
-    assert [name.name for name in Path(path).parent.iterdir()] == [Path(path).name]
+    names = sorted(name.name for name in Path(path).parent.iterdir())
+    assert names == [Path(path).name, Path(path).name + "-backlite"]
 
 
 async def test_lent_store(path: str, open_store: Opener) -> None:
@@ -859,3 +868,45 @@ def test_asyncio_run_ends_with_a_store_left_open(tmp_path: Path) -> None:
     """
     command = [sys.executable, "-P", "-c", script, str(tmp_path / "a.db")]
     subprocess.run(command, timeout=20, check=True, cwd=tmp_path)
+
+
+# -- after an I/O error ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reading", [False, True], ids=["writer", "reader"])
+async def test_a_connection_is_opened_anew_after_an_io_error(open_store: Opener, reading: bool) -> None:
+    """What it remembered of the file is not trusted; what it was set to holds for the new one."""
+    store = await open_store()
+    await store.add([new("a")])
+    database = store._database
+    connection = database.reader if reading else database.writer
+    before = connection.raw
+
+    def fail(raw: sqlite3.Connection) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+        raise error
+
+    with pytest.raises(DatabaseUnavailable if reading else sqlite3.OperationalError, match="disk I/O"):
+        await (database.read(fail) if reading else asyncio.to_thread(database.transact, fail))
+    assert connection.raw is before
+    await store.add([new("b")])
+    assert await store.status("b", now=0) is JobStatus.PENDING
+    assert connection.raw is not before
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        before.execute("SELECT 1")
+    expected = ("query_only", 1) if reading else ("synchronous", 2)
+    assert connection.raw.execute(f"PRAGMA {expected[0]}").fetchall() == [(expected[1],)]
+    claim = await store.claim([LANE], owner="mine", now=100, until=1000)
+    assert [job.id for job in claim.jobs] == ["a", "b"]
+
+
+async def test_a_log_that_was_removed_is_noticed(path: str, open_store: Opener) -> None:
+    """Who opens and closes the file in our process drops our locks; then another may remove the log."""
+    store = await open_store()
+    await store.add([new("a")])
+    os.unlink(path + "-wal")
+    claim = store.claim([LANE], owner="mine", now=100, until=1000)
+    for call in (store.add([new("b")]), store.status("a", now=0), claim):
+        with pytest.raises(DatabaseReplaced, match="write-ahead log"):
+            await call

@@ -102,7 +102,7 @@ class Children:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Hang(f"{what}: not within {limit:g} s")
-            if select.select([self._read], [], [], left)[0]:
+            if select.select([self._read], [], [], min(left, 0.1))[0]:  # a child's end is no event
                 self._take_in(os.read(self._read, 65536))
 
     def settle(self, seconds: float) -> None:

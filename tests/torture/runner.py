@@ -18,14 +18,30 @@ from types import ModuleType
 
 from .kit import Budget, Missing, Row
 
-__all__ = ["HEADER", "PLANS", "Entry", "Plan", "Report", "discover", "load", "run_entry", "summary", "table"]
+__all__ = [
+    "HEADER",
+    "PLANS",
+    "Entry",
+    "Plan",
+    "Report",
+    "discover",
+    "load",
+    "plan",
+    "run_entry",
+    "summary",
+    "table",
+]
 
 HEADER = ["row", "fault", "trials", "lost", "unexplained doubles", "corrupt", "hangs", "worst recovery"]
 
 FULL_MINUTES = 10.0
 """The length of a battery to which the seconds of the plans belong."""
 
-QUICK_SECONDS = 3.0
+RUN = re.compile(r"^def run\(", re.MULTILINE)
+"""What a row's module has; others of such a name help it."""
+
+QUICK = Budget(3.0, most=40)
+"""What a row gets that is only to be seen at work."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +54,23 @@ class Plan:
     def budget(self, minutes: float, *, quick: bool = False) -> Budget:
         """Return the share of a battery of so many minutes; with `quick`, just enough to see it work."""
         if quick:
-            return Budget(QUICK_SECONDS)
+            return Budget(QUICK.seconds, least=QUICK.least, most=QUICK.most)
         share = minutes / FULL_MINUTES
         return Budget(self.seconds * share, least=max(1, round(self.least * min(1.0, share))))
 
 
 PLANS = {
-    "T1": Plan(60, least=300),
     "T2": Plan(60, least=10_000),
     "T4": Plan(60, least=500),
-    "T6": Plan(30),
-    "T11": Plan(70),
-    "T12": Plan(30),
+    "T6": Plan(30, least=500),
+    "T9": Plan(20, least=20),
+    "T11": Plan(70, least=200),
+    "T12": Plan(25, least=50),
+    "T13": Plan(20, least=1_000),
+    "T18": Plan(10),
     "T19": Plan(20, least=1_000),
 }
-"""Rows that need more than the default and do not say so themselves, by SECONDS and LEAST."""
+"""What has been decided here; of other rows, their own `SECONDS` and `LEAST` count, or the default."""
 
 
 @dataclass
@@ -106,7 +124,7 @@ class Report:
 
 def discover(folder: Path, wanted: Iterable[str] = ()) -> list[Entry]:
     """Return the rows of a folder in their order, or those that are asked for. Raises `LookupError`."""
-    paths = sorted(folder.glob("t[0-9][0-9]_*.py"))
+    paths = [path for path in sorted(folder.glob("t[0-9][0-9]_*.py")) if RUN.search(path.read_text())]
     entries = [Entry(f"T{int(path.stem[1:3])}", path) for path in paths]
     names = [name.lower() for name in wanted]
     known = set().union(*(entry.aliases for entry in entries))
@@ -134,9 +152,10 @@ def load(entry: Entry) -> ModuleType:
 
 
 def plan(entry: Entry, module: ModuleType) -> Plan:
-    """Return what a row needs: as it says, else as it stands in `PLANS`, else the default."""
-    known = PLANS.get(entry.name, Plan())
-    return Plan(getattr(module, "SECONDS", known.seconds), least=getattr(module, "LEAST", known.least))
+    """Return what a row needs: as it stands in `PLANS`, else as it says itself, else the default."""
+    default = Plan()
+    own = Plan(getattr(module, "SECONDS", default.seconds), least=getattr(module, "LEAST", default.least))
+    return PLANS.get(entry.name, own)
 
 
 def run_entry(entry: Entry, minutes: float, *, quick: bool = False, limit: float | None = None) -> Report:

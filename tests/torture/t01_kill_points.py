@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .kit import Budget, Ledger, Row, audit, intact, needs
-from .traced import LIMIT, Bench, Hung, copied, counted, files, lanes, note, share
+from .traced import LANES, LIMIT, Bench, Hung, copied, counted, files, in_turns, lanes, note, share
 
 __all__ = ["Life", "run"]
 
-CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,rename,write"
+CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,rename,mkdir,bind,write"
+"""All that changes files; `write` is the ledger's, so these points lie between two calls of the library."""
+
+SECONDS, LEAST = 80, 300
+SLOWEST_RECOVERY = 5.0
 
 
 class Life(NamedTuple):
@@ -37,6 +41,7 @@ LIVES = [
     Life("transact"),
     Life("run"),
     Life("retry"),
+    Life("effect"),
     Life("retain"),
     Life("checkpoint", "made_full"),
     Life("renew", "made_long"),
@@ -58,6 +63,7 @@ class Point(NamedTuple):
 EXPECTED = {
     "ok": ("succeeded", 1),
     "long": ("succeeded", 1),
+    "effect": ("succeeded", 1),
     "raise": ("succeeded", 2),
     "retry": ("succeeded", 2),
     "slow": ("succeeded", 2),
@@ -83,9 +89,10 @@ class Findings:
 class KillPoints:
     """The row in the making: lanes of processes that take one point after another."""
 
-    def __init__(self, budget: Budget, lives: Sequence[Life], folder: Path) -> None:
+    def __init__(self, budget: Budget, lives: Sequence[Life], calls: str, folder: Path) -> None:
         self.budget = budget
         self.lives = list(lives)
+        self.calls = calls
         self.folder = folder
         self.findings = Findings()
         self.killed: Counter[str] = Counter()
@@ -94,9 +101,9 @@ class KillPoints:
         self.last: dict[tuple[Life, str], int] = {}
         self.waiting: deque[Point] = deque()
 
-    async def work(self, library: str | None, limit: float) -> None:
+    async def work(self, library: str | None, limit: float, count: int) -> None:
         """Prepare, look which calls there are, then try the points in a random but fixed order."""
-        async with lanes("t01_lives", library, limit) as benches:
+        async with lanes("t01_lives", library, limit, count=count) as benches:
             found = sorted({life.before for life in self.lives if life.before})
             await share(benches, [partial(self._prepare, name=name) for name in found])
             await share(benches, [partial(self._survey, life=life) for life in self.lives])
@@ -106,7 +113,7 @@ class KillPoints:
                 for n in range(1, last + 1)
             ]
             random.Random(1).shuffle(points)
-            self.waiting.extend(points)
+            self.waiting.extend(in_turns(points, lambda point: point.call))
             self.points = len(points)
             await share(benches, [self._lane] * len(benches))
 
@@ -121,7 +128,7 @@ class KillPoints:
     async def _survey(self, bench: Bench, life: Life) -> None:
         """Let a life live, and count the calls it makes."""
         log = self.folder / f"{life.function}.log"
-        await self._trial(bench, Point(life), ["-o", str(log), "-e", f"trace={CALLS}"])
+        await self._trial(bench, Point(life), ["-o", str(log), "-e", f"trace={self.calls}"])
         for call, count in counted(log).items():
             self.last[life, call] = count
 
@@ -132,6 +139,7 @@ class KillPoints:
             inject = f"inject={point.call}:signal=KILL:when={point.n}"
             options = ["-o", "/dev/null", "-e", f"trace={point.call}", "-e", inject]
             if not await self._trial(bench, point, options):
+                self.tried -= 1
                 continue
             self.killed[point.call] += 1
             if point.n == self.last[point.life, point.call]:  # until it is not killed any more
@@ -157,6 +165,7 @@ class KillPoints:
         killed = code == -signal.SIGKILL
         if killed:
             note(folder, "killed", victim=pid)
+            self.findings.wrong += [f"{point}: {what}" for what in half_done(folder)]
         elif code:
             self.findings.wrong.append(f"{point}: the life broke ({code}): {bench.errors()}")
         await bench.begin("t01_lives:recover", **files(folder))
@@ -169,67 +178,120 @@ class KillPoints:
 # -- the judgement ---------------------------------------------------------------------------------------
 
 
+class Found(NamedTuple):
+    """What a database holds: nothing where the schema was not yet installed."""
+
+    kept: list[tuple[str, str, int, int, dict[str, Any]]]  # id, status, attempt, crashes, task
+    left: dict[str, dict[str, Any]]  # id: task
+    tables: dict[str, list[str]]  # of the application, if it had come to make them
+
+
+def read(database: Path) -> Found:
+    """Read the records, the jobs that are left, and the application's own tables."""
+    connection = sqlite3.connect(database)
+    try:
+        there = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
+        tables = {
+            name: [row[0] for row in connection.execute(f"SELECT name FROM {name}")]
+            for name in ("orders", "effects")
+            if name in there
+        }
+        if "backlite_jobs" not in there:
+            return Found([], {}, tables)
+        rows = connection.execute("SELECT id, status, attempt, crashes, payload FROM backlite_completed")
+        kept = [(*row[:4], json.loads(row[4])) for row in rows]
+        rows = connection.execute("SELECT id, payload FROM backlite_jobs")
+        left = {row[0]: json.loads(row[1]) for row in rows}
+    finally:
+        connection.close()
+    return Found(kept, left, tables)
+
+
+def half_done(folder: Path) -> list[str]:
+    """Return what a death has left half done; looks at a copy, for another is to find it as it is."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        for file in folder.glob("app.db*"):
+            if file.is_file() and not file.name.endswith("-shm"):
+                shutil.copy(file, name)
+        try:
+            return contradictions(read(Path(name, "app.db")))
+        except sqlite3.Error as error:
+            return [f"cannot be read: {error}"]
+
+
+def contradictions(found: Found) -> list[str]:
+    """Return what cannot be true at once, at any moment of any life."""
+    kept = {record[0] for record in found.kept}
+    wrong = [f"{job_id} is completed and is not" for job_id in found.left if job_id in kept]
+    effects = found.tables.get("effects", [])
+    for job_id, task in found.left.items():
+        if task["plan"] == "effect" and task["name"] in effects:
+            wrong.append(f"{job_id} has had its effect and has not run")
+    tasks = [*found.left.values(), *(task for *_, task in found.kept)]
+    ordered = {task["name"] for task in tasks if task["order"]}
+    alone = ordered ^ set(found.tables.get("orders", []))
+    return [*wrong, *(f"{name}: not both the order and its job" for name in alone)]
+
+
 def judge(folder: Path, where: str, findings: Findings) -> None:
     """Compare the ledger with the database, once everything should have drained."""
     database, events = folder / "app.db", Ledger.read(folder / "ledger")
     if not intact(database):
         findings.corrupt.append(where)
         return
-    connection = sqlite3.connect(database)
     try:
-        kept = connection.execute("SELECT id, status, attempt, crashes, payload FROM backlite_completed").fetchall()
-        left = {row[0] for row in connection.execute("SELECT id FROM backlite_jobs")}
-        orders = None
-        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'orders'").fetchall():
-            orders = [row[0] for row in connection.execute("SELECT name FROM orders")]
-    finally:
-        connection.close()
-    completed = {row[0] for row in kept}
+        found = read(database)
+    except sqlite3.Error as error:
+        findings.wrong.append(f"{where}: cannot be read: {error}")
+        return
+    completed = {record[0] for record in found.kept}
     completed |= {event["job"] for event in events if event["what"] == "end" and event["bare"]}
-    verdict = audit(events, completed - left)
-    found = [f"{where}: {what}" for what in verdict.lost]
-    findings.lost += found
-    findings.doubles += [f"{where}: {what}" for what in [*verdict.unexplained, *_repeats(events)]]
-    findings.wrong += [f"{where}: {what}" for what in [*_outcomes(kept, events), *_halves(events, orders)]]
+    verdict = audit(events, completed - set(found.left))
+    doubles = [*verdict.unexplained, *repeated(events)]
+    wrong = [*outcomes(found, events), *halves(found, events), *contradictions(found)]
+    findings.lost += [f"{where}: {what}" for what in verdict.lost]
+    findings.doubles += [f"{where}: {what}" for what in doubles]
+    findings.wrong += [f"{where}: {what}" for what in wrong]
     for event in events:
         if event["what"] == "drained":
             findings.recovery_ms = max(findings.recovery_ms, event["ms"])
 
 
-def _repeats(events: list[dict[str, Any]]) -> list[str]:
+def repeated(events: list[dict[str, Any]]) -> list[str]:
     """Return executions of one attempt twice in one process; a snooze does not count as one."""
     starts = [event for event in events if event["what"] == "start" and event["plan"] != "snooze"]
     counts = Counter((event["job"], event["pid"], event["attempt"]) for event in starts)
     return [f"attempt {key[2]} of {key[0]} {count} times" for key, count in counts.items() if count > 1]
 
 
-def _outcomes(kept: list[Any], events: list[dict[str, Any]]) -> list[str]:
+def outcomes(found: Found, events: list[dict[str, Any]]) -> list[str]:
     """Return records that are not what their plan says, or that count more deaths than there were."""
     wrong = []
     deaths = sum(event["what"] == "killed" for event in events)
-    for job_id, status, attempt, crashes, payload in kept:
-        plan = json.loads(payload)["plan"]
-        if (status, attempt) != EXPECTED[plan]:
-            wrong.append(f"{job_id}, {plan}: {status} at attempt {attempt}")
+    for job_id, status, attempt, crashes, task in found.kept:
+        if (status, attempt) != EXPECTED[task["plan"]]:
+            wrong.append(f"{job_id}, {task['plan']}: {status} at attempt {attempt}")
         if crashes > deaths:
-            wrong.append(f"{job_id}, {plan}: {crashes} crashes, {deaths} deaths")
+            wrong.append(f"{job_id}, {task['plan']}: {crashes} crashes, {deaths} deaths")
     return wrong
 
 
-def _halves(events: list[dict[str, Any]], orders: list[str] | None) -> list[str]:
-    """Return batches and transactions of which a part took effect."""
+def halves(found: Found, events: list[dict[str, Any]]) -> list[str]:
+    """Return batches and transactions of which a part took effect, or all of it twice."""
     wrong = []
     starts = [event for event in events if event["what"] == "start"]
     batches: dict[tuple[str, int], set[str]] = defaultdict(set)
     for event in starts:
         if event["batch"]:
             batches[event["batch"], event["size"]].add(event["name"])
-    for (batch, size), names in batches.items():
-        if len(names) != size:
-            wrong.append(f"batch {batch}: {len(names)} of {size}")
-    if orders is not None:
-        ran = {event["name"] for event in starts if event["order"]}
-        wrong += [f"{name}: not both the order and its job" for name in ran ^ set(orders)]
+    for (batch, size), parts in batches.items():
+        if len(parts) != size:
+            wrong.append(f"batch {batch}: {len(parts)} of {size}")
+    names = sorted(task["name"] for *_, task in found.kept)
+    effects = sorted(task["name"] for *_, task in found.kept if task["plan"] == "effect")
+    follows = [name.removeprefix("follows ") for name in names if name.startswith("follows ")]
+    if not effects == follows == sorted(found.tables.get("effects", [])):
+        wrong.append(f"completed {effects}, followed by {follows}, effects {found.tables.get('effects')}")
     return wrong
 
 
@@ -242,13 +304,19 @@ def run(budget: Budget) -> Row:
 
 
 def kill_points(
-    budget: Budget, lives: Sequence[Life], *, library: str | None = None, limit: float = LIMIT
+    budget: Budget,
+    lives: Sequence[Life],
+    *,
+    calls: str = CALLS,
+    library: str | None = None,
+    limit: float = LIMIT,
+    benches: int = LANES,
 ) -> Row:
-    """Do the row with these lives, with the library in this folder, noticing hangs after this time."""
+    """Do the row with these lives and calls, with the library in this folder; hangs after this time."""
     needs("strace", "strace")
     with tempfile.TemporaryDirectory() as folder:
-        trials = KillPoints(budget, lives, Path(folder))
-        asyncio.run(trials.work(library, limit))
+        trials = KillPoints(budget, lives, calls, Path(folder))
+        asyncio.run(trials.work(library, limit, benches))
     return _report(trials)
 
 
@@ -262,9 +330,12 @@ def _report(trials: KillPoints) -> Row:
     for name in ("lost", "doubles", "corrupt", "hangs", "wrong"):
         found = getattr(findings, name)
         row.require(f"0 {name}, found {len(found)}: " + "; ".join(found[:3]), not found)
-    least = min(300, trials.budget.least)
-    row.require(f"{least} points, tried {row.trials}", row.trials >= least)
+    row.require(
+        f"recovery within {SLOWEST_RECOVERY} s, took {findings.recovery_ms / 1000:.1f} s",
+        findings.recovery_ms <= SLOWEST_RECOVERY * 1000,
+    )
+    least = min(LEAST, trials.budget.least)
+    row.require(f"at least {least} points, tried {row.trials}", row.trials >= least)
     calls = ", ".join(f"{count} {call}" for call, count in trials.killed.most_common())
     row.notes.append(f"{row.trials} deaths of {trials.points} points: {calls}")
     return row
-

@@ -7,7 +7,8 @@ each such image. The bars:
 
 - it is whole;
 - every job whose `save()` had returned is there, or has ended; also those of the application's transactions;
-- a completion or retry that had been told stays; nothing is there by halves, nothing that was rolled back.
+- a completion or retry that had been told stays; nothing is there by halves, nothing that was rolled back,
+  no completion without what its handler's `job.transaction()` wrote, or the other way round.
 
 Claims are not synced, on purpose, so a claim may be undone. A control with `durability="normal"` loses
 some, or this row could not fail. Some images are given to the library, which must run everything that is
@@ -30,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .kit import Budget, Row, needs
+from .kit import Budget, Missing, Row, needs
 from .programs.t02_disk import TRACED
 from .programs.t02_images import Count, Order
 
@@ -57,10 +58,10 @@ class Hang(Exception):
 
 def run(budget: Budget) -> Row:
     """Record, replay, judge."""
-    needs("strace", "strace")
+    require_tracing()
     row = Row("T2", "power loss: unsynced writes kept, lost, reordered, torn", unit="images", hangs=0)
     long = budget.least >= LONG
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
         try:
             plans = RECORDS if long else dict(list(RECORDS.items())[:1])
             records = [record(Path(folder, name.replace(" ", "-")), plan) for name, plan in plans.items()]
@@ -85,7 +86,15 @@ def run(budget: Budget) -> Row:
     return row
 
 
-def _memory() -> str | None:
+def require_tracing() -> None:
+    """Raise `Missing` where programs cannot be traced."""
+    needs("strace", "strace")
+    tried = subprocess.run(["strace", "-qq", "-e", "trace=none", "true"], check=False, capture_output=True)
+    if tried.returncode:
+        raise Missing(f"strace may not trace here: {tried.stderr.decode(errors='replace')[:200]}")
+
+
+def memory() -> str | None:
     """Return a folder in memory, where there is one: images need no disk."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
@@ -96,7 +105,7 @@ def record(folder: Path, plan: dict[str, Any]) -> Path:
     order = {**plan, "database": str(folder / "app.db"), "notes": str(folder / "notes")}
     strace = ["strace", "-f", "-y", "-ttt", "-xx", "-s", "1000000", "--seccomp-bpf", "-e", f"trace={TRACED}"]
     program = [sys.executable, str(PROGRAMS / "t02_client.py"), json.dumps(order)]
-    with started([*strace, "-o", str(folder / "log"), *program]) as process:
+    with started([*strace, "-o", str(folder / "log"), *program], group=True) as process:
         output(process)
     return folder
 
@@ -142,20 +151,22 @@ def _checked(order: Order, processes: int) -> Iterator[Count]:
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Start a program in a process group of its own, which ends with the block, whatever it is doing."""
+def started(
+    command: Sequence[str], cwd: Path | None = None, *, group: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a program, which ends with the block, whatever it is doing; as a group, with its children."""
     process = subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=group
     )
-    try:
-        with process:
-            try:
-                yield process
-            finally:
-                with contextlib.suppress(ProcessLookupError):
+    with process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                if group:
                     os.killpg(process.pid, signal.SIGKILL)
-    finally:
-        process.wait()
+                else:
+                    process.kill()
 
 
 def output(process: subprocess.Popen[str], limit: float = LIMIT) -> str:
@@ -205,6 +216,7 @@ def _drain(row: Row, samples: Sequence[str]) -> None:
     bad = [answer for answer in answers if answer["error"] or answer["again"] or answer["missing"]]
     stuck = [answer for answer in answers if answer["left"]]
     row.hangs = (row.hangs or 0) + len(stuck)
+    row.recovery_ms = 1000 * max((answer["seconds"] for answer in answers), default=0.0)
     row.notes.append(f"{len(answers)} images drained by the library")
     row.require(f"the library runs everything in an image, nothing that had ended: {bad[:3]}", not bad)
     row.require(f"every image drains: {stuck[:3]}", not stuck)

@@ -7,20 +7,21 @@ import random
 import shutil
 import sqlite3
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .kit import Budget, Ledger, Row, audit, intact, needs
-from .traced import Bench, Hung, copied, counted, files, lanes, note, share
+from .traced import LANES, Bench, Hung, copied, counted, files, in_turns, lanes, note, share
 
 __all__ = ["Syncs", "io_errors", "run"]
 
 WRITES, SYNCS = ("pwrite64", "ftruncate", "rename", "unlink"), ("fdatasync", "fsync")
 CALLS = ",".join((*WRITES, *SYNCS))
 LIMIT = 10.0
+SECONDS, LEAST = 40, 100
 
 
 class Fault(NamedTuple):
@@ -62,40 +63,48 @@ class Findings:
 class Faults:
     """The row in the making: lanes of processes that take one fault after another."""
 
-    def __init__(self, budget: Budget, folder: Path) -> None:
+    def __init__(self, budget: Budget, life: str, folder: Path) -> None:
         self.budget = budget
+        self.life = f"t05_life:{life}"
         self.folder = folder
         self.findings = Findings()
         self.done: Counter[str] = Counter()
         self.tried = self.faults = 0
-        self.waiting: list[Fault] = []
+        self.waiting: deque[Fault] = deque()
+        self.before: dict[str, int] = {}
+        self.last: dict[str, int] = {}
 
-    async def work(self, library: str | None, limit: float) -> None:
+    async def work(self, library: str | None, limit: float, count: int) -> None:
         """Look which calls there are, then let each fail, in a random but fixed order."""
-        async with lanes("t05_life", library, limit) as benches:
+        async with lanes("t05_life", library, limit, count=count) as benches:
             await share(benches[:1], [self._prepare])
-            self.waiting = list(self._all_faults())
-            random.Random(1).shuffle(self.waiting)
-            self.faults = len(self.waiting)
+            faults = list(self._all_faults())
+            random.Random(1).shuffle(faults)
+            self.waiting.extend(in_turns(faults, lambda fault: fault.call))
+            self.faults = len(faults)
             await share(benches, [self._lane] * len(benches))
 
     async def _prepare(self, bench: Bench) -> None:
-        """Make the database that lives find, and count the calls of a life without a fault."""
-        (self.folder / "empty").mkdir()
-        await bench.begin("t05_life:made_empty", **files(self.folder / "empty"))
+        """Make what lives find, a dead process's jobs, and count the calls of a life without a fault."""
+        left, first, log = self.folder / "left", self.folder / "first", self.folder / "log"
+        left.mkdir()
+        pid = await bench.begin("t05_life:made_left", **files(left))
         await bench.ended()
-        self.log = self.folder / "log"
-        copied(self.folder / "empty", self.folder / "first")
-        strace = ["-o", str(self.log), "-e", f"trace={CALLS}"]
-        await bench.begin("t05_life:live", strace=strace, **files(self.folder / "first"))
-        await bench.said()
-        self.before = counted(self.log)
-        bench.tell("go")
-        await bench.ended()
+        note(left, "killed", victim=pid)
+        copied(left, first)
+        await bench.begin(self.life, strace=["-o", str(log), "-e", f"trace={CALLS}"], **files(first))
+        try:
+            await bench.said()
+            self.before = counted(log)
+            bench.tell("go")
+            await bench.ended()
+        except Hung:
+            self.findings.hangs.append("without a fault")
+        self.last = counted(log)
 
     def _all_faults(self) -> Iterable[Fault]:
         """Return every fault: each call fails in each way, those after everything was tried only once."""
-        for call, last in counted(self.log).items():
+        for call, last in self.last.items():
             for n in range(1, last + 1):
                 for error in ("EIO", "ENOSPC"):
                     yield Fault(call, n, error, "once")
@@ -106,9 +115,9 @@ class Faults:
     async def _lane(self, bench: Bench) -> None:
         while self.waiting and self.budget.more(self.tried):
             self.tried += 1
-            fault = self.waiting.pop()
+            fault = self.waiting.popleft()
             folder = Path(tempfile.mkdtemp(dir=self.folder))
-            copied(self.folder / "empty", folder)
+            copied(self.folder / "left", folder)
             try:
                 await self._trial(bench, fault, folder)
             except Hung:
@@ -119,7 +128,8 @@ class Faults:
     async def _trial(self, bench: Bench, fault: Fault, folder: Path) -> None:
         """Let a process live with the fault, and then without."""
         log = folder / "log"
-        pid = await bench.begin("t05_life:live", strace=fault.options(log), **files(folder))
+        pid = await bench.begin(self.life, strace=fault.options(log), **files(folder))
+        code = 1
         if "end" not in await bench.said():  # it says that it has tried everything
             if fault.ends == "killed":
                 await bench.kill()
@@ -131,13 +141,11 @@ class Faults:
                     await bench.release()
                 bench.tell("go")
             code = await bench.ended()
-        else:
-            code = 1
         if code:
             self.findings.wrong.append(f"{fault}: broke ({code}): {bench.errors()}")
         if "INJECTED" in log.read_text():
             self.done[f"{fault.error} {fault.ends}"] += 1
-        judge(folder, str(fault), self.findings)
+        judge(folder, pid, str(fault), self.findings)
 
 
 # -- the judgement ---------------------------------------------------------------------------------------
@@ -163,23 +171,26 @@ class Syncs:
         return any(after <= at <= before for at in self._good)
 
 
-def judge(folder: Path, where: str, findings: Findings) -> None:
-    """Compare the ledger with the database and with the syncs that there were."""
+def judge(folder: Path, pid: int, where: str, findings: Findings) -> None:
+    """Compare the ledger with the database, and what this process was told with the syncs that there were."""
     events = Ledger.read(folder / "ledger")
     if not intact(folder / "app.db"):
         findings.corrupt.append(where)
         return
     connection = sqlite3.connect(folder / "app.db")
     kept = {row[0] for row in connection.execute("SELECT id FROM backlite_completed")}
+    query = "SELECT id FROM backlite_completed WHERE task = 'Effect' AND status = 'succeeded'"
+    done = {row[0] for row in connection.execute(query)}
     left = {row[0] for row in connection.execute("SELECT id FROM backlite_jobs")}
+    effects = Counter(row[0] for row in connection.execute("SELECT job FROM effects"))
     connection.close()
     brief = {event["job"] for event in events if event["what"] == "end" and event.get("bare")}
     verdict = audit(events, (kept | brief) - left)
-    unsynced = unfounded(events, Syncs(folder / "log"))
+    unsynced = unfounded(events, pid, Syncs(folder / "log"))
     findings.lost += [f"{where}: {what}" for what in verdict.lost]
     findings.doubles += [f"{where}: {what}" for what in [*verdict.unexplained, *_after_told(events)]]
     findings.acknowledgements += [f"{where}: {what}" for what in unsynced]
-    findings.wrong += [f"{where}: {what}" for what in _surprises(events)]
+    findings.wrong += [f"{where}: {what}" for what in [*_surprises(events), *_effects(done, effects)]]
     findings.refused += sum(event["what"] == "refused" for event in events)
     times = {event["what"]: event["at"] for event in events}
     if "drained" in times:
@@ -187,24 +198,27 @@ def judge(folder: Path, where: str, findings: Findings) -> None:
         findings.slowest = max(findings.slowest, (took, where))
 
 
-def unfounded(events: Iterable[dict[str, Any]], syncs: Syncs) -> list[str]:
-    """Return what was said to be on disk without a good sync since it was asked for.
+def unfounded(events: Iterable[dict[str, Any]], pid: int, syncs: Syncs) -> list[str]:
+    """Return what a process took for written to disk without a good sync since it had asked for that.
 
-    Only as long as there is a log of syncs: until the fault is gone.
+    Only as long as there is a log of its syncs: until the fault is lifted.
     """
     wrong = []
     asked: dict[int, float] = {}
     ended: dict[str, float] = {}
     for event in events:
-        if event["what"] in ("lifting", "killed"):
+        what = event["what"]
+        if what == "lifting":
             break
-        if event["what"] == "try":
+        if event["pid"] != pid:
+            continue
+        if what == "try":
             asked[event["number"]] = event["wall"]
-        elif event["what"] in ("end", "cause"):
+        elif what in ("end", "cause"):
             ended[event["job"]] = event["wall"]
-        elif event["what"] == "ack" and not syncs.within(asked[event["number"]], event["wall"]):
+        elif what == "ack" and not syncs.within(asked[event["number"]], event["wall"]):
             wrong.append(f"{event['job']} acknowledged")
-        elif event["what"] == "told" and not syncs.within(ended[event["job"]], event["wall"]):
+        elif what == "told" and not syncs.within(ended[event["job"]], event["wall"]):
             wrong.append(f"{event['job']} said to be complete")
     return wrong
 
@@ -227,6 +241,12 @@ def _surprises(events: Iterable[dict[str, Any]]) -> list[str]:
     return found + ["stop() was not clean" for event in events if event.get("clean") is False]
 
 
+def _effects(done: set[str], effects: Counter[str]) -> list[str]:
+    """Return jobs that have not succeeded once with their effect."""
+    wrong = [job for job in done | set(effects) if effects[job] != (job in done)]
+    return [f"{job}: its effect is there {effects[job]} times" for job in wrong]
+
+
 # -- the row ---------------------------------------------------------------------------------------------
 
 
@@ -235,12 +255,19 @@ def run(budget: Budget) -> Row:
     return io_errors(budget)
 
 
-def io_errors(budget: Budget, *, library: str | None = None, limit: float = LIMIT) -> Row:
-    """Do the row with the library in this folder, noticing hangs after this time."""
+def io_errors(
+    budget: Budget,
+    *,
+    life: str = "live",
+    library: str | None = None,
+    limit: float = LIMIT,
+    benches: int = LANES,
+) -> Row:
+    """Do the row with this life, with the library in this folder; hangs after this time."""
     needs("strace", "strace")
     with tempfile.TemporaryDirectory() as folder:
-        trials = Faults(budget, Path(folder))
-        asyncio.run(trials.work(library, limit))
+        trials = Faults(budget, life, Path(folder))
+        asyncio.run(trials.work(library, limit, benches))
     return _report(trials)
 
 
@@ -254,10 +281,11 @@ def _report(trials: Faults) -> Row:
     for name in ("lost", "doubles", "corrupt", "hangs", "acknowledgements", "wrong"):
         found = getattr(findings, name)
         row.require(f"0 {name}, found {len(found)}: " + "; ".join(found[:3]), not found)
+    least = min(LEAST, trials.budget.least)
+    row.require(f"at least {least} faults, tried {trials.tried}", trials.tried >= least)
     row.require("saves refused: the faults are felt", findings.refused > 0)
     row.notes.append(f"wrong acknowledgements {len(findings.acknowledgements)}")
     row.notes.append(f"refused calls {findings.refused}, slowest to drain: {findings.slowest[1]}")
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(trials.done.items()))
     row.notes.append(f"{row.trials} of {trials.faults}: {kinds}")
     return row
-

@@ -16,6 +16,7 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,9 @@ from pathlib import Path
 from tests.torture.children import Children, Event, Hang
 from tests.torture.kit import Budget, Row, intact
 
-__all__ = ["History", "Plan", "judge", "run"]
+__all__ = ["SECONDS", "History", "Plan", "judge", "run"]
+
+SECONDS = 22.0
 
 LIMIT = 20.0
 """Seconds in which anything that is to happen has to happen."""
@@ -147,6 +150,7 @@ class Pair:
         self.workers, self.lease = workers, lease
         self.history = History()
         self.vanished: list[str] = []
+        self.early: list[str] = []
         self._children, self._seen = children, 0
         self._numbers = self._freezes = 0
         self.both = [children.start("t07_worker.py", file, workers, lease) for _ in range(2)]
@@ -203,6 +207,7 @@ class Pair:
             self.tell(victim, freeze=2.5 * self.lease)
         else:
             self._stop(victim, in_a_write=stage == "race")
+        leases = self._leases(taken) if stage != "frozen" else {}
         try:
             if stage == "race":
                 self.pause(self.lease * dice.uniform(0.9, 2.0))
@@ -216,6 +221,22 @@ class Pair:
         if stage in ("running", "frozen"):
             self._still_there(taken)
         self.drain()
+        self._not_early(victim, leases)
+
+    def _leases(self, jobs: Collection[str]) -> dict[str, float]:
+        """Return when the leases of jobs end, on the monotonic clock."""
+        ahead = time.time() - time.monotonic()
+        with closing(sqlite3.connect(self.file)) as connection:
+            rows = connection.execute("SELECT id, due_at FROM backlite_jobs WHERE status = 'running'")
+            return {job: due_at / 1000 - ahead for job, due_at in rows if job in jobs}
+
+    def _not_early(self, victim: subprocess.Popen[bytes], leases: dict[str, float]) -> None:
+        """Check that nothing was taken from a live process before one more renewal period had passed."""
+        for event in self._children.events:
+            if event["what"] == "start" and event["pid"] != victim.pid and event["job"] in leases:
+                grace = event["at"] - leases[event["job"]]
+                if grace < 0.9 * self.lease / 3:
+                    self.early.append(f"{event['job']}: {grace:.3f} s after its lease's end")
 
     def _stop(self, victim: subprocess.Popen[bytes], *, in_a_write: bool) -> None:
         """Stop a process; unless told otherwise not inside a write, which would stop everybody else's."""
@@ -303,6 +324,7 @@ class Found:
     hangs: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
+    early: list[str] = field(default_factory=list)
     intact: bool = True
     rounds: int = 0
 
@@ -319,7 +341,8 @@ def _stale_lane(budget: Budget, plan: Plan, file: Path, seed: int) -> Found:
                     pair.stale(STAGES[number % len(STAGES)], manner, dice)
                     found.rounds += 1
             finally:
-                found.verdict, found.vanished = judge(pair.history), pair.vanished
+                found.verdict = judge(pair.history)
+                found.vanished, found.early = pair.vanished, pair.early
         except Hang as hang:
             found.hangs.append(str(hang))
     found.intact = intact(file)
@@ -348,11 +371,13 @@ def _bars(row: Row, verdict: Verdict, found: list[Found]) -> None:
     """Write down the figures, and require what is promised."""
     hangs = [hang for one in found for hang in one.hangs]
     vanished = [job for one in found for job in one.vanished]
+    early = [job for one in found for job in one.early]
     stale, calm = sum(one.rounds for one in found[:-1]), found[-1].rounds
     row.notes.append(f"{len(verdict.accepted)} of {verdict.offered:,} stale outcomes accepted")
     row.notes.append(f"{stale} stale processes, {calm} blocked ones of which {row.doubles} jobs were taken")
     row.require(f"no stale outcome is accepted: {verdict.accepted[:3]}", not verdict.accepted)
     row.require(f"no job leaves the table by its stale claim: {vanished[:3]}", not vanished)
+    row.require(f"nothing is taken early from a live process: {early[:3]}", not early)
     row.require(f"no current outcome is refused: {verdict.refused[:3]}", not verdict.refused)
     row.require(f"no job completes twice: {verdict.twice[:3]}", not verdict.twice)
     row.require(f"no job of a blocked process is taken: {row.doubles}", row.doubles == 0)

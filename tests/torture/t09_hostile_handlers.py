@@ -24,7 +24,9 @@ from tests.torture.children import Children, Event, Hang
 from tests.torture.kit import Budget, Row, intact
 from tests.torture.zoo import ZOO, Specimen
 
-__all__ = ["Exhibit", "judge", "run"]
+__all__ = ["SECONDS", "Exhibit", "judge", "run"]
+
+SECONDS = 35.0
 
 LIFE = 20.0
 """Seconds after which the supervisor kills a process that does not end."""
@@ -43,9 +45,8 @@ class Exhibit:
     hangs: int = 0
     statuses: list[int] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    jobs: list[tuple[str, str, str, int, str]] = field(
-        default_factory=list
-    )  # id, queue, status, crashes, error
+    jobs: list[tuple[str, str, str]] = field(default_factory=list)  # id, queue, status
+    effects: int = 0
     whole: bool = False
     sound: bool = True
     seconds: float = 0.0
@@ -54,7 +55,7 @@ class Exhibit:
 def judge(exhibit: Exhibit) -> list[str]:
     """Return what is wrong with the end of an exhibit."""
     specimen, wrong = exhibit.specimen, []
-    if exhibit.hangs:
+    if exhibit.hangs and not specimen.hangs:
         wrong.append(f"hung {exhibit.hangs} times")
     if not exhibit.whole:
         died = [event["error"] for event in exhibit.events if event["what"] == "died"]
@@ -67,8 +68,12 @@ def judge(exhibit: Exhibit) -> list[str]:
     beside = [status for _, queue, status in exhibit.jobs if queue not in ("hostile", "timed")]
     if len(beside) < 5 or set(beside) != {"succeeded"}:
         wrong.append(f"the jobs beside it: {Counter(beside)}")
+    if exhibit.effects != specimen.effects:
+        wrong.append(f"{exhibit.effects} effects of its transactions, not {specimen.effects}")
     if not exhibit.sound:
         wrong.append("the file is corrupt")
+    if not specimen.unwritable and any(event["what"] == "job.unwritable" for event in exhibit.events):
+        wrong.append("an outcome could not be stored")
     stated = {event["text"] for event in exhibit.events if event["what"] == "stated" and not event["held"]}
     return wrong + sorted(stated) + _runs(exhibit)
 
@@ -110,6 +115,8 @@ class Keeper:
                 "SELECT id, queue, status FROM backlite_jobs"
                 " UNION ALL SELECT id, queue, status FROM backlite_completed"
             ).fetchall()
+            with suppress(sqlite3.OperationalError):  # no such table: none was written
+                exhibit.effects = connection.execute("SELECT count(*) FROM effects").fetchone()[0]
         return exhibit
 
     def _live(self, exhibit: Exhibit, folder: Path) -> list[Event]:
@@ -172,7 +179,7 @@ def _bars(row: Row, shown: list[Exhibit], trouble: list[str], least: int) -> Non
     """Write down the figures, and require that every specimen has survived."""
     wrong = [(exhibit, judge(exhibit)) for exhibit in shown]
     row.trials = len(shown)
-    row.hangs = sum(exhibit.hangs for exhibit in shown)
+    row.hangs = sum(exhibit.hangs for exhibit in shown if not exhibit.specimen.hangs)
     row.corrupt = sum(not exhibit.sound for exhibit in shown)
     row.lost = sum(status == "pending" for exhibit in shown for _, _, status in exhibit.jobs)
     row.doubles = sum(len(_runs(exhibit)) for exhibit in shown)

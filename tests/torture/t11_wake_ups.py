@@ -126,13 +126,15 @@ def busy(row: Row, folder: Path, budget: Budget, seconds: float) -> None:
     """Do all that needs nobody idle but its own processes, each for a share of the time."""
     with Crew("t11_roles", folder / "errors") as crew:
         try:
-            alone = adds(crew, folder / "one", seconds * 0.35, adders=1, workers=1, shortest=0.01)
-            crowd = adds(crew, folder / "two", seconds * 0.35, adders=2, workers=2, shortest=0.0005)
-            deaths = crashes(crew, folder, seconds * 0.25)
+            alone = adds(crew, folder / "one", seconds * 0.3, 1, pause=[0.005, 0.03], burst=1)
+            bursts = adds(crew, folder / "some", seconds * 0.25, 1, pause=[0.0005, 0.02], burst=4)
+            crowd = adds(crew, folder / "many", seconds * 0.15, 2, pause=[0.0005, 0.05], burst=1)
+            deaths = crashes(crew, folder, seconds * 0.2)
         finally:
             row.require(f"processes complain: {crew.complaints[-500:]}", not crew.complaints)
     judge_adds(row, "to one idle process", alone)
-    judge_adds(row, "at random times, 2 to 2", crowd, bar=LATE)
+    judge_adds(row, "in bursts", bursts, bar=LATE)
+    judge_adds(row, "from two to two", crowd, bar=LATE)
     judge_crashes(row, deaths)
 
 
@@ -143,16 +145,16 @@ def scene(place: Path) -> tuple[dict[str, str], Callable[[str], list[Event]]]:
 
 
 def adds(
-    crew: Crew, place: Path, seconds: float, *, adders: int, workers: int, shortest: float
+    crew: Crew, place: Path, seconds: float, each: int, *, pause: list[float], burst: int
 ) -> Sequence[Event]:
-    """Have jobs added in some processes, half of them in transactions, and run in others."""
+    """Have jobs added in some processes, half of them in transactions, and run in as many others."""
     files, events = scene(place)
 
-    for _ in range(workers):
+    for _ in range(each):
         crew.start("worker", **files)
-    until(lambda: len(events("up")) == workers, 20.0, "the start of workers")
-    for _ in range(adders):
-        crew.start("adder", **files, shortest=shortest, longest=0.05, within=0.5)
+    until(lambda: len(events("up")) == each, 20.0, "the start of workers")
+    for _ in range(each):
+        crew.start("adder", **files, pause=pause, burst=burst, within=0.5)
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         crew.listen(left)

@@ -11,6 +11,7 @@ import sqlite3
 import struct
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +28,9 @@ PROCESSES = 8
 
 LEAST_SHARE = 1 / 3
 """What the least busy process does at least, of what the busiest does."""
+
+SECONDS = 5
+"""Seconds of which the one in the middle says something."""
 
 
 def run(budget: Budget) -> Row:
@@ -103,8 +107,32 @@ def judge(row: Row, events: Sequence[Event], completed: Collection[tuple[str, st
         share = done[0] / done[-1] if done and done[-1] else 0.0
         row.notes.append(f"{what} {sum(done):,}, per process {done}: smallest/largest {share:.2f}")
         row.require(f"{what}: smallest/largest share {share:.2f}, to be 0.33: {done}", share >= LEAST_SHARE)
+        slices = shares_by_second(events, "ack" if what == "added" else "start")
+        middle = percentile(slices, 0.5)
+        row.notes.append(
+            f"{what}, in single seconds: median {middle:.2f}, worst {min(slices, default=0):.2f}"
+        )
+        fair = len(slices) < SECONDS or middle >= LEAST_SHARE
+        row.require(f"{what}: smallest/largest in the median second {middle:.2f}, to be 0.33", fair)
     row.require(f"{len(shares)} of {PROCESSES} processes told their share", len(shares) == PROCESSES)
     row.require(f"{len(surfaced)} errors surfaced: {surfaced[:2]}", not surfaced)
     row.require(f"{len(errors)} errors logged: {errors[:2]}", not errors)
     row.require(f"lost: {verdict.lost[:3]}", not verdict.lost)
     row.require(f"ran more than once: {verdict.doubles[:3]}", not verdict.doubles)
+
+
+def shares_by_second(events: Sequence[Event], what: str) -> list[float]:
+    """Return the smallest share over the largest in each second in which all compete.
+
+    Where nobody takes turns, who has just written writes again, and others wait for seconds; it evens
+    out in the long run only.
+    """
+    up = {event["pid"]: event["at"] for event in events if event["what"] == "up"}
+    begin = max(up.values(), default=0.0)
+    whole = int(min((event["at"] for event in events if event["what"] == "share"), default=0.0) - begin)
+    counts = [Counter(dict.fromkeys(up, 0)) for _ in range(whole)]
+    for event in events:
+        second = int(event.get("at", begin) - begin)
+        if event["what"] == what and event["at"] >= begin and second < whole:
+            counts[second][event["pid"]] += 1
+    return [min(count.values()) / max(count.values(), default=0) for count in counts if any(count.values())]

@@ -62,9 +62,9 @@ def plan(number: int) -> dict[str, Any]:
             "spare": chance.choice([0, 4, 16]) if number else 16,
             "seconds": chance.uniform(0.3, longest) if number > 2 else longest,
             "fails": number == 0 or chance.random() < 0.7,
-            "adders": chance.choice([0, 2, 4]) if number else 2,
+            "adders": chance.choice([0, 2, 4]) if number else 2 * turn,
         }
-        for _ in range(1 if longest > 1 else 2)
+        for turn in range(1 if longest > 1 else 2)
     ]
     if number % 3 == 2:
         return {"peer": False, "steps": [outages[0], {"kind": "restart", "seconds": 0.3}]}
@@ -144,7 +144,7 @@ def started_meanwhile(events: Events) -> list[str]:
     for event in events:
         if event["what"] == "noticed":
             since, process = event["at"], event["pid"]
-        elif event["what"] == "freed":
+        elif event["what"] == "written":
             since = None
         elif event["what"] == "start" and since is not None and event["pid"] == process:
             after = event["at"] - since
@@ -154,20 +154,20 @@ def started_meanwhile(events: Events) -> list[str]:
 
 
 def repeated(events: Events) -> list[str]:
-    """Return trouble that was logged twice without a change between, or whose end was not logged.
+    """Return trouble that a client said twice without a change between, or whose end it did not say.
 
     A peer may be told to end before its next try.
     """
     found = []
     whole = {event["pid"] for event in events if event["what"] == "intact"}
-    failing: dict[tuple[int, str], bool] = {}
+    trouble: dict[int, bool] = {}
     for event in events:
         if event["what"] == "new client":
-            failing = {key: said for key, said in failing.items() if key[0] != event["pid"]}
-        elif event["what"] == "log" and event["event"].startswith("store."):
-            now, key = event["event"] == "store.failing", (event["pid"], event["doing"])
-            if failing.get(key, False) is now:
+            trouble[event["pid"]] = False
+        elif event["what"] == "log" and event["event"] in ("store.failing", "store.recovered"):
+            now = event["event"] == "store.failing"
+            if trouble.get(event["pid"], False) is now:
                 found.append(f"said again: {event['event']} {event['doing']}: {event['error']}")
-            failing[key] = now
-    left = [doing for (process, doing), still in failing.items() if still and process in whole]
-    return found + [f"never said to be over: {doing}" for doing in left]
+            trouble[event["pid"]] = now
+    left = [process for process, still in trouble.items() if still and process in whole]
+    return found + ["never said to be over"] * len(left)

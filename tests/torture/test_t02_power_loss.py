@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .kit import Budget, Missing, needs
+from .kit import Budget, Missing
 from .programs.t02_disk import DATABASE, FOLDER, LOG, MODES, Disk, Event, Unaccounted, recorded
 from .programs.t02_images import Checker, Count, Order, events_of
 from .programs.t02_judge import Facts, Found, judge
-from .t02_power_loss import record, run
+from .t02_power_loss import memory, record, require_tracing, run
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
+def client() -> list[Event]:
     """What happened to the files of a small client."""
     try:
-        needs("strace", "strace")
+        require_tracing()
     except Missing as error:
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("t02") / "record"
-    return events_of(record(folder, {"role": "alone", "checkpoint": 40, "adders": 2, "operations": 8}))
+    plan = {"role": "alone", "checkpoint": 40, "adders": 2, "operations": 8}
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
+        return events_of(record(Path(folder, "record"), plan))
 
 
-def checked(events: Sequence[Event], folder: Path, images: int = 150) -> Count:
-    return Checker(Order(str(folder), images), [events]).run()
+def checked(events: Sequence[Event], images: int = 150) -> Count:
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
+        return Checker(Order(folder, images), [events]).run()
 
 
 def test_no_power_loss_loses_what_was_acknowledged() -> None:
@@ -42,9 +45,9 @@ def test_no_power_loss_loses_what_was_acknowledged() -> None:
     assert row.trials >= 250
 
 
-def test_images_of_an_honest_client_are_right(client: list[Event], tmp_path: Path) -> None:
+def test_images_of_an_honest_client_are_right(client: list[Event]) -> None:
     """Nothing is held against a client whose syncs count."""
-    count = checked(client, tmp_path)
+    count = checked(client)
     assert count.wrong == {}
     assert set(count.modes) == set(MODES)
 
@@ -57,16 +60,14 @@ def test_images_of_an_honest_client_are_right(client: list[Event], tmp_path: Pat
         pytest.param(FOLDER, {"lost"}, id="no sync of the folder"),
     ],
 )
-def test_a_missing_sync_is_noticed(
-    client: list[Event], tmp_path: Path, without: str, wrong: set[str]
-) -> None:
+def test_a_missing_sync_is_noticed(client: list[Event], without: str, wrong: set[str]) -> None:
     """A client that leaves out a kind of sync loses or breaks something."""
     careless = [event for event in client if event.what != "sync" or event.file != without]
     renumbered = [
         Event("sync", event.file, event.at, number) if event.what == "sync" else event
         for number, event in enumerate(careless)
     ]
-    assert checked(renumbered, tmp_path, 400).wrong.keys() >= wrong
+    assert checked(renumbered, 400).wrong.keys() >= wrong
 
 
 def first(client: list[Event], holds: Callable[[tuple[Any, ...]], bool]) -> tuple[int, Event]:
@@ -83,20 +84,22 @@ def told(client: list[Event], at: int, *words: Any) -> list[Event]:
     return [*client[:at], note, *later]
 
 
-def test_a_save_that_was_never_made_is_noticed(client: list[Event], tmp_path: Path) -> None:
+def test_a_save_that_was_never_made_is_noticed(client: list[Event]) -> None:
     """An acknowledgement without its job counts as a lost save in every later image."""
     false = told(client, len(client) // 4, "ack", "plain-x-0", [["plain-x-0/0/1/kept", "an id"]])
-    assert checked(false, tmp_path).wrong["lost"] > 50
+    assert checked(false).wrong["lost"] > 50
 
 
-def test_an_early_word_of_a_completion_is_noticed(client: list[Event], tmp_path: Path) -> None:
+def test_an_early_word_of_a_completion_is_noticed(client: list[Event]) -> None:
     """A completion told before it is stored is undone by some power loss."""
     at, event = first(client, lambda words: words[0] == "end" and words[1].endswith("/kept"))
     false = told(client, at, "done", event.words[1], "succeeded")[: at + 30]
-    assert checked(false, tmp_path).wrong.get("undone", 0) > 0
+    assert checked(false).wrong.get("undone", 0) > 0
 
 
 ROW = ("an id", "pending", 1)
+SEAL = "order-plain-x-0:0:1:sealed"
+SEALED = {f"{SEAL}/0/1/kept": ROW}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +114,13 @@ ROW = ("an id", "pending", 1)
         (Found(orders={"order-x-0"}), "half"),
         (Found(live={"never-x-0/0/1/kept": ROW}, orders={"never-x-0"}), "half"),
         (Found(orders={"never-x-0"}), "half"),
+        (Found(live={"plain-x-0/0/1/sealed": ROW}), None),
+        (Found(completed={"plain-x-0/0/1/sealed": ROW}), "half"),
+        (Found(live={"plain-x-0/0/1/sealed": ROW, **SEALED}, orders={SEAL}), "half"),
+        (
+            Found(completed={"plain-x-0/0/1/sealed": ROW, **SEALED}, orders={SEAL}),
+            None,
+        ),
         (Found(corrupt=["integrity: no"]), "corrupt"),
     ],
 )

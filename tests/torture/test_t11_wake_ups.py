@@ -47,8 +47,25 @@ def test_a_trace_tells_what_woke_a_process() -> None:
     found = list(calls(TRACE.splitlines()))
     assert [call.name for call in found if call.expired] == ["futex", "epoll_wait"]
     assert wakes(found, 101.0, 129.0, monotonic=50.0) == Wakes(1, 1, [12.0, 30.0])
-    assert wakes(found, 101.0, 131.0, monotonic=50.0) == Wakes(2, 3, [15.0, 30.0])
+    assert wakes(found, 101.0, 131.0, monotonic=50.0) == Wakes(2, 2, [15.0, 30.0])
     assert wakes(found, 101.0, 110.0, monotonic=50.0) == Wakes(0, 0, [10.5, 30.0])
+
+
+@pytest.mark.parametrize("step", [0.005, 0.05, 0.4, 2.0])
+def test_who_polls_never_sleeps(step: float) -> None:
+    """However short its waits are, they count."""
+    lines = [
+        f"7 {100 + n * step:f} epoll_wait(0x3, 0x7f, 0x2, 0x1) = 0 <{step:f}>" for n in range(int(60 / step))
+    ]
+    assert wakes(list(calls(lines)), 100.0, 160.0, monotonic=0.0).count >= 29
+
+
+def test_threads_that_wait_for_the_interpreter_are_awake() -> None:
+    """Its short waits inside a burst are no timers."""
+    lines = [
+        f"7 {100 + n * 0.005:f} futex(0x7f, FUTEX_WAIT, 0, NULL) = -1 ETIMEDOUT <0.005>" for n in range(3)
+    ]
+    assert wakes(list(calls(lines)), 90.0, 150.0, monotonic=0.0) == Wakes(0, 1, [])
 
 
 @pytest.mark.parametrize(
@@ -65,6 +82,7 @@ def test_a_trace_tells_what_woke_a_process() -> None:
             True,
         ),
         ("1 9.0 nanosleep({tv_sec=0, tv_nsec=5000000}, NULL) = 0 <0.005>", 0.005, True),
+        ("1 9.0 epoll_ctl(3, EPOLL_CTL_ADD, 8, {events=EPOLLIN, data={u32=8}}) = 0 <0.1>", inf, False),
         ('1 9.0 read(5, "x", 1) = 1 <0.1>', inf, False),
     ],
 )

@@ -13,19 +13,33 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import backlite_async
 
 from .kit import Ledger, Missing, needs
 
-__all__ = ["LANES", "LIMIT", "Bench", "Hung", "copied", "counted", "files", "lanes", "note", "share"]
+__all__ = [
+    "LANES",
+    "LIMIT",
+    "Bench",
+    "Hung",
+    "copied",
+    "counted",
+    "files",
+    "in_turns",
+    "lanes",
+    "note",
+    "share",
+]
+
+T = TypeVar("T")
 
 LIMIT = 20.0
 """Seconds after which a process that has not said anything hangs."""
 
 LANES = 4
-"""Processes at once: more than processors, because they also wait."""
+"""Benches at once: more than processors, because they also wait."""
 
 PROGRAMS = Path(__file__).parent / "programs"
 SERVER = PROGRAMS / "t01_server.py"
@@ -58,7 +72,8 @@ class Bench:
         library = library or str(Path(backlite_async.__file__).parents[1])
         with tempfile.TemporaryDirectory() as folder:
             errors = Path(folder, "errors")
-            with errors.open("wb") as file:
+            file = os.open(errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
                 server = await asyncio.create_subprocess_exec(
                     *(sys.executable, str(SERVER), library, module),
                     cwd=folder,
@@ -66,8 +81,12 @@ class Bench:
                     stdout=asyncio.subprocess.PIPE,
                     stderr=file,
                 )
-            bench = cls(server, errors, limit)
+            finally:
+                os.close(file)
+            bench = cls(server, errors, LIMIT)
             try:
+                await bench.said()  # it has imported everything
+                bench._limit = limit
                 yield bench
             finally:
                 await bench._end_all()
@@ -163,10 +182,12 @@ def counted(log: Path) -> dict[str, int]:
 
 
 @contextlib.asynccontextmanager
-async def lanes(module: str, library: str | None, limit: float = LIMIT) -> AsyncIterator[list[Bench]]:
-    """Open as many benches as there are lanes."""
+async def lanes(
+    module: str, library: str | None, limit: float = LIMIT, *, count: int = LANES
+) -> AsyncIterator[list[Bench]]:
+    """Open so many benches."""
     async with contextlib.AsyncExitStack() as stack:
-        opened = [Bench.opened(module, library, limit) for _ in range(LANES)]
+        opened = [Bench.opened(module, library, limit) for _ in range(count)]
         yield [await stack.enter_async_context(bench) for bench in opened]
 
 
@@ -181,6 +202,16 @@ async def share(benches: Sequence[Bench], tasks: Iterable[Callable[[Bench], Awai
     async with asyncio.TaskGroup() as group:
         for bench in benches:
             group.create_task(lane(bench))
+
+
+def in_turns(items: Iterable[T], kind: Callable[[T], object]) -> list[T]:
+    """Return items so that each kind has its turn: the first of every kind, the second of every kind, ..."""
+    seen: Counter[object] = Counter()
+    numbered = []
+    for item in items:
+        seen[kind(item)] += 1
+        numbered.append((seen[kind(item)], item))
+    return [item for _, item in sorted(numbered, key=lambda pair: pair[0])]
 
 
 def copied(source: Path, target: Path) -> None:

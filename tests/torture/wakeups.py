@@ -9,11 +9,16 @@ from math import inf
 
 __all__ = ["STRACE", "Call", "Wakes", "calls", "wakes"]
 
-STRACE = ["strace", "-f", "-ttt", "-T", "-e", "raw=epoll_wait,epoll_pwait,epoll_pwait2", "-o"]
+EPOLLS = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
+
+STRACE = ["strace", "-f", "-ttt", "-T", "-e", f"raw={','.join(EPOLLS)}", "-o"]
 """The command, to be followed by the file that `calls` reads. Raw: a call's limit is seen before its end."""
 
-GAP = 0.1
-"""Seconds of silence that end a burst of activity."""
+BURST = 0.5
+"""Seconds that one burst of activity may last: what goes on for longer counts again."""
+
+STEP = 0.01
+"""Seconds: threads that want the interpreter wait for each other in steps of half of that."""
 
 _LINE = re.compile(r"(\d+)\s+(\d+\.\d+) (.*)")
 _RESUMED = re.compile(r"<\.\.\. (\w+) resumed>(.*)")
@@ -35,7 +40,7 @@ class Call:
 
     def limit(self, monotonic: float) -> float:
         """Return the seconds that it may wait; infinity: for ever. `monotonic`: wall minus monotonic time."""
-        if self.name.startswith("epoll_"):
+        if self.name in EPOLLS:
             millis = int(self.arguments.split(", ")[3].rstrip(")"), 16) & 0xFFFF_FFFF
             return inf if millis >> 31 else millis / 1000
         if self.name == "poll":
@@ -55,7 +60,7 @@ class Call:
     @property
     def expired(self) -> bool:
         """Whether it ended because its time was up, after having waited at all."""
-        if self.name.startswith("epoll_"):
+        if self.name in EPOLLS:
             return self.result.split(" ")[0] == "0" and self.limit(0.0) > 0
         if self.name == "futex":
             return "ETIMEDOUT" in self.result
@@ -95,8 +100,8 @@ def calls(lines: Iterable[str]) -> Iterator[Call]:
 class Wakes:
     """What happened in a window, and what is bound to happen after it."""
 
-    expiries: int  # timers that ran out, each waking one thread
-    bursts: int  # times at which the silent process became active, for whatever reason
+    expiries: int  # timers that ran out, each waking one thread; without the interpreter's own
+    bursts: int  # times at which the process was active, for whatever reason
     armed: list[float]  # the limits of the waits at the end of the window, without those for ever
 
     @property
@@ -114,10 +119,17 @@ def wakes(found: Sequence[Call], begin: float, end: float, *, monotonic: float) 
     """Return what woke a process between two instants of wall time."""
     ended = [call for call in found if begin <= call.ended < end]
     instants = sorted({call.began for call in found if begin <= call.began < end} | {c.ended for c in ended})
-    pairs = zip([-inf, *instants], instants, strict=False)
     limits = [call.limit(monotonic) for call in found if call.began < end <= call.ended]
     return Wakes(
-        expiries=sum(call.expired for call in ended),
-        bursts=sum(later - earlier > GAP for earlier, later in pairs),
+        expiries=sum(call.expired and call.ended - call.began > STEP for call in ended),
+        bursts=_bursts(instants),
         armed=sorted(limit for limit in limits if limit < inf),
     )
+
+
+def _bursts(instants: Sequence[float]) -> int:
+    count, began = 0, -inf
+    for at in instants:
+        if at - began > BURST:
+            count, began = count + 1, at
+    return count

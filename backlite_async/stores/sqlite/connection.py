@@ -81,6 +81,9 @@ class Connection:
         inner = _in_daemon_thread(create)
         opening = asyncio.ensure_future(inner)
         cancelled = await _outlast(opening)
+        if opening.cancelled():  # by the end of the loop, maybe before it had begun
+            with contextlib.suppress(Exception):
+                inner.stop()
         opening.result()
         connection = cls(path, inner, *made[0])
         if cancelled:
@@ -126,6 +129,8 @@ class Connection:
         closing = asyncio.ensure_future(self.inner.close())
         cancelled = await _outlast(closing)
         self._close_raw()
+        if closing.cancelled():  # by the end of the loop, maybe before it had begun
+            self.inner.stop()
         self._thread.join()  # which has nothing left to do
         closing.result()
         if cancelled:
@@ -139,9 +144,15 @@ class Connection:
     def reopen(self) -> None:
         """Replace SQLite's connection by a new one; blocking, by whoever may use it now.
 
-        The first one stays with aiosqlite, closed, as the way to its thread.
+        The first one stays with aiosqlite, closed, as the way to its thread. The new one has read
+        before the old one is closed: the last one to be closed would remove the log.
         """
         fresh = sqlite3.connect(self._path, check_same_thread=False, **_OPTIONS)
+        try:
+            fresh.execute("PRAGMA user_version").fetchall()
+        except BaseException:
+            fresh.close()
+            raise
         broken, self.raw = self.raw, fresh
         with contextlib.suppress(sqlite3.Error):
             broken.close()

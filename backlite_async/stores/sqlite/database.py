@@ -41,6 +41,7 @@ class Database:
         self.abandoned = threading.Event()
         self._broken: set[Connection] = set()
         self._log: tuple[int, int] | None = None
+        self._counted = False
         self._writer: Connection | None = None
         self._reader: Connection | None = None
 
@@ -64,11 +65,16 @@ class Database:
         _check_path(self.path, create)
         self.abandoned.clear()
         self._broken.clear()
+        _make_folder(self.path, self.folder)
+        self._identity, self._log = _identity(self.path), None
+        self.file: SharedFile = shared_file(self.path, self.folder)
         try:
             self._writer = await Connection.open(self.path)
             await self.writer.call(self._prepare_writer)
             self._reader = await Connection.open(self.path)
             await self.reader.call(self._prepare_reader)
+            self.file.opened += 1
+            self._counted = True
         except BaseException as error:
             await self.close()
             raise translate(error, self.path) from error
@@ -78,9 +84,6 @@ class Database:
         if mode != "wal":
             raise DatabaseUnusable(self.path, f"cannot use write-ahead logging here (journal mode {mode!r})")
         self._configure_writer(raw)
-        self._identity, self._log = _identity(self.path), None
-        _make_folder(self.path, self.folder, stat.S_IMODE(os.stat(self.path).st_mode))
-        self.file: SharedFile = shared_file(self.path, self.folder)
 
     def _configure_writer(self, raw: sqlite3.Connection) -> None:
         raw.execute("PRAGMA synchronous = " + self.synchronous)
@@ -110,6 +113,9 @@ class Database:
 
     def _take(self) -> list[Connection]:
         taken = [connection for connection in (self._reader, self._writer) if connection is not None]
+        if self._counted:
+            self._counted = False
+            self.file.opened -= 1
         self._reader = self._writer = None
         return taken
 
@@ -225,7 +231,6 @@ class Database:
                     raise
                 if time.monotonic() >= deadline or self.abandoned.is_set():
                     raise
-                self.file.end_overdue()
                 if _code(error) == _LOCKED:
                     self.abandoned.wait(0.01)
 
@@ -258,8 +263,9 @@ def _create(path: str) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def _make_folder(path: str, folder: str, mode: int) -> None:
+def _make_folder(path: str, folder: str) -> None:
     """Make the folder beside the database; who may write the one may enter the other."""
+    mode = stat.S_IMODE(os.stat(path).st_mode)
     try:
         os.mkdir(folder)
         os.chmod(folder, mode | (mode & 0o444) >> 2)

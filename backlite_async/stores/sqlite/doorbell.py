@@ -85,6 +85,8 @@ class Doorbell:
 
     def detach(self) -> None:
         """Listen no more, as the event loop is about to end; others still see this owner as alive."""
+        if self._detached:
+            return
         self._detached = True
         for found in [self._listener, *self._peers.values(), *self._callers]:
             self._loop.remove_reader(found)

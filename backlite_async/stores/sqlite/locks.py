@@ -15,6 +15,8 @@ from weakref import WeakSet, WeakValueDictionary
 if sys.platform != "win32":
     import fcntl
 
+from ..._errors import InvalidState
+
 __all__ = ["SharedFile", "WriteTurn", "create", "not_in_children", "shared_file", "side_folder"]
 
 TURN_LIMIT, SHORT_LIMIT = 1.0, 0.02
@@ -93,14 +95,6 @@ def _wait(file: int, deadline: float, step: float, give_up: threading.Event) -> 
             return True
 
 
-class Overdue(Protocol):
-    """A transaction of a handler, which may take too long."""
-
-    def end_if_overdue(self) -> None:
-        """Roll it back if it has been open for too long; from any thread."""
-        ...
-
-
 class SharedFile:
     """One database file: its lock within this process, its turn among processes, and its users here."""
 
@@ -111,7 +105,7 @@ class SharedFile:
         self.burying: set[str] = set()
         self.owners_lock = threading.Lock()
         self.departures: dict[object, Callable[[], None]] = {}
-        self.blocks: set[Overdue] = set()
+        self.opened = 0
         self._listeners: dict[object, Callable[[], None]] = {}
 
     def turn(self, give_up: threading.Event) -> AbstractContextManager[None]:
@@ -132,23 +126,26 @@ class SharedFile:
             if key is not but:
                 callback()
 
-    def end_overdue(self) -> None:
-        """End the transactions of handlers here that keep everybody else from writing for too long."""
-        for block in list(self.blocks):
-            block.end_if_overdue()
-
 
 _files: WeakValueDictionary[tuple[int, int], SharedFile] = WeakValueDictionary()
 _files_lock = threading.Lock()
+_open_at_fork: set[tuple[int, int]] = set()
 
 
 def shared_file(path: str, folder: str) -> SharedFile:
     """Return what this process shares about an existing file, whatever path leads to it."""
     found = os.stat(path)
+    key = found.st_dev, found.st_ino
     with _files_lock:
-        shared = _files.get((found.st_dev, found.st_ino))
+        if key in _open_at_fork:
+            raise InvalidState(
+                f"database {path!r} was open in the process that this one was forked from. SQLite would"
+                " believe that this process holds its locks, and damage the file: use it in a process"
+                " that is spawned, or started by exec"
+            )
+        shared = _files.get(key)
         if shared is None:
-            shared = _files[found.st_dev, found.st_ino] = SharedFile(folder)
+            shared = _files[key] = SharedFile(folder)
         return shared
 
 
@@ -170,6 +167,7 @@ def not_in_children(thing: _Forgetting) -> None:
 def _forget_all() -> None:
     global _files_lock  # noqa: PLW0603 - another thread may have held it at the fork
     _files_lock = threading.Lock()
+    _open_at_fork.update(key for key, shared in _files.items() if shared.opened)
     _files.clear()
     for thing in list(_inherited):
         thing.forget()

@@ -47,10 +47,15 @@ class OwnerFile:
         self._taken: dict[bytes, int] = {}
         self._file = create(self._unborn, folder)
         size = SLOT * (owner.slots + 1)
-        os.pwrite(self._file, bytes(size), 0)  # so that a full disk cannot hit the mapping
-        self._map: mmap.mmap | None = mmap.mmap(self._file, size)
-        about = json.dumps({"pid": os.getpid(), "beat": owner.beat}).encode()
-        self._map[: len(about)] = about
+        try:
+            _fill(self._file, size)  # so that a full disk cannot hit the mapping
+            self._map: mmap.mmap | None = mmap.mmap(self._file, size)
+        except BaseException:
+            os.close(self._file)
+            with suppress(OSError):
+                os.unlink(self._unborn)
+            raise
+        self._map[:SLOT] = _about(owner.beat)
         not_in_children(self)
 
     def appear(self) -> bool:
@@ -87,7 +92,7 @@ class OwnerFile:
         self._map.close()
         self._map = None
         if not keep:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # then others find it, and nothing to release
                 os.unlink(self._path)
         os.close(self._file)
 
@@ -105,6 +110,8 @@ class Dead:
         self._shared = shared
         self._file = file
         self._started = _read_started(file)
+        with suppress(OSError):  # on a full disk
+            os.pwrite(file, _about(0.0), 0)  # our lock on it must not make it look alive
 
     def started(self, job_id: str, fence: int) -> bool:
         """Return whether this job's handler had started, and its outcome was not written."""
@@ -150,8 +157,12 @@ class OwnerFolder:
             for owner in self.others():
                 file = None if owner in self._shared.burying else self._lock(owner + SUFFIX)
                 if file is not None:
-                    self._shared.burying.add(owner)
-                    found.append(Dead(self._folder, self._shared, owner, file))
+                    try:
+                        found.append(Dead(self._folder, self._shared, owner, file))
+                    except OSError:  # it cannot be read now: left to the next look
+                        os.close(file)
+                    else:
+                        self._shared.burying.add(owner)
         return found
 
     def beat(self, owner: str) -> float | None:
@@ -198,6 +209,17 @@ class OwnerFolder:
                     with suppress(OSError):
                         os.unlink(os.path.join(self._folder, left))
                 os.close(file)
+
+
+def _fill(file: int, size: int) -> None:
+    """Write zeros; raises OSError if the disk is full."""
+    written = 0
+    while written < size:
+        written += os.pwrite(file, bytes(size - written), written)
+
+
+def _about(beat: float) -> bytes:
+    return json.dumps({"pid": os.getpid(), "beat": beat}).encode().ljust(SLOT, b"\0")
 
 
 def _name(job_id: str, fence: int) -> bytes:

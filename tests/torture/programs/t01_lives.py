@@ -1,4 +1,4 @@
-"""Lives of an application that is killed at one of its system calls: each makes the library do something else.
+"""Lives of an application that is killed at one of its system calls: each does something else.
 
 Every life takes the database and the ledger, a file to which it appends what it knows: `ack` after
 a save, `start` and `end` of each execution, and a `cause` before it makes the library run a job again.
@@ -21,13 +21,14 @@ import aiosqlite
 
 from backlite_async import Client, Discard, JobContext, QueueConfig, Retention, Retry, Snooze, Task
 
-LEASE = 0.3
+LEASE = 15.0
+SHORT_LEASE = 0.15
 SNOOZE = timedelta(milliseconds=20)
 KEEP = Retention(payload="always")
 
 
 class Kept(Task):
-    """Leaves its record. Its plan: ok, raise, retry, snooze, discard, fail, slow or long."""
+    """Leaves its record. Its plan: ok, raise, retry, snooze, discard, fail, slow, long or effect."""
 
     config: ClassVar[QueueConfig] = QueueConfig(
         "kept", max_attempts=3, max_crashes=20, backoff=0.002, retention=KEEP
@@ -68,6 +69,12 @@ class Brief(Kept):
     )
 
 
+class Other(Kept):
+    """Has no handler, unless it is given one."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("other", max_crashes=20, retention=KEEP)
+
+
 class Expiry(logging.Handler):
     """Sets an event once this many records have been removed."""
 
@@ -88,9 +95,8 @@ class Expiry(logging.Handler):
 class Application:
     """A client with a handler for each kind of task, and the ledger."""
 
-    def __init__(self, database: str, ledger: str, workers: int = 3) -> None:
-        self.database = database
-        self.client = Client(database, workers=workers, lease=LEASE)
+    def __init__(self, database: str, ledger: str, *, workers: int = 3, lease: float = LEASE) -> None:
+        self.client = Client(database, workers=workers, lease=lease)
         self._file = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self.staying = 0  # handlers that are not to end
         self.stays = asyncio.Event()
@@ -127,7 +133,7 @@ class Application:
         if self.staying:
             await self.stay()
         if task.plan == "long":
-            await asyncio.sleep(1.5 * LEASE)
+            await asyncio.sleep(2 * SHORT_LEASE)
         first = job.attempt == 1
         if task.plan == "snooze" and datetime.now(UTC) < job.created_at + SNOOZE:
             self.again(job, "snoozed")
@@ -138,14 +144,22 @@ class Application:
         if task.plan == "slow" and first:
             self.again(job, "timed out")
             await asyncio.Event().wait()
-        if task.plan == "raise" and first or (task.plan == "fail" and job.attempt < job.max_attempts):
+        if (task.plan == "raise" and first) or (task.plan == "fail" and job.attempt < job.max_attempts):
             self.again(job, "raised")
             raise ValueError(task.name)
+        if task.plan == "effect":
+            await self.have_effect(task, job)
         self.finish(task, job)
         if task.plan == "fail":
             raise ValueError(task.name)
         if task.plan == "discard":
             raise Discard(task.name)
+
+    async def have_effect(self, task: Kept, job: JobContext) -> None:
+        """Write a row and add a job, together with the completion of this one."""
+        async with job.transaction() as connection:
+            await connection.execute("INSERT INTO effects VALUES (?)", (task.name,))
+            await self.client.add(Kept(f"follows {task.name}")).tx(connection).save()
 
     async def stay(self) -> None:
         """Never end; tell once all that were to stay do."""
@@ -229,6 +243,16 @@ async def retry(database: str, ledger: str) -> None:
         await app.ends(6)
 
 
+async def effect(database: str, ledger: str) -> None:
+    """Complete jobs in transactions with their effects."""
+    app = Application(database, ledger)
+    async with app.client:
+        await app.add(Kept("effect 1", "effect"))
+        await app.ends(2)
+        await app.add(Kept("effect 2", "effect"), Kept("effect 3", "effect"))
+        await app.ends(6)
+
+
 async def retain(database: str, ledger: str) -> None:
     """Keep records, and remove them when their time is over."""
     expiry = Expiry(4)
@@ -254,7 +278,7 @@ async def checkpoint(database: str, ledger: str) -> None:
 
 async def renew(database: str, ledger: str) -> None:
     """Run a job that takes longer than its lease."""
-    app = Application(database, ledger)
+    app = Application(database, ledger, lease=SHORT_LEASE)
     async with app.client:
         await app.ends(1)
 
@@ -288,8 +312,8 @@ async def drained(database: str) -> None:
 async def rehearse(database: str, ledger: str) -> None:
     """Use what lives use."""
     await made_empty(database, ledger)
-    await retry(database, ledger)
-    await run(database, ledger)
+    for life in (retry, run, effect, transact):
+        await life(database, ledger)
 
 
 # -- what some lives find: made before, copied for each trial -----------------------------------------
@@ -300,6 +324,7 @@ async def made_empty(database: str, ledger: str) -> None:
     await Application(database, ledger).client.install()
     connection = sqlite3.connect(database)
     connection.execute("CREATE TABLE orders (name TEXT NOT NULL)")
+    connection.execute("CREATE TABLE effects (name TEXT NOT NULL)")
     connection.execute("CREATE TABLE pages (number INTEGER PRIMARY KEY, content TEXT NOT NULL)")
     connection.commit()
     connection.close()
@@ -334,3 +359,64 @@ async def made_left(database: str, ledger: str) -> None:
     await app.add(*[Kept(f"left {number}") for number in range(4)])
     await app.stays.wait()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+# -- lives that break a promise, or have the library break it: the row must see each of them -----------
+
+
+async def boasts(database: str, ledger: str) -> None:
+    """Acknowledge a job before its transaction is committed."""
+    app = Application(database, ledger, workers=0)
+    async with app.client, aiosqlite.connect(database, isolation_level=None) as connection:
+        await connection.execute("BEGIN IMMEDIATE")
+        app.acknowledge(await app.client.add(Kept("boast")).tx(connection).save())
+        await connection.execute("COMMIT")
+
+
+async def repeats(database: str, ledger: str) -> None:
+    """Run a job twice."""
+    app = Application(database, ledger)
+
+    async def twice(task: Kept, job: JobContext) -> None:
+        app.begin(task, job)
+        await app.handle(task, job)
+
+    app.client.register(Other, twice)
+    async with app.client:
+        await app.add(Other("twice"))
+        await app.ends(1)
+
+
+async def halves(database: str, ledger: str) -> None:
+    """Save a batch in two parts, an order without its job, and an effect twice."""
+    app = Application(database, ledger)
+    async with app.client:
+        for number in range(2):
+            await app.add(Kept(f"part {number}", batch="parts", size=2))
+            await app.ends(number + 1)
+    connection = sqlite3.connect(database)
+    connection.execute("INSERT INTO orders VALUES ('forgotten')")
+    connection.execute("INSERT INTO effects VALUES ('twice'), ('twice')")
+    connection.commit()
+    connection.close()
+
+
+async def spoils(database: str, ledger: str) -> None:
+    """Overwrite a page that only an examination of the whole database reads."""
+    await add(database, ledger)
+    connection = sqlite3.connect(database)
+    query = "SELECT rootpage FROM sqlite_schema WHERE name = 'pages'"
+    page = connection.execute(query).fetchall()[0][0]
+    connection.close()
+    file = os.open(database, os.O_RDWR)
+    os.pwrite(file, b"\xff" * 100, (page - 1) * 4096)
+    os.close(file)
+
+
+async def strands(database: str, ledger: str) -> None:
+    """Add a job that nobody can run."""
+    app = Application(database, ledger)
+    async with app.client:
+        await app.add(Other("stranded"))
+        await app.add(Kept("beside"))
+        await app.ends(1)

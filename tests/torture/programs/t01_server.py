@@ -88,6 +88,7 @@ def rehearse(module: Any) -> None:
 def serve() -> None:
     """Do one command after another until there are no more."""
     libc.prctl(SET_DEATH_SIGNAL, signal.SIGKILL)
+    say(ready=True)
     while text := line():
         command = json.loads(text)
         pid = os.fork()

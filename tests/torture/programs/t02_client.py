@@ -66,10 +66,15 @@ class Order:
     operations: int = 8  # of each adder, in each round
     folders: list[str] = dataclasses.field(default_factory=list)  # to drain
 
-    @property
-    def jobs(self) -> int:
-        """How many jobs one round adds for good."""
-        return self.adders * sum(number % 3 + 1 for number in range(self.operations) if number % 8 != 7)
+    def names(self, number: int) -> list[str]:
+        """Return the names of a round's adders."""
+        return [f"{number}{chr(ord('a') + adder)}" for adder in range(self.adders)]
+
+    def jobs(self, number: int) -> int:
+        """Return how many jobs a round adds for good, also those that other jobs add."""
+        kept = (n for n in range(self.operations) if not is_undone(n))
+        tasks = [task for n in kept for name in self.names(number) for task in tasks_of("", name, n)]
+        return len(tasks) + sum(isinstance(task, Sealed) for task in tasks)
 
 
 class Payload(Task):
@@ -104,11 +109,19 @@ class Brief(Payload):
     )
 
 
+class Sealed(Payload):
+    """Completes in a transaction of its handler, together with an order and the order's job."""
+
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "sealed", max_attempts=20, backoff=CONSTANT, retention=Retention(payload="always")
+    )
+
+
 class Sleepy(Payload):
     config: ClassVar[QueueConfig] = QueueConfig("sleepy", retention=Retention(only_failed=True))
 
 
-KINDS: tuple[type[Payload], ...] = (Quick, Kept, Flaky, Doomed, Brief, Sleepy)
+KINDS: tuple[type[Payload], ...] = (Quick, Kept, Flaky, Doomed, Brief, Sealed, Sleepy)
 
 
 def payload(operation: str, member: int, members: int, number: int) -> Payload:
@@ -117,6 +130,23 @@ def payload(operation: str, member: int, members: int, number: int) -> Payload:
     key = f"{operation}/{member}/{members}/{kind.__name__.lower()}"
     fill = f"{key} " * (160 if number % 13 == 5 else number % 7)
     return kind(key, fill, zlib.crc32(fill.encode()))
+
+
+def tasks_of(operation: str, name: str, number: int) -> list[Payload]:
+    """Return what an adder adds with its operation of this number."""
+    members = number % 3 + 1
+    first = number * 3 + ord(name[-1])
+    return [payload(operation, member, members, first + member) for member in range(members)]
+
+
+def is_within(number: int) -> bool:
+    """Return whether an adder's operation is part of a transaction of its own."""
+    return number % 4 == 3
+
+
+def is_undone(number: int) -> bool:
+    """Return whether that is rolled back."""
+    return number % 8 == 7
 
 
 class Notes(logging.Handler):
@@ -168,6 +198,17 @@ def handle(client: Client, notes: Notes) -> None:
         notes.note("end", task.key)
         if isinstance(task, Doomed):
             raise Discard("as planned")
+        if isinstance(task, Sealed):
+            await seal(task, job)
+
+    async def seal(task: Sealed, job: JobContext) -> None:
+        operation = "order-" + task.key.replace("/", ":")
+        order = Kept(f"{operation}/0/1/kept", "", 0)
+        async with job.transaction() as connection:
+            await connection.execute("INSERT INTO orders VALUES (?)", (operation,))
+            ids = await client.add(order).tx(connection).save()
+        notes.note("done", task.key, "succeeded")
+        notes.note("ack", operation, [(order.key, ids[0])])
 
     for kind in KINDS:
         client.register(kind, run)
@@ -185,21 +226,14 @@ class Adder:
     async def run(self, operations: int) -> None:
         async with aiosqlite.connect(self.database, isolation_level=None, timeout=LIMIT) as connection:
             for number in range(operations):
-                if number % 4 == 3:
+                if is_within(number):
                     await self.within(connection, number)
                 else:
                     await self.plain(number)
 
-    def tasks(self, operation: str, number: int) -> list[Payload]:
-        members = number % 3 + 1
-        return [
-            payload(operation, member, members, number * 3 + member + ord(self.name[-1]))
-            for member in range(members)
-        ]
-
     async def plain(self, number: int) -> None:
         operation = f"plain-{self.name}-{number}"
-        tasks = self.tasks(operation, number)
+        tasks = tasks_of(operation, self.name, number)
         ids = await self.client.add(*tasks).save()
         self.acknowledged(operation, tasks, ids)
 
@@ -208,11 +242,11 @@ class Adder:
 
     async def within(self, connection: aiosqlite.Connection, number: int) -> None:
         """Add an order and its jobs in one transaction; each second one is rolled back."""
-        kept = number % 8 == 3
+        kept = not is_undone(number)
         operation = f"{'order' if kept else 'never'}-{self.name}-{number}"
         await connection.execute("BEGIN IMMEDIATE")
         await connection.execute("INSERT INTO orders VALUES (?)", (operation,))
-        tasks = self.tasks(operation, number)
+        tasks = tasks_of(operation, self.name, number)
         ids = await self.client.add(*tasks).tx(connection).save()
         await connection.execute("COMMIT" if kept else "ROLLBACK")
         if kept:
@@ -227,17 +261,17 @@ async def record(order: Order, role: str) -> None:
     logger.setLevel(logging.INFO)
     for number in range(1 if role == "worker" else order.rounds):
         workers = 0 if role == "adder" else 6
-        options: dict[str, Any] = {"durability": order.durability, "lease": 1.0, "workers": workers}
+        options: dict[str, Any] = {"durability": order.durability, "lease": 3.0, "workers": workers}
         client = Client(order.database, **options)
         if workers:
             handle(client, notes)
         async with client:
             if role != "worker":
-                names = [f"{number}{chr(ord('a') + adder)}" for adder in range(order.adders)]
-                hands = [Adder(client, notes, order.database, name) for name in names]
+                hands = [Adder(client, notes, order.database, name) for name in order.names(number)]
                 await asyncio.gather(*(hand.run(order.operations) for hand in hands))
             if workers:
-                await notes.all_done(order.jobs * (order.rounds if role == "worker" else number + 1))
+                rounds = order.rounds if role == "worker" else number + 1
+                await notes.all_done(sum(order.jobs(done) for done in range(rounds)))
 
 
 def prepare(order: Order) -> None:
@@ -275,9 +309,23 @@ def start(order: Order) -> None:
             worker.wait()
 
 
+def leave_owners(database: Path) -> None:
+    """Leave files of the owners that were running jobs, as a power loss may: none, empty, or of zeros."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+        sql = "SELECT DISTINCT owner FROM backlite_jobs WHERE status = 'running'"
+        owners = [owner for (owner,) in connection.execute(sql)] if "backlite_jobs" in tables else []
+    for number, owner in enumerate(owners, zlib.crc32(str(database).encode())):
+        if number % 3:
+            file = Path(f"{database}-backlite", f"{owner}.owner")
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(bytes(1024 * (number % 3 - 1)))
+
+
 async def drain(folder: str) -> dict[str, Any]:
     """Go on with the database in a folder; return what became of it."""
     expected = json.loads(Path(folder, "expected").read_text())
+    leave_owners(Path(folder, "app.db"))
     ran: set[str] = set()
     client = Client(Path(folder, "app.db"), lease=1.0)
 

@@ -114,7 +114,8 @@ class Checker:
         self.count.cases += len(wrong.get("lost", ()))
         for what, cases in wrong.items():
             self.count.examples.setdefault(what, f"{mode}: {cases[0]}, and {len(cases) - 1} more")
-        if not wrong and len(self.count.samples) < self.order.samples * self.count.images / self.order.images:
+        share = min(1.0, self.count.images / self.order.images)
+        if not wrong and len(self.count.samples) < self.order.samples * share:
             self._keep(image, facts, found)
 
     def _keep(self, image: dict[str, bytearray], facts: Facts, found: Found) -> None:

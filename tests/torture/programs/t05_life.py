@@ -12,9 +12,10 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sqlite3
 import time
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import aiosqlite
 
@@ -33,12 +34,25 @@ class Kept(Task):
     twice: bool = False
 
 
+class Effect(Task):
+    """Succeeds in a transaction, together with its effect, or fails."""
+
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "effect", max_attempts=3, max_crashes=20, backoff=0.002, retention=Retention()
+    )
+    name: str = "effect"
+
+
+class Other(Task):
+    """Has no handler."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("other", retention=Retention())
+
+
 class Brief(Task):
     """Leaves its record for a moment, so that it has to be removed."""
 
-    config: ClassVar[QueueConfig] = QueueConfig(
-        "brief", max_crashes=20, retention=Retention(duration=0.01)
-    )
+    config: ClassVar[QueueConfig] = QueueConfig("brief", max_crashes=20, retention=Retention(duration=0.01))
     name: str
 
 
@@ -76,22 +90,32 @@ class Log(logging.Handler):
             await self._changed.wait()
 
 
+def promised(ledger: str) -> set[str]:
+    """Return the jobs that other processes have been promised."""
+    if not os.path.exists(ledger):
+        return set()
+    with open(ledger) as lines:
+        return {event["job"] for event in map(json.loads, lines) if event["what"] == "ack"}
+
+
 class Application:
     """A client with handlers, the ledger, and operations that were refused."""
 
-    def __init__(self, database: str, ledger: str) -> None:
+    def __init__(self, database: str, ledger: str, durability: Literal["full", "normal"] = "full") -> None:
         self._file = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self.database = database
-        self.client = Client(database, workers=3, lease=5.0)
+        self.client = Client(database, workers=3, lease=15.0, durability=durability)
         self.client.register(Kept, self.handle)
+        self.client.register(Effect, self.handle_effect)
         self.client.register(Brief, self.handle_brief)
         self.log = Log(self)
         logger = logging.getLogger("backlite_async")
         logger.addHandler(self.log)
         logger.setLevel(logging.INFO)
         self._tries = 0
+        self.staying: asyncio.Barrier | None = None
         self.refused: list[AddOperation] = []
-        self.acknowledged: set[str] = set()
+        self.acknowledged = promised(ledger)
 
     def note(self, what: str, **fields: Any) -> None:
         """Append to the ledger, in one write."""
@@ -145,10 +169,24 @@ class Application:
     async def handle(self, task: Kept, job: JobContext) -> None:
         """Succeed, perhaps the second time."""
         self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, name=task.name)
+        if self.staying:
+            await self.staying.wait()
+            os.kill(os.getpid(), signal.SIGKILL)
         if task.twice and job.attempt == 1:
             self.note("cause", job=job.id, why="raised")
             raise ValueError(task.name)
         self.note("end", job=job.id, fence=job.fence)
+
+    async def handle_effect(self, task: Effect, job: JobContext) -> None:
+        """Succeed together with the effect. What is raised makes it run again, or was the last try."""
+        self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, name=task.name)
+        try:
+            async with job.transaction() as connection:
+                await connection.execute("INSERT INTO effects VALUES (?)", (job.id,))
+                self.note("end", job=job.id, fence=job.fence)
+        except (BackliteError, sqlite3.Error) as error:
+            self.note("cause", job=job.id, why=repr(error))
+            raise
 
     async def handle_brief(self, task: Brief, job: JobContext) -> None:
         """Succeed."""
@@ -158,11 +196,16 @@ class Application:
     async def try_all(self) -> None:
         """Do each thing once, and look what becomes of it until it is done or trouble is reported."""
         add = self.client.add
+        await self.log.all_complete(self.acknowledged, or_trouble=True)
         await self.save(add(Kept("alone")))
         await self.log.all_complete(self.acknowledged, or_trouble=True)
         await self.save(add(*[Kept(f"batch {number}", twice=number == 1) for number in range(3)]))
         await self.log.all_complete(self.acknowledged, or_trouble=True)
-        await asyncio.gather(self.save(add(Brief("brief"))), *[self.save(add(Kept(f"{n}"))) for n in range(3)])
+        await asyncio.gather(
+            self.save(add(Brief("brief"))), *[self.save(add(Kept(f"{n}"))) for n in range(3)]
+        )
+        await self.save(add(Effect()))
+        await self.log.all_complete(self.acknowledged, or_trouble=True)
         await self.transact()
         await self.log.all_complete(self.acknowledged, or_trouble=True)
 
@@ -171,13 +214,27 @@ class Application:
         while self.refused:
             operation = self.refused.pop()
             await self.save(operation)
-            if self.refused and self.refused[-1] is operation:
+            if (operation) in self.refused:
                 await asyncio.sleep(0.02)
 
 
 async def live(database: str, ledger: str) -> None:
     """Try everything; once the fault is gone, do what is still to do, and stop in good order."""
-    app = Application(database, ledger)
+    await through(Application(database, ledger))
+
+
+async def careless(database: str, ledger: str) -> None:
+    """Do the same without syncs: a promise that is not kept."""
+    await through(Application(database, ledger, "normal"))
+
+
+async def stranded(database: str, ledger: str) -> None:
+    """Do the same, and add what nobody can run: that does not end."""
+    await through(Application(database, ledger), Kept("last"), Other())
+
+
+async def through(app: Application, *last: Task) -> None:
+    """Live: before the fault is gone, and after."""
     started = await app.start()
     if started:
         await app.try_all()
@@ -187,7 +244,7 @@ async def live(database: str, ledger: str) -> None:
     while not started:
         started = await app.start()
     await app.make_good()
-    await app.save(app.client.add(Kept("afterwards")))
+    await app.save(app.client.add(*(last or [Kept("last")])))
     await app.log.all_complete(app.acknowledged)
     app.note("drained")
     app.note("stopped", clean=await app.client.stop(STOP_LIMIT))
@@ -198,7 +255,7 @@ async def recover(database: str, ledger: str) -> None:
     app = Application(database, ledger)
     app.note("free")
     async with app.client:
-        await app.save(app.client.add(Kept("afterwards")))
+        await app.save(app.client.add(Kept("last")))
         await drained(database)
         app.note("drained")
 
@@ -212,12 +269,28 @@ async def drained(database: str) -> None:
 
 
 async def made_empty(database: str, ledger: str) -> None:
-    """Leave a database with our schema."""
+    """Leave a database with our schema and a table of the application."""
     await Application(database, ledger).client.install()
+    connection = sqlite3.connect(database)
+    connection.execute("CREATE TABLE effects (job TEXT NOT NULL)")
+    connection.commit()
+    connection.close()
+
+
+async def made_left(database: str, ledger: str) -> None:
+    """Die while jobs run."""
+    await made_empty(database, ledger)
+    app = Application(database, ledger)
+    await app.start()
+    app.staying = asyncio.Barrier(3)
+    await app.save(app.client.add(Kept("left 1"), Kept("left 2")))
+    await app.staying.wait()
+    await asyncio.Event().wait()
 
 
 async def rehearse(database: str, ledger: str) -> None:
     """Use what lives use."""
+    await made_empty(database, ledger)
     app = Application(database, ledger)
     async with app.client:
         await app.try_all()

@@ -58,7 +58,7 @@ class Life:
         self.together = asyncio.Event()
         self.threads = threading.Barrier(THREADS)
         self.client = Client(
-            "app.db", workers=WORKERS, threads=THREADS, lease=0.4, stop_timeout=2.0, busy_timeout=0.5
+            "app.db", workers=WORKERS, threads=THREADS, lease=1.0, stop_timeout=2.0, busy_timeout=0.5
         )
         self._register()
         structlog.configure(processors=[self._logged])

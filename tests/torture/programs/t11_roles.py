@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 
 import aiosqlite
 
-from backlite_async import Client, JobContext, QueueConfig, Task
+from backlite_async import Client, JobContext, JobStatus, QueueConfig, Task
 
 WAKE = QueueConfig("wake", max_crashes=1_000)
 
@@ -62,8 +63,9 @@ async def worker(stop: asyncio.Event, *, database: str, ledger: str) -> None:
 
     @client.handler(Hold)
     async def hold(task: Hold, job: JobContext) -> None:
+        first = book.first(job.id)  # before the note, which may be the last that this process does
         book.note("start", job=job.id)
-        if book.first(job.id):
+        if first:
             await asyncio.Event().wait()
 
     book.note("begun")
@@ -73,25 +75,43 @@ async def worker(stop: asyncio.Event, *, database: str, ledger: str) -> None:
 
 
 async def adder(
-    stop: asyncio.Event, *, database: str, ledger: str, shortest: float, longest: float, within: float
+    stop: asyncio.Event, *, database: str, ledger: str, pause: list[float], burst: int, within: float
 ) -> None:
-    """Add a job now and then until stopped: after a pause of any order of magnitude between two.
+    """Add up to so many jobs at once, one by one, and then wait; again and again until stopped.
 
-    `within` is the share of those that are added in a transaction of their own. What counts is the
-    instant before the call that commits.
+    They come within about the time that a look for jobs takes. A burst is over when all its jobs
+    have started, so that nobody's later ring makes good for one that was lost. `pause`: between two
+    bursts, any order of magnitude between two numbers of seconds. `within`: the share that is added
+    in transactions. What counts is the instant before the call that commits.
     """
     book, rng = Ledger(ledger), random.Random()
     client = Client(database, workers=0)
     async with client, aiosqlite.connect(database, isolation_level=None) as connection:
         book.note("up")
         while not stop.is_set():
-            try:
-                pause = shortest * (longest / shortest) ** rng.random()
-                await asyncio.wait_for(stop.wait(), pause)
-            except TimeoutError:
+            jobs = []
+            for _ in range(rng.randint(1, burst)):
                 kind = "tx" if rng.random() < within else "add"
                 called, ids = await add(client, connection if kind == "tx" else None)
                 book.note("ack", job=ids[0], called=called, kind=kind)
+                jobs += ids
+                await asyncio.sleep(rng.uniform(0, 0.001))
+            for job in jobs if burst > 1 else ():
+                await started(client, job)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), between(rng, *pause))
+
+
+def between(rng: random.Random, least: float, most: float) -> float:
+    """Return a number of any order of magnitude between two."""
+    return float(least * (most / least) ** rng.random())
+
+
+async def started(client: Client, job: str) -> None:
+    """Wait until a job is no longer pending, but not for ever. Reading wakes nobody."""
+    deadline = time.monotonic() + 1.5
+    while await client.status(job) is JobStatus.PENDING and time.monotonic() < deadline:
+        await asyncio.sleep(0.003)
 
 
 async def add(client: Client, connection: aiosqlite.Connection | None) -> tuple[float, list[str]]:

@@ -8,6 +8,7 @@ The ledger lies on another disk. What the library logs is written there too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import faulthandler
 import json
@@ -54,7 +55,6 @@ class World:
     """The disk, the ledger, the client, and what is known of its jobs."""
 
     def __init__(self, folder: str, ledger: str) -> None:
-        self.folder = folder
         self.database = os.path.join(folder, "app.db")
         self.filler = os.path.join(folder, "filler")
         self._ledger = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -63,8 +63,9 @@ class World:
         self.acknowledged: set[str] = set()
         self.started: set[str] = set()
         self.ended: set[str] = set()
-        self.failing: set[str] = set()
-        self.release = asyncio.Event()
+        self.trouble = False
+        self.unwritten: set[str] = set()
+        self._released = ledger + ".released"
         self.full = False
         structlog.configure(processors=[self.capture])
         self.client = self.make_client()
@@ -82,11 +83,14 @@ class World:
     def capture(self, _logger: object, _method: str, event: Any) -> Any:
         """Keep what the library logs: a processor of structlog."""
         name = event["event"]
-        if name.startswith("store."):
+        if name in ("store.failing", "store.recovered"):
             self.note("log", event=name, doing=event["doing"], error=event.get("error"))
-            (self.failing.add if name == "store.failing" else self.failing.discard)(event["doing"])
+            self.trouble = name == "store.failing"
         elif name in ("job.succeeded", "job.failed"):
             self.ended.add(event["job_id"])
+            if event["job_id"] in self.unwritten:
+                self.note("written")
+                self.unwritten.clear()
         elif name in ("job.crashed", "job.lease_lost", "job.unwritable"):
             self.note("log", event=name, job=event["job_id"])
         self.loop.call_soon_threadsafe(self._changed.set)
@@ -109,7 +113,8 @@ class World:
         self.note("start", job=job.id, fence=job.fence)
         self.started.add(job.id)
         self._changed.set()
-        await self.release.wait()
+        while not os.path.exists(self._released):
+            await asyncio.sleep(0.01)
         self.note("end", job=job.id, fence=job.fence)
         if task.fails:
             raise ValueError("x" * 16_000)
@@ -118,6 +123,22 @@ class World:
         self.note("start", job=job.id, fence=job.fence)
         self.started.add(job.id)
         self.note("end", job=job.id, fence=job.fence)
+
+    def hold(self) -> None:
+        """Let handlers hold from now on, in all processes."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._released)
+
+    def release(self) -> None:
+        """Let them end."""
+        with open(self._released, "w"):
+            pass
+
+    async def done(self, job_id: str) -> bool:
+        """Return whether a job has ended, here or in another process."""
+        if job_id not in self.ended and str(await self.client.status(job_id)) in ("succeeded", "failed"):
+            self.ended.add(job_id)
+        return job_id in self.ended
 
     async def save(self, *tasks: Task) -> list[str]:
         """Add jobs, again and again with the same operation while the disk refuses."""
@@ -171,29 +192,35 @@ class World:
 
 async def drained(world: World, freed: float) -> None:
     """Wait until all that was acknowledged has ended, and note how long that took."""
-    if not await world.until(lambda: world.acknowledged <= world.ended):
-        world.note("hang", waiting="drained", jobs=sorted(world.acknowledged - world.ended)[:5])
+    deadline = time.monotonic() + LIMIT
+    while left := [job_id for job_id in world.acknowledged if not await world.done(job_id)]:
+        if time.monotonic() > deadline:
+            world.note("hang", waiting="drained", jobs=left[:5])
+            break
+        await asyncio.sleep(0.01)
     world.note("drained", ms=(time.monotonic() - freed) * 1000)
 
 
-async def hold(world: World, fails: bool) -> list[str]:
-    """Keep all workers busy, with more jobs waiting behind them."""
-    world.release.clear()
-    ids = await world.save(*[Held(fails) for _ in range(WORKERS)])
-    if not await world.until(lambda: set(ids) <= world.started):
+async def hold(world: World, fails: bool) -> set[str]:
+    """Keep all workers busy, with more jobs waiting behind them; return the jobs that run here."""
+    world.hold()
+    known = set(world.started)
+    ids = set(await world.save(*[Held(fails) for _ in range(2 * WORKERS)]))
+    if not await world.until(lambda: len(world.started - known) >= WORKERS):
         world.note("hang", waiting="started")
     await world.save(*[Quick() for _ in range(5 * WORKERS)])
-    return ids
+    return ids & world.started
 
 
 async def outage(world: World, spare: int, seconds: float, fails: bool, adders: int) -> None:
     """Let all handlers end while the disk is full; nothing may start until that could be written."""
-    await hold(world, fails)
+    ids = await hold(world, fails)
     world.fill(spare)
     adding = [asyncio.create_task(world.flood(50, lambda: not world.full)) for _ in range(adders)]
-    world.release.set()
-    if await world.until(lambda: "write outcomes" in world.failing, 1.0):
+    world.release()
+    if await world.until(lambda: world.trouble or ids <= world.ended, 1.0) and not ids <= world.ended:
         world.note("noticed")
+        world.unwritten = ids
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         await asyncio.sleep(0.05)
@@ -205,7 +232,7 @@ async def outage(world: World, spare: int, seconds: float, fails: bool, adders: 
 
 async def backlog(world: World, seconds: float) -> None:
     """Let the jobs themselves fill what is left of the disk, with workers that go on."""
-    world.release.set()
+    world.release()
     world.fill(100)
     adding = [asyncio.create_task(world.flood(20_000, lambda: not world.full)) for _ in range(4)]
     await asyncio.sleep(seconds)
@@ -218,15 +245,15 @@ async def restart(world: World, seconds: float) -> None:
     """Stop with outcomes that cannot be written, and start again, all on a full disk."""
     ids = await hold(world, fails=True)
     world.fill(0)
-    world.release.set()
-    await world.until(lambda: "write outcomes" in world.failing, 1.0)
+    world.release()
+    await world.until(lambda: world.trouble, 1.0)
     asked = time.monotonic()
     clean = await world.client.stop(0.2)
     unwritten = [job_id for job_id in ids if job_id not in world.ended]
     for job_id in unwritten:
         world.note("cause", job=job_id)
     world.note("stopped", clean=clean, unwritten=len(unwritten), seconds=time.monotonic() - asked)
-    world.failing.clear()
+    world.trouble = False
     world.note("new client")
     world.client = world.make_client()
     started = await starts(world)
@@ -255,8 +282,8 @@ async def live(world: World, plan: list[dict[str, Any]]) -> None:
     for step in plan:
         world.note("step", kind=step["kind"])
         await kinds[step["kind"]](world, **{name: value for name, value in step.items() if name != "kind"})
-    if not await world.until(lambda: not world.failing):
-        world.note("hang", waiting="recovered", jobs=sorted(world.failing))
+    if not await world.until(lambda: not world.trouble):
+        world.note("hang", waiting="recovered")
     for job_id in world.acknowledged:
         world.note("final", job=job_id, status=str(await world.client.status(job_id)))
     if not await world.client.stop(5.0):
@@ -271,8 +298,9 @@ async def main(folder: str, ledger: str, plan: list[dict[str, Any]], peer: bool)
     if not peer:
         await live(world, plan)
         return
-    world.release.set()
+    world.release()
     async with world.client:
+        print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 
@@ -284,8 +312,12 @@ if __name__ == "__main__":
     else:
         its_plan = json.loads(sys.argv[4])
         command = [sys.executable, __file__, "peer", its_folder, its_ledger]
-        second = subprocess.Popen(command, stdin=subprocess.PIPE) if its_plan["peer"] else None
+        second = None
         try:
+            if its_plan["peer"]:
+                second = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                assert second.stdout is not None
+                second.stdout.readline()
             asyncio.run(main(its_folder, its_ledger, its_plan["steps"], False))
         finally:
             if second is not None:

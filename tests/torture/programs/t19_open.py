@@ -16,8 +16,10 @@ import logging
 import os
 import random
 import re
+import shutil
 import sqlite3
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -214,7 +216,7 @@ class Trial:
         self.order = order
         self.content, fault, bits = damage(content, order, number) if number >= 0 else (content, "none", 0)
         self.report = Report(number, fault, bits)
-        self.file = Path(order.folder, f"damaged-{number}")
+        self.file = Path(tempfile.mkdtemp(dir=order.folder), "damaged")
         self.ids = dict(added)
         self.known = {key: msgspec.json.encode(text_of(kind, key)) for kind, key in plan()}
         self.due = {key for key in added if key.split("-")[0] in DUE}
@@ -235,8 +237,7 @@ class Trial:
             self.report.hung = True
         self.report.seconds = time.monotonic() - began
         self._judge()
-        for path in Path(self.order.folder).glob(f"{self.file.name}*"):
-            path.unlink(missing_ok=True)
+        shutil.rmtree(self.file.parent)
         return self.report
 
     async def _use(self) -> None:
@@ -280,15 +281,19 @@ class Trial:
         else:
             self.touched.add(job.id)
             record = await job.client.get(job.id)
-            self._look(type(task), None if record is None else record.payload)
+            self._look(task, None if record is None else record.payload)
         self.news.set()
 
-    def _look(self, kind: type[Payload], payload: bytes | None) -> None:
-        """Judge a payload that a handler of this type got and nobody added for it."""
+    def _look(self, task: Payload, payload: bytes | None) -> None:
+        """Judge a task that a handler got and nobody added: it may be what its altered payload says."""
+        kind = type(task)
         ours = [known for key, known in self.known.items() if type_of(key) is kind]
-        near = any(distance(payload or b"", one) <= self.report.bits for one in ours)
-        found = self.report.altered if near else self.report.wrong
-        found.append(f"a handler of {kind.__name__} got {payload!r:.300}")
+        near = any(distance(payload, one) <= self.report.bits for one in ours)
+        with contextlib.suppress(msgspec.MsgspecError):
+            if near and msgspec.json.decode(payload or b"", type=kind) == task:
+                self.report.altered.append(f"a handler of {kind.__name__} got {payload!r:.300}")
+                return
+        self.report.wrong.append(f"a handler got {task!r:.200}, its payload is {payload!r:.200}")
 
     async def _drained(self) -> None:
         """Wait until everything has run that should, or nothing is to come any more."""
@@ -336,9 +341,11 @@ def type_of(key: str) -> type[Payload] | None:
     return next((kind for kind in KINDS if kind.__name__.lower() == name), None)
 
 
-def distance(one: bytes, other: bytes) -> int:
+def distance(one: object, other: bytes) -> int:
     """Return in how many bits two payloads differ; very many if they are not of the same length."""
-    if len(one) != len(other):
+    if isinstance(one, str):  # a bit of its type has flipped
+        one = one.encode()
+    if not isinstance(one, bytes) or len(one) != len(other):
         return 1 << 30
     return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count()
 

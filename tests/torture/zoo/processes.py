@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import ctypes
 import multiprocessing
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -15,7 +17,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
-from backlite_async import BackliteError, JobContext, Task
+from backlite_async import BackliteError, Client, JobContext, Task
 
 from .base import Beside, Stage, once, specimen
 
@@ -66,6 +68,11 @@ async def closes_all_files(task: Task, job: JobContext, stage: Stage) -> None:
     os.closerange(3, 1024)
 
 
+@specimen("failed", kills=True)
+async def raises_keyboard_interrupt(task: Task, job: JobContext, stage: Stage) -> None:
+    raise KeyboardInterrupt
+
+
 @specimen("succeeded", "failed", kills=True)
 async def raises_keyboard_interrupt_once(task: Task, job: JobContext, stage: Stage) -> None:
     if once("interrupted"):
@@ -84,9 +91,9 @@ def interrupts_the_main_thread(task: Task, job: JobContext, stage: Stage) -> Non
         _thread.interrupt_main()
 
 
-@specimen("succeeded", "failed", kills=True)
+@specimen("succeeded", "failed", kills=True, hangs=True)
 async def leaves_an_alarm(task: Task, job: JobContext, stage: Stage) -> None:
-    """The alarm's handler raises in whatever the main thread does then."""
+    """The alarm's handler raises in whatever runs then, also between a future and its result."""
     if once("alarmed"):
         signal.signal(signal.SIGALRM, _alarm)
         signal.setitimer(signal.ITIMER_REAL, 0.05)
@@ -135,6 +142,15 @@ async def opens_files_until_none_is_left(task: Task, job: JobContext, stage: Sta
 
 
 @specimen("succeeded")
+async def removes_what_lies_beside_the_database(task: Task, job: JobContext, stage: Stage) -> None:
+    """Not the database's own files, which nothing could survive."""
+    for name in os.listdir():
+        if not name.startswith("app.db") or name.endswith("-backlite"):
+            shutil.rmtree(name)
+    await job.client.add(Beside()).save()
+
+
+@specimen("succeeded")
 async def closes_its_standard_streams(task: Task, job: JobContext, stage: Stage) -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         stream.close()
@@ -164,6 +180,8 @@ async def forks_and_uses_the_client(task: Task, job: JobContext, stage: Stage) -
     for name, use in uses.items():
         said = _in_a_child(lambda use=use: _refusal(use))  # type: ignore[misc]
         stage.state(f"{name}() in a forked child says so: {said}", "fork" in said.lower())
+    said = _in_a_child(_another_client)
+    stage.state(f"another client of the file in a forked child says so: {said}", "fork" in said.lower())
 
 
 @specimen("succeeded")
@@ -197,6 +215,15 @@ def _refusal(use: Callable[[], Coroutine[Any, Any, object]]) -> str:
     finally:
         coroutine.close()
     return "<waits>"
+
+
+def _another_client() -> str:
+    """Return the error of a client that is new, for a file that was open at the fork."""
+    try:
+        asyncio.run(Client("app.db", workers=0).start())
+    except BackliteError as error:
+        return str(error)
+    return "<starts>"
 
 
 def _in_a_child(function: Callable[[], str]) -> str:

@@ -61,13 +61,11 @@ def _endless(self: Any) -> str:
     return str(self) + "!"
 
 
-def _hidden(base: type[BaseException], attribute: str, *arguments: object) -> BaseException:
+def _hidden(attribute: str, cry: type[BaseException] = RuntimeError) -> BaseException:
     """Make an error one attribute of which cannot be asked for."""
-
-    def ask(self: Any) -> NoReturn:
-        raise RuntimeError(f"no {attribute}")
-
-    error: BaseException = type("Hidden", (base,), {attribute: property(ask)})(*arguments)
+    arguments = ("hidden", [ValueError()]) if attribute == "exceptions" else ("hidden",)
+    base = ExceptionGroup if attribute == "exceptions" else ValueError
+    error: BaseException = type("Hidden", (base,), {attribute: property(_cry(cry))})(*arguments)
     return error
 
 
@@ -90,13 +88,18 @@ RAISED: dict[str, Callable[[], BaseException]] = {
     "surrogates": lambda: ValueError("\ud800 \0 \udfff"),
     "text raises": lambda: _texts("Mute", _cry(ValueError)),
     "text exits": lambda: _texts("Mute", _cry(SystemExit)),
+    "text interrupts": lambda: _texts("Mute", _cry(KeyboardInterrupt)),
     "text cancels": lambda: _texts("Mute", _cry(asyncio.CancelledError)),
     "text is odd": lambda: _texts("Mute", _cry(Odd)),
     "text recurses": lambda: _texts("Endless", _endless),
     "text is no text": lambda: _texts("Number", lambda self: 5),
-    "hidden cause": lambda: _hidden(ValueError, "__cause__", "hidden"),
-    "hidden traceback": lambda: _hidden(ValueError, "__traceback__", "hidden"),
-    "hidden members": lambda: _hidden(ExceptionGroup, "exceptions", "closed", [ValueError()]),
+    "hidden cause": lambda: _hidden("__cause__"),
+    "hidden traceback": lambda: _hidden("__traceback__"),
+    "hidden members": lambda: _hidden("exceptions"),
+    "cause that exits": lambda: _hidden("__cause__", SystemExit),
+    "traceback that exits": lambda: _hidden("__traceback__", SystemExit),
+    "members that exit": lambda: _hidden("exceptions", SystemExit),
+    "class that exits": lambda: _hidden("__class__", SystemExit),
     "long name": lambda: type("N" * 1_000_000, (Exception,), {})("long"),
 }
 
@@ -135,7 +138,7 @@ STEERS: dict[str, Callable[[], BaseException]] = {
 }
 
 for _name, _make in STEERS.items():
-    specimen("failed", name=_name)(_raising(_make)[0])
+    specimen("failed", name=_name, unwritable=_name == "retry before")(_raising(_make)[0])
 
 
 @specimen("failed")
@@ -160,15 +163,8 @@ async def returns_a_coroutine(task: Task, job: JobContext, stage: Stage) -> Coro
 
 @specimen("failed", "succeeded")
 async def returns_what_has_no_class(task: Task, job: JobContext, stage: Stage) -> object:
-    class Classless:
-        @property
-        def __class__(self) -> NoReturn:  # type: ignore[override]
-            raise Odd
-
-        def __del__(self) -> None:
-            raise ValueError("never at rest")
-
-    return Classless()
+    odd = {"__class__": property(_cry(Odd)), "__del__": _cry(ValueError)}
+    return type("Classless", (), odd)()
 
 
 @specimen("succeeded")

@@ -1,0 +1,58 @@
+"""Runs pytest for a copy of the library: `python -P session.py COPY REPORT ARGUMENT ...`.
+
+Writes to the file REPORT which tests failed, a line each, as they do: a session that hangs has told
+about them. The first of them is run once more, and a last line says whether it failed `again`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+OPTIONS = ["-q", "--tb=line", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+
+
+class Recorder:
+    """Takes down which tests fail."""
+
+    def __init__(self, report: Path) -> None:
+        self.report = report
+        self.failed: list[str] = []
+
+    def pytest_sessionstart(self) -> None:
+        """Do not look for the smallest failing example, which takes long: one is enough."""
+        from hypothesis import Phase, settings  # not before pytest, which would warn
+
+        settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], database=None)
+        settings.load_profile("mutants")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a test that failed, or whose fixtures did."""
+        if report.failed:
+            self.failed.append(report.nodeid)
+            with self.report.open("a") as file:
+                file.write(f"failed {report.nodeid}\n")
+
+
+def main() -> int:
+    copy, report, *arguments = sys.argv[1:]
+    found = importlib.util.find_spec("backlite_async")
+    if found is None or found.origin is None or not found.origin.startswith(copy):
+        print(f"the library under test would be {found}")
+        return 99
+    first = Recorder(Path(report))
+    status = pytest.main([*OPTIONS, *arguments], plugins=[first])
+    if "-x" in arguments and first.failed:
+        options = [word for word in arguments if word.startswith("--rootdir=")]
+        second = Recorder(Path(report))
+        pytest.main([*OPTIONS, *options, first.failed[0]], plugins=[second])
+        with Path(report).open("a") as file:
+            file.write("again\n" if second.failed else "not again\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

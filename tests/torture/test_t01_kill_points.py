@@ -1,0 +1,153 @@
+"""Deaths at system calls, in short; and lives and histories that must not pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .kit import Budget, Missing, Row
+from .t01_kill_points import Found, Life, contradictions, halves, kill_points, outcomes, repeated, run
+from .traced import counted, in_turns
+
+
+def tried(*lives: str, calls: str = "unlink", limit: float = 20.0) -> Row:
+    """Return what the row finds in a few trials of other lives than its own, at their stop if not said."""
+    try:
+        budget = Budget(2.0, most=6)
+        return kill_points(budget, [Life(life) for life in lives], calls=calls, limit=limit, benches=2)
+    except Missing as error:
+        pytest.skip(str(error))
+
+
+def test_no_death_does_any_harm() -> None:
+    """Every bar holds at the first points of each call."""
+    try:
+        row = run(Budget(3.0, least=16, most=60))
+    except Missing as error:
+        pytest.skip(str(error))
+    assert row.failures == []
+    assert (row.lost, row.doubles, row.corrupt, row.hangs) == (0, 0, 0, 0)
+    assert row.trials >= 16
+
+
+def test_a_save_that_is_acknowledged_too_early_is_seen() -> None:
+    """Killed between the acknowledgement and the commit, the job is lost."""
+    assert tried("boasts", calls="fdatasync").lost
+
+
+def test_executions_without_a_reason_and_halves_are_seen() -> None:
+    """A part of a batch, an order without its job, an effect without its job, and twice."""
+    row = tried("repeats", "halves")
+    found = "".join(row.failures)
+    assert row.doubles
+    assert "forgotten: not both the order and its job" in found
+    assert "effects ['twice', 'twice']" in found
+
+
+def test_a_spoilt_database_is_seen() -> None:
+    assert tried("spoils").corrupt
+
+
+def test_a_job_that_never_runs_is_seen() -> None:
+    assert tried("strands", limit=1.5).hangs
+
+
+# -- the judges, on their own -----------------------------------------------------------------------------
+
+Event = dict[str, Any]
+
+
+def start(job: str, pid: int, attempt: int = 1, **fields: Any) -> Event:
+    defaults = {"plan": "ok", "batch": "", "size": 0, "order": False, "name": job}
+    return {"what": "start", "job": job, "pid": pid, "attempt": attempt, **defaults, **fields}
+
+
+def kept(job: str, status: str, attempt: int, crashes: int = 0, plan: str = "ok") -> Found:
+    return Found([(job, status, attempt, crashes, {"plan": plan, "name": job})], {}, {})
+
+
+def test_a_batch_is_all_there_or_not_at_all() -> None:
+    whole = [start(job, 1, batch="b", size=2) for job in ("a", "b")]
+    assert halves(Found([], {}, {}), whole) == []
+    assert halves(Found([], {}, {}), whole[:1]) == ["batch b: 1 of 2"]
+
+
+def test_one_attempt_runs_once_in_one_process() -> None:
+    """But a snooze does not count as an attempt, and another process may run it again."""
+    assert repeated([start("a", 1), start("a", 1, 2), start("a", 2)]) == []
+    assert repeated([start("a", 1, plan="snooze"), start("a", 1, plan="snooze")]) == []
+    assert repeated([start("a", 1), start("b", 1), start("a", 1)]) == ["attempt 1 of a 2 times"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "status", "attempt"),
+    [("ok", "failed", 1), ("ok", "succeeded", 2), ("retry", "succeeded", 1), ("fail", "failed", 2)],
+)
+def test_an_outcome_that_is_not_as_planned_is_wrong(plan: str, status: str, attempt: int) -> None:
+    assert outcomes(kept("a", status, attempt, plan=plan), []) == [
+        f"a, {plan}: {status} at attempt {attempt}"
+    ]
+
+
+def test_a_job_has_not_crashed_more_often_than_processes_died() -> None:
+    killed = {"what": "killed", "victim": 1}
+    assert outcomes(kept("a", "succeeded", 1, crashes=1), [killed]) == []
+    assert outcomes(kept("a", "succeeded", 1, crashes=2), [killed]) == ["a, ok: 2 crashes, 1 deaths"]
+
+
+def task(name: str, plan: str = "ok", *, order: bool = False) -> dict[str, Any]:
+    return {"name": name, "plan": plan, "order": order}
+
+
+def test_an_order_and_its_job_are_both_there_or_neither() -> None:
+    """Whether the job has run or not."""
+    job = task("a", order=True)
+    orders = {"orders": ["a"]}
+    assert contradictions(Found([], {"1": job, "2": task("b")}, orders)) == []
+    assert contradictions(Found([("1", "succeeded", 1, 0, job)], {}, orders)) == []
+    alone = ["a: not both the order and its job"]
+    assert contradictions(Found([], {}, orders)) == alone
+    assert contradictions(Found([], {"1": job}, {})) == alone
+
+
+def test_a_job_is_not_both_completed_and_waiting() -> None:
+    found = Found([("1", "succeeded", 1, 0, task("a"))], {"1": task("a")}, {})
+    assert contradictions(found) == ["1 is completed and is not"]
+
+
+def test_a_job_that_waits_has_had_no_effect() -> None:
+    effects = {"effects": ["a"]}
+    assert contradictions(Found([], {"1": task("b", "effect")}, effects)) == []
+    found = Found([], {"1": task("a", "effect")}, effects)
+    assert contradictions(found) == ["1 has had its effect and has not run"]
+
+
+def test_an_effect_is_there_once_with_what_follows() -> None:
+    records = [("1", "succeeded", 1, 0, task("a", "effect")), ("2", "succeeded", 1, 0, task("follows a"))]
+    assert halves(Found(records, {}, {"effects": ["a"]}), []) == []
+    for tables, kept in (
+        ({"effects": ["a", "a"]}, records),
+        ({"effects": ["a"]}, records[:1]),
+        ({}, records),
+    ):
+        assert len(halves(Found(kept, {}, tables), [])) == 1
+
+
+def test_the_last_number_of_a_call_is_that_of_its_busiest_thread(tmp_path: Path) -> None:
+    """And a call that takes long is written to the log in two lines, but is one."""
+    log = tmp_path / "log"
+    log.write_text(
+        "10 pwrite64(3, ..., 24, 0) = 24\n"
+        "11 pwrite64(3, ..., 24, 0) = 24\n"
+        "11 fdatasync(3 <unfinished ...>\n"
+        "10 pwrite64(3, ..., 24, 0) = 24\n"
+        "11 <... fdatasync resumed>) = 0\n"
+        "10 +++ exited with 0 +++\n"
+    )
+    assert counted(log) == {"pwrite64": 2, "fdatasync": 1}
+
+
+def test_every_kind_has_its_turn() -> None:
+    assert in_turns("aaabcc", lambda letter: letter) == list("abcaca")

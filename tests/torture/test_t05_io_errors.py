@@ -1,0 +1,89 @@
+"""Failing writes and syncs, in short; and lives and histories that must not pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .kit import Budget, Missing, Row
+from .t05_io_errors import Syncs, io_errors, run, unfounded
+
+
+def tried(life: str, limit: float = 10.0) -> Row:
+    """Return what the row finds in a few trials of another life than its own."""
+    try:
+        return io_errors(Budget(1.0, most=4), life=life, limit=limit, benches=2)
+    except Missing as error:
+        pytest.skip(str(error))
+
+
+def test_no_failing_write_does_any_harm() -> None:
+    """Every bar holds at the first faults of each call."""
+    try:
+        row = run(Budget(3.0, least=16, most=60))
+    except Missing as error:
+        pytest.skip(str(error))
+    assert row.failures == []
+    assert (row.lost, row.doubles, row.corrupt, row.hangs) == (0, 0, 0, 0)
+    assert "wrong acknowledgements 0" in row.notes
+    assert row.trials >= 12
+
+
+def test_acknowledgements_without_a_sync_are_seen() -> None:
+    row = tried("careless")
+    assert "acknowledged" in "".join(row.failures)
+    assert "wrong acknowledgements 0" not in row.notes
+
+
+def test_a_life_that_does_not_end_is_seen() -> None:
+    assert tried("stranded", limit=2.0).hangs
+
+
+# -- the judges, on their own -----------------------------------------------------------------------------
+
+Event = dict[str, Any]
+
+LOG = """\
+7 10.0 pwrite64(3, "x", 1, 0) = 1
+7 11.0 fdatasync(3) = 0
+8 12.0 fdatasync(3 <unfinished ...>
+7 12.1 pwrite64(3, "x", 1, 0) = 1
+8 12.2 <... fdatasync resumed>) = 0
+8 13.0 fsync(3) = 0
+7 14.0 fdatasync(3) = -1 EIO (Input/output error) (INJECTED)
+7 15.0 fdatasync(3 <unfinished ...>
+7 15.1 <... fdatasync resumed>) = -1 EIO (Input/output error) (INJECTED)
+7 15.2 +++ exited with 0 +++
+"""
+
+
+def test_syncs_are_those_that_succeeded_at_the_time_they_began(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(LOG)
+    syncs = Syncs(log)
+    assert all(syncs.within(at - 0.05, at + 0.05) for at in (11.0, 12.0, 13.0))
+    assert not any(syncs.within(at - 0.05, at + 0.05) for at in (10.0, 12.2, 14.0, 15.0, 15.1))
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "wrong"), [(10.5, 11.5, 0), (11.1, 11.9, 1), (13.5, 16.0, 1), (12.1, 12.5, 1)]
+)
+def test_an_answer_needs_a_sync_since_the_question(
+    tmp_path: Path, asked: float, answered: float, wrong: int
+) -> None:
+    """A sync that failed does not count, nor one that had begun before."""
+    log = tmp_path / "log"
+    log.write_text(LOG)
+    events: list[Event] = [
+        {"what": "try", "pid": 1, "number": 1, "wall": asked},
+        {"what": "ack", "pid": 1, "number": 1, "wall": answered, "job": "a"},
+        {"what": "end", "pid": 1, "job": "a", "wall": asked},
+        {"what": "told", "pid": 1, "job": "a", "wall": answered},
+    ]
+    found = unfounded(events, 1, Syncs(log))
+    assert found == ["a acknowledged", "a said to be complete"][: 2 * wrong]
+    lifted: Event = {"what": "lifting", "pid": 9}
+    assert unfounded([lifted, *events], 1, Syncs(log)) == []
+    assert unfounded(events, 2, Syncs(log)) == []
