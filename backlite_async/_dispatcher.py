@@ -288,11 +288,8 @@ class Dispatcher:
     async def _heed_clock(self) -> None:
         """Let waits go on as they were meant where the wall clock was set back, also before our start."""
         step = self._wall.look()
-        if step is not None and step > 0 and not self._store.leads():
-            self._wall.heeded(step)  # one does it for all: a second time would be one too many
-        elif step != 0:
-            since = self._wall.wrong_since if step is not None and step > 0 else None
-            await self._store.shift_waits(now=self._clock.now(), since=since, by=step or 0)
+        if step != 0:
+            await self._store.shift_waits(now=self._clock.now(), by=step or 0)
             self._wall.heeded(step)
 
     def _let_alone(self) -> float:

@@ -9,7 +9,7 @@ import msgspec
 
 from .._errors import InvalidState
 from .._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, Lapsed, NewJob, Outcome, Owner, record
-from ._base import Dead, still_open
+from ._base import Dead, step_of_wait, still_open
 
 __all__ = ["MemoryStore"]
 
@@ -235,18 +235,15 @@ class MemoryStore:
         """Return the queues and task names that have pending jobs."""
         return sorted({row.kind for row in self._pending()})
 
-    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
-        """Let waits that began after `now` end earlier, or those since `since` later."""
+    async def shift_waits(self, *, now: int, by: int) -> int:
+        """Let waits go on as they were meant after a step of the wall clock."""
         shifted = 0
         for row in self._pending():
-            if row.waits_from is None or row.due_at <= now - max(by, 0):
-                continue
-            ahead = now < row.waits_from if since is None else since <= row.waits_from <= now - by
-            if ahead:
-                change = by or now - row.waits_from
-                row.scheduled_at = row.due_at = row.due_at + change
-                row.waits_from = now if since is None else row.waits_from + by
-                shifted += 1
+            if row.waits_from is not None:
+                step = step_of_wait(waits_from=row.waits_from, due_at=row.due_at, now=now, by=by)
+                row.scheduled_at = row.due_at = row.due_at + step
+                row.waits_from += step
+                shifted += step != 0
         return shifted
 
     async def next_expiry(self) -> int | None:

@@ -13,7 +13,7 @@ import msgspec
 
 from ..._errors import BackliteError, DatabaseUnusable, InvalidState
 from ..._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, Lapsed, NewJob, Outcome, Owner, record
-from .._base import still_open
+from .._base import STEP_MARGIN, STEP_NOTICE, still_open
 from . import schema
 from .backup import backup
 from .blocks import Block
@@ -300,16 +300,19 @@ class SQLiteStore:
         rows = await self._database.read(lambda raw: _all(raw, "next_expiry", {}))
         return rows[0][0] if rows else None
 
-    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
-        """Let waits that began after `now` end earlier, or those since `since` later."""
-        name = "shift_waits" if since is None else "shift_waits_back"
-        if since is None:
-            ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", {"now": now}))
+    async def shift_waits(self, *, now: int, by: int) -> int:
+        """Let waits go on as they were meant after a step of the wall clock."""
+        parameters = {"now": now, "by": by, "margin": STEP_MARGIN, "notice": STEP_NOTICE}
+        if by == 0:
+            ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", parameters))
             if not ahead[0][0]:
                 return 0
+        elif not (self.rings and self.leads()):  # without a doorbell everybody would do it
+            self._ring()
+            return 0
+        name = "restart_waits" if by == 0 else "shift_waits" if by < 0 else "shift_waits_back"
 
         def run(raw: sqlite3.Connection) -> int:
-            parameters = {"now": now - max(by, 0), "since": since, "by": by}
             return raw.execute(statements()[name], parameters).rowcount
 
         return await self._writing().submit(run, durable=False, committed=self._ring_all)
