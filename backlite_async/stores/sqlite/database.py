@@ -41,6 +41,7 @@ class Database:
         self.abandoned = threading.Event()
         self._broken: set[Connection] = set()
         self._log: tuple[int, int] | None = None
+        self._counted = False
         self._writer: Connection | None = None
         self._reader: Connection | None = None
 
@@ -72,6 +73,8 @@ class Database:
             await self.writer.call(self._prepare_writer)
             self._reader = await Connection.open(self.path)
             await self.reader.call(self._prepare_reader)
+            self.file.opened += 1
+            self._counted = True
         except BaseException as error:
             await self.close()
             raise translate(error, self.path) from error
@@ -110,6 +113,9 @@ class Database:
 
     def _take(self) -> list[Connection]:
         taken = [connection for connection in (self._reader, self._writer) if connection is not None]
+        if self._counted:
+            self._counted = False
+            self.file.opened -= 1
         self._reader = self._writer = None
         return taken
 
@@ -225,7 +231,6 @@ class Database:
                     raise
                 if time.monotonic() >= deadline or self.abandoned.is_set():
                     raise
-                self.file.end_overdue()
                 if _code(error) == _LOCKED:
                     self.abandoned.wait(0.01)
 

@@ -95,14 +95,6 @@ def _wait(file: int, deadline: float, step: float, give_up: threading.Event) -> 
             return True
 
 
-class Overdue(Protocol):
-    """A transaction of a handler, which may take too long."""
-
-    def end_if_overdue(self) -> None:
-        """Roll it back if it has been open for too long; from any thread."""
-        ...
-
-
 class SharedFile:
     """One database file: its lock within this process, its turn among processes, and its users here."""
 
@@ -113,7 +105,7 @@ class SharedFile:
         self.burying: set[str] = set()
         self.owners_lock = threading.Lock()
         self.departures: dict[object, Callable[[], None]] = {}
-        self.blocks: set[Overdue] = set()
+        self.opened = 0
         self._listeners: dict[object, Callable[[], None]] = {}
 
     def turn(self, give_up: threading.Event) -> AbstractContextManager[None]:
@@ -133,11 +125,6 @@ class SharedFile:
         for key, callback in list(self._listeners.items()):
             if key is not but:
                 callback()
-
-    def end_overdue(self) -> None:
-        """End the transactions of handlers here that keep everybody else from writing for too long."""
-        for block in list(self.blocks):
-            block.end_if_overdue()
 
 
 _files: WeakValueDictionary[tuple[int, int], SharedFile] = WeakValueDictionary()
@@ -180,7 +167,7 @@ def not_in_children(thing: _Forgetting) -> None:
 def _forget_all() -> None:
     global _files_lock  # noqa: PLW0603 - another thread may have held it at the fork
     _files_lock = threading.Lock()
-    _open_at_fork.update(_files)
+    _open_at_fork.update(key for key, shared in _files.items() if shared.opened)
     _files.clear()
     for thing in list(_inherited):
         thing.forget()

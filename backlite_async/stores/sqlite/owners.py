@@ -110,7 +110,8 @@ class Dead:
         self._shared = shared
         self._file = file
         self._started = _read_started(file)
-        os.pwrite(file, _about(0.0), 0)  # our lock on it must not make it look alive
+        with suppress(OSError):  # on a full disk
+            os.pwrite(file, _about(0.0), 0)  # our lock on it must not make it look alive
 
     def started(self, job_id: str, fence: int) -> bool:
         """Return whether this job's handler had started, and its outcome was not written."""
@@ -156,8 +157,12 @@ class OwnerFolder:
             for owner in self.others():
                 file = None if owner in self._shared.burying else self._lock(owner + SUFFIX)
                 if file is not None:
-                    self._shared.burying.add(owner)
-                    found.append(Dead(self._folder, self._shared, owner, file))
+                    try:
+                        found.append(Dead(self._folder, self._shared, owner, file))
+                    except OSError:  # it cannot be read now: left to the next look
+                        os.close(file)
+                    else:
+                        self._shared.burying.add(owner)
         return found
 
     def beat(self, owner: str) -> float | None:

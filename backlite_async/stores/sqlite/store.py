@@ -13,7 +13,7 @@ import msgspec
 
 from ..._errors import BackliteError, DatabaseUnusable, InvalidState
 from ..._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, Lapsed, NewJob, Outcome, Owner, record
-from .._base import still_open
+from .._base import STEP_MARGIN, STEP_NOTICE, still_open
 from . import schema
 from .backup import backup
 from .blocks import Block
@@ -209,7 +209,15 @@ class SQLiteStore:
         except sqlite3.Error as error:
             raise translate(error, path) from error
 
-    async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
+    async def claim(
+        self,
+        lanes: Sequence[Lane],
+        *,
+        owner: str,
+        now: int,
+        until: int,
+        taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
+    ) -> Claim:
         """Take due jobs; look first, without the write lock, whether there are any."""
 
         def look(raw: sqlite3.Connection) -> Claim | None:
@@ -218,6 +226,8 @@ class SQLiteStore:
 
         def run(raw: sqlite3.Connection) -> Claim:
             jobs = _claim(raw, lanes, owner=owner, now=now, until=until)
+            if taking is not None:
+                taking(jobs)
             return _look(raw, lanes, jobs, owner, now)[1]
 
         return await self._writing().submit(run, look=look, durable=False, insist=True)
@@ -300,16 +310,19 @@ class SQLiteStore:
         rows = await self._database.read(lambda raw: _all(raw, "next_expiry", {}))
         return rows[0][0] if rows else None
 
-    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
-        """Let waits that began after `now` end earlier, or those since `since` later."""
-        name = "shift_waits" if since is None else "shift_waits_back"
-        if since is None:
-            ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", {"now": now}))
+    async def shift_waits(self, *, now: int, by: int) -> int:
+        """Let waits go on as they were meant after a step of the wall clock."""
+        parameters = {"now": now, "by": by, "margin": STEP_MARGIN, "notice": STEP_NOTICE}
+        if by == 0:
+            ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", parameters))
             if not ahead[0][0]:
                 return 0
+        elif not (self.rings and self.leads()):  # without a doorbell everybody would do it
+            self._ring()
+            return 0
+        name = "restart_waits" if by == 0 else "shift_waits" if by < 0 else "shift_waits_back"
 
         def run(raw: sqlite3.Connection) -> int:
-            parameters = {"now": now - max(by, 0), "since": since, "by": by}
             return raw.execute(statements()[name], parameters).rowcount
 
         return await self._writing().submit(run, durable=False, committed=self._ring_all)

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from typing import Any
 
-from tests.torture.programs.t06_steps import Ended, Guarded
+from tests.torture.programs.t06_steps import WAYS, Ended, Guarded
 from tests.torture.programs.t06_world import LIMIT, World
 
 __all__ = ["Case", "Locked"]
@@ -14,6 +14,8 @@ __all__ = ["Case", "Locked"]
 
 class Case:
     """One public coroutine in one situation. A case lives for one sweep over its steps."""
+
+    ways: tuple[str, ...] = WAYS
 
     def __init__(self, world: World) -> None:
         self.world = world
