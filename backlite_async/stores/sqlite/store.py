@@ -317,8 +317,8 @@ class SQLiteStore:
             ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", parameters))
             if not ahead[0][0]:
                 return 0
-        elif not (self.rings and self.leads()):  # without a doorbell everybody would do it
-            self._ring()
+        elif self._presence is not None and not (self._presence.locks and self._presence.leads()):
+            self._ring()  # one does it for all, and nobody where that cannot be told
             return 0
         name = "restart_waits" if by == 0 else "shift_waits" if by < 0 else "shift_waits_back"
 
