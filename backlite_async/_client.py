@@ -322,8 +322,11 @@ class _Run:
 
     def clear_away(self) -> None:
         """Close what an event loop left behind that was closed under it."""
-        if self.store is not None and self.loop.is_closed():
-            self.store.close_soon()
+        if self.loop.is_closed():
+            if self.dispatcher is not None:
+                self.dispatcher.clear_away()
+            if self.store is not None:
+                self.store.close_soon()
 
     def check_process(self) -> None:
         """Raise in a process that was forked from the one that started the client."""

@@ -114,7 +114,6 @@ class WallSteps:
         self._clock = clock
         self._ahead: int | None = None
         self._behind = 0
-        self.wrong_since = 0
 
     def look(self) -> int | None:
         """Return by how many milliseconds the clock was set back (negative), or set right again.
@@ -126,8 +125,6 @@ class WallSteps:
             return None
         step = self._now() - self._ahead
         if step < -1000:
-            if not self._behind:
-                self.wrong_since = self._clock.now()
             return step
         if step > 1000 and self._behind:
             return min(step, self._behind)

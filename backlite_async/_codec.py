@@ -42,7 +42,7 @@ def encode(kind: TaskType, task: msgspec.Struct, max_payload: int) -> bytes:
         except Exception as error:
             _refuse_changes(kind, task, None)  # a NaN has become null: better named by what it was
             raise _undecodable(kind, error) from error
-        if decoded != task:
+        if not _same(decoded, task):
             _refuse_changes(kind, task, decoded)
     except RecursionError as error:
         raise PayloadError(kind.name, "is nested too deeply") from error
@@ -66,6 +66,13 @@ def decode(kind: TaskType, payload: bytes) -> Any:
         return kind.decoder.decode(payload)
     except Exception as error:  # MsgspecError, UnicodeDecodeError, RecursionError, __post_init__
         raise _undecodable(kind, error) from error
+
+
+def _same(decoded: object, task: object) -> bool:
+    try:
+        return bool(decoded == task)
+    except Exception:  # a value that cannot be compared, like Decimal("sNaN"), is looked at
+        return False
 
 
 def _undecodable(kind: TaskType, error: Exception) -> PayloadError:

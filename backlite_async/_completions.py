@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ._errors import DatabaseBusy, DatabaseReplaced, DatabaseUnavailable
+from ._errors import DatabaseBusy, DatabaseReplaced, DatabaseUnavailable, DatabaseUnusable
 from ._health import Health
 from ._job import Outcome
 from .stores import Store
@@ -35,6 +35,7 @@ class Completions:
         self._rested = asyncio.Event()
         self._closing = self._giving_up = False
         self._unsure: set[tuple[str, int]] = set()
+        self._refusals: set[tuple[str, int]] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -94,32 +95,39 @@ class Completions:
     async def _write(self, group: list[Outcome]) -> None:
         try:
             lost = await self._store.finish(group)
-        except (DatabaseUnavailable, DatabaseReplaced):
+        except DatabaseReplaced:
             raise
-        except Exception as error:
+        except DatabaseUnusable as error:  # the database refuses one of them
             if len(group) > 1:
                 for outcome in group:
                     await self._write([outcome])
-                return
-            group = [await self._give_in(group[0], error)]
-            lost = set()
+            else:
+                await self._give_in(group[0], error)
+        else:
+            self._done(group, lost)
+
+    async def _give_in(self, outcome: Outcome, error: DatabaseUnusable) -> None:
+        """Fail a job whose outcome the database refuses; if it refuses that too, let the others go first."""
+        claim = outcome.id, outcome.fence
+        if claim not in self._refusals:
+            self._refusals.add(claim)
+            self._waiting.remove(outcome)
+            outcome = self._refused(outcome, f"{type(error).__name__}: {error}")
+            self._waiting.insert(0, outcome)
+            await self._write([outcome])
+            return
+        self._waiting.remove(outcome)
+        self._waiting.append(outcome)
+        raise error
+
+    def _done(self, group: list[Outcome], lost: set[str]) -> None:
         self.health.succeeded()
         del self._waiting[: len(group)]
         for outcome in group:
             claim = outcome.id, outcome.fence
             self._written(outcome, outcome.id in lost and claim not in self._unsure)
             self._unsure.discard(claim)
-
-    async def _give_in(self, outcome: Outcome, error: Exception) -> Outcome:
-        """Fail a job whose outcome the database refuses; if it refuses that too, its claim is left to end."""
-        failed = self._refused(outcome, f"{type(error).__name__}: {error}")
-        try:
-            await self._store.finish([failed])
-        except DatabaseUnavailable:
-            raise
-        except Exception as again:
-            self.health.failed(again)
-        return failed
+            self._refusals.discard(claim)
 
     async def _rest(self, seconds: float) -> None:
         """Wait before the next try, or until giving up."""

@@ -206,6 +206,16 @@ class Dispatcher:
             self._unending[job.id] = job.fence
             log.emit(log.JOB_UNRESPONSIVE, **naming(job))
 
+    def clear_away(self) -> None:
+        """Forget the handlers that died with their event loop; threads go on, and their leases."""
+        threads = {attempt.job.id for attempt in self._pool.running.values()}
+        threads = {job_id for job_id in threads if self._pool.in_thread(job_id)}
+        for attempt in self._pool.running.values():
+            if attempt.job.id not in threads:
+                self._unending.pop(attempt.job.id, None)
+        if not threads:
+            self._leases.stop()
+
     def linger(self) -> None:
         """Let the leases go on without us; called once the store is closed to everybody else."""
         self._leases.linger()
@@ -258,7 +268,7 @@ class Dispatcher:
             return pause or self._longest_sleep
         wrote_in = await self._probe() if self._suspects else 0.0
         now, asked = self._clock.now(), self._clock.monotonic()
-        claim = await self._store.claim(lanes, owner=self._owner, now=now, until=self._leases.until())
+        claim = await self._claim(lanes, now)
         self._hand_over(claim)
         self._suspect(claim.lapsed, wrote_in)
         if claim.jobs and self._clock.monotonic() - asked > self._lease / 10:
@@ -267,6 +277,23 @@ class Dispatcher:
         if claim.next_at is not None:
             delay = min(max((claim.next_at - self._clock.now()) / 1000, 0.001), delay)
         return min(delay, max(self._suspects.pause, 0.05)) if self._suspects else delay
+
+    async def _claim(self, lanes: Sequence[Lane], now: int) -> Claim:
+        """Claim, and hold what is taken from that moment: a blocked event loop hears of it late."""
+        taken: list[ClaimedJob] = []
+
+        def taking(jobs: Sequence[ClaimedJob]) -> None:
+            taken.extend(jobs)
+            for job in jobs:
+                self._leases.hold(job.id, job.fence)
+
+        until = self._leases.until()
+        try:
+            return await self._store.claim(lanes, owner=self._owner, now=now, until=until, taking=taking)
+        except BaseException:
+            for job in taken:  # whether they are ours is asked for later
+                self._leases.drop(job.id, job.fence)
+            raise
 
     def _lanes(self) -> list[Lane]:
         if self._completions.health.failing:
@@ -288,11 +315,8 @@ class Dispatcher:
     async def _heed_clock(self) -> None:
         """Let waits go on as they were meant where the wall clock was set back, also before our start."""
         step = self._wall.look()
-        if step is not None and step > 0 and not self._store.leads():
-            self._wall.heeded(step)  # one does it for all: a second time would be one too many
-        elif step != 0:
-            since = self._wall.wrong_since if step is not None and step > 0 else None
-            await self._store.shift_waits(now=self._clock.now(), since=since, by=step or 0)
+        if step != 0:
+            await self._store.shift_waits(now=self._clock.now(), by=step or 0)
             self._wall.heeded(step)
 
     def _let_alone(self) -> float:
@@ -322,7 +346,6 @@ class Dispatcher:
     def _hand_over(self, claim: Claim) -> None:
         broken: Exception | None = None
         for job in claim.jobs:
-            self._leases.hold(job.id, job.fence)
             handler = self._registry.find(job.queue, job.task)
             if self._stop.asked or handler is None:
                 self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)

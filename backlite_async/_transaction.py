@@ -66,10 +66,10 @@ class JobTransaction:
     ) -> None:
         block, scope = self._block, self._scope
         assert block is not None
-        scope.__exit__(kind, error, trace)
-        late = scope.cancelled_caught or anyio.current_time() >= scope.deadline
-        outcome = self._outcome()
         try:
+            scope.__exit__(kind, error, trace)
+            late = scope.cancelled_caught or anyio.current_time() >= scope.deadline
+            outcome = self._outcome()
             if error is None and not late:
                 await block.commit(outcome)
         finally:
@@ -89,5 +89,7 @@ class JobTransaction:
         """Undo a block that its handler has entered by hand and never left."""
         self._job.open_block = None
         if self._block is not None:
-            self._scope.__exit__(None, None, None)
-            await self._block.rollback()
+            try:
+                self._scope.__exit__(None, None, None)
+            finally:
+                await self._block.rollback()

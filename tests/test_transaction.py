@@ -211,7 +211,7 @@ async def test_a_block_that_takes_too_long_is_rolled_back(
 
 
 async def test_a_blocked_loop_does_not_keep_others_from_writing(file: str, journal: Journal) -> None:
-    """The thread that renews leases ends the transaction of a handler that cannot be told to."""
+    """A thread ends the transaction of a handler that cannot be told to."""
     wrote: list[bool] = []
 
     async def transfer(task: Transfer, job: JobContext) -> None:

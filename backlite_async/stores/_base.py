@@ -8,7 +8,18 @@ from typing import Any, Protocol, runtime_checkable
 
 from .._job import Claim, ClaimedJob, Job, JobStatus, Lane, NewJob, Outcome, Owner
 
-__all__ = ["Block", "Dead", "Life", "Owners", "Queries", "Store", "still_open"]
+__all__ = [
+    "STEP_MARGIN",
+    "STEP_NOTICE",
+    "Block",
+    "Dead",
+    "Life",
+    "Owners",
+    "Queries",
+    "Store",
+    "step_of_wait",
+    "still_open",
+]
 
 
 def still_open(lanes: Sequence[Lane], claimed: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -19,6 +30,20 @@ def still_open(lanes: Sequence[Lane], claimed: Sequence[tuple[str, str]]) -> set
     return {
         kind for lane in lanes if sum(taken[kind] for kind in lane.kinds) < lane.room for kind in lane.kinds
     }
+
+
+STEP_MARGIN, STEP_NOTICE = 1_000, 60_000
+"""Milliseconds: by which processes differ in what is now; in which a step of the clock is noticed."""
+
+
+def step_of_wait(*, waits_from: int, due_at: int, now: int, by: int) -> int:
+    """Return by how many milliseconds a wait is to be shifted after a step of the clock."""
+    if by == 0:
+        return now - waits_from if waits_from > now + STEP_MARGIN else 0
+    if by > 0:
+        return by if due_at > now - by >= waits_from else 0
+    began_before = waits_from > now + STEP_MARGIN or waits_from < now - STEP_NOTICE
+    return by if due_at > now and began_before else 0
 
 
 class Life(Protocol):
@@ -42,8 +67,19 @@ class Life(Protocol):
         """
         ...
 
-    async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
+    async def claim(
+        self,
+        lanes: Sequence[Lane],
+        *,
+        owner: str,
+        now: int,
+        until: int,
+        taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
+    ) -> Claim:
         """Take due jobs, best first: by priority, then due time, then order of adding.
+
+        `taking` is called, maybe in another thread, when they are about to be taken: their leases
+        must be renewed from then on, also while a handler keeps the answer from arriving.
 
         At most `room` of each lane and the largest room in all, for one attempt each, with a new
         fence, until the lease ends at `until`. Reports claims of other owners, of the same kinds,
@@ -104,13 +140,14 @@ class Queries(Protocol):
         """Return the queues and task names that have pending jobs with a due time."""
         ...
 
-    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
-        """Let waits that began after `now`, before the wall clock was set back, end earlier.
+    async def shift_waits(self, *, now: int, by: int) -> int:
+        """Let waits of pending jobs go on as they were meant after a step of the wall clock.
 
-        By the milliseconds of the step `by`, a negative number; where it is not known (0) they begin
-        anew. With `since`: the clock was set right again, forward by `by`. Waits that began or were
-        shifted since then, and before it was set right, end later by as much. Of pending jobs that
-        are not due. Returns how many there were.
+        `by` milliseconds: negative, it was set back; positive, it was set right again; 0: perhaps it
+        was set back while nobody ran, so waits that began after `now` begin anew. One owner does it
+        for all; the others tell it to look. Where it cannot be told whether a wait began before or
+        after the step it is left, or made longer, so that it ends late rather than early: see
+        `step_of_wait`. Returns how many were changed.
         """
         ...
 

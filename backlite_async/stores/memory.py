@@ -9,7 +9,7 @@ import msgspec
 
 from .._errors import InvalidState
 from .._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, Lapsed, NewJob, Outcome, Owner, record
-from ._base import Dead, still_open
+from ._base import Dead, step_of_wait, still_open
 
 __all__ = ["MemoryStore"]
 
@@ -151,7 +151,15 @@ class MemoryStore:
         """Refuse: there are no transactions here."""
         self.check_connection(connection)
 
-    async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
+    async def claim(
+        self,
+        lanes: Sequence[Lane],
+        *,
+        owner: str,
+        now: int,
+        until: int,
+        taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
+    ) -> Claim:
         """Take due jobs."""
         total = max((lane.room for lane in lanes), default=0)
         best = sorted((row for row in self._pending() if row.due_at <= now), key=lambda row: row.order)
@@ -162,6 +170,8 @@ class MemoryStore:
         for row in chosen:
             row.status, row.fence, row.owner = JobStatus.RUNNING, self._fence, owner
             row.attempt, row.started_at, row.due_at = row.attempt + 1, now, until
+        if taking is not None:
+            taking([_claimed(row) for row in chosen])
         kinds = {kind for lane in lanes for kind in lane.kinds}
         others = [row for row in self._running() if row.kind in kinds and row.owner != owner]
         open_kinds = still_open(lanes, [row.kind for row in chosen])
@@ -235,18 +245,15 @@ class MemoryStore:
         """Return the queues and task names that have pending jobs."""
         return sorted({row.kind for row in self._pending()})
 
-    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
-        """Let waits that began after `now` end earlier, or those since `since` later."""
+    async def shift_waits(self, *, now: int, by: int) -> int:
+        """Let waits go on as they were meant after a step of the wall clock."""
         shifted = 0
         for row in self._pending():
-            if row.waits_from is None or row.due_at <= now - max(by, 0):
-                continue
-            ahead = now < row.waits_from if since is None else since <= row.waits_from <= now - by
-            if ahead:
-                change = by or now - row.waits_from
-                row.scheduled_at = row.due_at = row.due_at + change
-                row.waits_from = now if since is None else row.waits_from + by
-                shifted += 1
+            if row.waits_from is not None:
+                step = step_of_wait(waits_from=row.waits_from, due_at=row.due_at, now=now, by=by)
+                row.scheduled_at = row.due_at = row.due_at + step
+                row.waits_from += step
+                shifted += step != 0
         return shifted
 
     async def next_expiry(self) -> int | None:

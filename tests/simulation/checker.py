@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 
 from backlite_async import JobStatus
 
@@ -28,6 +27,7 @@ from .history import (
     Stored,
     Written,
 )
+from .jobs import JobState, Run, follows, virtual
 from .owners import Members, Wall
 from .recovery import check_alone, check_recovery
 
@@ -43,42 +43,10 @@ STEADY = 0.75
 """Parts of a beat: for no longer may nobody have been able to write, when a living owner's claim is taken."""
 
 
-class _Run:
-    """One execution of a job."""
-
-    def __init__(self, event: Started) -> None:
-        self.started = event
-        self.ended: Ended | None = None
-        self.last_chance = False
-
-
-class _Job:
-    """What is known of one job so far."""
-
-    def __init__(self) -> None:
-        self.stored: list[Stored] = []
-        self.completed: list[Written] = []
-        self.acknowledged = False
-        self.due_at = 0
-        self.waits_from: int | None = None
-        self.waits_since = 0.0
-        self.attempt = self.crashes = 0
-        self.claim: Claimed | None = None
-        self.fences: set[int] = set()
-        self.runs: dict[int, _Run] = {}
-        self.running: dict[int, Started] = {}
-        self.marks: dict[int, Marked] = {}
-        self.lapsed: set[int] = set()
-
-    @property
-    def max_crashes(self) -> float:
-        return self.stored[-1].max_crashes if self.stored else float("inf")
-
-
 class _Checker:
     def __init__(self) -> None:
         self.found: list[str] = []
-        self.jobs: dict[str, _Job] = {}
+        self.jobs: dict[str, JobState] = {}
         self.members = Members()
         self.wall = Wall()
         self.known: dict[tuple[str, tuple[str, str]], float] = {}
@@ -90,8 +58,8 @@ class _Checker:
     def fail(self, event: Event, kind: str, text: str) -> None:
         self.found.append(f"{kind}: {text} (at {event.at:.6f} s)")
 
-    def job(self, name: str) -> _Job:
-        return self.jobs.setdefault(name, _Job())
+    def job(self, name: str) -> JobState:
+        return self.jobs.setdefault(name, JobState())
 
     def see(self, event: Event) -> None:  # noqa: PLR0912 - a case for each kind of event
         self.members.see(event)
@@ -121,8 +89,7 @@ class _Checker:
             case Fault():
                 self.trouble[event.client] = event.at
             case Jumped():
-                self.jumped_at = event.at
-                self.back_at = event.at if event.by < 0 else self.back_at
+                self.see_jumped(event)
             case StopAsked():
                 self.stopping.setdefault((event.client, event.life), event.at)
             case Stopped():
@@ -142,26 +109,44 @@ class _Checker:
         if len(job.stored) > len(job.completed):
             self.fail(event, "added twice", f"{event.job} was stored again while it was there")
         job.stored.append(event)
-        job.due_at, job.waits_from, job.waits_since = event.due_at, event.waits_from, event.at
+        self.waits(event, job)
         job.attempt, job.crashes = 0, 0
 
+    def waits(self, event: Stored | Written, job: JobState) -> None:
+        """A wait was asked for a while ago, and the wall may have been moved since then."""
+        assert event.due_at is not None
+        ends = [virtual(event, event.due_at)]
+        if event.waits_from is not None:
+            asked_at = self.wall.shown(event.waits_from, event.at)
+            ends.append(asked_at + (event.due_at - event.waits_from) / 1000)
+        job.wait(event.due_at, event.waits_from, *ends)
+
+    def see_jumped(self, event: Jumped) -> None:
+        self.jumped_at = event.at
+        self.back_at = event.at if event.by < 0 else self.back_at
+        for job in self.jobs.values():
+            job.ends.append(virtual(event, job.due_at))
+
     def see_shifted(self, event: Shifted) -> None:
-        """A wait that is moved keeps its length; no more of it is left than there should be."""
+        """A wait that is moved ends at a time at which it would have ended before the jumps.
+
+        Where nobody knows of them it begins anew.
+        """
         job = self.job(event.job)
         if job.claim is not None or len(job.completed) >= len(job.stored):
-            self.fail(event, "shifted", f"{event.job} does not wait")
+            self.fail(event, "shifted", f"{event.job}, which does not wait")
         elif job.waits_from is None:
             self.fail(event, "shifted", f"{event.job}, which is due at an instant that was given")
-        elif event.due_at - event.waits_from != job.due_at - job.waits_from:
+        elif event.by == 0 and job.waits_from <= event.waits_from:
+            self.fail(event, "shifted", f"{event.job}, whose wait had begun")
+        elif event.by == 0 and event.due_at - event.waits_from != job.due_at - job.waits_from:
             self.fail(event, "shifted", f"{event.job} waits for another time than before")
-        elif event.waits_from < job.waits_from:
-            job.waits_since = event.at  # what had passed of it is not known: it begins anew
-        elif event.at - self.jumped_at > AGREEING:
-            passed = (event.wall - event.waits_from) / 1000
-            if passed < event.at - job.waits_since - AGREEING:
-                text = f"{event.job} has waited for {event.at - job.waits_since:.3f} s, not {passed:.3f}"
-                self.fail(event, "shifted", text)
-        job.due_at, job.waits_from = event.due_at, event.waits_from
+        elif event.by:
+            end = virtual(event, event.due_at)
+            if not min(job.ends) - AGREEING < end < max(job.ends) + AGREEING:
+                text = f"{event.job} was to start at {min(job.ends):.3f} to {max(job.ends):.3f} s"
+                self.fail(event, "shifted", f"{text}, now at {end:.3f}")
+        job.wait(event.due_at, event.waits_from, virtual(event, event.due_at))
 
     def see_claimed(self, event: Claimed) -> None:
         job = self.job(event.job)
@@ -181,6 +166,8 @@ class _Checker:
         job.fences.add(event.fence)
 
     def see_marked(self, event: Marked) -> None:
+        if self.members.dead(event.owner):
+            return
         job = self.job(event.job)
         claim = job.claim
         held = claim is not None and claim.fence == event.fence and claim.owner == event.owner
@@ -213,12 +200,12 @@ class _Checker:
             self.fail(event, "attempts", f"{event.job} runs for the {event.attempt}th time")
         if claim is not None and claim.crashes >= job.max_crashes:
             self.fail(event, "crashes", f"{event.job} runs after {claim.crashes} crashes")
-        run = job.runs[event.fence] = _Run(event)
+        run = job.runs[event.fence] = Run(event)
         run.last_chance = claim is not None and 0 < claim.crashes >= job.max_crashes - 1
         job.running[event.fence] = event
         self.beside(event, run)
 
-    def beside(self, event: Started, run: _Run) -> None:
+    def beside(self, event: Started, run: Run) -> None:
         """Count what runs in the same client and process; a job with its last chance runs alone."""
         others = [
             other_job.runs[fence]
@@ -270,19 +257,19 @@ class _Checker:
         job.attempt, job.crashes = event.attempt, event.crashes
         if event.status is JobStatus.PENDING:
             assert event.due_at is not None
-            job.due_at, job.waits_from, job.waits_since = event.due_at, event.waits_from, event.at
+            self.waits(event, job)
             return
         job.completed.append(event)
         if len(job.completed) > len(job.stored):
             self.fail(event, "completed twice", f"{event.job} was completed {len(job.completed)} times")
 
-    def taken_over(self, event: Written, job: _Job, claim: Claimed) -> None:
+    def taken_over(self, event: Written, job: JobState, claim: Claimed) -> None:
         """The claim's owner has died, and another releases it: a crash counts if the job had started."""
         if not self.members.dead(claim.owner):
             self.fail(event, "stale", f"{event.client} wrote an outcome for {claim.client}'s {event.job}")
         self.released(event, job, claim, crashed=self.had_started(event, job, claim))
 
-    def lapsed(self, event: Written, job: _Job, claim: Claimed) -> None:
+    def lapsed(self, event: Written, job: JobState, claim: Claimed) -> None:
         """A claim was ended because its lease had: its owner is dead, or could not renew it."""
         dead, seen = self.members.dead(claim.owner), self.members.seen(claim.owner)
         if not dead:
@@ -308,14 +295,12 @@ class _Checker:
             return
         since = self.wall.passed(event.lease_end, event.at)
         if event.at - since < beat - 1e-6:
-            text = (
-                f"{event.job} was taken from {owner} {event.at - since:.3f} s after its lease, not {beat:.3f}"
-            )
-            self.fail(event, "hasty", text)
+            waited = f"{event.at - since:.3f} s after its lease, not {beat:.3f}"
+            self.fail(event, "hasty", f"{event.job} was taken from {owner} {waited}")
         if self.wall.longest_outage(event.at - beat, event.at) > STEADY * beat + 1.0:
             self.fail(event, "hasty", f"{event.job} was taken from {owner}, when nobody could write")
 
-    def had_started(self, event: Written, job: _Job, claim: Claimed) -> bool:
+    def had_started(self, event: Written, job: JobState, claim: Claimed) -> bool:
         """Return whether the job's handler had started under this claim, as was put down."""
         mark = job.marks.get(claim.fence)
         if mark is None:
@@ -324,7 +309,7 @@ class _Checker:
             self.fail(event, "mark", f"{event.job} was put down under claim {claim.fence}, and did not start")
         return True
 
-    def released(self, event: Written, job: _Job, claim: Claimed, *, crashed: bool) -> None:
+    def released(self, event: Written, job: JobState, claim: Claimed, *, crashed: bool) -> None:
         """The attempt was given back, and a crash counted or not; at the limit the job has failed."""
         if event.crashes != claim.crashes + crashed or event.attempt != claim.attempt - 1:
             how = "had" if crashed else "had not"
@@ -333,15 +318,15 @@ class _Checker:
         failed = event.status is JobStatus.FAILED
         if failed is not last and not (last and self.may_not_know(event, job)):
             self.fail(event, "crashes", f"{event.job} is {event.status} after {event.crashes} crashes")
-        if event.due_at is not None and event.due_at > max(event.wall, job.due_at):
-            self.fail(event, "place", f"{event.job} was released, but is not due")
+        if event.due_at is not None and event.due_at > job.due_at:
+            self.fail(event, "place", f"{event.job} was released, and lost its place")
 
-    def may_not_know(self, event: Written, job: _Job) -> bool:
+    def may_not_know(self, event: Written, job: JobState) -> bool:
         """Return whether who wrote it had no handler when it was decided, and so no limit."""
         since = self.known.get((event.client, job.stored[-1].kind), float("inf"))
         return event.at - since < AGREEING
 
-    def concluded(self, event: Written, job: _Job, claim: Claimed) -> None:
+    def concluded(self, event: Written, job: JobState, claim: Claimed) -> None:
         """An outcome of the claim's own owner: it must be what follows from how the handler ended."""
         run = job.runs.get(claim.fence)
         if event.lapse:
@@ -360,7 +345,7 @@ class _Checker:
             self.fail(event, "outcome", f"{event.job} became {event.status} while it ran")
             return
         stopping = (claim.client, run.started.life) in self.stopping
-        if not _follows(event, run.ended, job.stored[-1].max_attempts, claim, stopping=stopping):
+        if not follows(event, run.ended, job.stored[-1].max_attempts, claim, stopping=stopping):
             self.fail(
                 event,
                 "outcome",
@@ -409,35 +394,6 @@ class _Checker:
                 self.found.append(f"lost: {name} never ended")
             if job.running:
                 self.found.append(f"endless: {name} is still running")
-
-
-def _follows(event: Written, ended: Ended, max_attempts: int, claim: Claimed, *, stopping: bool) -> bool:
-    """Return whether an outcome follows from how the handler ended."""
-    again = event.status is JobStatus.PENDING
-    counted = event.attempt == claim.attempt
-    given_back = again and event.attempt == claim.attempt - 1
-    failed = event.status is JobStatus.FAILED and counted
-    if event.crashes != claim.crashes:
-        return False
-    match ended.how:
-        case "returned":
-            return event.status is JobStatus.SUCCEEDED and counted
-        case "snoozed":
-            return given_back and _late_enough(event, ended)
-        case "discarded":
-            return failed
-        case _:
-            if stopping and given_back:
-                return True
-            if claim.attempt >= max_attempts:
-                return failed
-            return again and counted and _late_enough(event, ended)
-
-
-def _late_enough(event: Written, ended: Ended) -> bool:
-    if event.due_at is None or ended.wait is None:
-        return True
-    return event.due_at >= ended.wall + ceil(round(ended.wait * 1000, 6))
 
 
 def check(events: Sequence[Event], *, latency: float = 0.0) -> list[str]:

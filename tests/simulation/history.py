@@ -90,9 +90,13 @@ class Stored(Event, kw_only=True):
 
 
 class Shifted(Event, kw_only=True):
-    """A job's wait was moved, as the wall clock had been: it begins at `waits_from`."""
+    """A job's wait was moved by `by` milliseconds, as the wall clock had been.
+
+    0: nobody knows by how much that was, and the wait begins anew, at `waits_from`.
+    """
 
     job: str
+    by: int
     due_at: int
     waits_from: int
 

@@ -44,8 +44,8 @@ class Members:
         return owner in self._ended
 
     def ended_at(self, owner: int) -> float:
-        """Return when it died or closed."""
-        return self._ended[owner][0]
+        """Return when it died or closed; never: infinity."""
+        return self._ended.get(owner, (float("inf"), False))[0]
 
     def seen(self, owner: int) -> bool:
         """Return whether others can see if it lives."""
@@ -86,6 +86,16 @@ class Wall:
             if crossed > began:
                 return since
         return since
+
+    def shown(self, instant: int, at: float) -> float:
+        """Return when the wall showed this instant last, before `at`; `at` if it never did."""
+        end = at
+        for began, offset in reversed(self._offsets):
+            shown = (instant - EPOCH - offset) / 1000
+            if began - 0.002 <= shown <= end:
+                return shown
+            end = began
+        return at
 
     def longest_outage(self, since: float, until: float) -> float:
         """Return how long the longest outage between two times was."""

@@ -45,6 +45,7 @@ class _Recovery:
         self.able: dict[int, float] = {}
         self.claims: dict[str, Claimed] = {}
         self.orphans: dict[str, float] = {}
+        self.calm_from = 0.0
 
     def see(self, event: Event) -> None:
         self.judge(event.at)
@@ -53,7 +54,7 @@ class _Recovery:
             case Opened():
                 self.opened[event.owner] = event
                 if event.workers and event.manner != "blind":
-                    self.able[event.owner] = event.at
+                    self.able[event.owner] = max(event.at, self.calm_from)
             case StopAsked():
                 for owner in self.members.of(event.client, event.life):
                     self.able.pop(owner, None)
@@ -64,7 +65,9 @@ class _Recovery:
                     if self.members.dead(claim.owner):
                         self.orphans.setdefault(job, event.at)
             case Fault() | Outage():
-                self.put_off(event.at + LONGEST_PAUSE)
+                self.calm_from = event.at + LONGEST_PAUSE
+                self.put_off(self.calm_from)
+                self.able = dict.fromkeys(self.able, self.calm_from)
             case Claimed():
                 self.claims[event.job] = event
             case Written(accepted=True):
@@ -173,6 +176,7 @@ class _Alone:
                 f"held up: {job} kept others in {claim.client} from starting for {self.spent[key]:.3f} s"
                 f" and more (at {at:.6f} s)"
             )
+            self.spent[key] = float("-inf")  # said once
         return claim
 
 

@@ -376,7 +376,7 @@ class FaultyStore(Faults):
             if wait != before[job]:
                 due_at, waits_from = wait
                 assert waits_from is not None
-                self._history.add(Shifted(job=job, due_at=due_at, waits_from=waits_from))
+                self._history.add(Shifted(job=job, by=by, due_at=due_at, waits_from=waits_from))
         return shifted
 
     def _shifted(self, count: int) -> None:

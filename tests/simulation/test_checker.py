@@ -9,7 +9,7 @@ import pytest
 
 from backlite_async import JobStatus
 
-from .checker import check, check_order, check_prompt
+from .checker import check
 from .clock import EPOCH
 from .history import (
     Acknowledged,
@@ -20,7 +20,11 @@ from .history import (
     Fault,
     Final,
     Jumped,
+    Known,
+    Manner,
+    Marked,
     Misuse,
+    Opened,
     Probed,
     Started,
     StopAsked,
@@ -28,6 +32,10 @@ from .history import (
     Stored,
     Written,
 )
+from .order import check_order, check_prompt
+
+CLIENTS = "wxyz"
+"""The names of clients; their places in this are the numbers of their owners."""
 
 
 def stored(job: str = "a", due: int = 0) -> Stored:
@@ -38,7 +46,13 @@ def claimed(
     fence: int = 1, *, job: str = "a", client: str = "x", attempt: int = 1, crashes: int = 0
 ) -> Claimed:
     return Claimed(
-        job=job, client=client, fence=fence, attempt=attempt, crashes=crashes, now=EPOCH + 1_000_000
+        job=job,
+        owner=CLIENTS.index(client),
+        client=client,
+        fence=fence,
+        attempt=attempt,
+        crashes=crashes,
+        now=EPOCH + 1_000_000,
     )
 
 
@@ -46,6 +60,10 @@ def started(
     fence: int = 1, *, job: str = "a", client: str = "x", attempt: int = 1, workers: int = 2
 ) -> Started:
     return Started(job=job, client=client, life=1, workers=workers, fence=fence, attempt=attempt)
+
+
+def marked(fence: int = 1, *, job: str = "a", client: str = "x") -> Marked:
+    return Marked(job=job, owner=CLIENTS.index(client), fence=fence)
 
 
 def ended(fence: int = 1, how: Any = "returned", *, job: str = "a", client: str = "x") -> Ended:
@@ -62,17 +80,18 @@ def written(
     crashes: int = 0,
     lapse: bool = False,
 ) -> Written:
-    due_at = EPOCH if status is JobStatus.PENDING else None
     return Written(
         job=job,
+        owner=CLIENTS.index(client),
         client=client,
         fence=fence,
         accepted=True,
         status=status,
         attempt=attempt,
         crashes=crashes,
-        due_at=due_at,
+        due_at=EPOCH if status is JobStatus.PENDING else None,
         lapse=lapse,
+        lease_end=EPOCH + 2_000,
     )
 
 
@@ -86,12 +105,36 @@ def stopped(*, clean: bool, claims: list[str], took: float = 1.0) -> Stopped:
     )
 
 
-def timed(events: list[Event]) -> list[Event]:
-    """Give the events their times, a second apart, unless they have one."""
-    return [
-        event if event.at else msgspec.structs.replace(event, at=float(number), wall=EPOCH + 1000 * number)
-        for number, event in enumerate(events, 1)
-    ]
+def opened(client: str, manner: Manner = "bells", *, beat: float = 1.0) -> Opened:
+    return Opened(
+        at=0.5,
+        wall=EPOCH + 500,
+        owner=CLIENTS.index(client),
+        client=client,
+        life=1,
+        workers=2,
+        beat=beat,
+        manner=manner,
+    )
+
+
+def timed(events: list[Event], manner: Manner = "bells") -> list[Event]:
+    """Give the events their times, a second apart, unless they have one.
+
+    Before them all clients open the store and know all kinds; each start of a handler is put down, by
+    the owner that has claimed the job, unless that is in the list.
+    """
+    known: list[Event] = [Known(client=client, kinds=[("q", "T")]) for client in CLIENTS]
+    told = [opened(client, manner) for client in CLIENTS] + known
+    put_down = {(event.job, event.fence) for event in events if isinstance(event, Marked)}
+    owners = {(event.job, event.fence): event.owner for event in events if isinstance(event, Claimed)}
+    for number, raw in enumerate(events, 1):
+        event = raw if raw.at else msgspec.structs.replace(raw, at=float(number), wall=EPOCH + 1000 * number)
+        if isinstance(event, Started) and (event.job, event.fence) not in put_down:
+            owner = owners.get((event.job, event.fence), CLIENTS.index(event.client))
+            told.append(Marked(at=event.at, wall=event.wall, job=event.job, owner=owner, fence=event.fence))
+        told.append(event)
+    return told
 
 
 GOOD: dict[str, list[Event]] = {
@@ -131,17 +174,17 @@ GOOD: dict[str, list[Event]] = {
         claimed(),
         started(),
         Died(client="x"),
-        written(status=AGAIN, client="y", attempt=0, crashes=1, lapse=True),
+        written(status=AGAIN, client="y", attempt=0, crashes=1),
         claimed(2, client="y", crashes=1),
         started(2, client="y"),
         ended(2, client="y"),
         written(2, client="y", crashes=1),
     ],
-    "a lease that ended because the wall jumped": [
+    "a lease that ended because the owner could not write": [
         stored(),
         claimed(),
         started(),
-        Jumped(by=3600.0),
+        Fault(client="x", operation="renew", took_effect=False),
         written(status=AGAIN, client="y", attempt=0, crashes=1, lapse=True),
         ended(),
         claimed(2, client="y", crashes=1),
@@ -205,15 +248,20 @@ BAD: dict[str, tuple[str, list[Event]]] = {
     "one crash too many": ("crashes", [stored(), claimed(crashes=2)]),
     "crash not counted": (
         "crashes",
-        [stored(), claimed(), Died(client="x"), written(status=AGAIN, client="y", attempt=0, lapse=True)],
+        [stored(), claimed(), started(), Died(client="x"), written(status=AGAIN, client="y", attempt=0)],
+    ),
+    "crash counted that was none": (
+        "crashes",
+        [stored(), claimed(), Died(client="x"), written(status=AGAIN, client="y", attempt=0, crashes=1)],
     ),
     "a crash too early for the end": (
         "crashes",
         [
             stored(),
             claimed(),
+            started(),
             Died(client="x"),
-            written(status=FAILED, client="y", attempt=0, crashes=1, lapse=True),
+            written(status=FAILED, client="y", attempt=0, crashes=1),
         ],
     ),
     "runs beside itself": (

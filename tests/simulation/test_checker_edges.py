@@ -13,7 +13,7 @@ import pytest
 
 from backlite_async import JobStatus
 
-from .checker import check, check_prompt
+from .checker import check
 from .clock import EPOCH
 from .history import (
     Acknowledged,
@@ -28,6 +28,7 @@ from .history import (
     StopAsked,
     Stopped,
 )
+from .order import check_prompt
 from .test_checker import (
     AGAIN,
     ASKED,
@@ -93,37 +94,18 @@ GOOD: dict[str, list[Event]] = {
     ],
     "the wall went back while it was claimed": [stored(due=900_000), Jumped(by=-5.0), *SUCCESS],
     "the dead do nothing any more": [
-        stored(),
-        claimed(),
-        Died(client="x"),
-        started(),
-        ended(),
-        stopped(clean=True, claims=["a"], took=9.0),
-        lapse(),
-        *LATER,
+        *[stored(), claimed(), Died(client="x"), at(3.1, started()), at(3.2, ended())],
+        at(3.3, but(stopped(clean=True, claims=["a"]), asked_at=0.0)),
+        at(3.9, written(status=AGAIN, client="y", attempt=0)),
+        *[claimed(2, client="y"), started(2, client="y"), ended(2, client="y"), written(2, client="y")],
     ],
     "an outcome that was not accepted": [stored(), *SUCCESS, but(written(), accepted=False)],
     "added again after its end": [stored(), *SUCCESS, *ANEW, final(DONE)],
     "given back without a start": [stored(), claimed(), written(status=AGAIN, attempt=0), *ANEW[1:]],
     "at the limit of crashes": [
-        stored(),
-        claimed(),
-        Died(client="x"),
-        lapse(),
-        claimed(2, client="z", crashes=1),
-        Died(client="z"),
+        *[stored(), claimed(), started(), Died(client="x"), lapse()],
+        *[claimed(2, client="z", crashes=1), started(2, client="z"), Died(client="z")],
         lapse(2, FAILED, crashes=2),
-    ],
-    "a lease that ended after a stop": [
-        stored(),
-        claimed(),
-        started(),
-        ASKED,
-        stopped(clean=False, claims=["a"]),
-        lapse(),
-        *LATER[:2],
-        ended(),
-        *LATER[2:],
     ],
     "a lease that ended after a fault": [stored(), claimed(), fault(), lapse(), *LATER],
     "a lease that ended after a fault at the claim": [
@@ -133,22 +115,12 @@ GOOD: dict[str, list[Event]] = {
         lapse(),
         *LATER,
     ],
-    "a lease that ended after a jump at the claim": [
-        stored(),
-        Jumped(by=3600.0),
-        claimed(),
-        lapse(),
-        *LATER,
-    ],
     "started late, under a lease that has ended": [
-        stored(),
-        claimed(),
-        fault(),
-        but(lapse(), due_at=EPOCH + 900_000),
-        started(),
-        ended(),
-        LATER[0],
-        *(at(950.0 + number, event) for number, event in enumerate(LATER[1:])),
+        *[stored(), claimed(), fault(), lapse(), *LATER[:2], ended(2, "snoozed", client="y")],
+        but(written(2, AGAIN, client="y", attempt=0, crashes=1), due_at=EPOCH + 900_000),
+        *[started(), ended()],
+        *[at(950.0, claimed(3, crashes=1)), at(951.0, started(3)), at(952.0, ended(3))],
+        at(953.0, written(3, crashes=1)),
     ],
     "as many at once as there are workers": [
         *[stored(), stored("b"), claimed(), claimed(2, job="b"), started(), started(2, job="b")],
@@ -216,7 +188,7 @@ BAD: dict[str, tuple[list[str], list[Event]]] = {
     "claimed at the limit of crashes": (
         ["crashes", "crashes", "crashes"],
         [
-            *[stored(), claimed(), Died(client="x"), lapse(crashes=2)],
+            *[stored(), claimed(), started(), Died(client="x"), lapse(crashes=2)],
             *[claimed(2, client="y", crashes=2), started(2, client="y"), ended(2, client="y")],
             written(2, client="y", crashes=2),
         ],
@@ -238,7 +210,7 @@ BAD: dict[str, tuple[list[str], list[Event]]] = {
     "given back, but counted": (["lost", "lost"], [stored(), claimed(), written(status=AGAIN)]),
     "not run, but a success": (["lost"], [stored(), claimed(), written(attempt=0)]),
     "under a claim to come": (
-        ["unclaimed"],
+        ["mark", "unclaimed"],
         [stored(), claimed(), started(2), ended(2), started(), ended(), written()],
     ),
     "under another's claim": (
@@ -286,7 +258,7 @@ BAD: dict[str, tuple[list[str], list[Event]]] = {
     "a crash that cost an attempt": (
         ["crashes"],
         [
-            *[stored(), claimed(), Died(client="x"), lapse(attempt=1)],
+            *[stored(), claimed(), started(), Died(client="x"), lapse(attempt=1)],
             *[
                 but(event, attempt=2) if isinstance(event, Claimed | Started) else event
                 for event in LATER[:3]

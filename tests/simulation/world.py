@@ -281,8 +281,19 @@ class World:
             status = await alive.client.status(job)
             self.history.add(Final(job=job, status=status))
 
+    async def settle(self) -> None:
+        """Wait until the dead are buried, for as long as that may take."""
+        until = self.loop.time() + (
+            6.0 if self.company.manner == "bells" else 2 * min(30.0, self.lease) + 6.0
+        )
+        while self.company.unburied and self.loop.time() < until:
+            await asyncio.sleep(0.5)
+        for owner in self.company.unburied:
+            self.history.add(Misuse(what=f"owner {owner.number} was never buried"))
+
     async def finish(self) -> None:
         """Stop everything and look for what is left."""
+        await self.settle()
         for process in self.processes:
             if process.started and not await process.stop(60.0):
                 self.history.add(Misuse(what="the last stop, with nothing to do, said False"))

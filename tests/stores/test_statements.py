@@ -111,9 +111,10 @@ SCHEMA = {"schema_version", "schema_tables", "create_schema", "start_schema", "s
 """Statements of the installation: they see a table with one row."""
 
 RARE: dict[str, dict[str, Any]] = {
-    "waits_ahead": {"now": NOW},
-    "shift_waits": {"now": NOW, "by": -1},
-    "shift_waits_back": {"now": NOW, "since": 0, "by": 1},
+    "waits_ahead": {"now": NOW, "margin": 1},
+    "restart_waits": {"now": NOW, "margin": 1},
+    "shift_waits": {"now": NOW, "by": -1, "margin": 1, "notice": 1},
+    "shift_waits_back": {"now": NOW, "by": 1},
     "free_claims": {},
 }
 """Statements that look at every job that waits, or runs: when the clock was set, and in a backup."""

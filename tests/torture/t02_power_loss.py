@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .kit import Budget, Row, needs
+from .kit import Budget, Missing, Row, needs
 from .programs.t02_disk import TRACED
 from .programs.t02_images import Count, Order
 
@@ -58,7 +58,7 @@ class Hang(Exception):
 
 def run(budget: Budget) -> Row:
     """Record, replay, judge."""
-    needs("strace", "strace")
+    require_tracing()
     row = Row("T2", "power loss: unsynced writes kept, lost, reordered, torn", unit="images", hangs=0)
     long = budget.least >= LONG
     with tempfile.TemporaryDirectory(dir=memory()) as folder:
@@ -86,6 +86,14 @@ def run(budget: Budget) -> Row:
     return row
 
 
+def require_tracing() -> None:
+    """Raise `Missing` where programs cannot be traced."""
+    needs("strace", "strace")
+    tried = subprocess.run(["strace", "-qq", "-e", "trace=none", "true"], check=False, capture_output=True)
+    if tried.returncode:
+        raise Missing(f"strace may not trace here: {tried.stderr.decode(errors='replace')[:200]}")
+
+
 def memory() -> str | None:
     """Return a folder in memory, where there is one: images need no disk."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -97,7 +105,7 @@ def record(folder: Path, plan: dict[str, Any]) -> Path:
     order = {**plan, "database": str(folder / "app.db"), "notes": str(folder / "notes")}
     strace = ["strace", "-f", "-y", "-ttt", "-xx", "-s", "1000000", "--seccomp-bpf", "-e", f"trace={TRACED}"]
     program = [sys.executable, str(PROGRAMS / "t02_client.py"), json.dumps(order)]
-    with started([*strace, "-o", str(folder / "log"), *program]) as process:
+    with started([*strace, "-o", str(folder / "log"), *program], group=True) as process:
         output(process)
     return folder
 
@@ -143,20 +151,22 @@ def _checked(order: Order, processes: int) -> Iterator[Count]:
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Start a program in a process group of its own, which ends with the block, whatever it is doing."""
+def started(
+    command: Sequence[str], cwd: Path | None = None, *, group: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a program, which ends with the block, whatever it is doing; as a group, with its children."""
     process = subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=group
     )
-    try:
-        with process:
-            try:
-                yield process
-            finally:
-                with contextlib.suppress(ProcessLookupError):
+    with process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                if group:
                     os.killpg(process.pid, signal.SIGKILL)
-    finally:
-        process.wait()
+                else:
+                    process.kill()
 
 
 def output(process: subprocess.Popen[str], limit: float = LIMIT) -> str:

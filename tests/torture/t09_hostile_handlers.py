@@ -55,7 +55,7 @@ class Exhibit:
 def judge(exhibit: Exhibit) -> list[str]:
     """Return what is wrong with the end of an exhibit."""
     specimen, wrong = exhibit.specimen, []
-    if exhibit.hangs:
+    if exhibit.hangs and not specimen.hangs:
         wrong.append(f"hung {exhibit.hangs} times")
     if not exhibit.whole:
         died = [event["error"] for event in exhibit.events if event["what"] == "died"]
@@ -179,7 +179,7 @@ def _bars(row: Row, shown: list[Exhibit], trouble: list[str], least: int) -> Non
     """Write down the figures, and require that every specimen has survived."""
     wrong = [(exhibit, judge(exhibit)) for exhibit in shown]
     row.trials = len(shown)
-    row.hangs = sum(exhibit.hangs for exhibit in shown)
+    row.hangs = sum(exhibit.hangs for exhibit in shown if not exhibit.specimen.hangs)
     row.corrupt = sum(not exhibit.sound for exhibit in shown)
     row.lost = sum(status == "pending" for exhibit in shown for _, _, status in exhibit.jobs)
     row.doubles = sum(len(_runs(exhibit)) for exhibit in shown)

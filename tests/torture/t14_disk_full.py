@@ -18,7 +18,9 @@ from typing import Any
 
 from .kit import Budget, Ledger, Missing, Row, Verdict, audit, needs
 
-__all__ = ["judge", "run", "small_disk"]
+__all__ = ["LEAST", "SECONDS", "judge", "run", "small_disk"]
+
+SECONDS, LEAST = 18.0, 20
 
 PROGRAM = Path(__file__).parent / "programs" / "t14_disk.py"
 SIZE = "12m"

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from .kit import Budget, Row, audit
 from .t15_stage import Events, Stage, Worker, faketime
 
-__all__ = ["judge", "play_all", "run"]
+__all__ = ["LEAST", "SECONDS", "judge", "play_all", "run"]
+
+SECONDS, LEAST = 20.0, 14
 
 HOUR = 3600.0
 LEASE, WAIT = 1.0, 1.5  # as in the program; WAIT is also its backoff
@@ -216,7 +218,7 @@ async def _play(step: str, stage: Stage) -> None:
     scene = Scene(stage, await stage.start(4), await stage.start(4))
     ahead = step in ("forward", "suspend")
     began = time.monotonic()
-    await scene.prepare(at=HOUR / 2 if ahead else 60.0)
+    await scene.prepare(at=HOUR / 2 if ahead else 4.0)
     await asyncio.sleep(max(0.0, began + ELAPSED - time.monotonic()))
     stepped = time.monotonic()
     await STEPS[step](scene)
@@ -224,8 +226,6 @@ async def _play(step: str, stage: Stage) -> None:
     await scene.quiet()
     await asyncio.sleep(max(0.0, stepped + 2.5 * LEASE - time.monotonic()))
     if not ahead:
-        if any(event["what"] == "start" and event["job"] == scene.instant for event in stage.events()):
-            stage.expected.append({"what": "hang", "error": "an instant has come that was an hour away"})
         stage.set_clock(60.0)
         scene.due_now(scene.instant)
         await scene.add(how="quick")  # somebody looks: a timer of the monotonic clock has no reason to
@@ -301,7 +301,10 @@ def _compare(expected: dict[str, float], starts: Events, figures: dict[str, floa
     before_time = expected["after"] is None or start["at"] < expected["after"] - EARLY
     if expected["wall"] is not None and before_time and start["wall"] < expected["wall"] - EARLY:
         figures["early"] += 1
-        return [f"early: {name}: {expected['wall'] - start['wall']:.3f} s by the wall clock"]
+        early = f"{expected['wall'] - start['wall']:.3f} s by the wall clock"
+        if expected["after"] is not None:
+            early += f", {expected['after'] - start['at']:.3f} s by the monotonic one"
+        return [f"early: {name}: {early}"]
     return []
 
 

@@ -99,6 +99,7 @@ class Stage:
                 "FAKETIME_TIMESTAMP_FILE": str(self._offset),
                 "FAKETIME_NO_CACHE": "1",
                 "DONT_FAKE_MONOTONIC": "1",
+                "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # else every wait for the interpreter's lock spins
             }
         how = "clock" if self._library is None else "system"
         files = [self._offset, self.path / "app.db", self.path / "ledger"]

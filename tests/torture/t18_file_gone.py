@@ -18,7 +18,9 @@ from typing import Any
 
 from .kit import Budget, Row, intact
 
-__all__ = ["CASES", "judge", "run"]
+__all__ = ["CASES", "LEAST", "SECONDS", "judge", "run"]
+
+SECONDS, LEAST = 10.0, 44
 
 PROGRAM = Path(__file__).parent / "programs" / "t18_victim.py"
 LIMIT = 40.0
@@ -30,7 +32,7 @@ STOP_LIMIT = 4.0
 WORKERS = 2  # as in the program
 
 GONE = ["deleted", "all deleted", "moved", "replaced", "replaced by text", "folder removed"]
-UNLOCKED = ["opened and closed", "second library"]
+UNLOCKED = ["opened and closed", "log replaced", "second library"]
 FORKED = ["fork", "fork by multiprocessing"]
 MOMENTS = ["running", "adding", "idle", "adds only"]
 
@@ -39,7 +41,7 @@ CASES = [
     for turn in range(len(MOMENTS))
     for number, fault in enumerate([*GONE, *UNLOCKED, *FORKED])
 ]
-"""Every fault at every moment; the first ten have every fault."""
+"""Every fault at every moment; the first eleven have every fault."""
 
 
 def run(budget: Budget) -> Row:
@@ -51,7 +53,7 @@ def run(budget: Budget) -> Row:
     with ThreadPoolExecutor(4) as pool:
         while budget.more(row.trials):
             size = len(CASES) if budget.most is None else budget.most - row.trials
-            cases = [CASES[(row.trials + number) % len(CASES)] for number in range(min(size, 10))]
+            cases = [CASES[(row.trials + number) % len(CASES)] for number in range(min(size, 11))]
             for (fault, moment), facts in zip(cases, pool.map(victim, cases), strict=True):
                 failures = judge(row, fault, moment, facts)
                 row.failures += [f"{fault}, {moment}: {failure}" for failure in failures]
@@ -116,7 +118,7 @@ def judge(row: Row, fault: str, moment: str, facts: dict[str, Any]) -> list[str]
         row.corrupt = (row.corrupt or 0) + (not facts["intact"])
         if not facts["intact"]:
             failures.append("the file is damaged")
-        elif facts["visits"] != 1:
+        elif facts["visits"] != (3 if fault == "log replaced" else 1):
             failures.append("what another process has written is gone")
     return failures
 

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from .kit import Budget, Missing, needs
+from .kit import Budget, Missing
 from .programs.t02_disk import DATABASE, FOLDER, LOG, MODES, Disk, Event, Unaccounted, recorded
 from .programs.t02_images import Checker, Count, Order, events_of
 from .programs.t02_judge import Facts, Found, judge
-from .t02_power_loss import memory, record, run
+from .t02_power_loss import memory, record, require_tracing, run
 
 
 @pytest.fixture(scope="module")
 def client() -> list[Event]:
     """What happened to the files of a small client."""
     try:
-        needs("strace", "strace")
+        require_tracing()
     except Missing as error:
         pytest.skip(str(error))
     plan = {"role": "alone", "checkpoint": 40, "adders": 2, "operations": 8}

@@ -57,7 +57,7 @@ def test_a_good_ledger_passes() -> None:
         (4, line("start", 3.5, job="b", fence=2), "started 0.40 s into the outage"),
         (4, line("start", 3.5, job="a", fence=2), "run twice"),
         (3, line("log", 3, event="store.failing", doing="write outcomes", error="full"), "said again"),
-        (6, line("log", 5, event="store.failing", doing="clean up", error="full"), "never said to be over"),
+        (7, line("log", 5, event="store.failing", doing="clean up", error="full"), "never said to be over"),
         (6, line("hang", 5, waiting="drained"), "never came: drained"),
         (6, line("stopped", 5, seconds=9.0, clean=False, unwritten=1), "a stop took 9.0 s"),
         (6, line("stopped", 5, seconds=1.0, clean=True, unwritten=1), "said True"),

@@ -12,16 +12,16 @@ from .kit import Budget, Row
 
 def test_a_database_that_is_taken_away_is_noticed() -> None:
     """Nothing is acknowledged or started afterwards, the client says why, and a fork does no harm."""
-    row = t18_file_gone.run(Budget(0.0, most=10))
+    row = t18_file_gone.run(Budget(0.0, most=11))
     assert row.failures == []
     assert (row.lost, row.corrupt, row.hangs) == (0, 0, 0)
-    assert row.trials == 10
+    assert row.trials == 11
 
 
 def test_every_fault_comes_at_every_moment() -> None:
-    """The long form has all combinations, the first ten all faults."""
-    assert len(set(t18_file_gone.CASES)) == 40
-    assert len({fault for fault, _ in t18_file_gone.CASES[:10]}) == 10
+    """The long form has all combinations, the first eleven all faults."""
+    assert len(set(t18_file_gone.CASES)) == 44
+    assert len({fault for fault, _ in t18_file_gone.CASES[:11]}) == 11
 
 
 NOTICED: dict[str, Any] = {

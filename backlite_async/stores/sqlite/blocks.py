@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..._errors import InvalidState
 from .connection import Connection
-from .database import Database, translate
+from .database import Database, fail
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -29,8 +28,8 @@ class Block:
     def __init__(self, database: Database, connection: Connection, limit: float) -> None:
         self._database = database
         self._connection = connection
-        self._limit = limit
-        self._deadline = math.inf
+        self._timer = threading.Timer(limit, self._end)
+        self._timer.daemon = True
         self._ending = threading.Lock()
         self._ender: int | None = None
         self.overdue = self.committed = False
@@ -45,7 +44,7 @@ class Block:
             await connection.call(block._begin)
         except BaseException as error:
             await block.close()
-            raise translate(error, database.path) from error
+            fail(error, database.path)
         return block
 
     def _begin(self, raw: sqlite3.Connection) -> None:
@@ -57,9 +56,8 @@ class Block:
                 raw.execute("BEGIN IMMEDIATE")
 
         self._database.patiently(attempt)
-        self._deadline = time.monotonic() + self._limit
         raw.set_authorizer(self._authorize)
-        self._database.file.blocks.add(self)
+        self._timer.start()
 
     def _authorize(self, action: int, *_: object) -> int:
         if action == sqlite3.SQLITE_TRANSACTION:
@@ -78,7 +76,7 @@ class Block:
         try:
             await self._connection.call(lambda raw: self._commit(raw, complete))
         except sqlite3.Error as error:
-            raise translate(error, self._database.path) from error
+            fail(error, self._database.path)
         except ValueError as error:  # aiosqlite's
             raise InvalidState(
                 "the connection of a job.transaction() was closed inside the block, and nothing of it is"
@@ -104,18 +102,21 @@ class Block:
                 raw.execute("ROLLBACK")
 
     async def close(self) -> None:
-        """Roll back what is not committed, and close."""
-        self._database.file.blocks.discard(self)
+        """Roll back what is not committed, and close; a statement that runs is interrupted."""
+        self._timer.cancel()
+        if not self.committed:
+            with contextlib.suppress(sqlite3.Error):  # closed already
+                self._connection.raw.interrupt()
         await self._connection.close()
 
-    def end_if_overdue(self) -> None:
-        """Roll back if the time is up: the handler may be blocking the event loop that should do it."""
-        if time.monotonic() < self._deadline or not self._ending.acquire(blocking=False):
-            return
+    def _end(self) -> None:
+        """Roll back as the time is up, in a thread: the handler may block the loop that should do it."""
+        if not self._ending.acquire(blocking=False):
+            return  # it is being committed
         try:
             self._ender = threading.get_ident()
-            if not self.overdue and self._connection.raw.in_transaction:
-                self.overdue = True
+            self.overdue = not self.committed
+            with contextlib.suppress(sqlite3.Error):  # an interrupted write rolls back by itself
                 self._connection.raw.interrupt()
                 self._connection.raw.execute("ROLLBACK")
         finally:

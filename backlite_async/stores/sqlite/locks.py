@@ -17,7 +17,15 @@ if sys.platform != "win32":
 
 from ..._errors import InvalidState
 
-__all__ = ["SharedFile", "WriteTurn", "create", "not_in_children", "shared_file", "side_folder"]
+__all__ = [
+    "SharedFile",
+    "WriteTurn",
+    "create",
+    "mode_beside",
+    "not_in_children",
+    "shared_file",
+    "side_folder",
+]
 
 TURN_LIMIT, SHORT_LIMIT = 1.0, 0.02
 """Seconds to wait for a turn; then it is tried without one, as its holder may have been stopped. Who
@@ -36,8 +44,13 @@ def create(path: str, folder: str) -> int:
     """Open a file of the side folder for reading and writing, with the mode of the database file."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     with suppress(OSError):  # somebody else's, who has chosen its mode
-        os.fchmod(file, stat.S_IMODE(os.stat(folder.removesuffix("-backlite")).st_mode) & 0o666)
+        os.fchmod(file, mode_beside(folder))
     return file
+
+
+def mode_beside(folder: str) -> int:
+    """Return the mode for what is put into the side folder: that of the database file."""
+    return stat.S_IMODE(os.stat(folder.removesuffix("-backlite")).st_mode) & 0o666
 
 
 class WriteTurn:
@@ -95,14 +108,6 @@ def _wait(file: int, deadline: float, step: float, give_up: threading.Event) -> 
             return True
 
 
-class Overdue(Protocol):
-    """A transaction of a handler, which may take too long."""
-
-    def end_if_overdue(self) -> None:
-        """Roll it back if it has been open for too long; from any thread."""
-        ...
-
-
 class SharedFile:
     """One database file: its lock within this process, its turn among processes, and its users here."""
 
@@ -113,7 +118,7 @@ class SharedFile:
         self.burying: set[str] = set()
         self.owners_lock = threading.Lock()
         self.departures: dict[object, Callable[[], None]] = {}
-        self.blocks: set[Overdue] = set()
+        self.opened = 0
         self._listeners: dict[object, Callable[[], None]] = {}
 
     def turn(self, give_up: threading.Event) -> AbstractContextManager[None]:
@@ -133,11 +138,6 @@ class SharedFile:
         for key, callback in list(self._listeners.items()):
             if key is not but:
                 callback()
-
-    def end_overdue(self) -> None:
-        """End the transactions of handlers here that keep everybody else from writing for too long."""
-        for block in list(self.blocks):
-            block.end_if_overdue()
 
 
 _files: WeakValueDictionary[tuple[int, int], SharedFile] = WeakValueDictionary()
@@ -180,7 +180,7 @@ def not_in_children(thing: _Forgetting) -> None:
 def _forget_all() -> None:
     global _files_lock  # noqa: PLW0603 - another thread may have held it at the fork
     _files_lock = threading.Lock()
-    _open_at_fork.update(_files)
+    _open_at_fork.update(key for key, shared in _files.items() if shared.opened)
     _files.clear()
     for thing in list(_inherited):
         thing.forget()

@@ -29,6 +29,9 @@ __all__ = ["Dead", "OwnerFile", "OwnerFolder", "socket_name"]
 SLOT = 256
 """Bytes of a slot: a length, then fence and id of a job. The first slot describes the owner."""
 
+RELEASE_LIMIT = 10.0
+"""Seconds that a process may take to release a dead owner's jobs; it may have been stopped meanwhile."""
+
 SUFFIX, UNBORN = ".owner", ".unborn"
 
 
@@ -110,7 +113,8 @@ class Dead:
         self._shared = shared
         self._file = file
         self._started = _read_started(file)
-        os.pwrite(file, _about(0.0), 0)  # our lock on it must not make it look alive
+        with suppress(OSError):  # on a full disk
+            os.pwrite(file, _about(0.0), 0)  # our lock on it must not make it look alive
 
     def started(self, job_id: str, fence: int) -> bool:
         """Return whether this job's handler had started, and its outcome was not written."""
@@ -156,8 +160,12 @@ class OwnerFolder:
             for owner in self.others():
                 file = None if owner in self._shared.burying else self._lock(owner + SUFFIX)
                 if file is not None:
-                    self._shared.burying.add(owner)
-                    found.append(Dead(self._folder, self._shared, owner, file))
+                    try:
+                        found.append(Dead(self._folder, self._shared, owner, file))
+                    except OSError:  # it cannot be read now: left to the next look
+                        os.close(file)
+                    else:
+                        self._shared.burying.add(owner)
         return found
 
     def beat(self, owner: str) -> float | None:
@@ -174,7 +182,8 @@ class OwnerFolder:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                return float(json.loads(os.pread(file, SLOT, 0).rstrip(b"\0"))["beat"])
+                beat = float(json.loads(os.pread(file, SLOT, 0).rstrip(b"\0"))["beat"])
+                return beat or RELEASE_LIMIT
             finally:
                 os.close(file)
         return 0.0

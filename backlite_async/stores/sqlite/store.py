@@ -13,14 +13,14 @@ import msgspec
 
 from ..._errors import BackliteError, DatabaseUnusable, InvalidState
 from ..._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, Lapsed, NewJob, Outcome, Owner, record
-from .._base import still_open
+from .._base import STEP_MARGIN, STEP_NOTICE, still_open
 from . import schema
 from .backup import backup
 from .blocks import Block
 from .callers import TransactionWatch
 from .commits import Committer
 from .connection import require_connection, require_transaction
-from .database import Database, translate
+from .database import Database, fail
 from .hazards import hazards
 from .owners import Dead
 from .presence import Presence
@@ -207,9 +207,17 @@ class SQLiteStore:
         try:
             await connection.execute_fetchall(statements()["add"], {"jobs": _added(jobs)})
         except sqlite3.Error as error:
-            raise translate(error, path) from error
+            fail(error, path)
 
-    async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
+    async def claim(
+        self,
+        lanes: Sequence[Lane],
+        *,
+        owner: str,
+        now: int,
+        until: int,
+        taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
+    ) -> Claim:
         """Take due jobs; look first, without the write lock, whether there are any."""
 
         def look(raw: sqlite3.Connection) -> Claim | None:
@@ -218,6 +226,8 @@ class SQLiteStore:
 
         def run(raw: sqlite3.Connection) -> Claim:
             jobs = _claim(raw, lanes, owner=owner, now=now, until=until)
+            if taking is not None:
+                taking(jobs)
             return _look(raw, lanes, jobs, owner, now)[1]
 
         return await self._writing().submit(run, look=look, durable=False, insist=True)
@@ -269,7 +279,7 @@ class SQLiteStore:
         try:
             return self._database.transact(function, durable=durable)
         except Exception as error:
-            raise translate(error, self._database.path) from error
+            fail(error, self._database.path)
 
     # -- queries and upkeep ------------------------------------------------------------------------
 
@@ -300,16 +310,19 @@ class SQLiteStore:
         rows = await self._database.read(lambda raw: _all(raw, "next_expiry", {}))
         return rows[0][0] if rows else None
 
-    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
-        """Let waits that began after `now` end earlier, or those since `since` later."""
-        name = "shift_waits" if since is None else "shift_waits_back"
-        if since is None:
-            ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", {"now": now}))
+    async def shift_waits(self, *, now: int, by: int) -> int:
+        """Let waits go on as they were meant after a step of the wall clock."""
+        parameters = {"now": now, "by": by, "margin": STEP_MARGIN, "notice": STEP_NOTICE}
+        if by == 0:
+            ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", parameters))
             if not ahead[0][0]:
                 return 0
+        elif self._presence is not None and not (self._presence.locks and self._presence.leads()):
+            self._ring()  # one does it for all, and nobody where that cannot be told
+            return 0
+        name = "restart_waits" if by == 0 else "shift_waits" if by < 0 else "shift_waits_back"
 
         def run(raw: sqlite3.Connection) -> int:
-            parameters = {"now": now - max(by, 0), "since": since, "by": by}
             return raw.execute(statements()[name], parameters).rowcount
 
         return await self._writing().submit(run, durable=False, committed=self._ring_all)
@@ -373,7 +386,7 @@ async def _blocking(database: Database, function: Callable[[Database], None]) ->
         try:
             function(database)
         except Exception as error:
-            raise translate(error, database.path) from error
+            fail(error, database.path)
 
     await database.writer.call(run)
 

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from typing import Any
 
-from tests.torture.programs.t06_steps import Ended, Guarded
+from tests.torture.programs.t06_steps import FEW, WAYS, Ended, Guarded
 from tests.torture.programs.t06_world import LIMIT, World
 
 __all__ = ["Case", "Locked"]
@@ -14,6 +14,8 @@ __all__ = ["Case", "Locked"]
 
 class Case:
     """One public coroutine in one situation. A case lives for one sweep over its steps."""
+
+    ways: tuple[str, ...] = WAYS
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -43,6 +45,8 @@ class Case:
 
 class Locked(Case):
     """Another connection holds the write lock meanwhile, for a while that all have the patience for."""
+
+    ways: tuple[str, ...] = FEW
 
     async def before(self) -> None:
         await super().before()

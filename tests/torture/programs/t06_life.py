@@ -8,8 +8,8 @@ from typing import Any
 
 from backlite_async import InvalidState
 from tests.torture.programs.t06_cases import Case, Locked
-from tests.torture.programs.t06_steps import Ended
-from tests.torture.programs.t06_world import LIMIT, PARTS, Held
+from tests.torture.programs.t06_steps import FEW, WAYS, Ended
+from tests.torture.programs.t06_world import LIMIT, PARTS, Effect, Held
 
 __all__ = ["LIFE"]
 
@@ -89,6 +89,8 @@ class Stop(Case):
 class StopEnding(Stop):
     """A stop while a job ends: its outcome is on its way to the database."""
 
+    ways: tuple[str, ...] = FEW
+
     async def before(self) -> None:
         await super().before()
         self.world.calls += 1
@@ -111,6 +113,8 @@ class StopEnding(Stop):
 class StopWaiting(StopEnding):
     """A stop that waits for a job; cut or not, the job may end."""
 
+    ways: tuple[str, ...] = WAYS
+
     async def call(self) -> Any:
         self.world.loop.call_later(0.003, self.world.release.set)
         return await self.client.stop()
@@ -118,6 +122,8 @@ class StopWaiting(StopEnding):
 
 class StopCutting(StopEnding):
     """A stop that cancels a running job, and gives it back."""
+
+    ways: tuple[str, ...] = WAYS
 
     async def call(self) -> Any:
         return await self.client.stop(0)
@@ -130,11 +136,13 @@ class StopCutting(StopEnding):
         self.world.require(self.world.count(uncounted) == 1, "what was cut is not as before")
         self.world.release.set()
         async with self.client:  # a stopped client starts again, and runs what was given back
-            self.world.require(await self.world.until_drained(self.client), "given back and never run")
+            self.world.require(await self.world.until_drained(), "given back and never run")
 
 
 class AsyncWith(Case):
     """A whole `async with`, with a save inside."""
+
+    ways: tuple[str, ...] = (*WAYS, "everything")
 
     async def before(self) -> None:
         self.tasks = self.world.marks()
@@ -149,6 +157,33 @@ class AsyncWith(Case):
         if os.path.exists(self.world.file):
             async with self.world.client(workers=0):
                 self.world.check_whole(self.tasks[0].call)
+
+
+class AsyncWithTransaction(AsyncWith):
+    """A whole `async with`, with a job inside that completes in a transaction of its own."""
+
+    ways: tuple[str, ...] = (*FEW, "everything")
+
+    async def prepare(self) -> None:
+        await self.world.client(workers=0).install()
+        self.world.make_effects()
+
+    async def before(self) -> None:
+        self.world.release.clear()
+        self.world.calls += 1
+
+    async def call(self) -> None:
+        call = self.world.calls
+        async with self.world.client(workers=1) as client:
+            await client.add(Effect(call)).save()
+            self.world.acknowledge(call)
+            await self.world.release.wait()
+
+    async def release(self) -> None:
+        await self.world.settled()  # a stop that was cut goes on, and the transaction until then
+
+    async def after(self, ended: Ended) -> None:
+        pass
 
 
 class StartLocked(Locked, Start):
@@ -170,5 +205,6 @@ LIFE: dict[str, type[Case]] = {
     "stop, job is cut": StopCutting,
     "stop, locked": StopLocked,
     "async with": AsyncWith,
+    "async with, transaction": AsyncWithTransaction,
 }
 """By name: the call, then the situation."""

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.torture.programs.t06_cases import Case
 from tests.torture.programs.t06_life import LIFE
-from tests.torture.programs.t06_steps import WAYS, Ended, SteppingLoop
+from tests.torture.programs.t06_steps import Ended, SteppingLoop
 from tests.torture.programs.t06_work import WORK
 from tests.torture.programs.t06_world import World
 
@@ -41,6 +41,9 @@ ENOUGH = 3
 
 How many steps a call has depends on how fast the database is.
 """
+
+TOO_MANY = 5
+"""Problems after which a sweep goes no further."""
 
 NEVER = 1_000_000_000
 """A step that no call reaches."""
@@ -67,7 +70,7 @@ class Sweep:
         finished, missed = True, 0
         with world.remembering():
             for k in await self._steps(some, choice):
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or len(world.problems) >= TOO_MANY:
                     finished = False
                     break
                 ended = await self._point(k)
@@ -151,7 +154,7 @@ def sweep(name: str, way: str, options: argparse.Namespace, choice: random.Rando
 
 def chosen(options: argparse.Namespace, choice: random.Random) -> list[tuple[str, str]]:
     """Return all sweeps of the named cases; for some points only, one of each case."""
-    every = [list(itertools.product([name], WAYS)) for name in options.cases or CASES]
+    every = [[(name, way) for way in CASES[name].ways] for name in options.cases or CASES]
     sweeps = [choice.choice(one) for one in every] if options.some else list(itertools.chain(*every))
     mine = sweeps[options.shard :: options.shards]
     say(library=os.path.dirname(backlite_async.__file__), sweeps=len(mine))

@@ -11,12 +11,15 @@ from typing import Any, NamedTuple, TypeVarTuple, Unpack
 
 import anyio
 
-__all__ = ["WAYS", "Ended", "Guarded", "SteppingLoop"]
+__all__ = ["FEW", "WAYS", "Ended", "Guarded", "SteppingLoop"]
 
 Ts = TypeVarTuple("Ts")
 
 WAYS = ("native", "native late", "twice", "scope", "scope late", "wait_for", "timeout")
 """How a call is cancelled; see `Guarded`."""
+
+FEW = ("native", "scope late", "timeout")
+"""Those that differ most, for one more situation of a call that knows them all in another."""
 
 ALARM = 1e9
 """Seconds of a timeout that no clock reaches: the loop lets it end when it is told to."""
@@ -108,6 +111,7 @@ class Guarded:
 
     "late" lets the database answer first, while the loop stands still: the answer is then on its
     way to the loop when the call is cut. "twice" cuts again after the next step but one.
+    "everything" cancels all other tasks too, as the end of `asyncio.run` does.
     """
 
     def __init__(self, loop: SteppingLoop, way: str, call: Callable[[], Awaitable[Any]], k: int) -> None:
@@ -119,9 +123,10 @@ class Guarded:
 
     async def run(self, limit: float) -> Ended | None:
         """Run the call to its end; None: it has not ended within so many seconds."""
+        self._runner = asyncio.current_task()
         self._loop.steps = 0
         self.task = self._loop.create_task(self._body(), name="the call")
-        if self._way in ("native", "twice", "scope"):
+        if self._way in ("native", "twice", "everything", "scope"):
             self._loop.plan(self._k, self._strike)
         done, _ = await asyncio.wait([self.task], timeout=limit)
         steps = self._loop.steps
@@ -140,7 +145,7 @@ class Guarded:
         return Ended("returned", self._cut, self.task.result(), steps)
 
     async def _body(self) -> Any:
-        if self._way in ("native", "twice"):
+        if self._way in ("native", "twice", "everything"):
             return await self._call()
         if self._way == "scope":
             with self._scope:
@@ -162,6 +167,8 @@ class Guarded:
             self._cut = self.task.cancel()
             if self._way == "twice":
                 self._loop.plan(1, self.task.cancel)
+        elif self._way == "everything":
+            self._cut = sum(task.cancel() for task in asyncio.all_tasks() if task is not self._runner) > 0
         elif self._way == "scope":
             self._cut = True
             self._scope.cancel()

@@ -29,7 +29,7 @@ class Open(Case):
     async def finish(self) -> None:
         self.world.where = "finish"
         if self.workers:  # what was added here has started here, without any further call
-            self.world.require(await self.world.until_drained(self.client), "jobs did not start")
+            self.world.require(await self.world.until_drained(), "jobs did not start")
         self.world.require(await self.client.stop(LIMIT), "stop() says False")
 
 
@@ -70,6 +70,10 @@ class SaveAndRun(Save):
     """A save where jobs run at once."""
 
     workers = 2
+
+    async def after(self, ended: Ended) -> None:
+        await super().after(ended)
+        self.world.require(await self.world.until_drained(), "jobs that are there do not start")
 
 
 class SaveAmongOthers(Save):
@@ -119,6 +123,7 @@ class SaveWithin(Open):
         self.world.check_whole(call)
         if not self.commits:
             self.world.require(self.world.stored(call) == 0, "jobs of a transaction that was rolled back")
+        self.world.require(await self.world.until_drained(), "jobs that were committed do not start")
         await self.world.settled()
 
 
@@ -194,8 +199,7 @@ class Transaction(Open):
 
     async def prepare(self) -> None:
         await super().prepare()
-        async with aiosqlite.connect(self.world.file) as connection:
-            await connection.execute("CREATE TABLE effects (call INTEGER)")
+        self.world.make_effects()
 
     async def run(self, way: str, k: int) -> Ended | None:
         self.world.calls += 1
@@ -229,7 +233,7 @@ class Transaction(Open):
         )
 
     async def release(self) -> None:
-        self.world.require(await self.world.until_drained(self.client), "jobs never end")
+        self.world.require(await self.world.until_drained(), "jobs never end")
 
     async def after(self, ended: Ended) -> None:
         found = self._found()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 import threading
@@ -23,6 +24,9 @@ PARTS = 3
 
 LIMIT = 10.0
 """Seconds after which something has hung."""
+
+SOON = 4.0
+"""Seconds within which jobs that are there have run, with nobody giving a hint."""
 
 LOCK_LIMIT = 0.1
 """Seconds within which another connection must get the write lock."""
@@ -55,6 +59,23 @@ class Effect(Task):
     part: int = 0
 
 
+UNWANTED = ("job.lease_lost", "job.unwritable", "store.failing", "job.crashed")
+"""Events that no cancellation explains."""
+
+
+class Listener(logging.Handler):
+    """Takes note of log events that must not be."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.WARNING)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Look at one line."""
+        if record.getMessage().startswith(UNWANTED):
+            self._world.problem(f"logged {record.getMessage()}")
+
+
 class World:
     """One sweep's files and findings."""
 
@@ -74,6 +95,9 @@ class World:
         self.file = os.path.join(folder, "app.db")
         self._files = 0
         self.guards: dict[int, Callable[[Callable[[], Awaitable[None]]], Awaitable[bool]]] = {}
+        log = logging.getLogger("backlite_async")
+        log.handlers[:] = [Listener(self)]
+        log.propagate = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads: set[threading.Thread] = set()
 
@@ -125,7 +149,13 @@ class World:
 
         guard = self.guards.pop(task.call, None)
         if guard is None:
-            await block()
+            try:
+                await block()
+            except asyncio.CancelledError:
+                self.cut[task.call, task.part] += 1
+                raise
+            finally:
+                self.release.set()
         elif not await guard(block):
             self.cut[task.call, task.part] += 1
             raise Retry(after=0)
@@ -212,14 +242,30 @@ class World:
         tasks = [task.get_name() for task in asyncio.all_tasks() - self._tasks]
         return tasks + [thread.name for thread in set(threading.enumerate()) - self._threads]
 
-    async def until_drained(self, client: Client) -> bool:
-        """Wait until every job has ended; the client must need no further hint."""
-        deadline = time.monotonic() + LIMIT
+    async def until_drained(self) -> bool:
+        """Wait until every job has ended; the open client must need no further hint."""
+        deadline = time.monotonic() + SOON
         while self.waiting():
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.002)
         return True
+
+    def make_effects(self) -> None:
+        """Make the table for what transactions do."""
+        with closing(sqlite3.connect(self.file)) as other:
+            other.execute("CREATE TABLE effects (call INTEGER)")
+
+    def check_effects(self) -> None:
+        """Every transaction has happened once, with the end of its job."""
+        if not self.count("SELECT count(*) FROM sqlite_master WHERE name = 'effects'"):
+            return
+        rows = self.count("SELECT count(*) FROM effects")
+        calls = self.count("SELECT count(DISTINCT call) FROM effects")
+        jobs = self.count("SELECT count(*) FROM backlite_completed WHERE task = 'Effect'")
+        if not rows == calls == jobs:
+            self.doubles += max(0, rows - calls)
+            self.problem(f"{jobs} transactions have {rows} effects, {calls} different ones")
 
     async def drain(self) -> None:
         """Run everything that is left, then compare what ran with what was acknowledged."""
@@ -227,8 +273,9 @@ class World:
         self.release.set()
         if not os.path.exists(self.file):
             return
-        async with self.client(workers=4) as client:
-            self.require(await self.until_drained(client), f"{self.waiting()} jobs never end")
+        async with self.client(workers=4):
+            self.require(await self.until_drained(), f"{self.waiting()} jobs never end")
+        self.check_effects()
         if not intact(self.file):
             self.corrupt += 1
             self.problem("the database is corrupt")

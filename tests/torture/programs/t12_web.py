@@ -163,7 +163,7 @@ class Restarts:
         say(hang=self.group.where)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return -signal.SIGKILL
+        sys.exit(3)
 
     def _look(self, pid: int) -> None:
         """Compare what the application wrote down with what the database says."""

@@ -41,6 +41,18 @@ connection.close()
 """
 """Another process's visit: whoever closes a file last takes its write-ahead log away."""
 
+STAY = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=5.0)
+for _ in range(2):
+    connection.execute("INSERT INTO visits VALUES (1)")
+    connection.commit()
+    print("wrote", flush=True)
+    sys.stdin.read()
+connection.close()
+"""
+"""Another process that stays, with a log of its own."""
+
 
 class Work(Task):
     config: ClassVar[QueueConfig] = QueueConfig("work", retention=Retention())
@@ -62,6 +74,7 @@ class Victim:
         self.saves: list[tuple[str, str]] = []
         self.said: list[tuple[str, float, str]] = []
         self.over = False
+        self.guest: subprocess.Popen[bytes] | None = None
         structlog.configure(processors=[self.capture])
         workers = 0 if moment == "adds only" else WORKERS
         self.client = Client(self.database, workers=workers, busy_timeout=1.0, lease=5.0)
@@ -147,6 +160,8 @@ class Victim:
         await asyncio.wait([*adding, self.loop.create_task(asyncio.sleep(0))])
         stopping = time.monotonic()
         clean = await self.stop()
+        if self.guest is not None:
+            self.guest.communicate()
         return {
             "saves": self.saves,
             "concurrent": concurrent,
@@ -213,6 +228,15 @@ def open_and_close(victim: Victim) -> None:
     with open(victim.database, "rb") as file:
         file.read(16)
     subprocess.run([sys.executable, "-c", VISIT, victim.database], check=True)
+
+
+def replace_log(victim: Victim) -> None:
+    """The same, with another process that comes then, and stays."""
+    open_and_close(victim)
+    command = [sys.executable, "-c", STAY, victim.database]
+    victim.guest = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert victim.guest.stdout is not None
+    victim.guest.stdout.readline()
 
 
 def second_library(victim: Victim) -> None:
@@ -296,6 +320,7 @@ FAULTS: dict[str, Callable[[Victim], Any]] = {
     "replaced by text": replace_by_text,
     "folder removed": remove_folder,
     "opened and closed": open_and_close,
+    "log replaced": replace_log,
     "second library": second_library,
     "fork": fork,
     "fork by multiprocessing": fork_by_multiprocessing,

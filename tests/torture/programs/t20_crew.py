@@ -37,7 +37,7 @@ class Crew:
         self.adding = True
         self.slowest_add = self.longest_pause = 0.0
         structlog.configure(processors=[self.capture])
-        self.client = Client(database, workers=workers, lease=5.0)
+        self.client = Client(database, workers=workers)
         self.client.register(Work, self.work)
 
     def note(self, what: str, **fields: Any) -> None:

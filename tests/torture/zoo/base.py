@@ -58,7 +58,8 @@ class Specimen:
 
     `kills`: the process ends, and is started again. `lingers`: the handler ends only when it is let go.
     `disturbs`: jobs beside it may need a second attempt. `effects`: rows of its transactions that stay.
-    `unwritable`: what it asks for cannot be stored, and its job fails for that.
+    `unwritable`: what it asks for cannot be stored, and its job fails for that. `hangs`: its process may
+    hang instead of ending, until the supervisor kills it.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Specimen:
     disturbs: bool = False
     effects: int = 0
     unwritable: bool = False
+    hangs: bool = False
 
     @property
     def threaded(self) -> bool:

@@ -91,9 +91,9 @@ def interrupts_the_main_thread(task: Task, job: JobContext, stage: Stage) -> Non
         _thread.interrupt_main()
 
 
-@specimen("succeeded", "failed", kills=True)
+@specimen("succeeded", "failed", kills=True, hangs=True)
 async def leaves_an_alarm(task: Task, job: JobContext, stage: Stage) -> None:
-    """The alarm's handler raises in whatever the main thread does then."""
+    """The alarm's handler raises in whatever runs then, also between a future and its result."""
     if once("alarmed"):
         signal.signal(signal.SIGALRM, _alarm)
         signal.setitimer(signal.ITIMER_REAL, 0.05)

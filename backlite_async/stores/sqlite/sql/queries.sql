@@ -189,21 +189,22 @@ RETURNING backlite_jobs.id
 -- name: waits_ahead
 -- Whether a job waits since a time that is still to come: the wall clock was set back.
 SELECT EXISTS (
-    SELECT 1 FROM backlite_jobs WHERE status = 'pending' AND due_at > :now AND waits_from > :now
+    SELECT 1 FROM backlite_jobs WHERE status = 'pending' AND due_at > :now AND waits_from > :now + :margin
 )
 
--- name: shift_waits
+-- name: restart_waits
 UPDATE backlite_jobs
-SET
-    due_at = due_at + iif(:by < 0, :by, :now - waits_from),
-    scheduled_at = scheduled_at + iif(:by < 0, :by, :now - waits_from),
-    waits_from = :now
-WHERE status = 'pending' AND due_at > :now AND waits_from > :now
+SET due_at = due_at - waits_from + :now, scheduled_at = scheduled_at - waits_from + :now, waits_from = :now
+WHERE status = 'pending' AND due_at > :now AND waits_from > :now + :margin
+
+-- name: shift_waits
+UPDATE backlite_jobs SET due_at = due_at + :by, scheduled_at = scheduled_at + :by, waits_from = waits_from + :by
+WHERE status = 'pending' AND due_at > :now
+  AND (waits_from > :now + :margin OR waits_from < :now - :notice)
 
 -- name: shift_waits_back
-UPDATE backlite_jobs
-SET due_at = due_at + :by, scheduled_at = scheduled_at + :by, waits_from = waits_from + :by
-WHERE status = 'pending' AND due_at > :now AND waits_from BETWEEN :since AND :now
+UPDATE backlite_jobs SET due_at = due_at + :by, scheduled_at = scheduled_at + :by, waits_from = waits_from + :by
+WHERE status = 'pending' AND due_at > :now - :by AND waits_from <= :now - :by
 
 -- name: free_claims
 -- In a copy of the database: nobody runs these jobs there.

@@ -1,0 +1,116 @@
+"""Steps of the wall clock: set back, set right again, and all that is no step."""
+
+from __future__ import annotations
+
+import pytest
+
+from backlite_async._clock import WallSteps
+
+START = 1_700_000_000_000
+
+
+class Hands:
+    """A clock whose two hands are moved by the test."""
+
+    def __init__(self) -> None:
+        self.wall, self.steady = START, 100.0
+
+    def now(self) -> int:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time go by on both."""
+        self.wall += round(seconds * 1000)
+        self.steady += seconds
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock."""
+        self.wall += round(seconds * 1000)
+
+
+@pytest.fixture
+def hands() -> Hands:
+    """Return a clock that stands."""
+    return Hands()
+
+
+@pytest.fixture
+def steps(hands: Hands) -> WallSteps:
+    """Return what watches it, and has heeded its first look."""
+    made = WallSteps(hands)
+    made.heeded(made.look())
+    return made
+
+
+def test_at_first_nothing_is_known(hands: Hands) -> None:
+    """Before the first look is heeded, nobody knows what happened to the clock while nobody ran."""
+    steps = WallSteps(hands)
+    assert steps.look() is None
+    assert steps.look() is None
+    steps.heeded(None)
+    assert steps.look() == 0
+
+
+def test_time_that_goes_by_is_no_step(hands: Hands, steps: WallSteps) -> None:
+    """As long as both hands move together there is nothing to heed."""
+    for _ in range(5):
+        hands.pass_by(3600)
+        assert steps.look() == 0
+
+
+def test_set_back_is_told_until_it_is_heeded(hands: Hands, steps: WallSteps) -> None:
+    """A clock that was set back is told by how much, and since when it has been wrong."""
+    hands.pass_by(60)
+    hands.step(-5)
+    wrong_since = hands.wall
+    assert steps.look() == -5000
+    assert steps.look() == -5000
+    assert steps.wrong_since == wrong_since
+    steps.heeded(-5000)
+    assert steps.look() == 0
+
+
+def test_set_right_again_is_told_by_as_much_as_it_was_wrong(hands: Hands, steps: WallSteps) -> None:
+    """What was set back may come again, and what comes beyond that is no correction."""
+    hands.step(-5)
+    steps.heeded(steps.look())
+    hands.pass_by(10)
+    hands.step(8)
+    assert steps.look() == 5000
+    assert steps.look() == 5000
+    steps.heeded(5000)
+    assert steps.look() == 0
+    hands.step(8)
+    assert steps.look() == 0
+
+
+def test_wrong_since_the_first_step_back(hands: Hands, steps: WallSteps) -> None:
+    """A second step back does not make the first one forgotten."""
+    hands.step(-5)
+    steps.heeded(steps.look())
+    since = steps.wrong_since
+    hands.pass_by(100)
+    hands.step(-2)
+    assert steps.look() == -2000
+    assert steps.wrong_since == since
+    steps.heeded(-2000)
+    hands.step(100)
+    assert steps.look() == 7000
+
+
+def test_sleep_is_no_step(hands: Hands, steps: WallSteps) -> None:
+    """A computer that has slept finds its wall clock ahead, which means nothing."""
+    hands.step(8 * 3600)
+    assert steps.look() == 0
+    hands.step(-2)
+    assert steps.look() == -2000
+
+
+def test_drift_is_no_step(hands: Hands, steps: WallSteps) -> None:
+    """A wall clock that runs a little slow or fast is never far enough off between two looks."""
+    for by in [-0.4] * 10 + [0.4] * 10:
+        hands.step(by)
+        assert steps.look() == 0
