@@ -192,16 +192,19 @@ async def lanes(
 
 
 async def share(benches: Sequence[Bench], tasks: Iterable[Callable[[Bench], Awaitable[object]]]) -> None:
-    """Do all of this, each on a bench, as much at once as there are benches."""
+    """Do all of this, each on a bench, as much at once as there are benches; raise what one raises."""
     waiting = deque(tasks)
 
     async def lane(bench: Bench) -> None:
         while waiting:
             await waiting.popleft()(bench)
 
-    async with asyncio.TaskGroup() as group:
-        for bench in benches:
-            group.create_task(lane(bench))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for bench in benches:
+                group.create_task(lane(bench))
+    except BaseExceptionGroup as raised:
+        raise raised.exceptions[0] from None
 
 
 def in_turns(items: Iterable[T], kind: Callable[[T], object]) -> list[T]:
