@@ -30,7 +30,6 @@ class Block:
         self._connection = connection
         self._timer = threading.Timer(limit, self._end)
         self._timer.daemon = True
-        self._ending = threading.Lock()
         self._ender: int | None = None
         self.overdue = self.committed = False
 
@@ -86,7 +85,7 @@ class Block:
             await self.close()
 
     def _commit(self, raw: sqlite3.Connection, complete: Callable[[sqlite3.Connection], bool]) -> None:
-        with self._ending:
+        with self._connection.in_use:
             self._ender = threading.get_ident()
             self._database.check_same_file()
             if self.overdue:
@@ -111,8 +110,8 @@ class Block:
 
     def _end(self) -> None:
         """Roll back as the time is up, in a thread: the handler may block the loop that should do it."""
-        if not self._ending.acquire(blocking=False):
-            return  # it is being committed
+        if not self._connection.in_use.acquire(blocking=False):
+            return  # it is being committed, or closed
         try:
             self._ender = threading.get_ident()
             self.overdue = not self.committed
@@ -120,4 +119,4 @@ class Block:
                 self._connection.raw.interrupt()
                 self._connection.raw.execute("ROLLBACK")
         finally:
-            self._ending.release()
+            self._connection.in_use.release()

@@ -73,7 +73,8 @@ class Database:
             await self.writer.call(self._prepare_writer)
             self._reader = await Connection.open(self.path)
             await self.reader.call(self._prepare_reader)
-            self.file.opened += 1
+            with self.file.owners_lock:
+                self.file.opened += 1
             self._counted = True
         except BaseException as error:
             await self.close()
@@ -115,7 +116,8 @@ class Database:
         taken = [connection for connection in (self._reader, self._writer) if connection is not None]
         if self._counted:
             self._counted = False
-            self.file.opened -= 1
+            with self.file.owners_lock:
+                self.file.opened -= 1
         self._reader = self._writer = None
         return taken
 

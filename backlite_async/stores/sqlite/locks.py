@@ -63,8 +63,10 @@ class WriteTurn:
     """
 
     def __init__(self, folder: str) -> None:
-        self._files = [create(os.path.join(folder, name), folder) for name in ("queue.lock", "turn.lock")]
+        self._files: list[int] = []
         self._distrusted = False
+        for name in ("queue.lock", "turn.lock"):
+            self._files.append(create(os.path.join(folder, name), folder))
         not_in_children(self)
 
     @contextmanager

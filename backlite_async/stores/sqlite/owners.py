@@ -177,8 +177,10 @@ class OwnerFolder:
                 return 0.0
             try:
                 file = os.open(os.path.join(self._folder, owner + SUFFIX), os.O_RDWR)
-            except OSError:
+            except FileNotFoundError:
                 return None
+            except OSError:  # no descriptors left: it may well live
+                return RELEASE_LIMIT
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
