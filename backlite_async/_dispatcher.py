@@ -276,6 +276,7 @@ class Dispatcher:
         delay = self._longest_sleep
         if claim.next_at is not None:
             delay = min(max((claim.next_at - self._clock.now()) / 1000, 0.001), delay)
+        delay = min(delay, max(self._wall.pause, 0.001))
         return min(delay, max(self._suspects.pause, 0.05)) if self._suspects else delay
 
     async def _claim(self, lanes: Sequence[Lane], now: int) -> Claim:

@@ -52,9 +52,7 @@ JOB_LEASE_LOST = Event("job.lease_lost", logging.ERROR, "an outcome was dropped:
 JOB_UNWRITABLE = Event("job.unwritable", logging.ERROR, "an outcome cannot be stored; the job fails instead")
 JOBS_EXPIRED = Event("jobs.expired", logging.DEBUG, "completed jobs were removed when their retention ended")
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
-OWNER_DIED = Event(
-    "owner.died", logging.WARNING, "an owner is gone with claims or without a word; its jobs are released"
-)
+OWNER_DIED = Event("owner.died", logging.WARNING, "an owner is gone without a word; its jobs are released")
 STORE_HAZARD = Event("store.hazard", logging.WARNING, "something here is dangerous, and what to do")
 STORE_LOST = Event("store.lost", logging.ERROR, "the database file is gone, or another; the client stops")
 STORE_FAILING = Event("store.failing", logging.ERROR, "the database cannot be used; tried again until it can")
