@@ -8,15 +8,16 @@ import pytest
 
 from backlite_async.stores import Store
 
-from .test_contract import at, new, record
+from .test_contract import at, claim, new, record
 
 WAITING: dict[str, Any] = {"due_at": 5000, "waits_from": 1000}
 
 
 async def due(store: Store, job_id: str = "a") -> int:
-    """Return when a job is due."""
-    found = (await record(store, job_id)).due_at
-    return round((found - at(0)).total_seconds() * 1000)
+    """Return when a job is due, by its record and, for the first one, by when to look for it again."""
+    shown = round(((await record(store, job_id)).due_at - at(0)).total_seconds() * 1000)
+    assert job_id != "a" or (await claim(store, now=1)).next_at == shown
+    return shown
 
 
 @pytest.mark.parametrize("by", [-600, 0], ids=["step known", "step unknown"])
@@ -65,6 +66,13 @@ async def test_clock_back_and_right_again_changes_nothing(store: Store) -> None:
     await store.shift_waits(now=400, by=-600)
     assert await store.shift_waits(now=1000, since=400, by=600) == 1
     assert await due(store) == 5000
+
+
+async def test_only_waits_from_a_time_to_come_move(store: Store) -> None:
+    """Beside a wait that is shifted, an instant that was asked for stays."""
+    await store.add([new("a", **WAITING), new("b", due_at=7000), new("c", due_at=7000, waits_from=399)])
+    assert await store.shift_waits(now=400, by=-600) == 1
+    assert [await due(store, job_id) for job_id in "abc"] == [4400, 7000, 7000]
 
 
 async def test_shifted_waits_keep_their_order(store: Store) -> None:

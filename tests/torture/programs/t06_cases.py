@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from typing import Any
 
-from tests.torture.programs.t06_steps import WAYS, Ended, Guarded
+from tests.torture.programs.t06_steps import FEW, WAYS, Ended, Guarded
 from tests.torture.programs.t06_world import LIMIT, World
 
 __all__ = ["Case", "Locked"]
@@ -45,6 +45,8 @@ class Case:
 
 class Locked(Case):
     """Another connection holds the write lock meanwhile, for a while that all have the patience for."""
+
+    ways: tuple[str, ...] = FEW
 
     async def before(self) -> None:
         await super().before()

@@ -8,7 +8,7 @@ from typing import Any
 
 from backlite_async import InvalidState
 from tests.torture.programs.t06_cases import Case, Locked
-from tests.torture.programs.t06_steps import WAYS, Ended
+from tests.torture.programs.t06_steps import FEW, WAYS, Ended
 from tests.torture.programs.t06_world import LIMIT, PARTS, Effect, Held
 
 __all__ = ["LIFE"]
@@ -89,6 +89,8 @@ class Stop(Case):
 class StopEnding(Stop):
     """A stop while a job ends: its outcome is on its way to the database."""
 
+    ways: tuple[str, ...] = FEW
+
     async def before(self) -> None:
         await super().before()
         self.world.calls += 1
@@ -111,6 +113,8 @@ class StopEnding(Stop):
 class StopWaiting(StopEnding):
     """A stop that waits for a job; cut or not, the job may end."""
 
+    ways: tuple[str, ...] = WAYS
+
     async def call(self) -> Any:
         self.world.loop.call_later(0.003, self.world.release.set)
         return await self.client.stop()
@@ -118,6 +122,8 @@ class StopWaiting(StopEnding):
 
 class StopCutting(StopEnding):
     """A stop that cancels a running job, and gives it back."""
+
+    ways: tuple[str, ...] = WAYS
 
     async def call(self) -> Any:
         return await self.client.stop(0)
@@ -136,7 +142,7 @@ class StopCutting(StopEnding):
 class AsyncWith(Case):
     """A whole `async with`, with a save inside."""
 
-    ways = (*WAYS, "everything")
+    ways: tuple[str, ...] = (*WAYS, "everything")
 
     async def before(self) -> None:
         self.tasks = self.world.marks()
@@ -155,6 +161,8 @@ class AsyncWith(Case):
 
 class AsyncWithTransaction(AsyncWith):
     """A whole `async with`, with a job inside that completes in a transaction of its own."""
+
+    ways: tuple[str, ...] = (*FEW, "everything")
 
     async def prepare(self) -> None:
         await self.world.client(workers=0).install()

@@ -11,12 +11,15 @@ from typing import Any, NamedTuple, TypeVarTuple, Unpack
 
 import anyio
 
-__all__ = ["WAYS", "Ended", "Guarded", "SteppingLoop"]
+__all__ = ["FEW", "WAYS", "Ended", "Guarded", "SteppingLoop"]
 
 Ts = TypeVarTuple("Ts")
 
 WAYS = ("native", "native late", "twice", "scope", "scope late", "wait_for", "timeout")
 """How a call is cancelled; see `Guarded`."""
+
+FEW = ("native", "scope late", "timeout")
+"""Those that differ most, for one more situation of a call that knows them all in another."""
 
 ALARM = 1e9
 """Seconds of a timeout that no clock reaches: the loop lets it end when it is told to."""

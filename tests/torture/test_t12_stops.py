@@ -1,0 +1,71 @@
+"""The short form of T12, and proof that it can fail."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import backlite_async
+
+from .kit import Budget, Missing
+from .t12_stops import run
+
+
+def test_stops_at_random_times() -> None:
+    """No stop lies, overruns its limit, or leaves something behind; every job runs in the end."""
+    try:
+        row = run(Budget(seconds=6, least=12, most=16))
+    except Missing as error:
+        pytest.skip(str(error))
+    assert row.failures == []
+    assert (row.lost, row.doubles, row.corrupt, row.hangs) == (0, 0, 0, 0)
+
+
+class Break(NamedTuple):
+    """A change to the library, and what is said then."""
+
+    file: str
+    old: str
+    new: str
+    told: str
+
+
+BREAKS = {
+    "a lie": Break(
+        "_dispatcher.py",
+        "return in_time and not self._uncertain and",
+        "return True or",
+        "stop says True",
+    ),
+    "a claim that is forgotten": Break(
+        "_dispatcher.py",
+        "            if self._stop.asked or handler is None:\n",
+        "            if self._stop.asked: continue\n            if handler is None:\n",
+        "claimed, and not running",
+    ),
+    "a thread that stays": Break(
+        "_leases.py",
+        "        while not self._stopped:\n            self._wake.wait(",
+        "        while not self._stopped or not self._loop.is_closed():\n            self._wake.wait(",
+        "left behind: backlite leases",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_broken_library_is_noticed(tmp_path: Path, name: str) -> None:
+    """A copy of the library that breaks a promise makes the row fail, and it says which promise."""
+    broken = BREAKS[name]
+    copy = tmp_path / "backlite_async"
+    shutil.copytree(Path(backlite_async.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (copy / broken.file).read_text()
+    assert text.count(broken.old) == 1
+    (copy / broken.file).write_text(text.replace(broken.old, broken.new))
+    try:
+        row = run(Budget(seconds=6, most=16), library=tmp_path)
+    except Missing as error:
+        pytest.skip(str(error))
+    assert any(broken.told in failure for failure in row.failures), row.failures
