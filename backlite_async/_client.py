@@ -195,7 +195,9 @@ class Client:
             if not await running.stop.outlast([closing], grace=WRITE_GRACE):
                 store.abandon()
                 await running.stop.outlast([closing])
-            if dispatcher is not None and lend:
+            if closing.cancelled():  # by the end of the loop, which lets nothing more be waited for
+                store.close_soon()
+            elif dispatcher is not None and lend:
                 dispatcher.linger()
         closing.result()
         log.emit(log.CLIENT_STOPPED, owner=owner.id, clean=clean)

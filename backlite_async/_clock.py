@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from datetime import UTC, datetime, timedelta
@@ -104,6 +105,10 @@ def after(now: int, duration: float) -> int:
     return now + whole_millis(duration) + (duration > 0)
 
 
+CHECK_AFTER = 2.0
+"""Seconds after a step of the wall clock at which to see whether somebody has done what follows."""
+
+
 class WallSteps:
     """Notices that the wall clock was set back against the monotonic one, and set right again.
 
@@ -114,14 +119,21 @@ class WallSteps:
         self._clock = clock
         self._ahead: int | None = None
         self._behind = 0
+        self._check_at = math.inf
+
+    @property
+    def pause(self) -> float:
+        """Seconds until it is to be looked at again."""
+        return self._check_at - self._clock.monotonic()
 
     def look(self) -> int | None:
         """Return by how many milliseconds the clock was set back (negative), or set right again.
 
-        At first None, since it may have been set back while nobody ran, who knows by how much. The
-        same answer comes again until it is `heeded`.
+        None: perhaps it was set back, who knows by how much. So at first, since it may have been while
+        nobody ran; and a while after a step back, as whoever should have shifted the waits may have
+        died before it did. The same answer comes again until it is `heeded`.
         """
-        if self._ahead is None:
+        if self._ahead is None or self.pause <= 0:
             return None
         step = self._now() - self._ahead
         if step < -1000:
@@ -134,6 +146,7 @@ class WallSteps:
     def heeded(self, step: int | None) -> None:
         """Take note that what follows from a step was done."""
         self._behind -= step or 0
+        self._check_at = self._clock.monotonic() + CHECK_AFTER if step is not None and step < 0 else math.inf
         self._ahead = self._now()
 
     def _now(self) -> int:

@@ -276,6 +276,7 @@ class Dispatcher:
         delay = self._longest_sleep
         if claim.next_at is not None:
             delay = min(max((claim.next_at - self._clock.now()) / 1000, 0.001), delay)
+        delay = min(delay, max(self._wall.pause, 0.001))
         return min(delay, max(self._suspects.pause, 0.05)) if self._suspects else delay
 
     async def _claim(self, lanes: Sequence[Lane], now: int) -> Claim:
@@ -283,7 +284,8 @@ class Dispatcher:
         taken: list[ClaimedJob] = []
 
         def taking(jobs: Sequence[ClaimedJob]) -> None:
-            taken.extend(jobs)
+            self._drop(taken)  # of a first try, which was rolled back
+            taken[:] = jobs
             for job in jobs:
                 self._leases.hold(job.id, job.fence)
 
@@ -291,9 +293,12 @@ class Dispatcher:
         try:
             return await self._store.claim(lanes, owner=self._owner, now=now, until=until, taking=taking)
         except BaseException:
-            for job in taken:  # whether they are ours is asked for later
-                self._leases.drop(job.id, job.fence)
+            self._drop(taken)  # whether they are ours is asked for later
             raise
+
+    def _drop(self, jobs: Sequence[ClaimedJob]) -> None:
+        for job in jobs:
+            self._leases.drop(job.id, job.fence)
 
     def _lanes(self) -> list[Lane]:
         if self._completions.health.failing:

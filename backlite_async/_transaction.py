@@ -66,10 +66,10 @@ class JobTransaction:
     ) -> None:
         block, scope = self._block, self._scope
         assert block is not None
+        outcome = self._outcome()
         try:
             scope.__exit__(kind, error, trace)
             late = scope.cancelled_caught or anyio.current_time() >= scope.deadline
-            outcome = self._outcome()
             if error is None and not late:
                 await block.commit(outcome)
         finally:

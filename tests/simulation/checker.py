@@ -28,6 +28,7 @@ from .history import (
     Written,
 )
 from .jobs import JobState, Run, follows, virtual
+from .order import NOTICE, UNSURE
 from .owners import Members, Wall
 from .recovery import check_alone, check_recovery
 
@@ -53,6 +54,8 @@ class _Checker:
         self.dead: set[str] = set()
         self.trouble: dict[str, float] = {}
         self.jumped_at = self.back_at = float("-inf")
+        self.jumps = 0
+        self.unshifted_at = float("-inf")
         self.stopping: dict[tuple[str, int], float] = {}
 
     def fail(self, event: Event, kind: str, text: str) -> None:
@@ -88,6 +91,8 @@ class _Checker:
                     self.known.setdefault((event.client, kind), event.at)
             case Fault():
                 self.trouble[event.client] = event.at
+                if event.operation == "shift_waits":
+                    self.unshifted_at = event.at
             case Jumped():
                 self.see_jumped(event)
             case StopAsked():
@@ -120,9 +125,11 @@ class _Checker:
             asked_at = self.wall.shown(event.waits_from, event.at)
             ends.append(asked_at + (event.due_at - event.waits_from) / 1000)
         job.wait(event.due_at, event.waits_from, *ends)
+        job.shifts, job.jumps_before = 0, self.jumps - (event.at - self.jumped_at < NOTICE)
 
     def see_jumped(self, event: Jumped) -> None:
         self.jumped_at = event.at
+        self.jumps += 1
         self.back_at = event.at if event.by < 0 else self.back_at
         for job in self.jobs.values():
             job.ends.append(virtual(event, job.due_at))
@@ -141,11 +148,14 @@ class _Checker:
             self.fail(event, "shifted", f"{event.job}, whose wait had begun")
         elif event.by == 0 and event.due_at - event.waits_from != job.due_at - job.waits_from:
             self.fail(event, "shifted", f"{event.job} waits for another time than before")
-        elif event.by:
+        elif event.by and event.at - self.unshifted_at > UNSURE:
             end = virtual(event, event.due_at)
-            if not min(job.ends) - AGREEING < end < max(job.ends) + AGREEING:
+            if end < min(job.ends) - AGREEING or end > max(job.ends) + max(event.by, 0) / 1000 + AGREEING:
                 text = f"{event.job} was to start at {min(job.ends):.3f} to {max(job.ends):.3f} s"
                 self.fail(event, "shifted", f"{text}, now at {end:.3f}")
+            job.shifts += 1
+            if job.shifts > self.jumps - job.jumps_before:
+                self.fail(event, "shifted", f"{event.job} was shifted more often than the clock")
         job.wait(event.due_at, event.waits_from, virtual(event, event.due_at))
 
     def see_claimed(self, event: Claimed) -> None:

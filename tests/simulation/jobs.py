@@ -30,6 +30,7 @@ class JobState:
         self.due_at = 0
         self.waits_from: int | None = None
         self.ends: list[float] = []
+        self.shifts = self.jumps_before = 0
         self.attempt = self.crashes = 0
         self.claim: Claimed | None = None
         self.fences: set[int] = set()

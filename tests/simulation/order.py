@@ -6,26 +6,43 @@ from collections.abc import Sequence
 
 from .history import Claimed, Ended, Event, Jumped, Shifted, Started, Stored, Written
 
-__all__ = ["NOTICE", "check_order", "check_prompt"]
+__all__ = ["NOTICE", "UNSURE", "check_order", "check_prompt"]
 
 NOTICE = 45.0
 """Seconds within which a client notices that the wall clock was moved."""
 
 
-class _Wait:
-    """A job that waits: since when, until when by the wall, and whether for a while or for an instant."""
+UNSURE = 60.0
+"""Seconds within which it cannot be told if a wait began before a step of the clock or after it."""
 
-    def __init__(self, event: Event, due_at: int, waits_from: int | None) -> None:
+
+class _Wait:
+    """A job that waits: since when, until when by the wall, and whether for a while or for an instant.
+
+    `late`: seconds by which it may end late, as it cannot be told whether it began before a step.
+    """
+
+    def __init__(self, event: Event, due_at: int, waits_from: int | None, jumps: list[Jumped]) -> None:
+        self.began = event.at
         self.due_at = due_at
         self.relative = waits_from is not None
         self.meant = max(event.at, _instant(event, due_at))
-        self.noticed = 0.0
+        self.noticed = self.late = 0.0
+        for jump in jumps:
+            if event.at - jump.at < NOTICE:
+                self.doubt(jump)
 
     def jumped(self, event: Jumped) -> None:
         """A wait for a while is over when it was meant to be; one for an instant when the wall shows it."""
-        self.noticed = event.at + NOTICE
-        by_wall = max(event.at, _instant(event, self.due_at))
-        self.meant = min(self.meant, by_wall) if self.relative else by_wall
+        self.doubt(event)
+        if not self.relative:
+            self.meant = max(event.at, _instant(event, self.due_at))
+
+    def doubt(self, jump: Jumped) -> None:
+        """Make allowance for a jump, just before the wait or in it."""
+        self.noticed = jump.at + NOTICE
+        if self.relative and -NOTICE - 1 <= jump.at - self.began - abs(jump.by) <= UNSURE:
+            self.late += abs(jump.by)
 
 
 def check_prompt(events: Sequence[Event], *, workers: int, within: float) -> list[str]:
@@ -37,17 +54,19 @@ def check_prompt(events: Sequence[Event], *, workers: int, within: float) -> lis
     found: list[str] = []
     waiting: dict[str, _Wait] = {}
     running: set[str] = set()
+    jumps: list[Jumped] = []
     moved_at = float("-inf")  # when a place became free, or a job took one: then all others wait anew
     for event in events:
         match event:
             case Stored():
-                waiting[event.job] = _Wait(event, event.due_at, event.waits_from)
+                waiting[event.job] = _Wait(event, event.due_at, event.waits_from, jumps)
             case Jumped():
+                jumps.append(event)
                 for wait in waiting.values():
                     wait.jumped(event)
             case Started():
                 wait = waiting.pop(event.job)
-                waited = event.at - max(wait.meant, wait.noticed, moved_at)
+                waited = event.at - max(wait.meant + wait.late, wait.noticed, moved_at)
                 if waited > within:
                     found.append(f"idle: {event.job} waited {waited:.6f} s (until {event.at:.6f} s)")
                 running.add(event.job)
@@ -57,7 +76,7 @@ def check_prompt(events: Sequence[Event], *, workers: int, within: float) -> lis
                     moved_at = event.at
                 running.discard(event.job)
             case Written() if event.due_at is not None:
-                waiting[event.job] = _Wait(event, event.due_at, event.waits_from)
+                waiting[event.job] = _Wait(event, event.due_at, event.waits_from, jumps)
             case _:
                 pass
     return found

@@ -176,6 +176,7 @@ class _Alone:
                 f"held up: {job} kept others in {claim.client} from starting for {self.spent[key]:.3f} s"
                 f" and more (at {at:.6f} s)"
             )
+            self.spent[key] = float("-inf")  # said once
         return claim
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from backlite_async import InvalidState, Job, JobStatus, QueueConfig
@@ -248,20 +249,25 @@ class FaultyStore(Faults):
         """Refuse: there are no transactions of callers here."""
         await self._inner.add_within(connection, jobs)
 
-    async def claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
+    async def claim(
+        self,
+        lanes: Sequence[Lane],
+        *,
+        owner: str,
+        now: int,
+        until: int,
+        taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
+    ) -> Claim:
         """Take due jobs."""
         if owner != self._me.id:
             self._misuse("claims in another's name")
         if now > self._history.now():
             self._misuse("claims what is due only in the future")
-        return await self._do(
-            "claim",
-            lambda: self._claim(lanes, owner=owner, now=now, until=until),
-            insist=self._host.random.random() < 0.5,
-        )
+        claim = partial(self._claim, lanes, owner=owner, now=now, until=until, taking=taking)
+        return await self._do("claim", claim, insist=self._host.random.random() < 0.5)
 
-    def _claim(self, lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
-        claim: Claim = _now(self._inner.claim(lanes, owner=owner, now=now, until=until))
+    def _claim(self, lanes: Sequence[Lane], **how: Any) -> Claim:
+        claim: Claim = _now(self._inner.claim(lanes, **how))
         for job in claim.jobs:
             self._history.add(
                 Claimed(
@@ -271,7 +277,7 @@ class FaultyStore(Faults):
                     fence=job.fence,
                     attempt=job.attempt,
                     crashes=job.crashes,
-                    now=now,
+                    now=how["now"],
                 )
             )
         return claim
@@ -365,13 +371,17 @@ class FaultyStore(Faults):
         """Return the queues and task names that have pending jobs."""
         return await self._do("kinds", lambda: _now(self._inner.kinds()))
 
-    async def shift_waits(self, *, now: int, since: int | None = None, by: int = 0) -> int:
-        """Let waits that began after `now` begin now, or those since `since` end later."""
-        return await self._do("shift_waits", lambda: self._shift(now, since, by), committed=self._shifted)
+    async def shift_waits(self, *, now: int, by: int) -> int:
+        """Let waits go on as they were meant; one owner does it, where others can tell it to look."""
+        if by and not (self.rings and self.leads()):
+            self._check_open("shift_waits")
+            self._ring()
+            return 0
+        return await self._do("shift_waits", lambda: self._shift(now, by), committed=self._shifted)
 
-    def _shift(self, now: int, since: int | None, by: int) -> int:
+    def _shift(self, now: int, by: int) -> int:
         before = self._inner.waits()
-        shifted: int = _now(self._inner.shift_waits(now=now, since=since, by=by))
+        shifted: int = _now(self._inner.shift_waits(now=now, by=by))
         for job, wait in self._inner.waits().items():
             if wait != before[job]:
                 due_at, waits_from = wait

@@ -24,6 +24,7 @@ class Storm:
         manners: tuple[Manner, ...] = ("bells", "bells", "bells", "deaf", "blind")
         self.manner = rng.choice(manners)
         self.horizon = rng.choice((5.0, 20.0, 60.0))
+        self.longest_wait = rng.choice((2.0, 15.0, 15.0, 200.0))
         self.latency = rng.choice((0.0, 0.003, 0.1))
         self.lease = rng.choice((1.0, 10.0, 30.0))
         self.adds = rng.randint(3, 15)
@@ -96,6 +97,8 @@ async def _happen(world: World, storm: Storm, rng: random.Random) -> None:
     while world.loop.time() < storm.horizon:
         await asyncio.sleep(rng.uniform(0, storm.horizon / 2))
         if storm.jumps:
+            if storm.longest_wait > storm.horizon and rng.random() < 0.3:
+                await asyncio.sleep(storm.longest_wait / 2)
             far = 900.0 if storm.manner == "bells" else 50.0  # longer than any lease; the deaf look often
             by = rng.choice((far, -far, 5.0, -5.0))
             world.clock.jump(by)
@@ -125,6 +128,7 @@ async def _unfold(world: World, storm: Storm) -> None:
     weather.faults, weather.deaths, weather.haunted = storm.faults, storm.deaths, storm.haunted
     world.steps = HOSTILE_STEPS if storm.hostile else PLAIN_STEPS
     world.steps = DEADLY_STEPS if storm.deadly else world.steps
+    world.longest_wait = storm.longest_wait
     if storm.adder:
         await world.spawn(workers=0).start()
     async with asyncio.TaskGroup() as group:
@@ -170,7 +174,8 @@ def simulate(seed: int) -> tuple[list[Event], list[str]]:
     found = check(events, latency=storm.latency)
     if storm.calm:
         workers = world.processes[0].workers
-        found += check_prompt(events, workers=workers, within=4 * storm.latency + 0.01)
+        if storm.manner == "bells" or not storm.jumps:  # else nobody heeds the wall
+            found += check_prompt(events, workers=workers, within=4 * storm.latency + 0.01)
         found += check_order(events)
         found += [f"fault: {event} in calm weather" for event in events if isinstance(event, Fault)]
     return events, found

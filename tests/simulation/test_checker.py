@@ -121,20 +121,18 @@ def opened(client: str, manner: Manner = "bells", *, beat: float = 1.0) -> Opene
 def timed(events: list[Event], manner: Manner = "bells") -> list[Event]:
     """Give the events their times, a second apart, unless they have one.
 
-    Before them all clients open the store and know all kinds; each start of a handler is put down,
-    unless one is in the list.
+    Before them all clients open the store and know all kinds; each start of a handler is put down, by
+    the owner that has claimed the job, unless that is in the list.
     """
     known: list[Event] = [Known(client=client, kinds=[("q", "T")]) for client in CLIENTS]
-    times = [
-        event if event.at else msgspec.structs.replace(event, at=float(number), wall=EPOCH + 1000 * number)
-        for number, event in enumerate(events, 1)
-    ]
-    marks = any(isinstance(event, Marked) for event in events)
     told = [opened(client, manner) for client in CLIENTS] + known
-    for event in times:
-        if isinstance(event, Started) and not marks:
-            mark = marked(event.fence, job=event.job, client=event.client)
-            told.append(msgspec.structs.replace(mark, at=event.at, wall=event.wall))
+    put_down = {(event.job, event.fence) for event in events if isinstance(event, Marked)}
+    owners = {(event.job, event.fence): event.owner for event in events if isinstance(event, Claimed)}
+    for number, raw in enumerate(events, 1):
+        event = raw if raw.at else msgspec.structs.replace(raw, at=float(number), wall=EPOCH + 1000 * number)
+        if isinstance(event, Started) and (event.job, event.fence) not in put_down:
+            owner = owners.get((event.job, event.fence), CLIENTS.index(event.client))
+            told.append(Marked(at=event.at, wall=event.wall, job=event.job, owner=owner, fence=event.fence))
         told.append(event)
     return told
 

@@ -94,13 +94,9 @@ GOOD: dict[str, list[Event]] = {
     ],
     "the wall went back while it was claimed": [stored(due=900_000), Jumped(by=-5.0), *SUCCESS],
     "the dead do nothing any more": [
-        stored(),
-        claimed(),
-        Died(client="x"),
-        started(),
-        ended(),
-        stopped(clean=True, claims=["a"], took=9.0),
-        written(status=AGAIN, client="y", attempt=0),
+        *[stored(), claimed(), Died(client="x"), at(3.1, started()), at(3.2, ended())],
+        at(3.3, but(stopped(clean=True, claims=["a"]), asked_at=0.0)),
+        at(3.9, written(status=AGAIN, client="y", attempt=0)),
         *[claimed(2, client="y"), started(2, client="y"), ended(2, client="y"), written(2, client="y")],
     ],
     "an outcome that was not accepted": [stored(), *SUCCESS, but(written(), accepted=False)],
@@ -218,7 +214,7 @@ BAD: dict[str, tuple[list[str], list[Event]]] = {
         [stored(), claimed(), started(2), ended(2), started(), ended(), written()],
     ),
     "under another's claim": (
-        ["mark", "unclaimed"],
+        ["unclaimed"],
         [stored(), claimed(), started(client="y"), ended(client="y"), written()],
     ),
     "early, the wall went forward": (

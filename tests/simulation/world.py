@@ -66,6 +66,7 @@ class World:
         self.executions: dict[str, int] = {}
         self.numbers = 0
         self.steps: tuple[str, ...] = PLAIN_STEPS
+        self.longest_wait = 15.0
         self.deadly = True
         self.expected, self.met = 0, asyncio.Event()
         self.meeting = self.most_met = 0
@@ -228,7 +229,7 @@ class World:
     async def add_some(self, process: Process, kinds: tuple[type[Work], ...] = KINDS) -> None:
         """Add one or several random jobs, now or later."""
         tasks = [self.task(kinds) for _ in range(self.rng.choice((1, 1, 2, 7)))]
-        wait = self.rng.uniform(0, 15) if self.rng.random() < 0.3 else None
+        wait = self.rng.uniform(0, self.longest_wait) if self.rng.random() < 0.3 else None
         at = None
         if self.rng.random() < 0.2:
             at = self.clock.now() + self.rng.randint(-5_000, 20_000)

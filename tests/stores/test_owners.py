@@ -143,7 +143,7 @@ def test_one_process_takes_charge(path: str, folder: OwnerFolder) -> None:
     with Process(path, "survivor") as survivor:
         assert survivor.tell("charge") == "other"
         assert folder.dead() == []
-        assert folder.beat("other") == 0.0
+        assert folder.beat("other") == owners.RELEASE_LIMIT  # should the survivor be stopped now
     [dead] = folder.dead()
     assert dead.started("a", 1)
     dead.leave()

@@ -18,7 +18,9 @@ from typing import Any
 
 from .kit import Budget, Ledger, Missing, Row, Verdict, audit, needs
 
-__all__ = ["judge", "run", "small_disk"]
+__all__ = ["LEAST", "SECONDS", "judge", "run", "small_disk"]
+
+SECONDS, LEAST = 18.0, 20
 
 PROGRAM = Path(__file__).parent / "programs" / "t14_disk.py"
 SIZE = "12m"
@@ -67,7 +69,8 @@ def plan(number: int) -> dict[str, Any]:
         for turn in range(1 if longest > 1 else 2)
     ]
     if number % 3 == 2:
-        return {"peer": False, "steps": [outages[0], {"kind": "restart", "seconds": 0.3}]}
+        restart = {"kind": "restart", "seconds": 0.3, "spare": chance.choice([0, 10, 20])}
+        return {"peer": False, "steps": [outages[0], restart]}
     return {"peer": number % 3 == 1, "steps": [*outages, {"kind": "backlog", "seconds": 0.4}]}
 
 

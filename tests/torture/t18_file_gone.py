@@ -18,7 +18,9 @@ from typing import Any
 
 from .kit import Budget, Row, intact
 
-__all__ = ["CASES", "judge", "run"]
+__all__ = ["CASES", "LEAST", "SECONDS", "judge", "run"]
+
+SECONDS, LEAST = 10.0, 44
 
 PROGRAM = Path(__file__).parent / "programs" / "t18_victim.py"
 LIMIT = 40.0

@@ -25,7 +25,9 @@ from typing import Any
 from .kit import Budget, Ledger, Row, audit, intact
 from .t15_stage import Worker
 
-__all__ = ["Ground", "look_into", "run"]
+__all__ = ["LEAST", "SECONDS", "Ground", "look_into", "run"]
+
+SECONDS, LEAST = 20.0, 20
 
 PROGRAMS = Path(__file__).parent / "programs"
 BALLAST = 40

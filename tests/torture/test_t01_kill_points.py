@@ -54,6 +54,18 @@ def test_a_job_that_never_runs_is_seen() -> None:
     assert tried("strands", limit=1.5).hangs
 
 
+def test_a_tracer_that_may_not_trace_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container without the right to it."""
+    tracer = tmp_path / "strace"
+    tracer.write_text(
+        "#!/bin/sh\necho 'strace: attach: ptrace(PTRACE_SEIZE, 7): Not permitted' >&2\nexit 1\n"
+    )
+    tracer.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(Missing, match=r"may trace: .*Not permitted"):
+        kill_points(Budget(1.0), [Life("install", None)], benches=1)
+
+
 # -- the judges, on their own -----------------------------------------------------------------------------
 
 Event = dict[str, Any]

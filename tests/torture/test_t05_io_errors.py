@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .kit import Budget, Missing, Row
-from .t05_io_errors import Syncs, io_errors, run, unfounded
+from .t05_io_errors import STOP_GRACE, Syncs, after_told, given_up, io_errors, run, surprises, unfounded
 
 
 def tried(life: str, limit: float = 10.0) -> Row:
@@ -87,3 +87,41 @@ def test_an_answer_needs_a_sync_since_the_question(
     lifted: Event = {"what": "lifting", "pid": 9}
     assert unfounded([lifted, *events], 1, Syncs(log)) == []
     assert unfounded(events, 2, Syncs(log)) == []
+
+
+def test_a_job_that_was_said_to_be_complete_does_not_run_again() -> None:
+    start, told = {"what": "start", "job": "a"}, {"what": "told", "job": "a"}
+    assert after_told([start, start, told]) == []
+    assert after_told([start, told, start]) == ["a ran again after it was complete"]
+
+
+START: Event = {"what": "start", "job": "a"}
+TOLD: Event = {"what": "told", "job": "a"}
+FREE: Event = {"what": "free"}
+
+
+def stopped(*, clean: bool, over: float = 0.1) -> Event:
+    return {"what": "stopped", "clean": clean, "over": over}
+
+
+def test_a_stop_says_the_truth() -> None:
+    assert surprises([START, TOLD, stopped(clean=True)]) == []
+    assert surprises([START, stopped(clean=False)]) == []
+    assert surprises([START, {"what": "told again", "job": "a"}, stopped(clean=True)]) == []
+    assert len(surprises([START, stopped(clean=True)])) == 1
+    assert len(surprises([START, FREE, TOLD, stopped(clean=False)])) == 1
+
+
+def test_a_stop_that_gives_up_explains_what_it_has_not_written() -> None:
+    """And nothing else."""
+    ends: list[Event] = [{"what": "end", "job": job} for job in "ab"]
+    assert given_up([*ends, TOLD, stopped(clean=True)]) == []
+    assert [cause["job"] for cause in given_up([*ends, TOLD, stopped(clean=False)])] == ["b"]
+
+
+def test_a_stop_ends_in_time() -> None:
+    assert len(surprises([stopped(clean=True, over=STOP_GRACE + 1)])) == 1
+
+
+def test_a_surprise_is_told() -> None:
+    assert surprises([{"what": "surprise", "line": "job.lease_lost job_id=a"}]) == ["job.lease_lost job_id=a"]

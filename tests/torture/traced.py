@@ -97,7 +97,7 @@ class Bench:
             await self._tracer.wait()
         if self._server.returncode is None:
             self._server.kill()  # what it has forked dies with it
-            await self._server.communicate()
+            await self._server.wait()
 
     async def begin(self, life: str, *, strace: Sequence[str] | None = None, **arguments: Any) -> int:
         """Start a life, `module:function`, with arguments; under strace if options for it are given."""
@@ -192,16 +192,19 @@ async def lanes(
 
 
 async def share(benches: Sequence[Bench], tasks: Iterable[Callable[[Bench], Awaitable[object]]]) -> None:
-    """Do all of this, each on a bench, as much at once as there are benches."""
+    """Do all of this, each on a bench, as much at once as there are benches; raise what one raises."""
     waiting = deque(tasks)
 
     async def lane(bench: Bench) -> None:
         while waiting:
             await waiting.popleft()(bench)
 
-    async with asyncio.TaskGroup() as group:
-        for bench in benches:
-            group.create_task(lane(bench))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for bench in benches:
+                group.create_task(lane(bench))
+    except BaseExceptionGroup as raised:
+        raise raised.exceptions[0] from None
 
 
 def in_turns(items: Iterable[T], kind: Callable[[T], object]) -> list[T]:

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 
 from ..._errors import DatabaseUnusable, InvalidValue
 from .connection import Connection
-from .database import Database, translate
+from .database import Database, fail
 from .sql import statements
 
 __all__ = ["backup"]
@@ -42,7 +42,7 @@ async def backup(database: Database, target: str) -> None:
     try:
         await connection.call(lambda raw: _copy(raw, unfinished, target, cancelled), cancelled=cancelled.set)
     except sqlite3.Error as error:
-        raise translate(error, target) from error
+        fail(error, target)
     except OSError as error:
         raise DatabaseUnusable(target, f"cannot be written: {error.strerror}") from error
     finally:
@@ -68,8 +68,7 @@ def _copy(raw: sqlite3.Connection, unfinished: str, target: str, cancelled: thre
             copy.execute("PRAGMA journal_mode = DELETE")
             copy.execute(statements()["free_claims"])
         _sync(unfinished)
-        os.link(unfinished, target)  # unlike a renaming it never replaces anything
-        _sync(os.path.dirname(target))
+        _name(unfinished, target)
     finally:
         raw.execute("ROLLBACK")
         for name in (unfinished, unfinished + "-journal"):
@@ -77,8 +76,21 @@ def _copy(raw: sqlite3.Connection, unfinished: str, target: str, cancelled: thre
                 os.unlink(name)
 
 
-def _sync(path: str) -> None:
-    file = os.open(path, os.O_RDONLY)
+def _name(unfinished: str, target: str) -> None:
+    """Give a file its name without ever replacing another one."""
+    try:
+        os.link(unfinished, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.replace(unfinished, target)
+    if os.name != "nt":
+        _sync(os.path.dirname(target), os.O_RDONLY)
+
+
+def _sync(path: str, flags: int = os.O_RDWR) -> None:
+    file = os.open(path, flags)
     try:
         os.fsync(file)
     finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..._errors import InvalidState
 from .connection import Connection
-from .database import Database, translate
+from .database import Database, fail
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -30,7 +30,6 @@ class Block:
         self._connection = connection
         self._timer = threading.Timer(limit, self._end)
         self._timer.daemon = True
-        self._ending = threading.Lock()
         self._ender: int | None = None
         self.overdue = self.committed = False
 
@@ -44,7 +43,7 @@ class Block:
             await connection.call(block._begin)
         except BaseException as error:
             await block.close()
-            raise translate(error, database.path) from error
+            fail(error, database.path)
         return block
 
     def _begin(self, raw: sqlite3.Connection) -> None:
@@ -76,7 +75,7 @@ class Block:
         try:
             await self._connection.call(lambda raw: self._commit(raw, complete))
         except sqlite3.Error as error:
-            raise translate(error, self._database.path) from error
+            fail(error, self._database.path)
         except ValueError as error:  # aiosqlite's
             raise InvalidState(
                 "the connection of a job.transaction() was closed inside the block, and nothing of it is"
@@ -86,7 +85,7 @@ class Block:
             await self.close()
 
     def _commit(self, raw: sqlite3.Connection, complete: Callable[[sqlite3.Connection], bool]) -> None:
-        with self._ending:
+        with self._connection.in_use:
             self._ender = threading.get_ident()
             self._database.check_same_file()
             if self.overdue:
@@ -111,8 +110,8 @@ class Block:
 
     def _end(self) -> None:
         """Roll back as the time is up, in a thread: the handler may block the loop that should do it."""
-        if not self._ending.acquire(blocking=False):
-            return  # it is being committed
+        if not self._connection.in_use.acquire(blocking=False):
+            return  # it is being committed, or closed
         try:
             self._ender = threading.get_ident()
             self.overdue = not self.committed
@@ -120,4 +119,4 @@ class Block:
                 self._connection.raw.interrupt()
                 self._connection.raw.execute("ROLLBACK")
         finally:
-            self._ending.release()
+            self._connection.in_use.release()

@@ -35,7 +35,17 @@ class _CallingConnection(sqlite3.Connection):
     """A connection whose `execute(_CALL, (function,))` runs a function instead of a statement.
 
     That gives several statements, BEGIN to COMMIT, in one hop by aiosqlite's public calls.
+    Who uses it from another thread holds `in_use`: to be closed meanwhile would end the process.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.in_use = threading.Lock()
+
+    def close(self) -> None:
+        """Close, once no other thread uses it."""
+        with self.in_use:
+            super().close()
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
         if sql is _CALL:
@@ -57,18 +67,24 @@ class Connection:
     """An aiosqlite connection that runs whole functions on its thread, come what may."""
 
     def __init__(
-        self, path: str, inner: aiosqlite.Connection, raw: sqlite3.Connection, thread: threading.Thread
+        self, path: str, inner: aiosqlite.Connection, raw: _CallingConnection, thread: threading.Thread
     ) -> None:
         self._path = path
         self.inner = inner
         self._thread = thread
-        self._first = self.raw = raw
+        self._first = raw
+        self.raw: sqlite3.Connection = raw
         not_in_children(self)
+
+    @property
+    def in_use(self) -> threading.Lock:
+        """The lock to hold where another thread than the connection's own uses it."""
+        return self._first.in_use
 
     @classmethod
     async def open(cls, path: str, *, cached_statements: int = 128) -> Connection:
         """Open a file; nothing is read or written yet."""
-        made: list[tuple[sqlite3.Connection, threading.Thread]] = []
+        made: list[tuple[_CallingConnection, threading.Thread]] = []
 
         def factory(*args: Any, **kwargs: Any) -> sqlite3.Connection:
             made.append((_CallingConnection(*args, **kwargs), threading.current_thread()))

@@ -16,7 +16,7 @@ from ..._errors import BackliteError, DatabaseBusy, DatabaseReplaced, DatabaseUn
 from .connection import Connection
 from .locks import SharedFile, shared_file, side_folder
 
-__all__ = ["Database", "is_busy", "translate"]
+__all__ = ["Database", "fail", "is_busy", "translate"]
 
 T = TypeVar("T")
 
@@ -73,11 +73,12 @@ class Database:
             await self.writer.call(self._prepare_writer)
             self._reader = await Connection.open(self.path)
             await self.reader.call(self._prepare_reader)
-            self.file.opened += 1
+            with self.file.owners_lock:
+                self.file.opened += 1
             self._counted = True
         except BaseException as error:
             await self.close()
-            raise translate(error, self.path) from error
+            fail(error, self.path)
 
     def _prepare_writer(self, raw: sqlite3.Connection) -> None:
         mode = self.patiently(lambda: raw.execute("PRAGMA journal_mode = WAL").fetchall()[0][0])
@@ -115,7 +116,8 @@ class Database:
         taken = [connection for connection in (self._reader, self._writer) if connection is not None]
         if self._counted:
             self._counted = False
-            self.file.opened -= 1
+            with self.file.owners_lock:
+                self.file.opened -= 1
         self._reader = self._writer = None
         return taken
 
@@ -132,7 +134,7 @@ class Database:
                 return self.patiently(lambda: function(self._usable(reader, self._prepare_reader)))
             except Exception as error:
                 self._take_note(reader, error)
-                raise translate(error, self.path) from error
+                fail(error, self.path)
 
         return await reader.call(run)
 
@@ -305,6 +307,14 @@ def _code(error: sqlite3.Error) -> int:
 def is_busy(error: BaseException) -> bool:
     """Return whether the database was locked, so that nothing has happened."""
     return isinstance(error, sqlite3.Error) and _code(error) in (_BUSY, _LOCKED)
+
+
+def fail(error: BaseException, path: str) -> NoReturn:
+    """Raise the library's error for this one; one that needs none goes through as it is."""
+    found = translate(error, path)
+    if found is error:
+        raise error
+    raise found from error
 
 
 def translate(error: BaseException, path: str) -> BaseException:

@@ -17,7 +17,15 @@ if sys.platform != "win32":
 
 from ..._errors import InvalidState
 
-__all__ = ["SharedFile", "WriteTurn", "create", "not_in_children", "shared_file", "side_folder"]
+__all__ = [
+    "SharedFile",
+    "WriteTurn",
+    "create",
+    "mode_beside",
+    "not_in_children",
+    "shared_file",
+    "side_folder",
+]
 
 TURN_LIMIT, SHORT_LIMIT = 1.0, 0.02
 """Seconds to wait for a turn; then it is tried without one, as its holder may have been stopped. Who
@@ -36,8 +44,13 @@ def create(path: str, folder: str) -> int:
     """Open a file of the side folder for reading and writing, with the mode of the database file."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     with suppress(OSError):  # somebody else's, who has chosen its mode
-        os.fchmod(file, stat.S_IMODE(os.stat(folder.removesuffix("-backlite")).st_mode) & 0o666)
+        os.fchmod(file, mode_beside(folder))
     return file
+
+
+def mode_beside(folder: str) -> int:
+    """Return the mode for what is put into the side folder: that of the database file."""
+    return stat.S_IMODE(os.stat(folder.removesuffix("-backlite")).st_mode) & 0o666
 
 
 class WriteTurn:
@@ -50,8 +63,10 @@ class WriteTurn:
     """
 
     def __init__(self, folder: str) -> None:
-        self._files = [create(os.path.join(folder, name), folder) for name in ("queue.lock", "turn.lock")]
+        self._files: list[int] = []
         self._distrusted = False
+        for name in ("queue.lock", "turn.lock"):
+            self._files.append(create(os.path.join(folder, name), folder))
         not_in_children(self)
 
     @contextmanager

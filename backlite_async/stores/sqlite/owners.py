@@ -29,6 +29,9 @@ __all__ = ["Dead", "OwnerFile", "OwnerFolder", "socket_name"]
 SLOT = 256
 """Bytes of a slot: a length, then fence and id of a job. The first slot describes the owner."""
 
+RELEASE_LIMIT = 10.0
+"""Seconds that a process may take to release a dead owner's jobs; it may have been stopped meanwhile."""
+
 SUFFIX, UNBORN = ".owner", ".unborn"
 
 
@@ -174,12 +177,15 @@ class OwnerFolder:
                 return 0.0
             try:
                 file = os.open(os.path.join(self._folder, owner + SUFFIX), os.O_RDWR)
-            except OSError:
+            except FileNotFoundError:
                 return None
+            except OSError:  # no descriptors left: it may well live
+                return RELEASE_LIMIT
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                return float(json.loads(os.pread(file, SLOT, 0).rstrip(b"\0"))["beat"])
+                beat = float(json.loads(os.pread(file, SLOT, 0).rstrip(b"\0"))["beat"])
+                return beat or RELEASE_LIMIT
             finally:
                 os.close(file)
         return 0.0

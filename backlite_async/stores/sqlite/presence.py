@@ -84,6 +84,11 @@ class Presence:
         """Whether there is a doorbell."""
         return self._bell is not None
 
+    @property
+    def locks(self) -> bool:
+        """Whether owners can be told apart by their locks."""
+        return self._file is not None
+
     def connect(self) -> None:
         """Connect to those who have come since, or could not be reached."""
         if self._bell is not None:

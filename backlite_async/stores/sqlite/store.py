@@ -20,7 +20,7 @@ from .blocks import Block
 from .callers import TransactionWatch
 from .commits import Committer
 from .connection import require_connection, require_transaction
-from .database import Database, translate
+from .database import Database, fail
 from .hazards import hazards
 from .owners import Dead
 from .presence import Presence
@@ -207,7 +207,7 @@ class SQLiteStore:
         try:
             await connection.execute_fetchall(statements()["add"], {"jobs": _added(jobs)})
         except sqlite3.Error as error:
-            raise translate(error, path) from error
+            fail(error, path)
 
     async def claim(
         self,
@@ -279,7 +279,7 @@ class SQLiteStore:
         try:
             return self._database.transact(function, durable=durable)
         except Exception as error:
-            raise translate(error, self._database.path) from error
+            fail(error, self._database.path)
 
     # -- queries and upkeep ------------------------------------------------------------------------
 
@@ -317,8 +317,8 @@ class SQLiteStore:
             ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", parameters))
             if not ahead[0][0]:
                 return 0
-        elif not (self.rings and self.leads()):  # without a doorbell everybody would do it
-            self._ring()
+        elif self._presence is not None and not (self._presence.locks and self._presence.leads()):
+            self._ring()  # one does it for all, and nobody where that cannot be told
             return 0
         name = "restart_waits" if by == 0 else "shift_waits" if by < 0 else "shift_waits_back"
 
@@ -386,7 +386,7 @@ async def _blocking(database: Database, function: Callable[[Database], None]) ->
         try:
             function(database)
         except Exception as error:
-            raise translate(error, database.path) from error
+            fail(error, database.path)
 
     await database.writer.call(run)
 

@@ -25,6 +25,9 @@ from typing import Any
 
 SET_DEATH_SIGNAL, SET_TRACER, ANYBODY = 1, 0x59616D61, ctypes.c_ulong(-1)
 
+REHEARSAL_SECONDS = 15
+"""A library that hangs is found out by the trials."""
+
 libc = ctypes.CDLL(None)
 
 
@@ -70,6 +73,8 @@ def rehearse(module: Any) -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
+        libc.prctl(SET_DEATH_SIGNAL, signal.SIGKILL)
+        signal.alarm(REHEARSAL_SECONDS)
         os.close(reader)
         asyncio.run(module.rehearse("rehearsal.db", "rehearsal"))
         with os.fdopen(writer, "w") as answer:
@@ -87,7 +92,6 @@ def rehearse(module: Any) -> None:
 
 def serve() -> None:
     """Do one command after another until there are no more."""
-    libc.prctl(SET_DEATH_SIGNAL, signal.SIGKILL)
     say(ready=True)
     while text := line():
         command = json.loads(text)
@@ -100,6 +104,7 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
+    libc.prctl(SET_DEATH_SIGNAL, signal.SIGKILL)
     library, *modules = sys.argv[1:]
     sys.path.insert(1, library)
     for module in [importlib.import_module(name) for name in modules]:

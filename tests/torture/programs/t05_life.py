@@ -3,7 +3,7 @@
 It takes the database and the ledger, a file to which it appends what it knows and when: `try`, then `ack`
 or `refused` for each save, `start` and `end` of each execution, a `cause` before it makes the library
 run a job again, and `told` when the library has logged that a job is complete. It says "tried" once it
-has tried everything, and waits for a line: the fault is gone.
+has tried everything, and waits for a line: "go", the fault is gone, or "stop", in spite of it.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ class Log(logging.Handler):
         if event in ("job.succeeded", "job.failed"):
             self._application.note("told", job=fields["job_id"])
             self.complete.add(fields["job_id"])
+        elif event in ("job.retried", "job.given_back"):
+            self._application.note("told again", job=fields["job_id"])
         elif event in ("job.lease_lost", "job.unwritable"):
             self._application.note("surprise", line=record.getMessage())
         elif event == "store.failing":
@@ -130,6 +132,12 @@ class Application:
             self.note("refused", error=repr(error))
             return False
         return True
+
+    async def stop(self, limit: float) -> None:
+        """Stop the client, and take note how."""
+        began = time.monotonic()
+        clean = await self.client.stop(limit)
+        self.note("stopped", clean=clean, over=time.monotonic() - began - limit)
 
     async def save(self, operation: AddOperation) -> None:
         """Save an operation, or keep it for later."""
@@ -239,7 +247,9 @@ async def through(app: Application, *last: Task) -> None:
     if started:
         await app.try_all()
     os.write(1, b'{"said": "tried"}\n')
-    await asyncio.to_thread(os.read, 0, 10)
+    if await asyncio.to_thread(os.read, 0, 10) == b"stop\n":
+        await app.stop(0.1)
+        return
     app.note("free")
     while not started:
         started = await app.start()
@@ -247,7 +257,7 @@ async def through(app: Application, *last: Task) -> None:
     await app.save(app.client.add(*(last or [Kept("last")])))
     await app.log.all_complete(app.acknowledged)
     app.note("drained")
-    app.note("stopped", clean=await app.client.stop(STOP_LIMIT))
+    await app.stop(STOP_LIMIT)
 
 
 async def recover(database: str, ledger: str) -> None:

@@ -241,10 +241,10 @@ async def backlog(world: World, seconds: float) -> None:
     await drained(world, freed)
 
 
-async def restart(world: World, seconds: float) -> None:
+async def restart(world: World, seconds: float, spare: int) -> None:
     """Stop with outcomes that cannot be written, and start again, all on a full disk."""
     ids = await hold(world, fails=True)
-    world.fill(0)
+    world.fill(spare)
     world.release()
     await world.until(lambda: world.trouble, 1.0)
     asked = time.monotonic()
