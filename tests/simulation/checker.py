@@ -28,7 +28,7 @@ from .history import (
     Written,
 )
 from .jobs import JobState, Run, follows, virtual
-from .order import NOTICE
+from .order import NOTICE, UNSURE
 from .owners import Members, Wall
 from .recovery import check_alone, check_recovery
 
@@ -55,6 +55,7 @@ class _Checker:
         self.trouble: dict[str, float] = {}
         self.jumped_at = self.back_at = float("-inf")
         self.jumps = 0
+        self.unshifted_at = float("-inf")
         self.stopping: dict[tuple[str, int], float] = {}
 
     def fail(self, event: Event, kind: str, text: str) -> None:
@@ -90,6 +91,8 @@ class _Checker:
                     self.known.setdefault((event.client, kind), event.at)
             case Fault():
                 self.trouble[event.client] = event.at
+                if event.operation == "shift_waits":
+                    self.unshifted_at = event.at
             case Jumped():
                 self.see_jumped(event)
             case StopAsked():
@@ -145,7 +148,7 @@ class _Checker:
             self.fail(event, "shifted", f"{event.job}, whose wait had begun")
         elif event.by == 0 and event.due_at - event.waits_from != job.due_at - job.waits_from:
             self.fail(event, "shifted", f"{event.job} waits for another time than before")
-        elif event.by:
+        elif event.by and event.at - self.unshifted_at > UNSURE:
             end = virtual(event, event.due_at)
             if end < min(job.ends) - AGREEING or end > max(job.ends) + max(event.by, 0) / 1000 + AGREEING:
                 text = f"{event.job} was to start at {min(job.ends):.3f} to {max(job.ends):.3f} s"

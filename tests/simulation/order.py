@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .history import Claimed, Ended, Event, Jumped, Shifted, Started, Stored, Written
 
-__all__ = ["NOTICE", "check_order", "check_prompt"]
+__all__ = ["NOTICE", "UNSURE", "check_order", "check_prompt"]
 
 NOTICE = 45.0
 """Seconds within which a client notices that the wall clock was moved."""
@@ -35,8 +35,8 @@ class _Wait:
     def jumped(self, event: Jumped) -> None:
         """A wait for a while is over when it was meant to be; one for an instant when the wall shows it."""
         self.doubt(event)
-        by_wall = max(event.at, _instant(event, self.due_at))
-        self.meant = min(self.meant, by_wall) if self.relative else by_wall
+        if not self.relative:
+            self.meant = max(event.at, _instant(event, self.due_at))
 
     def doubt(self, jump: Jumped) -> None:
         """Make allowance for a jump, just before the wait or in it."""
