@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 from unittest import mock
 
 import pytest
@@ -24,11 +24,14 @@ from backlite_async import (
 from backlite_async._job import Claim, Lane
 from backlite_async.stores import MemoryStore
 
-from .checker import check, check_order, check_prompt
+from .checker import check
 from .clock import EPOCH, SimClock
 from .history import Claimed, Ended, Event, Jumped, Misuse, Started, Stored, Written
 from .loop import SimLoop, run
-from .world import KINDS, Patient, Process, Simple, Single, Threaded, Work, World, run_world
+from .order import check_order, check_prompt
+from .process import Process
+from .work import KINDS, Patient, Simple, Single, Threaded, Work
+from .world import World, run_world
 
 E = TypeVar("E", bound=Event)
 
@@ -83,7 +86,7 @@ def test_no_wake_up_is_lost(workers: int) -> None:
 
 @pytest.mark.parametrize("later", [0, 40 * 86_400], ids=["nothing to do", "a job in forty days"])
 def test_idle_day_has_only_the_capped_wake_ups(later: int) -> None:
-    """A client with nothing to do wakes every 30 s, for nothing else, and does next to nothing then."""
+    """A client with nothing to do wakes every 45 s, for nothing else, and does next to nothing then."""
     loop = SimLoop(0)
 
     async def main() -> tuple[int, int]:
@@ -97,7 +100,7 @@ def test_idle_day_has_only_the_capped_wake_ups(later: int) -> None:
             return loop.wakeups - wakeups, loop.steps - steps
 
     wakeups, steps = run(loop, main())
-    assert 2870 <= wakeups <= 2881
+    assert 1915 <= wakeups <= 1922
     assert steps < 8 * wakeups
 
 
@@ -264,28 +267,6 @@ def test_two_clients_share_the_work() -> None:
         assert {event.client for event in every(world, Started)} == {"client-0", "client-1"}
 
 
-def test_killed_clients_jobs_run_again_once_each() -> None:
-    """Jobs of a client that dies run again when its lease ends, with the crash counted."""
-
-    async def whole(world: World) -> None:
-        victim = world.spawn(workers=3)
-        await victim.start()
-        jobs = await world.save(victim, [Simple(number=n, plan=[("ok", 50.0)]) for n in range(3)])
-        await asyncio.sleep(world.rng.uniform(1, 5))
-        victim.kill()
-        survivor = world.spawn(workers=3)
-        await survivor.start()
-        await world.drain()
-        await world.finish()
-        crashed = [event.job for event in every(world, Written) if event.lapse and event.accepted]
-        assert sorted(crashed) == sorted(jobs)
-        assert len(every(world, Started)) == 6
-
-    for seed in range(20):
-        world, found = run_world(whole, seed, latency=0.01)
-        assert (found or check(world.history.events)) == []
-
-
 def test_lease_that_is_renewed_at_the_last_moment_is_left_alone() -> None:
     """A claim that was seen to have lapsed is not taken if its owner renews it before the write."""
 
@@ -293,11 +274,12 @@ def test_lease_that_is_renewed_at_the_last_moment_is_left_alone() -> None:
         claim = world.memory.claim
         lane = Lane(kinds=(("short", "Work"),), room=1)
 
-        async def then_renew(lanes: Sequence[Lane], *, owner: str, now: int, until: int) -> Claim:
-            found = await claim(lanes, owner=owner, now=now, until=until)
+        async def then_renew(lanes: Sequence[Lane], **how: Any) -> Claim:
+            found = await claim(lanes, **how)
             if found.lapsed and not renewed:
-                renewed.append(now + 20_000)
-                world.memory.renew([(job.id, job.fence) for job in found.lapsed], until=renewed[0])
+                renewed.append(how["now"] + 20_000)
+                held = [(lapsed.job.id, lapsed.job.fence) for lapsed in found.lapsed]
+                world.memory.renew(held, until=renewed[0])
             return found
 
         renewed: list[int] = []
@@ -419,7 +401,7 @@ def test_job_that_was_taken_away_is_not_run_beside_itself() -> None:
         await world.finish()
 
     for seed in range(40):
-        world, found = run_world(whole, seed, latency=0.01)
+        world, found = run_world(whole, seed, latency=0.01, manner="blind")
         assert (found or check(world.history.events)) == []
         assert any(event.lapse and event.accepted for event in every(world, Written))
 
