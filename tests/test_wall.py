@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from backlite_async._clock import WallSteps
+from backlite_async._clock import CHECK_AFTER, WallSteps
 
 START = 1_700_000_000_000
 
@@ -62,13 +64,11 @@ def test_time_that_goes_by_is_no_step(hands: Hands, steps: WallSteps) -> None:
 
 
 def test_set_back_is_told_until_it_is_heeded(hands: Hands, steps: WallSteps) -> None:
-    """A clock that was set back is told by how much, and since when it has been wrong."""
+    """A clock that was set back is told by how much, again and again."""
     hands.pass_by(60)
     hands.step(-5)
-    wrong_since = hands.wall
     assert steps.look() == -5000
     assert steps.look() == -5000
-    assert steps.wrong_since == wrong_since
     steps.heeded(-5000)
     assert steps.look() == 0
 
@@ -77,7 +77,7 @@ def test_set_right_again_is_told_by_as_much_as_it_was_wrong(hands: Hands, steps:
     """What was set back may come again, and what comes beyond that is no correction."""
     hands.step(-5)
     steps.heeded(steps.look())
-    hands.pass_by(10)
+    hands.pass_by(1)
     hands.step(8)
     assert steps.look() == 5000
     assert steps.look() == 5000
@@ -87,18 +87,43 @@ def test_set_right_again_is_told_by_as_much_as_it_was_wrong(hands: Hands, steps:
     assert steps.look() == 0
 
 
-def test_wrong_since_the_first_step_back(hands: Hands, steps: WallSteps) -> None:
-    """A second step back does not make the first one forgotten."""
+def test_two_steps_back_are_set_right_as_one(hands: Hands, steps: WallSteps) -> None:
+    """A second step back adds to the first one."""
     hands.step(-5)
     steps.heeded(steps.look())
-    since = steps.wrong_since
-    hands.pass_by(100)
+    hands.pass_by(1)
     hands.step(-2)
     assert steps.look() == -2000
-    assert steps.wrong_since == since
     steps.heeded(-2000)
     hands.step(100)
     assert steps.look() == 7000
+
+
+def test_what_follows_is_checked_after_a_while(hands: Hands, steps: WallSteps) -> None:
+    """Who should have done what follows from a step back may have died: so it is asked for once more."""
+    hands.step(-5)
+    steps.heeded(steps.look())
+    assert steps.pause == pytest.approx(CHECK_AFTER)
+    hands.pass_by(CHECK_AFTER - 0.5)
+    assert steps.look() == 0
+    hands.pass_by(0.5)
+    assert steps.look() is None
+    assert steps.look() is None
+    steps.heeded(None)
+    assert steps.look() == 0
+    assert steps.pause == math.inf
+    hands.step(5)
+    assert steps.look() == 5000
+
+
+def test_set_right_is_not_checked(hands: Hands, steps: WallSteps) -> None:
+    """Only a step back is: waits that are too long are worse than the work of looking."""
+    hands.step(-5)
+    steps.heeded(steps.look())
+    hands.step(5)
+    steps.heeded(steps.look())
+    hands.pass_by(CHECK_AFTER)
+    assert steps.look() == 0
 
 
 def test_sleep_is_no_step(hands: Hands, steps: WallSteps) -> None:

@@ -113,12 +113,19 @@ def _files(tests: str) -> list[str]:
     return found
 
 
+@contextlib.contextmanager
+def _copy(mutant: Mutant | None = None) -> Iterator[Path]:
+    """Make a copy of the library, which other users can read: some tests run programs as one."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
+        os.chmod(name, 0o755)
+        yield copy_package(Path(name), mutant)
+
+
 def measure(tests: str, *, limit: float = LIMIT) -> Baseline:
     """Run a selection of tests without any defect."""
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        copy_package(Path(folder))
+    with _copy() as folder:
         began = time.monotonic()
-        session = _pytest(Path(folder), _files(tests), limit)
+        session = _pytest(folder, _files(tests), limit)
     found = Baseline(tests, time.monotonic() - began, session.failed)
     if session.status is None:
         found.trouble = f"no end within {limit:g} s"
@@ -135,8 +142,7 @@ def judge(mutant: Mutant, tests: str, baseline: Baseline) -> Verdict:
     """
     began = time.monotonic()
     arguments = [*_files(tests), "-x", *(f"--deselect={test}" for test in baseline.failing)]
-    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
-        folder = copy_package(Path(name), mutant)
+    with _copy(mutant) as folder:
         session = _pytest(folder, arguments, baseline.limit)
         if session.failed and session.status is not None and not session.again:
             session = _pytest(folder, arguments, baseline.limit)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from backlite_async.stores import Store
 
 from .test_contract import at, claim, new, record
 
-WAITING: dict[str, Any] = {"due_at": 5000, "waits_from": 1000}
+NOW = 10_000_000
+STEP = 600_000
+LATER = NOW + 5_000_000
 
 
 async def due(store: Store, job_id: str = "a") -> int:
@@ -20,63 +20,66 @@ async def due(store: Store, job_id: str = "a") -> int:
     return shown
 
 
-@pytest.mark.parametrize("by", [-600, 0], ids=["step known", "step unknown"])
-async def test_wait_is_as_long_as_it_was_meant(store: Store, by: int) -> None:
-    """A wait that began at a time that is still to come begins now, once."""
-    await store.add([new("a", **WAITING)])
-    assert await store.shift_waits(now=400, by=by) == 1
-    assert await due(store) == 4400
-    assert await store.shift_waits(now=400, by=by) == 0
-    assert await due(store) == 4400
-
-
 @pytest.mark.parametrize(
-    "changes",
+    ("by", "waits_from", "due_at", "shift"),
     [
-        {"waits_from": None},
-        {"waits_from": 400},
-        {"waits_from": 399},
-        {"due_at": 400},
+        (-STEP, NOW + 1_001, LATER, -STEP),
+        (-STEP, NOW + 1_000, LATER, 0),
+        (-STEP, NOW - 60_000, LATER, 0),
+        (-STEP, NOW - 60_001, LATER, -STEP),
+        (-STEP, NOW - 60_001, NOW + 1, -STEP),
+        (-STEP, NOW - 60_001, NOW, 0),
+        (-STEP, None, LATER, 0),
+        (STEP, NOW - STEP, LATER, STEP),
+        (STEP, NOW - STEP + 1, LATER, 0),
+        (STEP, NOW - 2 * STEP, NOW - STEP + 1, STEP),
+        (STEP, NOW - 2 * STEP, NOW - STEP, 0),
+        (STEP, None, LATER, 0),
+        (0, NOW + 1_001, LATER, -1_001),
+        (0, NOW + 1_000, LATER, 0),
+        (0, NOW - 60_001, LATER, 0),
+        (0, None, LATER, 0),
     ],
-    ids=["at an instant", "since now", "since before", "due"],
 )
-async def test_what_does_not_wait_from_a_time_to_come_stays(
-    store: Store, changes: dict[str, int | None]
+async def test_wait_is_as_long_as_it_was_meant(
+    store: Store, by: int, waits_from: int | None, due_at: int, shift: int
 ) -> None:
-    """An instant that was asked for is meant as it is, and so is a wait that began before."""
-    job = new("a", **(WAITING | changes))
-    await store.add([job])
-    assert await store.shift_waits(now=400, by=-600) == 0
-    assert await due(store) == job.due_at
-
-
-@pytest.mark.parametrize(("waits_from", "moved"), [(399, False), (400, True), (900, True), (901, False)])
-async def test_clock_that_is_set_right_gives_back_what_it_took(
-    store: Store, waits_from: int, moved: bool
-) -> None:
-    """A wait that began while the clock was wrong ends later; one from before or from now on does not."""
-    await store.add([new("a", due_at=5000, waits_from=waits_from)])
-    assert await store.shift_waits(now=1500, since=400, by=600) == moved
-    assert await due(store) == 5000 + 600 * moved
+    """A wait that began before a step of the clock moves with it; what was asked for as an instant stays."""
+    await store.add([new("a", waits_from=waits_from, due_at=due_at), new("b", due_at=2 * LATER)])
+    assert await store.shift_waits(now=NOW, by=by) == (shift != 0)
+    assert await due(store) == due_at + shift
+    assert await due(store, "b") == 2 * LATER
 
 
 async def test_clock_back_and_right_again_changes_nothing(store: Store) -> None:
     """Both steps together leave a wait as it was."""
-    await store.add([new("a", **WAITING)])
-    await store.shift_waits(now=400, by=-600)
-    assert await store.shift_waits(now=1000, since=400, by=600) == 1
-    assert await due(store) == 5000
+    await store.add([new("a", waits_from=NOW + STEP, due_at=LATER)])
+    assert await store.shift_waits(now=NOW, by=-STEP) == 1
+    assert await store.shift_waits(now=NOW + STEP, by=STEP) == 1
+    assert await due(store) == LATER
 
 
-async def test_only_waits_from_a_time_to_come_move(store: Store) -> None:
-    """Beside a wait that is shifted, an instant that was asked for stays."""
-    await store.add([new("a", **WAITING), new("b", due_at=7000), new("c", due_at=7000, waits_from=399)])
-    assert await store.shift_waits(now=400, by=-600) == 1
-    assert [await due(store, job_id) for job_id in "abc"] == [4400, 7000, 7000]
+async def test_wait_that_begins_anew_does_so_once(store: Store) -> None:
+    """Where it is not known by how much the clock was set back, a second look changes nothing."""
+    await store.add([new("a", waits_from=NOW + STEP, due_at=LATER)])
+    assert await store.shift_waits(now=NOW, by=0) == 1
+    assert await store.shift_waits(now=NOW, by=0) == 0
+    assert await due(store) == LATER - STEP
 
 
-async def test_shifted_waits_keep_their_order(store: Store) -> None:
-    """Several waits move together."""
-    await store.add([new("a", **WAITING), new("b", due_at=6000, waits_from=2000)])
-    assert await store.shift_waits(now=400, by=-600) == 2
-    assert (await due(store), await due(store, "b")) == (4400, 5400)
+async def test_waits_move_together(store: Store) -> None:
+    """Several waits keep their order, beside others that stay."""
+    waits = {"a": NOW + STEP, "b": NOW + 2 * STEP, "c": NOW + 500, "d": None}
+    await store.add([new(job_id, waits_from=begin, due_at=LATER) for job_id, begin in waits.items()])
+    assert await store.shift_waits(now=NOW, by=-STEP) == 2
+    assert [await due(store, job_id) for job_id in waits] == [LATER - STEP, LATER - STEP, LATER, LATER]
+
+
+async def test_only_what_waits_is_shifted(store: Store) -> None:
+    """The lease of a job that runs is left alone."""
+    await store.add([new("a", waits_from=NOW - 2 * STEP, due_at=NOW)])
+    (job,) = (await claim(store, now=NOW, until=LATER)).jobs
+    for by in (-STEP, 0, STEP):
+        assert await store.shift_waits(now=NOW - STEP, by=by) == 0
+    assert (await claim(store, owner="other", now=NOW)).next_at == LATER
+    assert store.renew([("a", job.fence)], until=LATER) == set()

@@ -26,6 +26,12 @@ LEASE, WAIT = 1.0, 1.5  # as in the program; WAIT is also its backoff
 SOON = 2.5
 """Seconds in which a job that is due must start, on a busy machine."""
 
+DRAINED = 15.0
+"""Seconds in which everything must have ended; what has not is lost."""
+
+NOTICED = 2.0
+"""Seconds after which another process does what the first one should have done about a step."""
+
 EARLY = 0.005
 LONG_WAIT, ELAPSED = 5.0, 3.0
 """A wait, and how much of it is over when the clock steps: it must not begin anew."""
@@ -45,6 +51,7 @@ class Scene:
     others: list[str] = field(default_factory=list)
     instant: str = ""
     far: str = ""
+    noticed: float = 0.0
 
     async def add(self, **options: object) -> dict[str, float | str]:
         added: dict[str, float | str] = await self.a.ask("add", **options)
@@ -87,7 +94,7 @@ class Scene:
         """From now on these may start, and must soon."""
         for expected in self.expected():
             if expected["job"] in jobs and expected["by"] is None:
-                expected["by"] = time.monotonic() + SOON
+                expected["by"] = time.monotonic() + self.noticed + SOON
 
     async def settle(self) -> None:
         """Free some workers, and wait until all that is expected has begun, or its time is over."""
@@ -119,7 +126,7 @@ class Scene:
             if worker.process.returncode is None:
                 await worker.ask("release", how="hold long")
         jobs = [*self.held, *self.others, self.instant]
-        limit = time.monotonic() + SOON
+        limit = time.monotonic() + DRAINED
         while time.monotonic() < limit:
             said = {job: await self.a.ask("status", job=job) for job in jobs}
             if set(said.values()) == {"succeeded"}:
@@ -182,6 +189,7 @@ async def orphaned(scene: Scene) -> None:
     await scene.a.ask("add", how="quick", wait=5000.0)
     await asyncio.sleep(0.3)
     await crash(scene)
+    begin_anew(scene, NOTICED)
 
 
 async def crash(scene: Scene) -> None:
@@ -203,9 +211,16 @@ async def restart(scene: Scene) -> None:
     scene.stage.set_clock(-HOUR)
     scene.a = await scene.stage.start(4)
     scene.b = await scene.stage.start(4)
+    begin_anew(scene, 0.0)
+
+
+def begin_anew(scene: Scene, noticed: float) -> None:
+    """Let waits begin anew: nobody who knows by how much the clock was set is left."""
+    scene.noticed = noticed
     for expected in scene.expected():
-        if expected["after"] is not None:
-            expected["by"] = max(expected["by"], time.monotonic() + LONG_WAIT + SOON)
+        if expected["by"] is not None:
+            whole = LONG_WAIT if expected["after"] is not None else 0.0
+            expected["by"] = max(expected["by"], time.monotonic() + noticed + whole + SOON)
 
 
 STEPS: dict[str, Step] = {

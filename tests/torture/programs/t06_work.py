@@ -27,7 +27,7 @@ class Open(Case):
         await self.client.start()
 
     async def finish(self) -> None:
-        self.world.where = "finish"
+        self.world.where = f"{self.world.where.rsplit(',', 1)[0]}, finish"
         if self.workers:  # what was added here has started here, without any further call
             self.world.require(await self.world.until_drained(), "jobs did not start")
         self.world.require(await self.client.stop(LIMIT), "stop() says False")

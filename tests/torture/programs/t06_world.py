@@ -22,7 +22,7 @@ __all__ = ["LIMIT", "PARTS", "Effect", "Held", "Mark", "World"]
 PARTS = 3
 """Jobs in one operation: all of them are there, or none."""
 
-LIMIT = 10.0
+LIMIT = 20.0
 """Seconds after which something has hung."""
 
 SOON = 4.0
@@ -242,14 +242,20 @@ class World:
         tasks = [task.get_name() for task in asyncio.all_tasks() - self._tasks]
         return tasks + [thread.name for thread in set(threading.enumerate()) - self._threads]
 
-    async def until_drained(self) -> bool:
+    async def until_drained(self, limit: float = SOON) -> bool:
         """Wait until every job has ended; the open client must need no further hint."""
-        deadline = time.monotonic() + SOON
+        deadline = time.monotonic() + limit
         while self.waiting():
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.002)
         return True
+
+    def left_over(self) -> list[Any]:
+        """Return what the database says of jobs that have not ended."""
+        sql = "SELECT task, status, attempt, crashes, due_at - created_at, owner FROM backlite_jobs LIMIT 3"
+        with closing(sqlite3.connect(self.file)) as other:
+            return other.execute(sql).fetchall()
 
     def make_effects(self) -> None:
         """Make the table for what transactions do."""
@@ -269,12 +275,12 @@ class World:
 
     async def drain(self) -> None:
         """Run everything that is left, then compare what ran with what was acknowledged."""
-        self.where = "drain"
+        self.where = f"{self.where.rsplit(',', 1)[0]}, drain"
         self.release.set()
         if not os.path.exists(self.file):
             return
         async with self.client(workers=4):
-            self.require(await self.until_drained(), f"{self.waiting()} jobs never end")
+            self.require(await self.until_drained(LIMIT), f"jobs never end: {self.left_over()}")
         self.check_effects()
         if not intact(self.file):
             self.corrupt += 1

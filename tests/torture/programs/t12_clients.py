@@ -34,6 +34,9 @@ GRACE = 3.5
 PATIENCE = 20.0
 """Seconds after which something has hung."""
 
+TOO_MANY = 5
+"""Problems after which nothing more is tried."""
+
 GROUP = 5
 """Trials on one file; then everything must drain."""
 
@@ -74,6 +77,7 @@ class Group:
         self.trials = self.leaks = self.stuck = self.lies = self.alarms = 0
         self.where = ""
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._told: set[object] = set()  # tasks and threads that were left behind, and told of
         self._lock: sqlite3.Connection | None = None
 
     def problem(self, what: str) -> None:
@@ -212,7 +216,7 @@ class Group:
                 self.lies += clean
                 for job_id in unwritten:
                     self.ledger.note("cause", job=job_id)
-        elif not await self.until(lambda: self.running() <= set(zoo.alive), 2):
+        elif not await self.until(lambda: self.running() <= set(zoo.alive), 1):
             self.stuck += 1
             self.problem(f"claimed, and not running: {self.running() - set(zoo.alive)}")
         await self._nothing_left()
@@ -221,14 +225,15 @@ class Group:
         if not await self.until(lambda: not self._left(), 2):
             self.leaks += 1
             self.problem(f"left behind: {', '.join(self._left())}")
+            self._told |= {*asyncio.all_tasks(), *threading.enumerate()}
 
     def _left(self) -> list[str]:
         """Return the tasks and threads that are left, but for those of handlers that have not ended."""
         alive = set(self.zoo.alive)
-        left = [task.get_name() for task in asyncio.all_tasks() - self._tasks]
+        left = [task.get_name() for task in asyncio.all_tasks() - self._tasks - self._told]
         left = [name for name in left if name.startswith("backlite") and name.split()[-1] not in alive]
         if not alive:
-            threads = [thread.name for thread in threading.enumerate()]
+            threads = [thread.name for thread in set(threading.enumerate()) - self._told]
             left += [name for name in threads if not name.startswith(OTHERS)]
         return left
 
@@ -318,7 +323,7 @@ async def run_group(group: Group, first: int, trials: int, deadline: float) -> N
     """Do the trials of a group, then drain."""
     await group.prepare()
     for number in range(first, first + trials):
-        if time.monotonic() < deadline or number == first:
+        if (time.monotonic() < deadline or number == first) and len(group.problems) < TOO_MANY:
             await group.trial(number)
     await group.drain()
 
@@ -342,6 +347,8 @@ def main(folder: str, loop: str, seed: int, trials: int, seconds: float) -> None
             runner.run(run_group(group, done, wanted, deadline if not trials else float("inf")))
         say(loop=loop, **group.judge())
         done += wanted
+        if len(group.problems) >= TOO_MANY:
+            break
 
 
 if __name__ == "__main__":

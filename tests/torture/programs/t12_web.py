@@ -29,7 +29,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from tests.torture.kit import Ledger
-from tests.torture.programs.t12_clients import GRACE, OTHERS, PATIENCE, Group, say
+from tests.torture.programs.t12_clients import GRACE, OTHERS, PATIENCE, TOO_MANY, Group, say
 from tests.torture.programs.t12_zoo import Zoo
 
 READY = 3
@@ -203,6 +203,8 @@ def main(folder: str, seed: int, trials: int, seconds: float) -> None:
     while done < trials if trials else time.monotonic() < deadline:
         restarts.trial(done)
         done += 1
+        if len(restarts.group.problems) >= TOO_MANY:
+            break
     asyncio.run(restarts.group.drain())
     say(loop="web", **restarts.group.judge())
 
