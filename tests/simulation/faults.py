@@ -44,7 +44,10 @@ class Weather:
 
 
 class Host:
-    """A process, as its stores see it. `life` counts the starts of its client, `die` kills it."""
+    """A process, as its stores see it. `life` counts the starts of its client, `die` kills it.
+
+    `cut_off`: whatever it asks of the store fails, while others can use it.
+    """
 
     def __init__(
         self, name: str, *, workers: int, rng: random.Random, weather: Weather, history: History
@@ -56,7 +59,7 @@ class Host:
         self.history = history
         self.loop = asyncio.get_running_loop()
         self.life = 0
-        self.dead = False
+        self.dead = self.cut_off = False
         self.die: Callable[[], None] = lambda: None
 
 
@@ -143,7 +146,7 @@ class Faults:
     def _fault(self, name: str, *, took_effect: bool) -> DatabaseUnavailable | None:
         """Return the fault that is due, if one is."""
         weather, rng = self._host.weather, self._host.random
-        rate = 1.0 if weather.outage else weather.faults
+        rate = 1.0 if weather.outage or self._host.cut_off else weather.faults
         if not rate:
             return None
         if took_effect:  # an outage shows before; what it had done already, it seldom denies

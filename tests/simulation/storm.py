@@ -35,6 +35,7 @@ class Storm:
         self.faults = self._sometimes(rng, rng.choice((0.02, 0.3)))
         self.deaths = self._sometimes(rng, 0.01)
         self.outages = self._sometimes(rng, 1.0) > 0
+        self.cuts = self._sometimes(rng, 1.0) > 0
         self.stops = self._sometimes(rng, 1.0) > 0
         self.kills = self._sometimes(rng, 1.0) > 0
         self.teardowns = self._sometimes(rng, 1.0) > 0
@@ -103,8 +104,16 @@ async def _happen(world: World, storm: Storm, rng: random.Random) -> None:
             by = rng.choice((far, -far, 5.0, -5.0))
             world.clock.jump(by)
             world.history.add(Jumped(by=by))
+        if storm.cuts and world.processes:
+            await _cut_off(rng.choice(world.processes), rng.uniform(0, 2.5 * storm.lease))
         if storm.outages:
             await world.outage(rng.choice((0.2, 3.0, 15.0)))
+
+
+async def _cut_off(process: Process, seconds: float) -> None:
+    process.host.cut_off = True
+    await asyncio.sleep(seconds)
+    process.host.cut_off = False
 
 
 async def _add(world: World, storm: Storm, rng: random.Random, kinds: tuple[type[Work], ...]) -> None:
