@@ -21,20 +21,36 @@ class Recorder:
     def __init__(self, report: Path) -> None:
         self.report = report
         self.failed: list[str] = []
+        self.current = ""
 
-    def pytest_sessionstart(self) -> None:
+    def pytest_collectstart(self) -> None:
         """Do not look for the smallest failing example, which takes long: one is enough."""
         from hypothesis import Phase, settings  # not before pytest, which would warn
 
-        settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], database=None)
+        settings.register_profile(
+            "mutants", settings(), phases=[Phase.explicit, Phase.generate], database=None
+        )
         settings.load_profile("mutants")
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Keep the name of the test that begins."""
+        self.current = nodeid
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note a test from which an interrupt has escaped."""
+        if self.current and excinfo.type is KeyboardInterrupt:
+            self.note(self.current)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note a test that failed, or whose fixtures did."""
         if report.failed:
-            self.failed.append(report.nodeid)
-            with self.report.open("a") as file:
-                file.write(f"failed {report.nodeid}\n")
+            self.note(report.nodeid)
+
+    def note(self, nodeid: str) -> None:
+        """Take down a test that failed."""
+        self.failed.append(nodeid)
+        with self.report.open("a") as file:
+            file.write(f"failed {nodeid}\n")
 
 
 def main() -> int:
