@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import MutableMapping, Sequence
 from contextvars import copy_context
@@ -70,6 +71,9 @@ LONGEST_SLEEP = 45.0
 LONGEST_DEAF_SLEEP = 30.0
 """The same where others cannot tell us what they add."""
 
+SHIFTING = 1.0
+"""Seconds for another process to shift waits after a step of the wall clock."""
+
 UNWRITTEN_LIMIT = 1000
 """Outcomes that may wait for the store before no more jobs are claimed."""
 
@@ -112,6 +116,7 @@ class Dispatcher:
         self._longest_sleep = LONGEST_SLEEP if store.rings else min(LONGEST_DEAF_SLEEP, lease)
         self._looked_at = clock.monotonic()
         self._wall = WallSteps(clock)
+        self._shifting_until = -math.inf
         self._suspects = Suspects()
         self._solo = Solo()
         self._completions = Completions(
@@ -261,8 +266,7 @@ class Dispatcher:
         if self._uncertain:
             await self._give_back_unknown()
         self._look_around()
-        await self._heed_clock()
-        pause = self._let_alone()
+        pause = await self._heed_clock() or self._let_alone()
         lanes = self._lanes() if pause == 0 else []
         if not lanes:
             return pause or self._longest_sleep
@@ -317,12 +321,19 @@ class Dispatcher:
             self._looked_at = now
             self.look_for_the_dead()
 
-    async def _heed_clock(self) -> None:
-        """Let waits go on as they were meant where the wall clock was set back, also before our start."""
+    async def _heed_clock(self) -> float:
+        """Let waits go on as they were meant where the wall clock was set back, also before our start.
+
+        Returns for how long to claim nothing: it was set right again, and another process is about to
+        shift the waits that it makes look due.
+        """
         step = self._wall.look()
         if step != 0:
             await self._store.shift_waits(now=self._clock.now(), by=step or 0)
             self._wall.heeded(step)
+            if step is not None and step > 0 and not self._store.leads():
+                self._shifting_until = self._clock.monotonic() + SHIFTING
+        return max(0.0, self._shifting_until - self._clock.monotonic())
 
     def _let_alone(self) -> float:
         """Start a job that is to run alone, if it can; return for how long nothing else may start."""

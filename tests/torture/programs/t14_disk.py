@@ -243,13 +243,13 @@ async def backlog(world: World, seconds: float) -> None:
 
 async def restart(world: World, seconds: float, spare: int) -> None:
     """Stop with outcomes that cannot be written, and start again, all on a full disk."""
-    ids = await hold(world, fails=True)
+    await hold(world, fails=True)
     world.fill(spare)
     world.release()
     await world.until(lambda: world.trouble, 1.0)
     asked = time.monotonic()
     clean = await world.client.stop(0.2)
-    unwritten = [job_id for job_id in ids if job_id not in world.ended]
+    unwritten = world.started - world.ended  # others may have been started by then
     for job_id in unwritten:
         world.note("cause", job=job_id)
     world.note("stopped", clean=clean, unwritten=len(unwritten), seconds=time.monotonic() - asked)
