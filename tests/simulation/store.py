@@ -120,9 +120,8 @@ class FaultyStore(Faults):
 
     def _watch(self) -> None:
         """Close what was lent when nothing is renewed any more, as a thread would that renews."""
-        assert self._member is not None
         self._renewed = False
-        asyncio.get_running_loop().call_later(1.5 * self._member.beat, self._rest)
+        asyncio.get_running_loop().call_later(1.5 * self._me.beat, self._rest)
 
     def _rest(self) -> None:
         if self._lent and not self._renewed and not self._host.dead:
@@ -316,7 +315,6 @@ class FaultyStore(Faults):
     def _finish_one(self, outcome: Outcome, *, within: bool) -> bool:
         lease_end = self._inner.lease_end(outcome.id, outcome.fence)
         accepted = not self._inner.finish_now([outcome])
-        complete = isinstance(outcome, Complete)
         keep = outcome.keep if isinstance(outcome, Complete) else None
         self._history.add(
             Written(
@@ -334,7 +332,7 @@ class FaultyStore(Faults):
                 until=None if keep is None else keep.until,
                 lapse=outcome.lapsed_by is not None,
                 lease_end=lease_end or 0,
-                within=within and complete,
+                within=within,
             )
         )
         return accepted
