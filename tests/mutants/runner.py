@@ -84,11 +84,11 @@ def _pytest(folder: Path, arguments: Sequence[str], limit: float) -> _Session:
     }
     report = folder / "failed.txt"
     report.unlink(missing_ok=True)
-    # -P: else the checkout, the current folder, comes before the copy.
+    # In that folder, and with -P: else programs that tests start would find the checkout before the copy.
     command = [sys.executable, "-P", str(SESSION), str(folder), str(report), f"--rootdir={ROOT}", *arguments]
     with (folder / "said.txt").open("w+") as said:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True
+            command, cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True
         )
         try:
             status: int | None = process.wait(limit)
@@ -105,11 +105,15 @@ def _pytest(folder: Path, arguments: Sequence[str], limit: float) -> _Session:
 
 
 def _files(tests: str) -> list[str]:
-    """Return the arguments for pytest, with patterns of files made into names."""
+    """Return the arguments for pytest: whole paths, with patterns made into names."""
     found: list[str] = []
     for part in shlex.split(tests):
-        matching = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(part)) if "*" in part else []
-        found += matching or [part]
+        if not part.startswith("tests/"):
+            found.append(part)
+        elif "*" in part:
+            found += sorted(map(str, ROOT.glob(part)))
+        else:
+            found.append(str(ROOT / part))
     return found
 
 

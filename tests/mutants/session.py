@@ -62,9 +62,10 @@ def main() -> int:
     first = Recorder(Path(report))
     status = pytest.main([*OPTIONS, *arguments], plugins=[first])
     if "-x" in arguments and first.failed:
-        options = [word for word in arguments if word.startswith("--rootdir=")]
+        [option] = [word for word in arguments if word.startswith("--rootdir=")]
+        root = option.removeprefix("--rootdir=")
         second = Recorder(Path(report))
-        pytest.main([*OPTIONS, *options, first.failed[0]], plugins=[second])
+        pytest.main([*OPTIONS, option, f"{root}/{first.failed[0]}"], plugins=[second])
         with Path(report).open("a") as file:
             file.write("again\n" if second.failed else "not again\n")
     return status
