@@ -120,12 +120,13 @@ class _Checker:
     def waits(self, event: Stored | Written, job: JobState) -> None:
         """A wait was asked for a while ago, and the wall may have been moved since then."""
         assert event.due_at is not None
-        ends = [virtual(event, event.due_at)]
+        ends, began = [virtual(event, event.due_at)], event.at
         if event.waits_from is not None:
-            asked_at = self.wall.shown(event.waits_from, event.at)
-            ends.append(asked_at + (event.due_at - event.waits_from) / 1000)
-        job.wait(event.due_at, event.waits_from, *ends)
-        job.shifts, job.began, job.jumps_before = 0, event.at, len(self.jumps)
+            began = self.wall.shown(event.waits_from, event.at)
+            ends.append(began + (event.due_at - event.waits_from) / 1000)
+        since = [jump for jump in self.jumps if jump.at > began]
+        job.wait(event.due_at, event.waits_from, *ends, *(virtual(jump, event.due_at) for jump in since))
+        job.shifts, job.began, job.jumps_before = 0, began, len(self.jumps) - len(since)
 
     def see_jumped(self, event: Jumped) -> None:
         self.jumped_at = event.at
