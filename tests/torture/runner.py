@@ -60,25 +60,14 @@ class Plan:
 
 
 PLANS = {
-    "T1": Plan(45, least=300),
     "T2": Plan(40, least=10_000),
-    "T3": Plan(100, least=10_000),
     "T4": Plan(55, least=500),
-    "T5": Plan(25, least=100),
     "T6": Plan(45, least=500),
-    "T7": Plan(14),
-    "T8": Plan(12, least=300),
     "T9": Plan(25, least=20),
-    "T10": Plan(15),
     "T11": Plan(62, least=200),
     "T12": Plan(15, least=50),
     "T13": Plan(15, least=1_000),
-    "T14": Plan(12, least=10),
-    "T15": Plan(20, least=16),
-    "T16": Plan(12),
-    "T18": Plan(10, least=44),
     "T19": Plan(15, least=1_000),
-    "T20": Plan(12, least=10),
 }
 """What has been decided here; of other rows, their own `SECONDS` and `LEAST` count, or the default."""
 
