@@ -32,7 +32,7 @@ from . import _log as log
 from ._clock import Clock, WallSteps
 from ._completions import Completions
 from ._context import JobContext
-from ._errors import BackliteError, DatabaseReplaced
+from ._errors import BackliteError, DatabaseBusy, DatabaseReplaced, DatabaseUnavailable
 from ._health import Health
 from ._job import Claim, ClaimedJob, Complete, Lane, Lapsed, Outcome
 from ._leases import LeaseKeeper, held_in_this_process
@@ -329,7 +329,12 @@ class Dispatcher:
         """
         step = self._wall.look()
         if step != 0:
-            await self._store.shift_waits(now=self._clock.now(), by=step or 0)
+            try:
+                await self._store.shift_waits(now=self._clock.now(), by=step or 0)
+            except DatabaseUnavailable as error:
+                if step is not None and step < 0 and not isinstance(error, DatabaseBusy):
+                    self._wall.heeded(step)  # it may be done: a second time would end waits early
+                raise
             self._wall.heeded(step)
             if step is not None and step > 0 and not self._store.leads():
                 self._shifting_until = self._clock.monotonic() + SHIFTING

@@ -31,6 +31,7 @@ class JobState:
         self.waits_from: int | None = None
         self.ends: list[float] = []
         self.shifts = self.jumps_before = 0
+        self.began = 0.0
         self.attempt = self.crashes = 0
         self.claim: Claimed | None = None
         self.fences: set[int] = set()

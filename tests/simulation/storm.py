@@ -104,16 +104,18 @@ async def _happen(world: World, storm: Storm, rng: random.Random) -> None:
             by = rng.choice((far, -far, 5.0, -5.0))
             world.clock.jump(by)
             world.history.add(Jumped(by=by))
-        if storm.cuts and world.processes:
-            await _cut_off(rng.choice(world.processes), rng.uniform(0, 2.5 * storm.lease))
         if storm.outages:
             await world.outage(rng.choice((0.2, 3.0, 15.0)))
 
 
-async def _cut_off(process: Process, seconds: float) -> None:
-    process.host.cut_off = True
-    await asyncio.sleep(seconds)
-    process.host.cut_off = False
+async def _cut_off(world: World, storm: Storm, rng: random.Random) -> None:
+    """Keep one process after the other from using the store, for a while."""
+    while storm.cuts and world.loop.time() < storm.horizon:
+        await asyncio.sleep(rng.uniform(0, storm.horizon / 2))
+        host = rng.choice(world.processes).host
+        host.cut_off = True
+        await asyncio.sleep(rng.uniform(0, 2.5 * storm.lease))
+        host.cut_off = False
 
 
 async def _add(world: World, storm: Storm, rng: random.Random, kinds: tuple[type[Work], ...]) -> None:
@@ -145,7 +147,8 @@ async def _unfold(world: World, storm: Storm) -> None:
             group.create_task(_live(world, storm, random.Random(rng.random())))
         for _ in range(storm.adds):
             group.create_task(_add(world, storm, random.Random(rng.random()), kinds))
-        group.create_task(_happen(world, storm, random.Random(rng.random())))
+        for change in (_happen, _cut_off):
+            group.create_task(change(world, storm, random.Random(rng.random())))
     world.weather.clear()
     world.steps, world.deadly = ("ok",), False
     alive = [process for process in world.processes if process.alive]

@@ -120,7 +120,7 @@ def test_waits_end_as_they_were_meant_though_the_wall_goes_back(by: float, proce
         settle(scenario, seed)
 
 
-@pytest.mark.parametrize("processes", [1])
+@pytest.mark.parametrize("processes", [1, 3])
 def test_waits_end_as_they_were_meant_when_the_wall_is_set_right_again(processes: int) -> None:
     """A wait that began before the wall was wrong, or while it was, is neither shorter nor longer for it."""
 

@@ -28,7 +28,7 @@ from .history import (
 )
 from .process import Process
 from .test_scenarios import every
-from .work import Patient, Simple
+from .work import Patient, Simple, Single
 from .world import World, run_world
 
 
@@ -228,6 +228,49 @@ def test_owner_that_cannot_write_loses_its_jobs_after_a_beat_more() -> None:
 
     for seed in range(20):
         settle(scenario, seed)
+
+
+def test_time_in_which_nobody_could_write_does_not_count() -> None:
+    """An owner whose lease has ended is given its beat after an outage, not in it."""
+
+    async def scenario(world: World) -> None:
+        owner, _ = await start(world, 1, 5)
+        while not any(event.client == "client-0" for event in every(world, Started)):
+            await world.save(owner, [Simple(number=1, plan=[("ok", 60.0)])])
+            await asyncio.sleep(0.2)
+        owner.host.cut_off = True
+        await asyncio.sleep(world.rng.uniform(10.5, 11.5))
+        outage = asyncio.ensure_future(world.outage(20.0))
+        await asyncio.sleep(10.0)
+        owner.host.cut_off = False
+        await outage
+
+    for seed in range(20):
+        world = settle(scenario, seed)
+        assert not any(event.lapse and event.accepted for event in every(world, Written))
+
+
+def test_limit_of_crashes_holds_though_who_takes_over_does_not_know_it() -> None:
+    """A job that is released at its limit by a process without its handler is not run once more."""
+
+    async def scenario(world: World) -> None:
+        for _ in range(2):
+            victim = world.spawn(workers=1)
+            await victim.start()
+            if not every(world, Stored):
+                await world.save(victim, [Single(number=1, plan=[("ok", 5.0)] * 2)])
+            await asyncio.sleep(1)
+            victim.kill()
+            stranger = world.spawn(workers=1, kinds=())
+            await stranger.start()
+            await asyncio.sleep(1)
+            stranger.kill()
+        await start(world, 1)
+
+    for seed in range(10):
+        world = settle(scenario, seed)
+        assert len(every(world, Started)) == 2
+        assert [event.status for event in every(world, Written)][-1] is JobStatus.FAILED
 
 
 def test_job_of_another_process_starts_at_once() -> None:
