@@ -229,6 +229,31 @@ async def never(task: Work) -> None:
     raise AssertionError("this job is another's")
 
 
+async def test_job_that_was_taken_away_is_not_run_beside_itself(journal: Journal) -> None:
+    """A job that others have taken from us, and given back, is left to them while it still runs here."""
+    store = MemoryStore()
+    go_on = asyncio.Event()
+    fences: list[int] = []
+
+    async def work(task: Work, job: JobContext) -> None:
+        fences.append(job.fence)
+        await go_on.wait()
+
+    async with Client(store) as client:
+        client.register(Work, work)
+        [job_id] = await client.add(Work()).save()
+        await journal.seen("job.started", job_id)
+        taken = Reschedule(id=job_id, fence=fences[0], due_at=0, attempt=0, crashes=0)
+        assert await store.finish([taken]) == set()
+        await journal.seen("job.given_back", job_id)
+        record = await client.get(job_id)
+        assert record is not None
+        assert (record.status, record.attempt) == (JobStatus.PENDING, 0)
+        go_on.set()
+        await journal.seen("job.lease_lost", job_id)
+    assert len(fences) == 1
+
+
 async def test_stop_gives_back_what_waits_to_run_alone(journal: Journal) -> None:
     """A job that waits until it can run alone is given back by a stop, as if it had not been claimed."""
     store = MemoryStore()
@@ -456,9 +481,8 @@ async def main():
     store = SQLiteStore(sys.argv[1], durability="full", busy_timeout=5.0)
     await store.open(install=True, owner=Owner(id="leader", beat=1.0, slots=1))
     assert store.leads()
-    child = os.fork()
-    if child:
-        print(child, flush=True)
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)  # by now it has forgotten what it must not have
     sys.stdin.read()
     os._exit(0)
 
@@ -472,7 +496,7 @@ def test_child_of_a_dead_process_keeps_none_of_its_locks(file: str) -> None:
     """A lock that a forked child had inherited would keep all others from leading while it lives."""
     import fcntl
 
-    command = [sys.executable, "-W", "ignore", "-c", LEADER, file]
+    command = [sys.executable, "-P", "-W", "ignore", "-c", LEADER, file]
     parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())

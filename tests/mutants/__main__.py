@@ -48,10 +48,8 @@ def run(mutants: Sequence[Mutant], *, jobs: int, tests: str | None = None) -> tu
 
 
 def _troubles(baseline: Baseline) -> list[str]:
-    found = [f"fails without any mutant, and is left out: {test}" for test in baseline.failing]
-    if baseline.trouble:
-        found.append(f"cannot be used: {baseline.tests}: {baseline.trouble}")
-    return found
+    left_out = [f"fails without any mutant, and is left out: {test}" for test in baseline.failing]
+    return left_out + baseline.troubles
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

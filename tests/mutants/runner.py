@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,18 +36,17 @@ FAILED = 1
 
 @dataclass
 class Baseline:
-    """How the tests of a selection do without any defect: how long they take, and which fail anyway."""
+    """How the tests do without any defect: how long each takes, and which fail anyway."""
 
-    tests: str
-    seconds: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
     failing: list[str] = field(default_factory=list)
-    trouble: str = ""
-    slowest: float | None = None
+    troubles: list[str] = field(default_factory=list)
+    least: float = 30.0
 
-    @property
-    def limit(self) -> float:
-        """Return the seconds after which a mutant of these tests hangs."""
-        return 30.0 + 5 * self.seconds if self.slowest is None else self.slowest
+    def limit(self, tests: str) -> float:
+        """Return the seconds after which a mutant hangs in these tests."""
+        parts = tuple(_parts(tests))
+        return self.least + 5 * sum(took for name, took in self.seconds.items() if name.startswith(parts))
 
 
 @dataclass
@@ -70,6 +69,7 @@ class _Session:
     status: int | None
     failed: list[str]
     again: bool
+    seconds: dict[str, float]
     said: str
 
 
@@ -84,11 +84,11 @@ def _pytest(folder: Path, arguments: Sequence[str], limit: float) -> _Session:
     }
     report = folder / "failed.txt"
     report.unlink(missing_ok=True)
-    # -P: else the checkout, the current folder, comes before the copy.
+    # In that folder, and with -P: else programs that tests start would find the checkout before the copy.
     command = [sys.executable, "-P", str(SESSION), str(folder), str(report), f"--rootdir={ROOT}", *arguments]
     with (folder / "said.txt").open("w+") as said:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True
+            command, cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True
         )
         try:
             status: int | None = process.wait(limit)
@@ -101,16 +101,28 @@ def _pytest(folder: Path, arguments: Sequence[str], limit: float) -> _Session:
         said.seek(0)
         lines = report.read_text().splitlines() if report.exists() else []
         failed = [line.removeprefix("failed ") for line in lines if line.startswith("failed ")]
-        return _Session(status, list(dict.fromkeys(failed)), "again" in lines, said.read()[-2000:])
+        seconds: dict[str, float] = {}
+        for line in lines:
+            if line.startswith("took "):
+                _, took, name = line.split(" ", 2)
+                seconds[name] = seconds.get(name, 0.0) + float(took)
+        return _Session(status, list(dict.fromkeys(failed)), "again" in lines, seconds, said.read()[-2000:])
 
 
-def _files(tests: str) -> list[str]:
-    """Return the arguments for pytest, with patterns of files made into names."""
+def _parts(tests: str) -> list[str]:
+    """Return the files, folders and tests of a selection, with patterns made into names."""
     found: list[str] = []
     for part in shlex.split(tests):
-        matching = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(part)) if "*" in part else []
-        found += matching or [part]
+        if part.startswith(("tests/", "/")):
+            paths = sorted(ROOT.glob(part)) if "*" in part else []
+            found += [str(path.relative_to(ROOT)) for path in paths] or [part]
     return found
+
+
+def _arguments(tests: str) -> list[str]:
+    """Return the arguments for pytest: whole paths, and its options."""
+    options = [part for part in shlex.split(tests) if not part.startswith(("tests/", "/"))]
+    return [*(str(ROOT / part) for part in _parts(tests)), *options]
 
 
 @contextlib.contextmanager
@@ -121,17 +133,32 @@ def _copy(mutant: Mutant | None = None) -> Iterator[Path]:
         yield copy_package(Path(name), mutant)
 
 
-def measure(tests: str, *, limit: float = LIMIT) -> Baseline:
-    """Run a selection of tests without any defect."""
-    with _copy() as folder:
-        began = time.monotonic()
-        session = _pytest(folder, _files(tests), limit)
-    found = Baseline(tests, time.monotonic() - began, session.failed)
-    if session.status is None:
-        found.trouble = f"no end within {limit:g} s"
-    elif session.status not in (0, FAILED) or (session.status == FAILED and not session.failed):
-        found.trouble = session.said
+def measure(selections: Iterable[str], *, jobs: int = 1, limit: float = LIMIT) -> Baseline:
+    """Run the tests of these selections without any defect, each once."""
+    parts = sorted({part for tests in selections for part in _parts(tests)})
+    needed = [part for part in parts if not any(_lies_in(part, other) for other in parts)]
+    shares = [share for share in (needed[number::jobs] for number in range(jobs)) if share]
+    found = Baseline()
+    with ThreadPoolExecutor(jobs) as pool:
+        for share, session in zip(
+            shares, pool.map(lambda share: _measured(share, limit), shares), strict=True
+        ):
+            found.seconds |= session.seconds
+            found.failing += session.failed
+            if session.status is None:
+                found.troubles.append(f"no end within {limit:g} s: {' '.join(share)}")
+            elif session.status not in (0, FAILED) or (session.status == FAILED and not session.failed):
+                found.troubles.append(f"cannot be run: {' '.join(share)}: {session.said}")
     return found
+
+
+def _lies_in(part: str, other: str) -> bool:
+    return part != other and part.startswith((other + "::", other.rstrip("/") + "/"))
+
+
+def _measured(parts: Sequence[str], limit: float) -> _Session:
+    with _copy() as folder:
+        return _pytest(folder, _arguments(" ".join(parts)), limit)
 
 
 def judge(mutant: Mutant, tests: str, baseline: Baseline) -> Verdict:
@@ -141,11 +168,12 @@ def judge(mutant: Mutant, tests: str, baseline: Baseline) -> Verdict:
     now and then does not count as having noticed.
     """
     began = time.monotonic()
-    arguments = [*_files(tests), "-x", *(f"--deselect={test}" for test in baseline.failing)]
+    arguments = [*_arguments(tests), "-x", *(f"--deselect={test}" for test in baseline.failing)]
+    limit = baseline.limit(tests)
     with _copy(mutant) as folder:
-        session = _pytest(folder, arguments, baseline.limit)
+        session = _pytest(folder, arguments, limit)
         if session.failed and session.status is not None and not session.again:
-            session = _pytest(folder, arguments, baseline.limit)
+            session = _pytest(folder, arguments, limit)
     verdict = Verdict(mutant, "broken", session.said)
     if session.failed:  # also where it hangs afterwards
         verdict = Verdict(mutant, "killed", session.failed[0])
@@ -160,16 +188,13 @@ def judge(mutant: Mutant, tests: str, baseline: Baseline) -> Verdict:
 def judge_all(
     mutants: Sequence[Mutant], *, jobs: int, tests: str | None = None
 ) -> Iterator[Baseline | Verdict]:
-    """Measure the tests without any defect, then judge; yield the measures, and the verdicts as they come.
+    """Measure the tests without any defect, then judge; yield the measure, and the verdicts as they come.
 
     `tests`: instead of those that each mutant names.
     """
     named = {mutant.name: tests or mutant.tests for mutant in mutants}
-    selections = list(dict.fromkeys(named.values()))
-    with ThreadPoolExecutor(jobs) as pool:
-        baselines = dict(zip(selections, pool.map(measure, selections), strict=True))
-        yield from baselines.values()
-        usable = [mutant for mutant in mutants if not baselines[named[mutant.name]].trouble]
-        yield from pool.map(
-            lambda mutant: judge(mutant, named[mutant.name], baselines[named[mutant.name]]), usable
-        )
+    baseline = measure(named.values(), jobs=jobs)
+    yield baseline
+    if not baseline.troubles:
+        with ThreadPoolExecutor(jobs) as pool:
+            yield from pool.map(lambda mutant: judge(mutant, named[mutant.name], baseline), mutants)

@@ -1,7 +1,8 @@
 """Runs pytest for a copy of the library: `python -P session.py COPY REPORT ARGUMENT ...`.
 
-Writes to the file REPORT which tests failed, a line each, as they do: a session that hangs has told
-about them. The first of them is run once more, and a last line says whether it failed `again`.
+Writes to the file REPORT which tests failed and how long each took, a line each, as they end: a session
+that hangs has told about them. With -x, the first that failed is run once more, and a last line says
+whether it failed `again`.
 """
 
 from __future__ import annotations
@@ -42,15 +43,20 @@ class Recorder:
             self.note(self.current)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note a test that failed, or whose fixtures did."""
+        """Note how long a test took, and whether it failed, or its fixtures did."""
+        self.write(f"took {report.duration:.3f} {report.nodeid}")
         if report.failed:
             self.note(report.nodeid)
 
     def note(self, nodeid: str) -> None:
         """Take down a test that failed."""
         self.failed.append(nodeid)
+        self.write(f"failed {nodeid}")
+
+    def write(self, line: str) -> None:
+        """Add a line to the report."""
         with self.report.open("a") as file:
-            file.write(f"failed {nodeid}\n")
+            file.write(line + "\n")
 
 
 def main() -> int:
@@ -62,11 +68,11 @@ def main() -> int:
     first = Recorder(Path(report))
     status = pytest.main([*OPTIONS, *arguments], plugins=[first])
     if "-x" in arguments and first.failed:
-        options = [word for word in arguments if word.startswith("--rootdir=")]
+        [option] = [word for word in arguments if word.startswith("--rootdir=")]
+        root = option.removeprefix("--rootdir=")
         second = Recorder(Path(report))
-        pytest.main([*OPTIONS, *options, first.failed[0]], plugins=[second])
-        with Path(report).open("a") as file:
-            file.write("again\n" if second.failed else "not again\n")
+        pytest.main([*OPTIONS, option, f"{root}/{first.failed[0]}"], plugins=[second])
+        second.write("again" if second.failed else "not again")
     return status
 
 

@@ -29,6 +29,12 @@ tests: tests/test_worker.py -k plan
 """
 
 
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """Return a file for tests."""
+    return tmp_path / "test_example.py"
+
+
 def plain(old: str, new: str, *, within: str = "", tests: str = "") -> Mutant:
     return Mutant("example", "nothing", "_plan.py", old, new, tests, within)
 
@@ -126,33 +132,51 @@ def test_copy_has_the_defect_and_nothing_else(tmp_path: Path) -> None:
     assert differing == ["_plan.py"]
 
 
-def test_defect_that_a_test_notices_is_killed(tmp_path: Path) -> None:
+def test_defect_that_a_test_notices_is_killed(example: Path) -> None:
     """A mutant is killed by a failing test, survives passing ones, and what fails anyway does not count."""
-    tests = tmp_path / "test_example.py"
-    tests.write_text(
+    example.write_text(
         "from backlite_async._plan import plan_claim\n"
         "def test_room():\n"
         "    assert plan_claim([], workers_free=1, threads_free=1, writes_free=1) == []\n"
         "def test_wrong_anyway():\n"
         "    assert plan_claim is None\n"
     )
-    baseline = measure(str(tests))
+    tests = str(example)
+    baseline = measure([tests, f"{tests}::test_room"])
     assert [name.split("::")[1] for name in baseline.failing] == ["test_wrong_anyway"]
-    noticed = plain("    lanes = []\n", "    lanes = [1]\n", tests=str(tests))
+    assert baseline.troubles == []
+    noticed = plain("    lanes = []\n", "    lanes = [1]\n", tests=tests)
     verdict = judge(noticed, noticed.tests, baseline)
     assert (verdict.outcome, verdict.by.split("::")[1]) == ("killed", "test_room")
-    hidden = plain("    lanes = []\n", "    lanes = list(())\n", tests=str(tests))
+    hidden = plain("    lanes = []\n", "    lanes = list(())\n", tests=tests)
     assert judge(hidden, hidden.tests, baseline).outcome == "survived"
 
 
-def test_defect_that_hangs_is_noticed(tmp_path: Path) -> None:
+def test_limit_goes_by_how_long_the_tests_take() -> None:
+    """Of the tests that are asked for, and no others."""
+    seconds = {
+        "tests/test_a.py::test_x": 1.0,
+        "tests/test_a.py::test_y[1]": 2.0,
+        "tests/test_b.py::test_x": 4.0,
+    }
+    baseline = Baseline(seconds, least=10.0)
+    assert baseline.limit("tests/test_a.py") == 25.0
+    assert baseline.limit("tests/test_a.py::test_y tests/test_b.py -k something") == 40.0
+    assert baseline.limit("tests/test_c.py") == 10.0
+
+
+def test_defect_that_hangs_is_noticed(example: Path) -> None:
     """A mutant that never ends is not waited for."""
-    tests = tmp_path / "test_example.py"
-    tests.write_text("import backlite_async._plan\ndef test_nothing():\n    pass\n")
-    endless = plain("import msgspec\n", "import msgspec\nwhile True: pass\n", tests=str(tests))
-    baseline = Baseline(str(tests))
-    baseline.slowest = 1.0
-    assert judge(endless, endless.tests, baseline).outcome == "hangs"
+    example.write_text("import backlite_async._plan\ndef test_nothing():\n    pass\n")
+    tests = str(example)
+    endless = plain("import msgspec\n", "import msgspec\nwhile True: pass\n", tests=tests)
+    assert judge(endless, tests, Baseline(least=1.0)).outcome == "hangs"
+
+
+def test_tests_that_cannot_be_run_are_no_measure(example: Path) -> None:
+    """A file that cannot be collected is a trouble, and nothing is judged by it."""
+    example.write_text("import no_such_module\n")
+    assert len(measure([str(example)]).troubles) == 1
 
 
 def test_mutants_are_chosen_by_name_or_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,14 +60,14 @@ class Plan:
 
 
 PLANS = {
-    "T2": Plan(50, least=10_000),
-    "T4": Plan(60, least=500),
-    "T6": Plan(30, least=500),
-    "T9": Plan(20, least=20),
-    "T11": Plan(70, least=200),
-    "T12": Plan(25, least=50),
-    "T13": Plan(20, least=1_000),
-    "T19": Plan(20, least=1_000),
+    "T2": Plan(40, least=10_000),
+    "T4": Plan(55, least=500),
+    "T6": Plan(45, least=500),
+    "T9": Plan(25, least=20),
+    "T11": Plan(62, least=200),
+    "T12": Plan(15, least=50),
+    "T13": Plan(15, least=1_000),
+    "T19": Plan(15, least=1_000),
 }
 """What has been decided here; of other rows, their own `SECONDS` and `LEAST` count, or the default."""
 

@@ -24,7 +24,7 @@ __all__ = ["Life", "run"]
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,rename,mkdir,bind,write"
 """All that changes files; `write` is the ledger's, so these points lie between two calls of the library."""
 
-SECONDS, LEAST = 85, 300
+SECONDS, LEAST = 45, 300
 SLOWEST_RECOVERY = 5.0
 
 

@@ -12,7 +12,7 @@ from .kit import Budget, Row
 
 __all__ = ["LEAST", "SECONDS", "run"]
 
-LEAST, SECONDS = 10_000, 75.0
+LEAST, SECONDS = 10_000, 100.0
 """Seeds of the long form; about as many as two cores simulate in these seconds."""
 
 PROGRAM = Path(__file__).parent / "programs" / "t03_worlds.py"

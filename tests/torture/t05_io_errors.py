@@ -21,7 +21,7 @@ __all__ = ["Syncs", "io_errors", "run"]
 WRITES, SYNCS = ("pwrite64", "ftruncate", "rename", "unlink"), ("fdatasync", "fsync")
 CALLS = ",".join((*WRITES, *SYNCS))
 LIMIT = 10.0
-SECONDS, LEAST = 40, 100
+SECONDS, LEAST = 25, 100
 
 STOP_GRACE = 8.0
 """Seconds that a stop may take beyond its limit: to cancel handlers, and to write what it can."""

@@ -29,7 +29,7 @@ from tests.torture.kit import Budget, Row, intact
 
 __all__ = ["SECONDS", "History", "Plan", "judge", "run"]
 
-SECONDS = 22.0
+SECONDS = 14.0
 
 LIMIT = 20.0
 """Seconds in which anything that is to happen has to happen."""

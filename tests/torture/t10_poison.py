@@ -27,7 +27,7 @@ from tests.torture.kit import Budget, Row, intact
 
 __all__ = ["SECONDS", "Record", "Trial", "judge", "run"]
 
-SECONDS = 20.0
+SECONDS = 15.0
 
 MAX_CRASHES = 3
 """As the worker's queue has it."""

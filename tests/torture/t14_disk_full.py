@@ -20,7 +20,7 @@ from .kit import Budget, Ledger, Missing, Row, Verdict, audit, needs
 
 __all__ = ["LEAST", "SECONDS", "judge", "run", "small_disk"]
 
-SECONDS, LEAST = 18.0, 20
+SECONDS, LEAST = 12.0, 10
 
 PROGRAM = Path(__file__).parent / "programs" / "t14_disk.py"
 SIZE = "12m"

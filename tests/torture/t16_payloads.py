@@ -20,7 +20,7 @@ from tests.torture.kit import Budget, Row, intact
 
 __all__ = ["SECONDS", "Plan", "run"]
 
-SECONDS = 20.0
+SECONDS = 12.0
 
 SLACK = 60.0
 """Seconds beyond its own that a program may need for its start, its first and its last inputs."""

@@ -27,7 +27,7 @@ from .t15_stage import Worker
 
 __all__ = ["LEAST", "SECONDS", "Ground", "look_into", "run"]
 
-SECONDS, LEAST = 20.0, 20
+SECONDS, LEAST = 12.0, 10
 
 PROGRAMS = Path(__file__).parent / "programs"
 BALLAST = 40

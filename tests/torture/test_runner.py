@@ -163,10 +163,10 @@ def test_longer_battery_has_more_time_and_a_short_one_needs_less() -> None:
 
 
 def test_battery_fits_into_its_time() -> None:
-    """The rows of this folder together take about ten minutes."""
+    """The rows of this folder together take less than ten minutes, with some to spare."""
     entries = discover(Path(__file__).parent)
     assert len(entries) > 2
-    assert sum(plan(entry, load(entry)).seconds for entry in entries) <= 660
+    assert sum(plan(entry, load(entry)).seconds for entry in entries) <= 570
 
 
 def test_plans_are_for_rows_that_there_are() -> None:
