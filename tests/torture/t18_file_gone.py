@@ -71,7 +71,8 @@ def victim(case: tuple[str, str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as outer:
         folder = Path(outer, "folder")
         folder.mkdir()
-        command = [sys.executable, str(PROGRAM), fault, moment, str(folder)]
+        quiet = ["-W", "ignore::DeprecationWarning"]  # that it forks with threads, which is the point
+        command = [sys.executable, *quiet, str(PROGRAM), fault, moment, str(folder)]
         try:
             ended = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
         except subprocess.TimeoutExpired:
