@@ -239,7 +239,7 @@ async def test_job_that_was_taken_away_is_not_run_beside_itself(journal: Journal
         fences.append(job.fence)
         await go_on.wait()
 
-    async with Client(store) as client:
+    async with Client(store, stop_timeout=0.1) as client:
         client.register(Work, work)
         [job_id] = await client.add(Work()).save()
         await journal.seen("job.started", job_id)
