@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import threading
 import time
@@ -18,6 +19,9 @@ __all__ = ["LeaseKeeper", "held_in_this_process"]
 
 BEATS_PER_LEASE = 3
 
+EXIT_LIMIT = 5.0
+"""Seconds for which a process that ends waits for outcomes that came after the end of their client."""
+
 
 _keepers: WeakSet[LeaseKeeper] = WeakSet()
 
@@ -25,6 +29,14 @@ _keepers: WeakSet[LeaseKeeper] = WeakSet()
 def held_in_this_process(job_id: str, fence: int) -> bool:
     """Return whether a client of this process holds this claim, so that it lives whatever its lease says."""
     return any((job_id, fence) in keeper for keeper in list(_keepers))
+
+
+@atexit.register
+def _write_before_exit() -> None:
+    """Have late outcomes written: their threads are daemons, which the end of the interpreter cuts off."""
+    deadline = time.monotonic() + EXIT_LIMIT
+    for keeper in list(_keepers):
+        keeper.wait_written(deadline - time.monotonic())
 
 
 class LeaseKeeper:
@@ -109,6 +121,12 @@ class LeaseKeeper:
         if self._thread is None:
             self._write_late()
         self._wake.set()
+
+    def wait_written(self, limit: float) -> None:
+        """Wait until no late outcome is left to write, at most so many seconds; blocking."""
+        deadline = time.monotonic() + limit
+        while self._late and time.monotonic() < deadline:
+            time.sleep(0.002)  # once, at the end of the process
 
     def hurry(self) -> None:
         """Renew now: a claim was long in coming."""
