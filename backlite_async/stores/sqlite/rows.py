@@ -8,7 +8,19 @@ from typing import Any
 
 import msgspec
 
-from ..._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, Lapsed, NewJob, Outcome, record
+from ..._job import (
+    Claim,
+    ClaimedJob,
+    Complete,
+    Job,
+    JobStatus,
+    Lane,
+    Lapsed,
+    NewJob,
+    Outcome,
+    Reschedule,
+    record,
+)
 from .._base import STEP_MARGIN, STEP_NOTICE, still_open
 from .sql import statements
 
@@ -118,17 +130,53 @@ def look(
 
 def finish(raw: sqlite3.Connection, *, outcomes: Sequence[Outcome]) -> set[str]:
     """Write outcomes; return the ids of those whose claim is no longer theirs."""
-    completed = [outcome for outcome in outcomes if isinstance(outcome, Complete)]
-    again = [outcome for outcome in outcomes if not isinstance(outcome, Complete)]
-    written: set[str] = set()
-    if completed:
-        parameters = {"outcomes": _text(completed)}
-        if any(outcome.keep is not None for outcome in completed):
-            _all(raw, "keep", parameters)
-        written.update(row[0] for row in _all(raw, "remove", parameters))
-    if again:
-        written.update(row[0] for row in _all(raw, "reschedule", {"outcomes": _text(again)}))
-    return {outcome.id for outcome in outcomes} - written
+    completed: dict[int | None, list[Complete]] = {}
+    again: dict[int | None, list[Reschedule]] = {}
+    kept: list[Complete] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Complete):
+            completed.setdefault(outcome.lapsed_by, []).append(outcome)
+            if outcome.keep is not None:
+                kept.append(outcome)
+        else:
+            again.setdefault(outcome.lapsed_by, []).append(outcome)
+    if kept:
+        _all(raw, "keep", {"outcomes": _text(kept)})
+    lost: set[str] = set()
+    for lapsed_by, group in completed.items():
+        lost |= _finish(raw, "remove", group, lapsed_by)
+    for lapsed_by, others in again.items():
+        lost |= _finish(raw, "reschedule", others, lapsed_by)
+    return lost
+
+
+def _finish(
+    raw: sqlite3.Connection, name: str, outcomes: Sequence[Outcome], lapsed_by: int | None
+) -> set[str]:
+    """Write outcomes by a statement that takes all or none; without those that are lost, then."""
+    if _whole(raw, name, outcomes, lapsed_by):
+        return set()
+    fences = {outcome.id: outcome.fence for outcome in outcomes}
+    held = _held(raw, fences, lapsed_by)
+    rest = [outcome for outcome in outcomes if outcome.id in held]
+    if rest and not _whole(raw, name, rest, lapsed_by):
+        raise LookupError(f"claims of {len(rest)} jobs are held, and were not found")
+    return fences.keys() - held
+
+
+def _whole(raw: sqlite3.Connection, name: str, outcomes: Sequence[Outcome], lapsed_by: int | None) -> bool:
+    parameters: dict[str, Any] = {"count": len(outcomes), "lapsed_by": lapsed_by}
+    if name == "remove":
+        parameters["fences"] = _text({outcome.id: outcome.fence for outcome in outcomes})
+    else:
+        parameters["outcomes"] = _text(outcomes)
+    return raw.execute(statements()[name], parameters).rowcount == len(outcomes)
+
+
+def _held(raw: sqlite3.Connection, fences: dict[str, int], lapsed_by: int | None) -> set[str]:
+    """Return the ids of those of these claims that are held."""
+    found = _all(raw, "held", {"fences": _text(fences), "lapsed_by": lapsed_by})
+    return set(msgspec.json.decode(found[0][0]))
 
 
 def claims_of(raw: sqlite3.Connection, owner: str) -> list[ClaimedJob]:
@@ -141,10 +189,12 @@ def holds_claims(raw: sqlite3.Connection, owner: str) -> bool:
     return bool(_all(raw, "holds_claims", {"owner": owner})[0][0])
 
 
-def renew(raw: sqlite3.Connection, *, claims: Sequence[tuple[str, int]], until: int) -> set[str]:
+def renew(raw: sqlite3.Connection, *, fences: dict[str, int], until: int) -> set[str]:
     """Extend leases; return the ids of those that are lost."""
-    written = _all(raw, "renew", {"claims": _text(claims), "until": until})
-    return {job_id for job_id, _ in claims} - {row[0] for row in written}
+    parameters = {"fences": _text(fences), "until": until}
+    if raw.execute(statements()["renew"], parameters).rowcount == len(fences):
+        return set()
+    return fences.keys() - _held(raw, fences, None)
 
 
 def status(raw: sqlite3.Connection, job_id: str, now: int) -> JobStatus:

@@ -241,7 +241,7 @@ class SQLiteStore:
 
     def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
         """Extend leases, blocking, from any thread."""
-        renew = partial(rows.renew, claims=list(claims), until=until)
+        renew = partial(rows.renew, fences=dict(claims), until=until)
         return self._transact(renew, durable=False)
 
     async def probe(self) -> None:
