@@ -25,11 +25,14 @@ LONGEST_GAP = 0.1
 """Seconds that count at most between two ends: to be idle is not to be slow."""
 
 
+_Waiting = deque[tuple[ClaimedJob, Handler, float, int]]
+
+
 class _Lane:
     """Claimed jobs that wait, and the pace at which jobs of their sort end."""
 
     def __init__(self) -> None:
-        self.waiting: deque[tuple[ClaimedJob, Handler, float, int]] = deque()
+        self.waiting: _Waiting = deque()
         self._gap = LONGEST_GAP
         self._known = 0
         self._last = 0.0
@@ -73,36 +76,40 @@ class Ahead:
     """
 
     def __init__(self) -> None:
-        self._lanes = {False: _Lane(), True: _Lane()}
+        self._plain = _Lane()
+        self._in_threads = _Lane()
 
     def __len__(self) -> int:
-        return sum(len(lane.waiting) for lane in self._lanes.values())
+        return len(self._plain.waiting) + len(self._in_threads.waiting)
+
+    def __bool__(self) -> bool:
+        return bool(self._plain.waiting or self._in_threads.waiting)
 
     def ended(self, handler: Handler, now: float) -> bool:
         """Take note that a job has ended; return whether more should be claimed. `now`: monotonic seconds."""
-        lane = self._lanes[handler.threaded]
+        lane = self._in_threads if handler.threaded else self._plain
         lane.ended(now)
         return lane.low
 
     def room(self, *, threaded: bool) -> int | None:
         """Return how many more jobs are worth claiming ahead; None: no need yet to claim anything."""
-        lane = self._lanes[threaded]
+        lane = self._in_threads if threaded else self._plain
         return lane.worth - len(lane.waiting) if not lane.waiting or lane.low else None
 
     @property
     def low(self) -> bool:
         """Whether more should be claimed."""
-        return any(lane.low for lane in self._lanes.values())
+        return self._plain.low or self._in_threads.low
 
     def put(self, job: ClaimedJob, handler: Handler, *, since: float, until: int) -> None:
         """Let a job wait that was claimed at `since`, monotonic, with a lease until `until`, wall time."""
-        self._lanes[handler.threaded].waiting.append((job, handler, since, until))
+        lane = self._in_threads if handler.threaded else self._plain
+        lane.waiting.append((job, handler, since, until))
 
     def take(self, threads_free: int) -> tuple[ClaimedJob, Handler] | None:
         """Return the next job that can be started; of the two sorts, the one that was claimed first."""
-        waiting, in_threads = self._lanes[False].waiting, self._lanes[True].waiting
-        later = waiting and in_threads and waiting[0][0].fence <= in_threads[0][0].fence
-        if in_threads and threads_free > 0 and not later:
+        waiting, in_threads = self._plain.waiting, self._in_threads.waiting
+        if threads_free > 0 and in_threads and not (waiting and _first(waiting) <= _first(in_threads)):
             waiting = in_threads
         if not waiting:
             return None
@@ -111,14 +118,19 @@ class Ahead:
 
     def pause(self, now: float) -> float:
         """Return the seconds until what waits has waited for too long; at most `LIMIT`."""
-        since = [lane.waiting[0][2] for lane in self._lanes.values() if lane.waiting]
+        since = [lane.waiting[0][2] for lane in (self._plain, self._in_threads) if lane.waiting]
         return min(since, default=now) + LIMIT - now
 
     def overdue(self, now: float, wall: int) -> list[ClaimedJob]:
         """Return what has waited for too long, or through the end of its lease, and waits no longer."""
-        lanes = [lane for lane in self._lanes.values() if lane.overdue(now, wall)]
+        lanes = [lane for lane in (self._plain, self._in_threads) if lane.overdue(now, wall)]
         return [job for lane in lanes for job in lane.give_up()]
 
     def give_up(self) -> list[ClaimedJob]:
         """Return all jobs that wait, which wait no longer."""
-        return [job for lane in self._lanes.values() for job in lane.give_up()]
+        return self._plain.give_up() + self._in_threads.give_up()
+
+
+def _first(waiting: _Waiting) -> int:
+    """Return the number of the claim that brought the first job."""
+    return waiting[0][0].fence

@@ -70,7 +70,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
 
 
-class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job on its way into the store. Instants in milliseconds.
 
     `waits_from`: when a wait of a certain length began; None: due at an instant that was given.
@@ -87,7 +87,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
 
 
-class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
+class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job as its claim returned it. `attempt` counts this claim; instants in milliseconds."""
 
     id: str
@@ -137,14 +137,14 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     next_at: int | None = None
 
 
-class Keep(msgspec.Struct, frozen=True, kw_only=True):
+class Keep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a completed job is kept: until when (None: for ever), and whether with its payload."""
 
     until: int | None
     payload: bool
 
 
-class Complete(msgspec.Struct, frozen=True, kw_only=True, tag="complete"):
+class Complete(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="complete"):
     """An outcome: the job has ended. `error` None leaves the last one as it is."""
 
     id: str
@@ -161,7 +161,7 @@ class Complete(msgspec.Struct, frozen=True, kw_only=True, tag="complete"):
     lapsed_by: int | None = None
 
 
-class Reschedule(msgspec.Struct, frozen=True, kw_only=True, tag="reschedule"):
+class Reschedule(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="reschedule"):
     """An outcome: the job runs again at `due_at`. `error` None leaves the last one as it is."""
 
     id: str

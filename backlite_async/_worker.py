@@ -44,10 +44,10 @@ class Attempt:
         "began", "call", "completed", "handler", "job", "result", "scope", "started_at", "stopping", "watch"
     )  # fmt: skip
 
-    def __init__(self, job: ClaimedJob, handler: Handler) -> None:
+    def __init__(self, job: ClaimedJob, handler: Handler, scope: anyio.CancelScope) -> None:
         self.job = job
         self.handler = handler
-        self.scope = anyio.CancelScope()
+        self.scope = scope
         self.stopping = False
         self.started_at = 0
         self.began = 0.0
@@ -79,7 +79,7 @@ class WorkerPool:
         interrupted: Callable[[], bool],
     ) -> None:
         self._client = client
-        self._size = size
+        self.size = size
         self._threads = threads
         self._limiter = anyio.CapacityLimiter(threads)
         self._clock = clock
@@ -88,6 +88,8 @@ class WorkerPool:
         self._transaction = transaction
         self._ended = ended
         self._interrupted = interrupted
+        self._loop = asyncio.get_running_loop()
+        self._make_scope = type(anyio.CancelScope())  # looking up anyio's backend costs more than a scope
         self._deadlines = Deadlines(self._overdue)
         self._in_threads = 0
         self._ids: set[str] = set()
@@ -97,7 +99,7 @@ class WorkerPool:
     @property
     def free(self) -> int:
         """How many jobs can be started."""
-        return self._size - len(self.running)
+        return self.size - len(self.running)
 
     @property
     def threads_free(self) -> int:
@@ -117,12 +119,11 @@ class WorkerPool:
 
     def start(self, job: ClaimedJob, handler: Handler) -> None:
         """Give a job to a worker. Synchronous, so that nothing can come between claim and start."""
-        attempt = Attempt(job, handler)
+        attempt = Attempt(job, handler, self._make_scope())
         work = self._work(attempt)
         try:
-            task = asyncio.get_running_loop().create_task(
-                work, name=f"backlite {job.queue} {job.id}", context=self._context.copy()
-            )
+            name = f"backlite {job.queue} {job.id}"
+            task = self._loop.create_task(work, name=name, context=self._context.copy())
         except BaseException:  # an application's task factory
             work.close()
             raise
@@ -205,7 +206,8 @@ class WorkerPool:
         running_job.set(context)
         if not attempt.handler.threaded:
             self._started(job.id, job.fence)
-        log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
+        if log.heard(log.JOB_STARTED):
+            log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         return context
 
     async def _run(self, attempt: Attempt, context: JobContext, arguments: tuple[Any, ...]) -> Any:
