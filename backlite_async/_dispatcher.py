@@ -24,6 +24,7 @@ import asyncio
 import contextlib
 import math
 import random
+import time
 from collections.abc import MutableMapping, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING
@@ -75,8 +76,15 @@ LONGEST_DEAF_SLEEP = 30.0
 SHIFTING = 1.0
 """Seconds for another process to shift waits after a step of the wall clock."""
 
-BURST = 64
-"""Jobs started in one turn of the event loop, so that the application's own tasks get theirs."""
+BURST = 32
+"""Jobs started in one turn of the event loop, so that the application's own tasks get theirs.
+
+With many more the garbage collector would look at each turn's objects while they are in use.
+"""
+
+GIL_BREAK = 1e-6
+"""Seconds asleep after so many jobs while the store writes. Its thread needs the interpreter between its
+statements, and would wait for it for 5 ms each time (`sys.getswitchinterval()`) beside a busy event loop."""
 
 UNWRITTEN_LIMIT = 2000
 """Outcomes that may wait for the store before no more jobs are claimed."""
@@ -125,6 +133,7 @@ class Dispatcher:
         self._filling: asyncio.Handle | None = None
         self._broken: Exception | None = None
         self._awaits_writes = False
+        self._started = 0
         self._suspects = Suspects()
         self._solo = Solo()
         self._completions = Completions(
@@ -423,6 +432,10 @@ class Dispatcher:
 
     def _fill_again(self) -> None:
         self._filling = None
+        if self._started >= BURST:
+            self._started = 0
+            if self._store.writing:
+                time.sleep(GIL_BREAK)
         self._fill()
         if self._ahead.low or self._broken:
             self._wake.set()
@@ -448,6 +461,7 @@ class Dispatcher:
         """Start a job; give it back if the event loop makes no task."""
         try:
             self._pool.start(job, handler)
+            self._started += 1
         except Exception as error:
             self._give_back(job)
             self._broken = error
