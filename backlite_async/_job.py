@@ -70,7 +70,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
 
 
-class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job on its way into the store. Instants in milliseconds.
 
     `waits_from`: when a wait of a certain length began; None: due at an instant that was given.
@@ -148,7 +148,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False)
     payload: bool
 
 
-class Complete(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Complete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """An outcome: the job has ended. `error` None leaves the last one as it is."""
 
     id: str

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from . import _log as log
 from ._clock import from_millis
 from ._errors import LeaseLost
@@ -34,31 +36,42 @@ def told(outcome: Outcome, result: Result) -> tuple[log.Event, dict[str, Any]]:
     else:
         event = log.JOB_GIVEN_BACK if result.stopped else log.JOB_RETRIED
     fields: dict[str, Any] = {"duration_ms": milliseconds(result.duration)}
-    if event not in (log.JOB_SUCCEEDED, log.JOB_SNOOZED):
+    if event is not log.JOB_SUCCEEDED and event is not log.JOB_SNOOZED:
         fields |= {"error": result.error or None, "traceback": result.traceback}
     return event, fields
+
+
+class _Report(msgspec.Struct, frozen=True, gc=False):
+    """What is to be logged of one claim. Nothing in it leads back here, so the collector need not look."""
+
+    job: ClaimedJob
+    event: log.Event
+    fields: dict[str, Any]
 
 
 class Reports:
     """Keeps one report for each claim whose outcome is on its way."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[str, int], tuple[ClaimedJob, log.Event, dict[str, Any]]] = {}
+        self._waiting: dict[tuple[str, int], _Report] = {}
 
     def __contains__(self, claim: tuple[str, int]) -> bool:
         return claim in self._waiting
 
-    def put(self, job: ClaimedJob, event: log.Event, **fields: Any) -> None:
+    def put(self, job: ClaimedJob, event: log.Event, fields: dict[str, Any]) -> None:
         """Log this once the outcome is written."""
-        self._waiting[job.id, job.fence] = job, event, fields
+        self._waiting[job.id, job.fence] = _Report(job, event, fields)
 
     def job(self, outcome: Outcome) -> ClaimedJob:
         """Return the job of an outcome that is on its way."""
-        return self._waiting[outcome.id, outcome.fence][0]
+        return self._waiting[outcome.id, outcome.fence].job
 
     def written(self, outcome: Outcome, *, lost: bool) -> None:
         """Log what was waiting for this outcome; `lost`: it was not accepted."""
-        job, event, fields = self._waiting.pop((outcome.id, outcome.fence))
+        report = self._waiting.pop((outcome.id, outcome.fence))
+        job, event, fields = report.job, report.event, report.fields
+        if not lost and not log.heard(event):
+            return
         if not lost:
             if isinstance(outcome, Reschedule):
                 fields["due_at"] = from_millis(outcome.due_at).isoformat()
