@@ -95,11 +95,9 @@ class Ahead:
     def __bool__(self) -> bool:
         return bool(self._plain.waiting or self._in_threads.waiting)
 
-    def ended(self, now: float, *, threaded: bool) -> bool:
-        """Take note that a job has ended; return whether more should be claimed. `now`: monotonic seconds."""
-        lane = self._in_threads if threaded else self._plain
-        lane.ended(now)
-        return lane.low
+    def ended(self, now: float, *, threaded: bool) -> None:
+        """Take note that a job has ended. `now`: monotonic seconds."""
+        (self._in_threads if threaded else self._plain).ended(now)
 
     def room(self, *, threaded: bool) -> int | None:
         """Return how many more jobs are worth claiming ahead; None: no need yet to claim anything."""

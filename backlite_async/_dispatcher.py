@@ -130,10 +130,9 @@ class Dispatcher:
         self._wall = WallSteps(clock)
         self._shifting_until = -math.inf
         self._ahead = Ahead()
-        self._filling: asyncio.Handle | None = None
         self._broken: Exception | None = None
         self._awaits_writes = False
-        self._started = 0
+        self._started = self._since_break = 0
         self._suspects = Suspects()
         self._solo = Solo()
         self._completions = Completions(
@@ -416,28 +415,35 @@ class Dispatcher:
 
     def _fill(self) -> None:
         """Give jobs to the workers that are free, at most `BURST` of them in one turn of the event loop."""
-        for _ in range(min(self._pool.free, BURST)):
-            job = None if self._solo or self._stop.asked else self._ahead.take(self._pool.threads_free)
+        if self._solo or self._stop.asked:
+            return
+        while self._started < BURST and self._pool.free:
+            job = self._ahead.take(self._pool.threads_free)
             if job is None:
                 return
             handler = self._registry.find(job.queue, job.task)
             assert handler is not None  # handlers stay
+            if self._started == 0:
+                asyncio.get_running_loop().call_soon(self._next_turn)
+            self._started += 1
             self._start(job, handler)
-        if self._ahead and self._pool.free:
-            self._fill_soon()
 
-    def _fill_soon(self) -> None:
-        if self._filling is None:
-            self._filling = asyncio.get_running_loop().call_soon(self._fill_again)
-
-    def _fill_again(self) -> None:
-        self._filling = None
-        if self._started >= BURST:
-            self._started = 0
+    def _next_turn(self) -> None:
+        """Go on in another turn of the event loop; now and then let the thread that writes have its turn."""
+        self._since_break += self._started
+        self._started = 0
+        if self._since_break >= BURST:
+            self._since_break = 0
             if self._store.writing:
                 time.sleep(GIL_BREAK)
-        self._fill()
-        if self._ahead.low or self._broken:
+        if self._ahead:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Fill the workers that have become free, and claim more where little is left for them."""
+        if self._ahead:
+            self._fill()
+        if self._ahead.low or self._solo or self._broken:
             self._wake.set()
 
     def _check_starts(self) -> None:
@@ -461,7 +467,6 @@ class Dispatcher:
         """Start a job; give it back if the event loop makes no task."""
         try:
             self._pool.start(job, handler)
-            self._started += 1
         except Exception as error:
             self._give_back(job)
             self._broken = error
@@ -535,10 +540,8 @@ class Dispatcher:
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
         job = attempt.job
-        if self._ahead.ended(self._clock.monotonic(), threaded=attempt.handler.threaded) or self._solo:
-            self._wake.set()
-        if self._ahead:
-            self._fill_soon()
+        self._ahead.ended(self._clock.monotonic(), threaded=attempt.handler.threaded)
+        self._go_on()
         if attempt.completed:
             self._unending.pop(job.id, None)
             if result.error:
