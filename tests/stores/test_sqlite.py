@@ -28,7 +28,7 @@ from backlite_async import (
     InvalidState,
 )
 from backlite_async._job import ClaimedJob, Complete, JobStatus, Keep, Lane, NewJob, Reschedule
-from backlite_async.stores.sqlite import schema
+from backlite_async.stores.sqlite import database, schema
 from backlite_async.stores.sqlite.database import Database
 from backlite_async.stores.sqlite.sql import migrations, split
 from backlite_async.stores.sqlite.store import SQLiteStore
@@ -572,6 +572,47 @@ async def test_commits_are_shared(path: str, open_store: Opener) -> None:
     assert query(path, "SELECT count(*) FROM backlite_jobs") == [(100,)]
 
 
+async def test_adds_that_follow_each_other_share_a_statement(open_store: Opener) -> None:
+    """Adds of one commit are written by few statements; what stands between them keeps its place."""
+    store = await open_store()
+    with traced(store) as seen:
+        await asyncio.gather(*(store.add([new(f"{n} {m}") for m in range(3)]) for n in range(20)))
+    assert len([statement for statement in seen if "INSERT" in statement]) == 4
+    await store.finish(
+        [complete(job) for job in (await store.claim([LANE], owner="mine", now=0, until=9)).jobs]
+    )
+    first, second, _, third = await asyncio.gather(
+        store.claim([LANE], owner="mine", now=0, until=9),
+        store.claim([LANE], owner="mine", now=0, until=9),
+        store.add([new("a"), new("b")]),
+        store.claim([LANE], owner="mine", now=0, until=9),
+    )
+    assert (list(first.jobs), list(second.jobs)) == ([], [])
+    assert [job.id for job in third.jobs] == ["a", "b"]
+
+
+async def test_followers_of_one_commit_are_called_once(open_store: Opener) -> None:
+    """However many adds share a commit, the listeners are told of it once."""
+    store = await open_store()
+    called: list[int] = []
+    store.listen(lambda: called.append(1))
+    await asyncio.gather(*(store.add([new(str(number))]) for number in range(100)))
+    assert len(called) == 1
+
+
+async def test_callers_that_return_share_the_next_commit(open_store: Opener) -> None:
+    """Who waited for a commit can be in the next one: nobody alternates with those who came meanwhile."""
+    store = await open_store()
+
+    async def caller(name: str) -> None:
+        for number in range(10):
+            await store.add([new(f"{name}-{number}")])
+
+    with traced(store) as seen:
+        await asyncio.gather(*(caller(str(number)) for number in range(20)))
+    assert seen.count("COMMIT") <= 12
+
+
 async def test_order_within_a_group(path: str, open_store: Opener) -> None:
     """Adds that share a commit keep the order in which they were asked for."""
     store = await open_store()
@@ -693,20 +734,33 @@ async def test_sync_level_after_claims(open_store: Opener) -> None:
     await store.add([new("a")])
     with traced(store) as seen:
         (job,) = (await store.claim([LANE], owner="mine", now=100, until=1000)).jobs
-    assert seen.index("PRAGMA synchronous = NORMAL") < seen.index("BEGIN IMMEDIATE")
-    assert sync_level(store) == FULL
-    store.renew([(job.id, job.fence)], until=2000)
-    assert sync_level(store) == FULL
-    await store.expire(now=0, limit=1)
-    assert sync_level(store) == FULL
+        store.renew([(job.id, job.fence)], until=2000)
+        await store.expire(now=0, limit=1)
+        assert sync_level(store) == NORMAL
+        await store.add([new("b")])
+        await store.add([new("c")])
+    levels = [statement for statement in seen if "synchronous =" in statement or "BEGIN" in statement]
+    normal, full, begin = "PRAGMA synchronous = NORMAL", "PRAGMA synchronous = FULL", "BEGIN IMMEDIATE"
+    assert levels == [normal, begin, begin, begin, full, begin, begin]
 
 
 async def test_sync_level_after_failure(path: str, open_store: Opener) -> None:
-    """A claim that could not be written leaves the level as it was."""
+    """What follows a claim that could not be written is synced."""
     store = await open_store(durability="full", busy_timeout=0.0)
     await store.add([new("a")])
     with locked(path), pytest.raises(DatabaseBusy):
         await store.claim([LANE], owner="mine", now=100, until=1000)
+    await store.add([new("b")])
+    assert sync_level(store) == FULL
+
+
+async def test_sync_level_of_a_new_connection(open_store: Opener) -> None:
+    """A connection that is opened anew after a claim, because of an I/O error, syncs what is added."""
+    store = await open_store(durability="full")
+    await running(store)
+    assert sync_level(store) == NORMAL
+    store._database._broken.add(store._database.writer)
+    await store.add([new("b")])
     assert sync_level(store) == FULL
 
 
@@ -932,6 +986,39 @@ async def test_a_connection_is_opened_anew_after_an_io_error(open_store: Opener,
     assert connection.raw.execute(f"PRAGMA {expected[0]}").fetchall() == [(expected[1],)]
     claim = await store.claim([LANE], owner="mine", now=100, until=1000)
     assert [job.id for job in claim.jobs] == ["a", "b"]
+
+
+@pytest.mark.parametrize("what", ["", "-wal"])
+async def test_a_file_that_was_removed_after_long_is_noticed(
+    path: str, open_store: Opener, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Where nothing in the folder has changed for a while, only the folder is looked at; then all of it."""
+    store = await open_store()
+    await store.add([new("a")])
+    monkeypatch.setattr(database, "TICK", -(10**18))  # as if any change were long ago
+    await store.add([new("b")])
+    stats: list[object] = []
+    stat_of = os.stat
+
+    def noted(name: Any, **options: Any) -> os.stat_result:
+        stats.append(name)
+        return stat_of(name, **options)
+
+    monkeypatch.setattr(os, "stat", noted)
+    await store.add([new("c")])
+    assert set(stats) == {os.path.dirname(path)}
+    os.rename(path + what, path + ".old")
+    with pytest.raises(DatabaseReplaced):
+        await store.add([new("d")])
+    os.rename(path + ".old", path + what)
+
+
+async def test_a_folder_that_has_just_changed_is_not_trusted(path: str, open_store: Opener) -> None:
+    """What has changed may change again at the same tick of the clock."""
+    store = await open_store()
+    await store.add([new("a")])
+    os.utime(os.path.dirname(path))  # an entry of a folder that changes would do the same
+    assert database._settled(os.path.dirname(path)) is None
 
 
 async def test_a_log_that_was_removed_is_noticed(path: str, open_store: Opener) -> None:

@@ -7,6 +7,8 @@ import contextlib
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from ..._errors import InvalidState
@@ -23,26 +25,32 @@ LARGEST_GROUP = 500
 class _Write:
     """One member of a group: a function over the connection, and who waits for its value."""
 
-    __slots__ = ("committed", "durable", "future", "look", "run")
+    __slots__ = ("batch", "committed", "durable", "future", "look", "run")
 
     def __init__(
         self,
-        run: Callable[[sqlite3.Connection], Any],
+        run: Callable[..., Any],
+        *,
+        batch: Sequence[Any] | None,
         look: Callable[[sqlite3.Connection], Any] | None,
         committed: Callable[[], None] | None,
         durable: bool,
         future: asyncio.Future[Any],
     ) -> None:
         self.run = run
+        self.batch = batch
         self.look = look
         self.committed = committed
         self.durable = durable
         self.future = future
 
+    @property
+    def kind(self) -> object:
+        """What those have in common that can be written together: the function that takes a batch."""
+        return self if self.batch is None else self.run
+
     def settle(self, value: Any, error: BaseException | None) -> None:
-        """Tell who waits, if anybody does; and what follows from the commit, in any case."""
-        if error is None and self.committed is not None:
-            self.committed()
+        """Tell who waits, if anybody does."""
         if self.future.done():
             return
         if error is None:
@@ -57,8 +65,9 @@ _Answer = tuple[Any, BaseException | None]
 class Committer:
     """Writes in the order of submission, as many as are waiting in one transaction and one hop.
 
-    While one group is on its way the next one gathers; nobody waits for a timer. A member that
-    fails is rolled back alone: the group is then written one by one.
+    While one group is on its way the next one gathers; nobody waits for a timer. Who was waiting for
+    a group hears of it, and may ask for the next write, before the next group is formed. A member
+    that fails is rolled back alone: the group is then written one by one.
     """
 
     def __init__(self, database: Database) -> None:
@@ -70,8 +79,9 @@ class Committer:
 
     async def submit(
         self,
-        run: Callable[[sqlite3.Connection], T],
+        run: Callable[..., T],
         *,
+        batch: Sequence[Any] | None = None,
         look: Callable[[sqlite3.Connection], T | None] | None = None,
         committed: Callable[[], None] | None = None,
         durable: bool = True,
@@ -79,8 +89,10 @@ class Committer:
     ) -> T:
         """Run `run` in a write transaction and return its value once that is committed.
 
-        `look` may answer without one, where nothing is to be written. `committed` is called after
-        the commit, also where the caller has been cancelled meanwhile. A caller that is cancelled
+        With a `batch` it is `run(raw, batch)`, and several that follow each other may be one call, with
+        all their batches together, whose value all of them get. `look` may answer without one, where
+        nothing is to be written. `committed` is called after the commit, once for all of a group that
+        give the same, also where the caller has been cancelled meanwhile. A caller that is cancelled
         before its group has begun leaves nothing behind; later, everything. With `insist` it gets
         the answer all the same, and its cancellation at its next await: what it has claimed or
         completed it must know.
@@ -88,7 +100,9 @@ class Committer:
         if self._closing:
             raise InvalidState("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Write(run, look, committed, durable, future))
+        self._waiting.append(
+            _Write(run, batch=batch, look=look, committed=committed, durable=durable, future=future)
+        )
         self._begin()
         return await (_insist(future) if insist else future)
 
@@ -117,16 +131,30 @@ class Committer:
                 await self._write_group(group)
 
     async def _write_group(self, group: list[_Write]) -> None:
-        answers: list[_Answer] = []
+        loop = asyncio.get_running_loop()
         self.writing = True
+
+        def run(_: sqlite3.Connection) -> None:
+            # Told from here, the answers arrive before this task hears of its end, and without it.
+            loop.call_soon_threadsafe(self._settle, group, self._write(group))
+
         try:
-            await self._database.writer.call(lambda _: answers.extend(self._write(group)))
+            await self._database.writer.call(run)
         except asyncio.CancelledError:
-            pass  # the call has ended all the same, and there is nobody else to tell its answers
+            pass  # the call has ended all the same, and there is nobody else to go on
         except Exception as error:  # the connection is closed
-            answers = [(None, error) for _ in group]
-        finally:
-            self.writing = False
+            self._settle(group, [(None, error) for _ in group])
+
+    def _settle(self, group: list[_Write], answers: list[_Answer]) -> None:
+        """Tell everybody; before them, once for all, what follows from a commit."""
+        self.writing = False
+        committed = {
+            write.committed: None
+            for write, (_, error) in zip(group, answers, strict=True)
+            if error is None and write.committed is not None
+        }
+        for follow in committed:
+            follow()
         for write, answer in zip(group, answers, strict=True):
             write.settle(*answer)
 
@@ -136,9 +164,8 @@ class Committer:
                 value = self._database.look(group[0].look)
                 if value is not None:
                     return [(value, None)]
-            values = self._database.transact(
-                lambda raw: [write.run(raw) for write in group], durable=any(write.durable for write in group)
-            )
+            durable = any(write.durable for write in group)
+            values = self._database.transact(lambda raw: _run_all(raw, group), durable=durable)
             return [(value, None) for value in values]
         except BaseException as error:
             if len(group) > 1 and not is_busy(error):
@@ -151,6 +178,22 @@ class Committer:
         if found is not error:
             found.__cause__ = error
         return found
+
+
+def _run_all(raw: sqlite3.Connection, group: Sequence[_Write]) -> list[Any]:
+    """Run the members in their order, batches of one kind that follow each other at once."""
+    values: list[Any] = []
+    for _, alike in groupby(group, attrgetter("kind")):
+        writes = list(alike)
+        first = writes[0]
+        if first.batch is None:
+            values.append(first.run(raw))
+        else:
+            batch = (
+                first.batch if len(writes) == 1 else [item for write in writes for item in write.batch or ()]
+            )
+            values += [first.run(raw, batch)] * len(writes)
+    return values
 
 
 async def _insist(future: asyncio.Future[T]) -> T:

@@ -26,6 +26,7 @@ from .sql import many, statements
 
 __all__ = [
     "add",
+    "add_again",
     "added",
     "claim",
     "claims_of",
@@ -67,12 +68,8 @@ def _text(value: object) -> str:
     return _encoder.encode(value).decode()
 
 
-def add(raw: sqlite3.Connection, jobs: Sequence[NewJob], *, again: bool = False) -> None:
-    """Store pending jobs; with `again`, those that are not there already."""
-    if again:
-        for begin in range(0, len(jobs), LARGEST_ADD):
-            _all(raw, "add_again", {"jobs": added(jobs[begin : begin + LARGEST_ADD])})
-        return
+def add(raw: sqlite3.Connection, jobs: Sequence[NewJob]) -> None:
+    """Store pending jobs, whose ids are new."""
     begin = 0
     while left := len(jobs) - begin:
         # Powers of two: few statements, all of them prepared, serve any number.
@@ -93,6 +90,12 @@ def add(raw: sqlite3.Connection, jobs: Sequence[NewJob], *, again: bool = False)
             )
         raw.execute(many("add", size), values)
         begin += size
+
+
+def add_again(raw: sqlite3.Connection, jobs: Sequence[NewJob]) -> None:
+    """Store pending jobs, those that are not there already."""
+    for begin in range(0, len(jobs), LARGEST_ADD):
+        _all(raw, "add_again", {"jobs": added(jobs[begin : begin + LARGEST_ADD])})
 
 
 def added(jobs: Iterable[NewJob]) -> str:

@@ -184,8 +184,8 @@ class SQLiteStore:
 
     async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
         """Store pending jobs, all or none."""
-        add = partial(rows.add, jobs=jobs, again=again)
-        await self._writing().submit(add, committed=self._ring_all)
+        add = rows.add_again if again else rows.add
+        await self._writing().submit(add, batch=jobs, committed=self._ring_all)
 
     def check_connection(self, connection: object) -> None:
         """Raise unless this is an `aiosqlite.Connection`."""
