@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from .._errors import InvalidState
 from .._job import Claim, ClaimedJob, Job, JobStatus, Lane, NewJob, Outcome, Owner
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Owners",
     "Queries",
     "Store",
+    "id_taken",
     "step_of_wait",
     "still_open",
 ]
@@ -30,6 +32,14 @@ def still_open(lanes: Sequence[Lane], claimed: Sequence[tuple[str, str]]) -> set
     return {
         kind for lane in lanes if sum(taken[kind] for kind in lane.kinds) < lane.room for kind in lane.kinds
     }
+
+
+def id_taken() -> InvalidState:
+    """Return the error of an add of new jobs, one of which has an id that is there already."""
+    return InvalidState(
+        "a job with one of these ids is there already, and nothing was added; what may have been added"
+        " before is to be added with again=True"
+    )
 
 
 STEP_MARGIN, STEP_NOTICE = 1_000, 60_000
@@ -49,10 +59,11 @@ def step_of_wait(*, waits_from: int, due_at: int, now: int, by: int) -> int:
 class Life(Protocol):
     """The life of a job: add, claim, renew, finish."""
 
-    async def add(self, jobs: Sequence[NewJob]) -> None:
-        """Store pending jobs, all or none. Ids that are there already are left as they are.
+    async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
+        """Store pending jobs, all or none. Raises `InvalidState` for an id that a live job has.
 
-        Also those of completed jobs that are kept.
+        With `again` they may have been stored before: ids that are there are left as they are, also
+        those of completed jobs that are kept.
         """
         ...
 
@@ -60,8 +71,8 @@ class Life(Protocol):
         """Raise unless `add_within` could take this connection."""
         ...
 
-    async def add_within(self, connection: Any, jobs: Sequence[NewJob]) -> None:
-        """Store pending jobs inside the open transaction of the caller's connection.
+    async def add_within(self, connection: Any, jobs: Sequence[NewJob], *, again: bool = False) -> None:
+        """Store pending jobs, as `add` does, inside the open transaction of the caller's connection.
 
         The store notices the end of that transaction by itself and calls its listener.
         """

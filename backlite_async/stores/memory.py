@@ -9,7 +9,7 @@ import msgspec
 
 from .._errors import InvalidState
 from .._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, Lapsed, NewJob, Outcome, Owner, record
-from ._base import Dead, step_of_wait, still_open
+from ._base import Dead, id_taken, step_of_wait, still_open
 
 __all__ = ["MemoryStore"]
 
@@ -111,10 +111,13 @@ class MemoryStore:
     def abandon(self) -> None:
         """Do nothing: there is nothing to wait for."""
 
-    async def add(self, jobs: Sequence[NewJob]) -> None:
+    async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
         """Store pending jobs."""
+        ids = {job.id for job in jobs}
+        if not again and (len(ids) < len(jobs) or not self._live.keys().isdisjoint(ids)):
+            raise id_taken()
         for job in jobs:
-            if job.id in self._live or job.id in self._completed:
+            if again and (job.id in self._live or job.id in self._completed):
                 continue
             self._seq += 1
             self._live[job.id] = _Row(
@@ -148,7 +151,7 @@ class MemoryStore:
     async def probe(self) -> None:
         """Do nothing: one can always write."""
 
-    async def add_within(self, connection: Any, jobs: Sequence[NewJob]) -> None:
+    async def add_within(self, connection: Any, jobs: Sequence[NewJob], *, again: bool = False) -> None:
         """Refuse: there are no transactions here."""
         self.check_connection(connection)
 

@@ -220,13 +220,13 @@ class FaultyStore(Faults):
 
     # -- the life of a job -------------------------------------------------------------------------
 
-    async def add(self, jobs: Sequence[NewJob]) -> None:
+    async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
         """Store pending jobs."""
-        await self._do("add", lambda: self._add(jobs), committed=lambda _: self._ring_all())
+        await self._do("add", lambda: self._add(jobs, again), committed=lambda _: self._ring_all())
 
-    def _add(self, jobs: Sequence[NewJob]) -> None:
+    def _add(self, jobs: Sequence[NewJob], again: bool) -> None:
         there = {job.id for job in jobs if self._inner.has(job.id)}
-        _now(self._inner.add(jobs))
+        _now(self._inner.add(jobs, again=again))
         for job in jobs:
             if job.id not in there and self._inner.has(job.id):
                 self._history.add(
@@ -244,9 +244,9 @@ class FaultyStore(Faults):
         """Refuse: there are no transactions of callers here."""
         self._inner.check_connection(connection)
 
-    async def add_within(self, connection: Any, jobs: Sequence[NewJob]) -> None:
+    async def add_within(self, connection: Any, jobs: Sequence[NewJob], *, again: bool = False) -> None:
         """Refuse: there are no transactions of callers here."""
-        await self._inner.add_within(connection, jobs)
+        await self._inner.add_within(connection, jobs, again=again)
 
     async def claim(
         self,

@@ -12,6 +12,7 @@ import anyio
 import msgspec
 import pytest
 
+from backlite_async import InvalidState
 from backlite_async._job import (
     Claim,
     ClaimedJob,
@@ -160,28 +161,75 @@ async def test_add_of_nothing(store: Store) -> None:
     assert await store.kinds() == []
 
 
-async def test_add_leaves_a_pending_job_as_it_is(store: Store) -> None:
+async def test_add_again_leaves_a_pending_job_as_it_is(store: Store) -> None:
     """An id that is there already keeps its job; the others of the call are added."""
     await store.add([new("a")])
     before = await record(store, "a")
-    await store.add([new("a", "Other", payload=b"[]", due_at=9), new("b")])
+    await store.add([new("a", "Other", payload=b"[]", due_at=9), new("b")], again=True)
     assert await record(store, "a") == before
     assert ids((await claim(store)).jobs) == ["a", "b"]
 
 
-async def test_add_leaves_a_running_job_as_it_is(store: Store) -> None:
+async def test_add_again_leaves_a_running_job_as_it_is(store: Store) -> None:
     """A job that is added again while it runs goes on running, once."""
     await running(store)
-    await store.add([new("a")])
+    await store.add([new("a")], again=True)
     assert await store.status("a", now=0) is JobStatus.RUNNING
     assert (await claim(store)).jobs == []
 
 
-async def test_add_with_the_same_id_twice(store: Store) -> None:
+async def test_add_again_with_the_same_id_twice(store: Store) -> None:
     """Of two jobs with one id in the same call, the first is stored."""
-    await store.add([new("a", priority=1), new("a", priority=2)])
+    await store.add([new("a", priority=1), new("a", priority=2)], again=True)
     assert (await record(store, "a")).priority == 1
     assert ids((await claim(store)).jobs) == ["a"]
+
+
+async def test_add_again_of_what_was_not_added(store: Store) -> None:
+    """What is not there yet is added as at the first time, in its order, however much it is."""
+    await store.add([new(str(number)) for number in range(0, 2000, 3)])
+    again = [new(str(number), payload=b"[%d]" % number, priority=2, due_at=7) for number in range(2000)]
+    await store.add(again, again=True)
+    jobs = (await claim(store, room=2000)).jobs
+    fresh = [number for number in range(2000) if number % 3]
+    assert ids(jobs) == [str(number) for number in [*fresh, *range(0, 2000, 3)]]
+    assert [job.payload for job in jobs[: len(fresh)]] == [f"[{number}]" for number in fresh]
+
+
+@pytest.mark.parametrize("taken", ["pending", "running", "twice"])
+@pytest.mark.parametrize("count", [1, 600])
+async def test_add_of_an_id_that_is_there(store: Store, taken: str, count: int) -> None:
+    """A new job with the id of a live one is an error, and adds none of its call."""
+    jobs = [new(f"new {number}") for number in range(count)]
+    if taken == "twice":
+        jobs.append(jobs[0])
+    else:
+        await store.add([new("a")])
+        if taken == "running":
+            await claim_one(store)
+        jobs.append(new("a", priority=5))
+    with pytest.raises(InvalidState, match="is there already, and nothing was added"):
+        await store.add(jobs)
+    assert await store.status("new 0", now=0) is JobStatus.NOT_FOUND
+    await store.add([new("other")])
+    assert await store.status("other", now=0) is JobStatus.PENDING
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 255, 256, 257, 1023])
+async def test_add_of_any_number(store: Store, count: int) -> None:
+    """However many jobs one call adds, each is stored, in their order and with what is its own."""
+    await store.add(
+        [
+            new(str(n), str(n % 3), payload=b"%d" % n, max_attempts=n + 1, created_at=n, priority=n % 2)
+            for n in range(count)
+        ]
+    )
+    jobs = (await claim(store, lane("0", "1", "2", room=2000))).jobs
+    assert ids(jobs) == [str(n) for n in [*range(1, count, 2), *range(0, count, 2)]]
+    for job in jobs:
+        n = int(job.id)
+        found = (job.task, job.payload, job.max_attempts, job.created_at)
+        assert found == (str(n % 3), str(n), n + 1, n)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +253,24 @@ async def test_payload_is_kept_to_the_byte(store: Store, payload: bytes) -> None
     assert job.payload == payload.decode()
     await store.finish([complete(job)])
     assert (await record(store, "a")).payload == payload
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b'"\xff"', b'"\xed\xa0\x80"', b"\xc3", b'"\x00"', b"\x00\x01\x1f\x7f", b"", b'"' + b"x" * 70_000 + b'"'],
+    ids=["no UTF-8", "surrogate", "cut off", "zero", "controls", "nothing", "large"],
+)
+async def test_payload_that_is_no_json_harms_no_other(store: Store, payload: bytes) -> None:
+    """Whatever a payload holds, it is claimed byte by byte; so are the others, in their order."""
+    payloads = [b'{"n":1}', payload, '"ü"'.encode()]
+    await store.add([new(str(number), payload=one) for number, one in enumerate(payloads)])
+    jobs = (await claim(store)).jobs
+    assert ids(jobs) == ["0", "1", "2"]
+    assert [job.payload.encode("utf-8", "surrogateescape") for job in jobs] == payloads
+    assert {(job.attempt, job.max_attempts, job.fence) for job in jobs} == {(1, 3, jobs[0].fence)}
+    assert list(await store.claims_of("mine")) == list(jobs)
+    assert await store.finish([complete(job) for job in jobs]) == set()
+    assert (await record(store, "1")).payload == payload
 
 
 @pytest.mark.parametrize("name", ["ü 日", "a'b", 'a"b', "a\\b", "%_", "q\u2028"])
@@ -1175,7 +1241,7 @@ async def test_a_kept_id_is_not_added_again(store: Store) -> None:
     await store.add([new("a")])
     (job,) = (await claim(store)).jobs
     await store.finish([complete(job, keep=Keep(until=None, payload=True))])
-    await store.add([new("a"), new("b")])
+    await store.add([new("a"), new("b")], again=True)
     assert await store.status("a", now=0) is JobStatus.SUCCEEDED
     assert ids((await claim(store)).jobs) == ["b"]
 

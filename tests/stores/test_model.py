@@ -222,7 +222,7 @@ class Machine(RuleBasedStateMachine):
                     priority=priority,
                 )
             )
-        self.run(self.store.add(batch))
+        self.run(self.store.add(batch, again=True))
         self.model.add(batch)
         self.touched = batch[0].id
 

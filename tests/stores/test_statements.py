@@ -111,10 +111,13 @@ CLAIMABLE = {
     "after": -1,
     "largest": 100,
 }
+ROW = ["new", "q", "T", b"{}", 3, NOW, NOW, NOW, 0, None]
 ADDED = [[f"new {number}", "q", "T", "{}", 3, NOW, NOW, 0] for number in range(10)]
 
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "add": {"jobs": json.dumps(ADDED)},
+PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
+    "add": ROW,
+    "add_within": {"jobs": json.dumps(ADDED)},
+    "add_again": {"jobs": json.dumps(ADDED)},
     "look": {"places": json.dumps(PLACES), "kinds": json.dumps(KINDS), "owner": "busy", "after": -1},
     "claimable": CLAIMABLE,
     "claimable_in_lanes": CLAIMABLE,
@@ -154,6 +157,8 @@ RARE: dict[str, dict[str, Any]] = {
 
 RESULTS = {
     "add": 0,
+    "add_within": 0,
+    "add_again": 0,
     "look": 1,
     "claimable": 1,
     "claimable_in_lanes": 1,
@@ -177,7 +182,9 @@ RESULTS = {
 """How many rows each of them returns, so that none is measured while it finds nothing."""
 
 CHANGES = {
-    "add": 10,
+    "add": 1,
+    "add_within": 10,
+    "add_again": 10,
     "next_fence": 1,
     "claim": 4,
     "renew": 10,

@@ -162,15 +162,18 @@ async def test_implicit_transaction(path: str, store: SQLiteStore) -> None:
 
 
 async def test_id_that_is_there(path: str, store: SQLiteStore) -> None:
-    """An id that is there already is left as it is, also in a caller's transaction."""
+    """An id that is there is an error or, again, left as it is; the caller's transaction goes on."""
     await store.add([new("a", priority=3)])
     async with application(path) as connection:
-        await store.add_within(connection, [new("a", priority=5), new("b")])
+        with pytest.raises(InvalidState, match="is there already"):
+            await store.add_within(connection, [new("c"), new("a", priority=5)])
+        assert connection.in_transaction
+        await store.add_within(connection, [new("a", priority=5), new("b")], again=True)
         await connection.commit()
     job = await store.get("a", now=0)
     assert job is not None
     assert job.priority == 3
-    assert await found(store, "b") == ["pending"]
+    assert await found(store, "b", "c") == ["pending", "not_found"]
 
 
 async def test_add_needs_no_lock_of_ours(path: str, store: SQLiteStore) -> None:

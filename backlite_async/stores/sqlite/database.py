@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from ..._errors import BackliteError, DatabaseBusy, DatabaseReplaced, DatabaseUnavailable, DatabaseUnusable
+from .._base import id_taken
 from .connection import Connection
 from .locks import SharedFile, shared_file, side_folder
 
@@ -23,7 +24,7 @@ T = TypeVar("T")
 OLDEST_SQLITE = (3, 37, 0)
 """The first version with STRICT tables."""
 
-_BUSY, _LOCKED, _IO_ERROR, _FULL, _BUSY_SNAPSHOT = 5, 6, 10, 13, 517
+_BUSY, _LOCKED, _IO_ERROR, _FULL, _BUSY_SNAPSHOT, _NOT_UNIQUE = 5, 6, 10, 13, 517, 2067
 
 
 class Database:
@@ -327,6 +328,8 @@ def translate(error: BaseException, path: str) -> BaseException:
     if not isinstance(error, sqlite3.Error):
         return error
     code = _code(error)
+    if getattr(error, "sqlite_errorcode", 0) == _NOT_UNIQUE and "backlite_jobs.id" in str(error):
+        return id_taken()
     if getattr(error, "sqlite_errorcode", 0) == _BUSY_SNAPSHOT:
         return DatabaseBusy(
             f"database {path!r}: the transaction has read before another one wrote, so it can no longer"

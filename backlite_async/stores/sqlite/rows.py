@@ -22,7 +22,7 @@ from ..._job import (
     record,
 )
 from .._base import STEP_MARGIN, STEP_NOTICE, still_open
-from .sql import statements
+from .sql import many, statements
 
 __all__ = [
     "add",
@@ -51,6 +51,9 @@ _RECORD = (
 _encoder = msgspec.json.Encoder()
 _claimed_jobs = msgspec.json.Decoder(list[ClaimedJob])
 
+LARGEST_ADD = 256
+"""Jobs that are added by one statement; with more, nothing is gained, and others wait for the interpreter."""
+
 LARGEST_PAYLOAD = 65_536
 """Bytes of a payload that travels with others in one array; SQLite's texts have an end, and so has memory."""
 
@@ -64,8 +67,36 @@ def _text(value: object) -> str:
     return _encoder.encode(value).decode()
 
 
-def added(jobs: Sequence[NewJob]) -> str:
-    """Return the parameter of the statement `add`."""
+def add(raw: sqlite3.Connection, jobs: Sequence[NewJob], *, again: bool = False) -> None:
+    """Store pending jobs; with `again`, those that are not there already."""
+    if again:
+        for begin in range(0, len(jobs), LARGEST_ADD):
+            _all(raw, "add_again", {"jobs": added(jobs[begin : begin + LARGEST_ADD])})
+        return
+    begin = 0
+    while left := len(jobs) - begin:
+        # Powers of two: few statements, all of them prepared, serve any number.
+        size = min(1 << left.bit_length() - 1, LARGEST_ADD)
+        values: list[object] = []
+        for job in jobs[begin : begin + size]:
+            values += (
+                job.id,
+                job.queue,
+                job.task,
+                job.payload,
+                job.max_attempts,
+                job.created_at,
+                job.due_at,
+                job.due_at,
+                job.priority,
+                job.waits_from,
+            )
+        raw.execute(many("add", size), values)
+        begin += size
+
+
+def added(jobs: Iterable[NewJob]) -> str:
+    """Return the parameter of the statements `add_within` and `add_again`."""
     return _text(
         [
             (
@@ -82,11 +113,6 @@ def added(jobs: Sequence[NewJob]) -> str:
             for job in jobs
         ]
     )
-
-
-def add(raw: sqlite3.Connection, *, jobs: Sequence[NewJob]) -> None:
-    """Store pending jobs."""
-    _all(raw, "add", {"jobs": added(jobs)})
 
 
 def claim(

@@ -182,22 +182,24 @@ class SQLiteStore:
 
     # -- the life of a job -------------------------------------------------------------------------
 
-    async def add(self, jobs: Sequence[NewJob]) -> None:
+    async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
         """Store pending jobs, all or none."""
-        await self._writing().submit(partial(rows.add, jobs=jobs), committed=self._ring_all)
+        add = partial(rows.add, jobs=jobs, again=again)
+        await self._writing().submit(add, committed=self._ring_all)
 
     def check_connection(self, connection: object) -> None:
         """Raise unless this is an `aiosqlite.Connection`."""
         require_connection(connection)
 
-    async def add_within(self, connection: Any, jobs: Sequence[NewJob]) -> None:
+    async def add_within(self, connection: Any, jobs: Sequence[NewJob], *, again: bool = False) -> None:
         """Store pending jobs inside the open transaction of an `aiosqlite.Connection`."""
         self.check_connection(connection)
         path = self._database.path
         await require_transaction(connection, path)
         self._watch.watch(connection, jobs[-1].id)
         try:
-            await connection.execute_fetchall(statements()["add"], {"jobs": rows.added(jobs)})
+            name = "add_again" if again else "add_within"
+            await connection.execute_fetchall(statements()[name], {"jobs": rows.added(jobs)})
         except sqlite3.Error as error:
             fail(error, path)
 

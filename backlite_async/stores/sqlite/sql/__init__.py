@@ -7,7 +7,7 @@ import sqlite3
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["migrations", "statements"]
+__all__ = ["many", "migrations", "statements"]
 
 
 @cache
@@ -23,6 +23,13 @@ def statements() -> dict[str, str]:
         name: re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], body)
         for name, body in named["name"].items()
     }
+
+
+@cache
+def many(name: str, rows: int) -> str:
+    """Return a statement that ends with the VALUES of one row, with those of so many rows."""
+    head, values, row = statements()[name].rpartition("VALUES ")
+    return head + values + ", ".join([row] * rows)
 
 
 def _without_comment(part: str) -> str:

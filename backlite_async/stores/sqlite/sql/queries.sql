@@ -4,6 +4,13 @@
 -- to be found by their id, whatever ANALYZE has counted. Columns in milliseconds UTC, but duration: microseconds.
 
 -- name: add
+-- Run with many rows, by `many`.
+INSERT INTO backlite_jobs (
+    id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority, waits_from
+)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- part: add_from_array
 INSERT INTO backlite_jobs (
     id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority, waits_from
 )
@@ -19,6 +26,15 @@ SELECT
     json_extract(value, '$[7]'),
     json_extract(value, '$[8]')
 FROM json_each(:jobs)
+
+-- name: add_within
+-- One statement for any number: in the transaction of somebody else it happens or does not.
+{add_from_array}
+ORDER BY json_each.id
+
+-- name: add_again
+-- The same where some of them may be there already.
+{add_from_array}
 WHERE NOT EXISTS (SELECT 1 FROM backlite_completed AS kept WHERE kept.id = json_extract(value, '$[0]'))
 ORDER BY json_each.id
 ON CONFLICT (id) DO NOTHING
