@@ -1,4 +1,4 @@
-"""Fills databases with many rows of a kind, past the calls of whoever owns them: rows like one that is there."""
+"""Fills databases past the calls of their owners: with many more rows like one that is there."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def _growth(sizes: Sizes, rounds: int, peers: Sequence[str]) -> Stage:
         count = sizes.drain if side == LIBRARY else sizes.peer_drain
         for backlog in backlogs(sizes):
             name, key = f"{side} {backlog}", f"backlog-{backlog}"
-            drain = {"workers": 100, "count": count}
+            drain: dict[str, Any] = {"workers": 100, "count": count}
             if backlog == SMALL:
                 measures.append(_of(side, key, "drain", **drain, beside=SMALL))
                 continue
@@ -139,21 +139,21 @@ def _shapes(sizes: Sizes, rounds: int) -> Stage:
         _special("expire-1k", "expire", expired=sizes.drain // 4, prepared="few completed"),
         _special("expire-million", "expire", expired=sizes.drain // 4, prepared="completed"),
     ]
-    return Stage(title="much that stands in front or is kept", measures=measures, preparations=[*fills.values()])
+    return Stage(
+        title="much that stands in front or is kept", measures=measures, preparations=[*fills.values()]
+    )
 
 
 def _of(side: str, key: str, program: str, *, prepared: str | None = None, **arguments: Any) -> Measure:
     arguments = {"system": side} | arguments
-    return Measure(
-        key=key, side=side, program=f"programs:{program}", arguments=arguments, prepared=prepared
-    )
+    return Measure(key=key, side=side, program=f"programs:{program}", arguments=arguments, prepared=prepared)
 
 
-def _drain(key: str, sizes: Sizes, *, system: str, beside: int | None, prepared: str | None = None) -> Measure:
+def _drain(
+    key: str, sizes: Sizes, *, system: str, beside: int | None, prepared: str | None = None
+) -> Measure:
     arguments = {"system": system, "workers": 100, "count": sizes.drain, "beside": beside}
-    return Measure(
-        key=key, side=LIBRARY, program="programs:drain", arguments=arguments, prepared=prepared
-    )
+    return Measure(key=key, side=LIBRARY, program="programs:drain", arguments=arguments, prepared=prepared)
 
 
 def _special(key: str, program: str, *, prepared: str | None = None, **arguments: Any) -> Measure:

@@ -19,7 +19,18 @@ from typing import Any
 from .system import Count, Place, Starts, load
 from .workload import Noop, tasks
 
-__all__ = ["add", "bulk", "drain", "fill", "idle", "idle_latency", "latencies", "load_latency", "percentile", "wake_ups"]
+__all__ = [
+    "add",
+    "bulk",
+    "drain",
+    "fill",
+    "idle",
+    "idle_latency",
+    "latencies",
+    "load_latency",
+    "percentile",
+    "wake_ups",
+]
 
 Values = dict[str, float]
 Adding = Callable[[Noop], Coroutine[Any, Any, None]]
@@ -139,8 +150,9 @@ async def load_latency(system: str, place: dict[str, str], rate: int, seconds: f
         async with asyncio.TaskGroup() as adding:
             for task in many:
                 due = began + task.n / rate
-                while (now := time.perf_counter()) < due:
+                if (now := time.perf_counter()) < due:
                     await asyncio.sleep(due - now)
+                    now = time.perf_counter()
                 # The timer is coarse; but whoever blocks the loop shall not hide it by asking later.
                 called[task.n] = now if now - due < LATE else due
                 adding.create_task(queue.add(task))

@@ -123,4 +123,3 @@ def _reason(error: subprocess.SubprocessError) -> str:
         lines = [line for line in (error.stderr or "").splitlines() if line.strip()]
         return lines[-1].strip() if lines else f"ended with {error.returncode}"
     return str(error)
-

@@ -23,6 +23,9 @@ __all__ = ["bulk_block", "bulk_memory", "costs", "expire", "fill_completed", "me
 TICK = 0.001
 """Seconds between two looks at whether the event loop is free."""
 
+AHEAD = 10
+"""Batches that may wait, while memory is measured."""
+
 MIB = 1_048_576
 
 
@@ -70,20 +73,22 @@ async def bulk_memory(place: dict[str, str], count: int) -> Values:
 async def memory(place: dict[str, str], count: int) -> Values:
     """Add and run many jobs; the memory after a tenth of them and after all, in MiB."""
     counter, tenth = Count(count), Count(count // 10)
+    batch = min(1_000, count // 20)
+    room = asyncio.Semaphore(AHEAD)
+    seen: list[float] = []
 
     def note(n: int) -> None:
         counter.note(n)
         tenth.note(n)
+        if n % batch == 0:
+            room.release()
 
     queue = Library(place_of(place), note)
-    batch = min(1_000, count // 20)
-    seen: list[float] = []
 
     async def add() -> None:
         for first in range(0, count, batch):
+            await room.acquire()
             await queue.add_many(tasks(batch, first))
-            while first + batch - counter.last > 10 * batch:
-                await asyncio.sleep(0.002)  # an event a job would be measured with it
 
     async with asyncio.timeout(10 * LIMIT):
         await queue.start(100)

@@ -61,7 +61,8 @@ class Arq:
     async def stop(self) -> None:
         if self._running is not None:
             self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+            # Its close() fails if it finds a job that still runs.
+            await asyncio.gather(self._running, *self._worker.tasks.values(), return_exceptions=True)
             await self._worker.close()
         await self._pool.aclose()
 
