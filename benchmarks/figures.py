@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from .measures import LIBRARY, RAW, backlogs
+from .measures import LIBRARY, RAW, RESTS, backlogs
 from .run import Results
 from .workload import QUEUES, SMALL, Sizes
 
@@ -123,7 +123,7 @@ def contests(sizes: Sizes) -> list[Contest]:
 
 
 LATENCIES = {
-    "idle-latency": "idle latency",
+    f"idle-{RESTS[-1] * 1_000:g}": f"latency, idle for {RESTS[-1] * 1_000:g} ms",
     "load-500": "latency at 500 jobs/s",
     "load-2000": "latency at 2,000 jobs/s",
 }
@@ -156,18 +156,22 @@ def _draining(sizes: Sizes) -> Iterator[Figure]:
 
 
 def _latencies() -> Iterator[Figure]:
-    bars = {("idle-latency", "p50"): 1.0, ("idle-latency", "p99"): 3.0, ("load-500", "p99"): 3.0}
+    for rest in RESTS:
+        key = f"idle-{rest * 1_000:g}"
+        for name, limit in (("p50", 1.0), ("p99", 3.0)):
+            reference = Reference(side=RAW, key=key, name=name, label=f"a hop and a commit, {name}")
+            title = f"latency, idle for {rest * 1_000:g} ms, {name}"
+            yield _latency(title, key, name, reference, limit)
     for key, title in LATENCIES.items():
-        for name in ("p50", "p99"):
-            limit = bars.get((key, name))
-            yield Figure(
-                title=f"{title}, {name}",
-                unit="ms",
-                key=key,
-                name=name,
-                reference=Reference(side=RAW, key="commits", name=name, label=f"one commit, {name}"),
-                bar=None if limit is None else _at_most(limit),
-            )
+        for name in ("p50", "p99") if key.startswith("load") else ():
+            reference = Reference(side=RAW, key="commits", name=name, label=f"one commit, {name}")
+            bar = 3.0 if (key, name) == ("load-500", "p99") else None
+            yield _latency(f"{title}, {name}", key, name, reference, bar)
+
+
+def _latency(title: str, key: str, name: str, reference: Reference, limit: float | None) -> Figure:
+    bar = None if limit is None else _at_most(limit)
+    return Figure(title=title, unit="ms", key=key, name=name, reference=reference, bar=bar)
 
 
 def _growing(sizes: Sizes) -> Iterator[Figure]:

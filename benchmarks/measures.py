@@ -8,9 +8,12 @@ from typing import Any
 
 from .workload import CALLERS, SMALL, Sizes
 
-__all__ = ["Measure", "Preparation", "Stage", "backlogs", "stages"]
+__all__ = ["RESTS", "Measure", "Preparation", "Stage", "backlogs", "stages"]
 
 LIBRARY, RAW = "library", "sqlite3"
+RESTS = (0.002, 0.05)
+"""Seconds of idleness before each try of the latency: caches and processor still awake, and not."""
+
 AT_ONCE = 3
 """Idle processes of each system, all at the same time: a minute is long."""
 
@@ -94,9 +97,12 @@ def _side_by_side(sizes: Sizes, peers: Sequence[str]) -> Iterator[Measure]:
             count = sizes.drain if side == LIBRARY else sizes.peer_drain
             yield _of(side, f"drain-{workers}", "drain", workers=workers, count=count)
     yield _drain("drain-kept", sizes, system="library, keeping", beside=0)
-    for side in sides:
-        tries = sizes.tries if side == LIBRARY else sizes.peer_tries
-        yield _of(side, "idle-latency", "idle_latency", tries=tries, seconds=4.0)
+    for rest in RESTS:
+        key, tries = f"idle-{rest * 1_000:g}", sizes.tries
+        yield Measure(key=key, side=RAW, program="raw:hop", arguments={"tries": tries, "rest": rest})
+        yield _of(LIBRARY, key, "idle_latency", tries=tries, rest=rest, seconds=10.0)
+    for side in peers:  # with the longer rest alone: others poll, and do so more often when they are busy
+        yield _of(side, key, "idle_latency", tries=sizes.peer_tries, rest=rest, seconds=4.0)
     for rate in (500, 2_000):
         for side in sides:
             yield _of(side, f"load-{rate}", "load_latency", rate=rate, seconds=sizes.load_seconds)

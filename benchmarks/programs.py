@@ -38,9 +38,6 @@ Adding = Callable[[Noop], Coroutine[Any, Any, None]]
 LIMIT = 110.0
 """Seconds after which a measurement that hangs is given up."""
 
-REST = 0.05
-"""Seconds of idleness before each try of the latency, by half more or less."""
-
 LATE = 0.002
 """Seconds after which a job that should have been added is late through no fault of the timer's."""
 
@@ -114,8 +111,11 @@ async def drain(
     return {"rate": done / elapsed, "start": 1_000 * (began - opening)}
 
 
-async def idle_latency(system: str, place: dict[str, str], tries: int, seconds: float) -> Values:
-    """Add jobs to an idle system, one after the other; time from the call to the handler's first line."""
+async def idle_latency(system: str, place: dict[str, str], tries: int, rest: float, seconds: float) -> Values:
+    """Add a job to an idle system, rest, and again; time from the call to the handler's first line.
+
+    `after` is the median of the time from the call's return.
+    """
     starts = Starts()
     queue = load(system)(place_of(place), starts.note)
     called, returned = [], []
@@ -130,7 +130,7 @@ async def idle_latency(system: str, place: dict[str, str], tries: int, seconds: 
             at = await starts.of(task.n)
             called.append(1_000 * (at - began))
             returned.append(1_000 * (at - added))
-            await asyncio.sleep(REST * chance.uniform(0.5, 1.5))  # in step with nobody's polling
+            await asyncio.sleep(rest * chance.uniform(0.5, 1.5))  # in step with nobody's polling
             if at > end:
                 break
         await queue.stop()

@@ -13,6 +13,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ import msgspec
 from backlite_async import Client
 
 from .filling import Row, numbered, statement, template
-from .programs import Values, percentile
+from .programs import Values, latencies
 from .workload import HUNDRED, Noop, tasks
 
-__all__ = ["add_hundreds", "add_one", "bulk", "cycle", "open_database"]
+__all__ = ["add_hundreds", "add_one", "bulk", "cycle", "hop", "open_database"]
 
 TABLE = "backlite_jobs"
 
@@ -50,7 +51,7 @@ DELETE = """
 def open_database(path: Path) -> Iterator[tuple[sqlite3.Connection, Row]]:
     """Open a new database with the library's tables; yield a row to copy, too. Empty but for that."""
     asyncio.run(_set_up(path))
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -73,7 +74,26 @@ def add_one(place: dict[str, str], count: int) -> Values:
             connection.execute(sql, values)
             taken.append(time.perf_counter() - began)
     waits = [1_000 * seconds for seconds in taken]
-    return {"rate": count / sum(taken), "p50": percentile(waits, 0.5), "p99": percentile(waits, 0.99)}
+    return {"rate": count / sum(taken)} | latencies(waits)
+
+
+def hop(place: dict[str, str], tries: int, rest: float) -> Values:
+    """Insert a row from an event loop by a thread, in a transaction of its own; rest, and again."""
+    waits = []
+
+    async def run(connection: sqlite3.Connection, row: Row) -> None:
+        loop = asyncio.get_running_loop()
+        sql = statement(TABLE, row)
+        with ThreadPoolExecutor(1) as thread:
+            for values in _rows(row, tries):
+                await asyncio.sleep(rest)
+                began = time.perf_counter()
+                await loop.run_in_executor(thread, connection.execute, sql, values)
+                waits.append(1_000 * (time.perf_counter() - began))
+
+    with open_database(_file(place)) as (connection, row):
+        asyncio.run(run(connection, row))
+    return latencies(waits)
 
 
 def add_hundreds(place: dict[str, str], count: int) -> Values:
