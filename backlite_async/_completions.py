@@ -123,6 +123,10 @@ class Completions:
     def _done(self, group: list[Outcome], lost: set[str]) -> None:
         self.health.succeeded()
         del self._waiting[: len(group)]
+        if not lost and not self._unsure and not self._refusals:
+            for outcome in group:
+                self._written(outcome, False)
+            return
         for outcome in group:
             claim = outcome.id, outcome.fence
             self._written(outcome, outcome.id in lost and claim not in self._unsure)

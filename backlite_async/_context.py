@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from ._client import Client
     from ._transaction import JobTransaction
 
-__all__ = ["JobContext", "current_client", "current_job", "running_client", "running_job"]
+__all__ = ["JobContext", "current_client", "current_job", "running_job"]
 
-running_client: ContextVar[Client] = ContextVar("backlite_async.client")
 running_job: ContextVar[JobContext] = ContextVar("backlite_async.job")
 
 
@@ -30,18 +29,18 @@ class JobContext:
     """The running job, as its handler sees it.
 
     `attempt` counts from 1; `fence` is the number of this claim, greater than that of every claim
-    before; `deadline` is when the attempt times out (an aware datetime, None: never).
+    before.
     """
 
     __slots__ = (
+        "_created_at",
+        "_deadline",
         "_encoded",
         "_result",
         "_transaction",
         "attempt",
         "client",
         "completed",
-        "created_at",
-        "deadline",
         "fence",
         "id",
         "max_attempts",
@@ -53,7 +52,7 @@ class JobContext:
         self,
         job: ClaimedJob,
         client: Client,
-        deadline: datetime | None,
+        deadline: int | None,
         transaction: Callable[[JobContext], AbstractAsyncContextManager[aiosqlite.Connection]],
     ) -> None:
         self.id = job.id
@@ -61,14 +60,24 @@ class JobContext:
         self.attempt = job.attempt
         self.max_attempts = job.max_attempts
         self.fence = job.fence
-        self.created_at = from_millis(job.created_at)
-        self.deadline = deadline
+        self._created_at = job.created_at
+        self._deadline = deadline
         self.client = client
         self.open_block: JobTransaction | None = None
         self.completed = False
         self._transaction = transaction
         self._result: object = None
         self._encoded: str | None = None
+
+    @property
+    def created_at(self) -> datetime:
+        """When the job was added, an aware datetime."""
+        return from_millis(self._created_at)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When this attempt times out, an aware datetime; None: never."""
+        return None if self._deadline is None else from_millis(self._deadline)
 
     def transaction(self) -> AbstractAsyncContextManager[aiosqlite.Connection]:
         """Return a block whose writes are committed together with this job's completion, or not at all.
@@ -118,7 +127,7 @@ class JobContext:
 def current_client() -> Client:
     """Return the client whose handler is running; `LookupError` outside of handlers."""
     try:
-        return running_client.get()
+        return running_job.get().client
     except LookupError:
         raise LookupError("current_client() works inside a handler only") from None
 

@@ -29,6 +29,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from . import _log as log
+from ._ahead import Ahead
 from ._clock import Clock, WallSteps
 from ._completions import Completions
 from ._context import JobContext
@@ -74,6 +75,9 @@ LONGEST_DEAF_SLEEP = 30.0
 SHIFTING = 1.0
 """Seconds for another process to shift waits after a step of the wall clock."""
 
+BURST = 64
+"""Jobs started in one turn of the event loop, so that the application's own tasks get theirs."""
+
 UNWRITTEN_LIMIT = 1000
 """Outcomes that may wait for the store before no more jobs are claimed."""
 
@@ -117,6 +121,10 @@ class Dispatcher:
         self._looked_at = clock.monotonic()
         self._wall = WallSteps(clock)
         self._shifting_until = -math.inf
+        self._ahead = Ahead()
+        self._filling: asyncio.Handle | None = None
+        self._broken: Exception | None = None
+        self._awaits_writes = False
         self._suspects = Suspects()
         self._solo = Solo()
         self._completions = Completions(
@@ -135,7 +143,7 @@ class Dispatcher:
             threads=threads,
             clock=clock,
             context=copy_context(),
-            started=lambda attempt: store.started(attempt.job.id, attempt.job.fence),
+            started=store.started,
             transaction=self._transaction,
             ended=self._ended,
             interrupted=self._interrupted,
@@ -170,6 +178,7 @@ class Dispatcher:
         await self._stop.wait()
         log.emit(log.CLIENT_STOPPING, owner=self._owner, running=len(self._pool.running))
         self._wake.set()
+        self._give_back_ahead()
         self._maintenance.close()
         self._takeover.close()
         await self._stop.outlast([claiming], grace=0)
@@ -186,6 +195,7 @@ class Dispatcher:
             self._store.abandon()
             await self._stop.outlast(core)
         self._leave_unending()
+        self._pool.close()
         if not self.lingers:
             leases = self._leases.stop()
             if not await self._stop.outlast([leases], grace=WRITE_GRACE):
@@ -247,7 +257,8 @@ class Dispatcher:
             if not self._stop.asked:
                 await self._sleep(delay)
         for job in self._solo.give_up():
-            self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)
+            self._give_back(job)
+        self._give_back_ahead()
         if self._uncertain:
             with contextlib.suppress(BackliteError, asyncio.CancelledError):  # else their lease ends
                 await self._give_back_unknown()
@@ -263,27 +274,29 @@ class Dispatcher:
 
     async def _claim_some(self) -> float:
         """Claim what there is room for and start it; return the seconds until the next look."""
+        self._check_starts()
         if self._uncertain:
             await self._give_back_unknown()
         self._look_around()
         pause = await self._heed_clock() or self._let_alone()
         lanes = self._lanes() if pause == 0 else []
         if not lanes:
-            return pause or self._longest_sleep
+            return min(pause or self._longest_sleep, self._ahead_pause())
         wrote_in = await self._probe() if self._suspects else 0.0
         now, asked = self._clock.now(), self._clock.monotonic()
-        claim = await self._claim(lanes, now)
-        self._hand_over(claim)
+        until = self._leases.until()
+        claim = await self._claim(lanes, now, until)
+        self._hand_over(claim.jobs, asked, until)
         self._suspect(claim.lapsed, wrote_in)
         if claim.jobs and self._clock.monotonic() - asked > self._lease / 10:
             self._leases.hurry()  # the lease began when the claim was asked for, not when it was made
         delay = self._longest_sleep
         if claim.next_at is not None:
             delay = min(max((claim.next_at - self._clock.now()) / 1000, 0.001), delay)
-        delay = min(delay, max(self._wall.pause, 0.001))
+        delay = min(delay, max(self._wall.pause, 0.001), self._ahead_pause())
         return min(delay, max(self._suspects.pause, 0.05)) if self._suspects else delay
 
-    async def _claim(self, lanes: Sequence[Lane], now: int) -> Claim:
+    async def _claim(self, lanes: Sequence[Lane], now: int, until: int) -> Claim:
         """Claim, and hold what is taken from that moment: a blocked event loop hears of it late."""
         taken: list[ClaimedJob] = []
 
@@ -293,7 +306,6 @@ class Dispatcher:
             for job in jobs:
                 self._leases.hold(job.id, job.fence)
 
-        until = self._leases.until()
         try:
             return await self._store.claim(lanes, owner=self._owner, now=now, until=until, taking=taking)
         except BaseException:
@@ -305,13 +317,19 @@ class Dispatcher:
             self._leases.drop(job.id, job.fence)
 
     def _lanes(self) -> list[Lane]:
-        if self._completions.health.failing:
+        for job in self._ahead.overdue(self._clock.monotonic(), self._clock.now()):
+            self._give_back(job)
+        writes_free = UNWRITTEN_LIMIT - len(self._completions) - len(self._ahead)
+        self._awaits_writes = self._completions.health.failing or writes_free <= 0
+        if self._awaits_writes:
             return []
         return plan_claim(
             self._registry.kinds,
             workers_free=self._pool.free,
             threads_free=self._pool.threads_free,
-            writes_free=UNWRITTEN_LIMIT - len(self._completions),
+            writes_free=writes_free,
+            ahead=self._ahead.room(threaded=False),
+            ahead_in_threads=self._ahead.room(threaded=True),
         )
 
     def _look_around(self) -> None:
@@ -344,6 +362,8 @@ class Dispatcher:
         """Start a job that is to run alone, if it can; return for how long nothing else may start."""
         if not self._solo:
             return 0.0
+        self._give_back_ahead()
+        self._awaits_writes = True
         if self._pool.running or self._completions or self._unending:
             remaining = self._solo.remaining(self._clock.monotonic())
             if remaining is None or remaining > 0:
@@ -355,8 +375,8 @@ class Dispatcher:
         alone = self._solo.start()
         if alone is None:
             return 0.0
-        if broken := self._start(*alone):
-            raise broken
+        self._start(*alone)
+        self._check_starts()
         return self._longest_sleep
 
     async def _probe(self) -> float:
@@ -364,32 +384,71 @@ class Dispatcher:
         await self._store.probe()
         return self._clock.monotonic() - began
 
-    def _hand_over(self, claim: Claim) -> None:
-        broken: Exception | None = None
-        for job in claim.jobs:
+    def _hand_over(self, jobs: Sequence[ClaimedJob], since: float, until: int) -> None:
+        """Give claimed jobs to workers, those for which none is free when one is."""
+        lonely = []
+        for job in jobs:
             handler = self._registry.find(job.queue, job.task)
             if self._stop.asked or handler is None:
-                self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)
+                self._give_back(job)
             elif job.id in self._unending or self._pool.runs(job.id):
                 self._not_beside_itself(job)
             elif reason := used_up(job, handler.config):
                 self._refuse(job, handler, reason)
             elif last_chance(job, handler.config):
-                self._solo.wait(job, handler, self._clock.monotonic())
-                self._wake.set()
+                lonely.append((job, handler))
             else:
-                broken = self._start(job, handler) or broken
+                self._ahead.put(job, handler, since=since, until=until)
+        self._fill()
+        for job, handler in lonely:
+            self._solo.wait(job, handler, self._clock.monotonic())
+            self._wake.set()
+        self._check_starts()
+
+    def _fill(self) -> None:
+        """Give jobs to the workers that are free, at most `BURST` of them in one turn of the event loop."""
+        for _ in range(min(self._pool.free, BURST)):
+            found = None if self._solo or self._stop.asked else self._ahead.take(self._pool.threads_free)
+            if found is None:
+                return
+            self._start(*found)
+        if self._ahead and self._pool.free:
+            self._fill_soon()
+
+    def _fill_soon(self) -> None:
+        if self._filling is None:
+            self._filling = asyncio.get_running_loop().call_soon(self._fill_again)
+
+    def _fill_again(self) -> None:
+        self._filling = None
+        self._fill()
+        if self._ahead.low or self._broken:
+            self._wake.set()
+
+    def _check_starts(self) -> None:
+        """Raise what kept jobs from being started."""
+        broken, self._broken = self._broken, None
         if broken is not None:
             raise broken
 
-    def _start(self, job: ClaimedJob, handler: Handler) -> Exception | None:
-        """Start a job; give it back if the event loop makes no task, and return its error."""
+    def _ahead_pause(self) -> float:
+        """Return the seconds until jobs that were claimed ahead have waited for too long."""
+        return max(self._ahead.pause(self._clock.monotonic()), 0.001) if self._ahead else math.inf
+
+    def _give_back_ahead(self) -> None:
+        for job in self._ahead.give_up():
+            self._give_back(job)
+
+    def _give_back(self, job: ClaimedJob) -> None:
+        self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)
+
+    def _start(self, job: ClaimedJob, handler: Handler) -> None:
+        """Start a job; give it back if the event loop makes no task."""
         try:
             self._pool.start(job, handler)
         except Exception as error:
-            self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)
-            return error
-        return None
+            self._give_back(job)
+            self._broken = error
 
     def _suspect(self, lapsed: Sequence[Lapsed], wrote_in: float) -> None:
         """Take the claims whose lease has ended, those of owners that seem to live only after a while."""
@@ -431,7 +490,7 @@ class Dispatcher:
         for job in await self._store.claims_of(self._owner):
             if (job.id, job.fence) not in self._leases:
                 self._leases.hold(job.id, job.fence)
-                self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)
+                self._give_back(job)
         self._uncertain = False
 
     def _interrupted(self) -> bool:
@@ -455,12 +514,15 @@ class Dispatcher:
     def _committed(self, attempt: Attempt, outcome: Complete) -> None:
         """Take note that a handler has completed its job itself; it may still run."""
         attempt.completed = True
-        self._reports.put(attempt.job, log.JOB_SUCCEEDED, duration_ms=milliseconds(outcome.duration))
+        self._reports.put(attempt.job, log.JOB_SUCCEEDED, {"duration_ms": milliseconds(outcome.duration)})
         self._written(outcome, False)
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
         job = attempt.job
-        self._wake.set()
+        if self._ahead.ended(attempt.handler, self._clock.monotonic()) or self._solo:
+            self._wake.set()
+        if self._ahead:
+            self._fill_soon()
         if attempt.completed:
             self._unending.pop(job.id, None)
             if result.error:
@@ -475,7 +537,8 @@ class Dispatcher:
             self._unending.pop(job.id, None)
             self._leases.finish_late(outcome, lambda: log.emit(event, **naming(job), **report))
         else:
-            self._finish(job, outcome, event, **report)
+            self._reports.put(job, event, report)
+            self._completions.put(outcome)
 
     def _refused(self, outcome: Outcome, reason: str) -> Outcome:
         """Return what to store instead of an outcome that the database refuses."""
@@ -483,12 +546,12 @@ class Dispatcher:
         handler = self._registry.find(job.queue, job.task)
         config = None if handler is None else handler.config
         failed = refused(outcome, config, self._clock.now(), reason)
-        self._reports.put(job, log.JOB_FAILED, error=failed.error)
+        self._reports.put(job, log.JOB_FAILED, {"error": failed.error})
         log.emit(log.JOB_UNWRITABLE, job_id=outcome.id, error=reason)
         return failed
 
     def _finish(self, job: ClaimedJob, outcome: Outcome, event: log.Event, **report: object) -> None:
-        self._reports.put(job, event, **report)
+        self._reports.put(job, event, report)
         self._completions.put(outcome)
 
     def _written(self, outcome: Outcome, lost: bool) -> None:
@@ -497,4 +560,5 @@ class Dispatcher:
         self._reports.written(outcome, lost=lost)
         if isinstance(outcome, Complete) and outcome.keep is not None:
             self._maintenance.expect(outcome.keep.until)
-        self._wake.set()
+        if self._awaits_writes or not isinstance(outcome, Complete):
+            self._wake.set()

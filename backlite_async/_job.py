@@ -70,7 +70,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
 
 
-class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job on its way into the store. Instants in milliseconds.
 
     `waits_from`: when a wait of a certain length began; None: due at an instant that was given.
@@ -87,7 +87,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
 
 
-class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
+class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job as its claim returned it. `attempt` counts this claim; instants in milliseconds."""
 
     id: str
@@ -137,14 +137,14 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     next_at: int | None = None
 
 
-class Keep(msgspec.Struct, frozen=True, kw_only=True):
+class Keep(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """How a completed job is kept: until when (None: for ever), and whether with its payload."""
 
     until: int | None
     payload: bool
 
 
-class Complete(msgspec.Struct, frozen=True, kw_only=True, tag="complete"):
+class Complete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """An outcome: the job has ended. `error` None leaves the last one as it is."""
 
     id: str
@@ -161,7 +161,7 @@ class Complete(msgspec.Struct, frozen=True, kw_only=True, tag="complete"):
     lapsed_by: int | None = None
 
 
-class Reschedule(msgspec.Struct, frozen=True, kw_only=True, tag="reschedule"):
+class Reschedule(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """An outcome: the job runs again at `due_at`. `error` None leaves the last one as it is."""
 
     id: str
@@ -179,6 +179,7 @@ Outcome = Complete | Reschedule
 
 Both carry the job's counters as they are to be, so that writing one twice does no harm.
 `lapsed_by` makes the write conditional: only if the claim's lease ended at or before that instant.
+Stores may encode them as arrays: the order of the fields is that of `keep` and `reschedule` in queries.sql.
 """
 
 

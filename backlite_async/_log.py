@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-__all__ = ["Event", "emit", "events", "logger"]
+__all__ = ["Event", "emit", "events", "heard", "logger"]
 
 _NAME = "backlite_async"
 _standard = logging.getLogger(_NAME)
@@ -64,9 +64,14 @@ def events() -> list[Event]:
     return [value for value in globals().values() if isinstance(value, Event)]
 
 
+def heard(event: Event) -> bool:
+    """Return whether anybody may listen to this event, so that its fields are worth gathering."""
+    return structlog.is_configured() or _standard.isEnabledFor(event.level)
+
+
 def emit(event: Event, /, **fields: Any) -> None:
     """Log an event with its fields; those that are None are left out."""
-    if not structlog.is_configured() and not _standard.isEnabledFor(event.level):
+    if not heard(event):
         return
     present = {name: value for name, value in fields.items() if value is not None}
     try:

@@ -20,17 +20,27 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 def plan_claim(
-    kinds: Sequence[Kind], *, workers_free: int, threads_free: int, writes_free: int
+    kinds: Sequence[Kind],
+    *,
+    workers_free: int,
+    threads_free: int,
+    writes_free: int,
+    ahead: int | None = 0,
+    ahead_in_threads: int | None = 0,
 ) -> list[Lane]:
     """Return the lanes to claim for; none where there is no room.
 
-    Handlers in threads share the free threads, all jobs share the free workers. Outcomes that
-    are not written yet take up `writes_free`, so that a slow disk slows the claims too.
+    Handlers in threads share the free threads, all jobs share the free workers; some more are
+    claimed ahead of a free worker (None: enough are here for now). Outcomes that are not written
+    yet take up `writes_free`, so that a slow disk slows the claims too.
     """
-    room = min(workers_free, writes_free)
     lanes = []
-    for threaded, free in ((False, room), (True, min(room, threads_free))):
+    for threaded, free, more in (
+        (False, workers_free, ahead),
+        (True, min(workers_free, threads_free), ahead_in_threads),
+    ):
         members = tuple((kind.queue, kind.task) for kind in kinds if kind.threaded is threaded)
-        if members and free > 0:
-            lanes.append(Lane(kinds=members, room=free))
+        room = 0 if more is None else min(free + more, writes_free)
+        if members and room > 0:
+            lanes.append(Lane(kinds=members, room=room))
     return lanes

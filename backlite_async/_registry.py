@@ -24,14 +24,10 @@ class Handler(msgspec.Struct, frozen=True, kw_only=True):
     """A registered function: how to call it, and for what."""
 
     kind: TaskType
+    config: QueueConfig
     function: Callable[..., Any]
     threaded: bool
     wants_job: bool
-
-    @property
-    def config(self) -> QueueConfig:
-        """The queue's configuration."""
-        return self.kind.config
 
     def arguments(self, task: Any, job: JobContext) -> tuple[Any, ...]:
         """Return what the function is called with."""
@@ -101,6 +97,7 @@ def _handler(kind: TaskType, function: Callable[..., Any]) -> Handler:
     _check_annotation(kind, inner, parameters, name)
     return Handler(
         kind=kind,
+        config=kind.config,
         function=function,
         threaded=not inspect.iscoroutinefunction(inner),
         wants_job=_wants_job(parameters, name),

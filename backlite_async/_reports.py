@@ -34,7 +34,7 @@ def told(outcome: Outcome, result: Result) -> tuple[log.Event, dict[str, Any]]:
     else:
         event = log.JOB_GIVEN_BACK if result.stopped else log.JOB_RETRIED
     fields: dict[str, Any] = {"duration_ms": milliseconds(result.duration)}
-    if event not in (log.JOB_SUCCEEDED, log.JOB_SNOOZED):
+    if event is not log.JOB_SUCCEEDED and event is not log.JOB_SNOOZED:
         fields |= {"error": result.error or None, "traceback": result.traceback}
     return event, fields
 
@@ -48,7 +48,7 @@ class Reports:
     def __contains__(self, claim: tuple[str, int]) -> bool:
         return claim in self._waiting
 
-    def put(self, job: ClaimedJob, event: log.Event, **fields: Any) -> None:
+    def put(self, job: ClaimedJob, event: log.Event, fields: dict[str, Any]) -> None:
         """Log this once the outcome is written."""
         self._waiting[job.id, job.fence] = job, event, fields
 
@@ -62,7 +62,8 @@ class Reports:
         if not lost:
             if isinstance(outcome, Reschedule):
                 fields["due_at"] = from_millis(outcome.due_at).isoformat()
-            log.emit(event, **naming(job), **fields)
+            if log.heard(event):
+                log.emit(event, **naming(job), **fields)
         elif outcome.lapsed_by is None:  # else another has taken note of the crash, or the owner lives
             fields["error"] = str(LeaseLost(outcome.id, outcome.fence))
             log.emit(log.JOB_LEASE_LOST, **naming(job), **fields)

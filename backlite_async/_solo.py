@@ -18,7 +18,8 @@ class Solo:
     """Holds claimed jobs back until nothing else runs, and everything else while one of them does.
 
     A job holds others up once, for a while. If they do not end it is given back, goes to another
-    process, or runs here when there happens to be nothing else.
+    process, or runs here when there happens to be nothing else. One that does not end when its client
+    is stopped holds up nobody any more when that is started again.
     """
 
     def __init__(self) -> None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import math
-import os
 import re
 import threading
-import traceback
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
@@ -20,12 +17,14 @@ import anyio.to_thread
 import msgspec
 
 from . import _log as log
-from ._clock import Clock, from_millis, whole_millis
+from ._clock import Clock, whole_millis
 from ._codec import decode
-from ._context import JobContext, running_client, running_job
+from ._context import JobContext, running_job
+from ._deadlines import Deadlines
 from ._errors import InvalidState, PayloadError
+from ._failure import describe, short_traceback
 from ._job import ClaimedJob
-from ._outcome import Discard, Result, Steer
+from ._outcome import Result, Steer
 from ._registry import Handler
 from ._transaction import JobTransaction
 
@@ -34,32 +33,28 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempt", "WorkerPool"]
 
-ERROR_LIMIT = 16_384
-"""Characters of an error's text that are kept."""
-
-FRAMES = 5
-"""Frames of a traceback that are logged."""
-
 UNRESPONSIVE_AFTER = 5.0
 """Seconds after its cancellation at which a handler that has not ended is logged."""
-
-
-_PACKAGE = os.path.dirname(__file__)
 
 
 class Attempt:
     """One claimed job in the hands of one worker."""
 
-    def __init__(self, job: ClaimedJob, handler: Handler) -> None:
+    __slots__ = (
+        "began", "call", "completed", "handler", "job", "result", "scope", "started_at", "stopping", "watch"
+    )  # fmt: skip
+
+    def __init__(self, job: ClaimedJob, handler: Handler, scope: anyio.CancelScope) -> None:
         self.job = job
         self.handler = handler
-        self.scope = anyio.CancelScope()
+        self.scope = scope
         self.stopping = False
         self.started_at = 0
         self.began = 0.0
         self.call: _ThreadCall | None = None
         self.result: Result | None = None
         self.completed = False
+        self.watch: asyncio.TimerHandle | None = None
 
 
 class WorkerPool:
@@ -78,13 +73,13 @@ class WorkerPool:
         threads: int,
         clock: Clock,
         context: Context,
-        started: Callable[[Attempt], None],
+        started: Callable[[str, int], None],
         transaction: Callable[[Attempt, JobContext], JobTransaction],
         ended: Callable[[Attempt, Result], None],
         interrupted: Callable[[], bool],
     ) -> None:
         self._client = client
-        self._size = size
+        self.size = size
         self._threads = threads
         self._limiter = anyio.CapacityLimiter(threads)
         self._clock = clock
@@ -93,6 +88,10 @@ class WorkerPool:
         self._transaction = transaction
         self._ended = ended
         self._interrupted = interrupted
+        self._loop = asyncio.get_running_loop()
+        self._make_scope = type(anyio.CancelScope())  # looking up anyio's backend costs more than a scope
+        self._deadlines = Deadlines(self._overdue)
+        self._in_threads = 0
         self._ids: set[str] = set()
         self._waiters: list[asyncio.Future[None]] = []
         self.running: dict[asyncio.Task[None], Attempt] = {}
@@ -100,12 +99,12 @@ class WorkerPool:
     @property
     def free(self) -> int:
         """How many jobs can be started."""
-        return self._size - len(self.running)
+        return self.size - len(self.running)
 
     @property
     def threads_free(self) -> int:
         """How many of them in threads."""
-        return self._threads - sum(attempt.handler.threaded for attempt in self.running.values())
+        return self._threads - self._in_threads
 
     def in_thread(self, job_id: str) -> bool:
         """Return whether a thread runs this job, which it does whatever becomes of the event loop."""
@@ -120,18 +119,22 @@ class WorkerPool:
 
     def start(self, job: ClaimedJob, handler: Handler) -> None:
         """Give a job to a worker. Synchronous, so that nothing can come between claim and start."""
-        attempt = Attempt(job, handler)
+        attempt = Attempt(job, handler, self._make_scope())
         work = self._work(attempt)
         try:
-            task = asyncio.get_running_loop().create_task(
-                work, name=f"backlite {job.queue} {job.id}", context=self._context.copy()
-            )
+            name = f"backlite {job.queue} {job.id}"
+            task = self._loop.create_task(work, name=name, context=self._context.copy())
         except BaseException:  # an application's task factory
             work.close()
             raise
         self.running[task] = attempt
+        self._in_threads += handler.threaded
         self._ids.add(job.id)
         task.add_done_callback(self._worker_ended)
+
+    def close(self) -> None:
+        """Cut off nothing more."""
+        self._deadlines.close()
 
     def cancel(self) -> None:
         """Cancel every running handler, because the client stops."""
@@ -150,7 +153,13 @@ class WorkerPool:
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
         attempt = self.running.pop(task)
+        handler = attempt.handler
+        self._in_threads -= handler.threaded
         self._ids.discard(attempt.job.id)
+        if handler.config.timeout is not None:
+            self._deadlines.end(attempt, handler.config.timeout)
+        if attempt.watch is not None:
+            attempt.watch.cancel()
         result = attempt.result
         if result is None:  # cut off before its handler could end, by a closing loop or a bug of ours
             result = self._failed(attempt, asyncio.CancelledError(), stopped=self._interrupted())
@@ -191,37 +200,38 @@ class WorkerPool:
         attempt.started_at, attempt.began = self._clock.now(), self._clock.monotonic()
         deadline = None
         if timeout is not None:
-            deadline = from_millis(attempt.started_at + whole_millis(timeout))
-            attempt.scope.deadline = asyncio.get_running_loop().time() + timeout
+            deadline = attempt.started_at + whole_millis(timeout)
+            self._deadlines.begin(attempt, timeout)
         context = JobContext(job, self._client, deadline, partial(self._transaction, attempt))
-        running_client.set(self._client)
         running_job.set(context)
         if not attempt.handler.threaded:
-            self._started(attempt)
-        log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
+            self._started(job.id, job.fence)
+        if log.heard(log.JOB_STARTED):
+            log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         return context
 
     async def _run(self, attempt: Attempt, context: JobContext, arguments: tuple[Any, ...]) -> Any:
         """Run the handler under its cancel scope; raises `_Cut` if the scope cut it off."""
-        function, watch = attempt.handler.function, None
-        if attempt.scope.deadline != math.inf:
-            late = attempt.scope.deadline + UNRESPONSIVE_AFTER
-            watch = asyncio.get_running_loop().call_at(late, self._unresponsive, attempt)
-        try:
-            with attempt.scope:
-                if not attempt.handler.threaded:
-                    return await _leaving_no_block(context, function(*arguments))
-                attempt.call = _ThreadCall(function, arguments, partial(self._started, attempt))
-                try:
-                    await anyio.to_thread.run_sync(attempt.call, limiter=self._limiter)
-                except asyncio.CancelledError:  # the loop is ending; the thread is not
-                    if not await attempt.call.outlast():
-                        raise
-                return attempt.call.answer()
-            raise _Cut
-        finally:
-            if watch is not None:
-                watch.cancel()
+        function = attempt.handler.function
+        with attempt.scope:
+            if not attempt.handler.threaded:
+                return await _leaving_no_block(context, function(*arguments))
+            started = partial(self._started, attempt.job.id, attempt.job.fence)
+            attempt.call = _ThreadCall(function, arguments, started)
+            try:
+                await anyio.to_thread.run_sync(attempt.call, limiter=self._limiter)
+            except asyncio.CancelledError:  # the loop is ending; the thread is not
+                if not await attempt.call.outlast():
+                    raise
+            return attempt.call.answer()
+        raise _Cut
+
+    def _overdue(self, attempt: Attempt) -> None:
+        """Cut off a handler at its deadline, and see whether it ends."""
+        if attempt.result is not None:  # it has just ended
+            return
+        attempt.scope.cancel()
+        attempt.watch = asyncio.get_running_loop().call_later(UNRESPONSIVE_AFTER, self._unresponsive, attempt)
 
     def _unresponsive(self, attempt: Attempt) -> None:
         job = attempt.job
@@ -236,14 +246,16 @@ class WorkerPool:
         )
 
     def _returned(self, attempt: Attempt, value: object) -> Result:
-        if inspect.isawaitable(value):
+        if value is not None and inspect.isawaitable(value):
             if inspect.iscoroutine(value):
                 value.close()
             return self._failed(
                 attempt, TypeError("the handler returned an awaitable that nobody awaits; make it async def")
             )
         result = self.so_far(attempt)
-        return msgspec.structs.replace(result, late=attempt.scope.cancel_called and not attempt.stopping)
+        if attempt.scope.cancel_called and not attempt.stopping:
+            return msgspec.structs.replace(result, late=True)
+        return result
 
     def _raised(self, attempt: Attempt, error: BaseException) -> Result:
         try:
@@ -281,7 +293,7 @@ class WorkerPool:
             text = "" if error is None else describe(error)
             if timed_out:
                 text += f" (after its timeout of {limit:g} s)"
-        trace = _short_traceback(error)
+        trace = None if error is None or isinstance(error, (_Cut, Steer)) else short_traceback(error)
         return Result(
             finished_at=self._clock.now(),
             started_at=attempt.started_at,
@@ -382,40 +394,3 @@ class _ThreadCall:
         if self._error is not None:
             raise _InThread(self._error)
         return self._value
-
-
-def describe(error: BaseException) -> str:
-    """Return an error as text: its type, its message, its cause; bounded, storable, never raising."""
-    if isinstance(error, Discard) and error.reason:
-        return _storable(error.reason)
-    text = _one(error)
-    cause = error.__cause__
-    if cause is not None:
-        text += f" (from {_one(cause)})"
-    if isinstance(error, BaseExceptionGroup):
-        text += ": " + "; ".join(_one(inner) for inner in error.exceptions[:10])
-    return _storable(text)
-
-
-def _one(error: BaseException) -> str:
-    name = type(error).__qualname__
-    try:
-        message = str(error)[:ERROR_LIMIT]
-    except BaseException as broken:  # a user's __str__, which may do anything
-        message = f"<its message cannot be shown: {type(broken).__qualname__}>"
-    return f"{name}: {message}" if message else name
-
-
-def _storable(text: str) -> str:
-    """Return text that any database takes: bounded, without lone surrogates and NUL."""
-    text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
-    return text if len(text) <= ERROR_LIMIT else text[: ERROR_LIMIT - 1] + "…"
-
-
-def _short_traceback(error: BaseException | None) -> str | None:
-    """Return the last few frames of an error's traceback, without those of this library, as text."""
-    if error is None or isinstance(error, (_Cut, Steer)):
-        return None
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
-    return "".join(traceback.format_list(theirs[-FRAMES:])).rstrip() or None

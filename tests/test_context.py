@@ -14,7 +14,8 @@ import pytest
 import structlog
 
 from backlite_async import Client, JobContext, QueueConfig, Task, current_client, current_job
-from backlite_async._context import running_client, running_job
+from backlite_async._clock import to_millis
+from backlite_async._context import running_job
 from backlite_async._job import ClaimedJob
 
 DEADLINE = datetime(2030, 1, 1, tzinfo=UTC)
@@ -50,7 +51,7 @@ def client() -> Client:
     return Client(":memory:")
 
 
-def context(client: Client, deadline: datetime | None = None) -> JobContext:
+def context(client: Client, deadline: int | None = None) -> JobContext:
     def no_transaction(_: JobContext) -> NoReturn:
         raise AssertionError
 
@@ -59,11 +60,11 @@ def context(client: Client, deadline: datetime | None = None) -> JobContext:
 
 def test_a_job_has_what_its_claim_says(client: Client) -> None:
     """Every documented attribute is there, instants as aware datetimes."""
-    job = context(client, DEADLINE)
+    job = context(client, to_millis(DEADLINE))
     assert (job.id, job.queue, job.attempt, job.max_attempts, job.fence) == ("j1", "mail", 2, 5, 42)
     assert job.created_at == datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)
     assert job.created_at.tzinfo is UTC
-    assert job.deadline is DEADLINE
+    assert job.deadline == DEADLINE
     assert job.client is client
 
 
@@ -113,7 +114,6 @@ def test_inside_there_is_what_was_set(client: Client) -> None:
     job = context(client, None)
 
     def inside() -> None:
-        running_client.set(client)
         running_job.set(job)
         assert current_client() is client
         assert current_job() is job

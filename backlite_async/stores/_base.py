@@ -114,7 +114,7 @@ class Life(Protocol):
         ...
 
     def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
-        """Extend leases of (id, fence) pairs to `until`; return the ids of those that are lost.
+        """Extend leases of (id, fence) pairs, one a job, to `until`; return the ids of those that are lost.
 
         Blocking, and safe to call from any thread. A lease is never shortened.
         """

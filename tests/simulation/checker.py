@@ -228,7 +228,10 @@ class _Checker:
         self.beside(event, run)
 
     def beside(self, event: Started, run: Run) -> None:
-        """Count what runs in the same client and process; a job with its last chance runs alone."""
+        """Count what runs in the same client and process; a job with its last chance runs alone.
+
+        One that has outlived its client's stop holds up the next life of that client no more.
+        """
         others = [
             other_job.runs[fence]
             for other_job in self.jobs.values()
@@ -239,7 +242,7 @@ class _Checker:
         if at_once > event.workers:
             self.fail(event, "crowd", f"{at_once} jobs run at once in {event.client}")
         for other in others:
-            if run.last_chance or other.last_chance:
+            if run.last_chance or (other.last_chance and other.started.life == event.life):
                 which = "which has" if run.last_chance else "beside one that has"
                 text = f"{event.job}, {which} its last chance, starts beside {other.started.job}"
                 self.fail(event, "beside", text)

@@ -756,6 +756,43 @@ async def test_outcome_only_if_the_lease_has_ended(
     assert (await record(store, "a")).error == "lapsed"
 
 
+@ways
+async def test_conditions_within_one_call(store: Store, finish: Finish) -> None:
+    """Each outcome of a call has its own condition; those that are lost keep no other from being written."""
+    await store.add([new(name) for name in "abcdefgh"])
+    first = (await claim(store, owner="other", until=500, room=4)).jobs
+    second = (await claim(store, owner="other", until=600, room=4)).jobs
+    outcomes: list[Outcome] = [
+        complete(first[0], lapsed_by=499),
+        again(first[1], lapsed_by=500),
+        complete(first[2], lapsed_by=500, keep=None),
+        again(first[3], lapsed_by=499),
+        complete(second[0], lapsed_by=500),
+        again(second[1], lapsed_by=599),
+        complete(second[2]),
+        again(second[3], lapsed_by=600),
+    ]
+    assert await finish(store, outcomes) == {"a", "d", "e", "f"}
+    found = {name: (await store.status(name, now=0)).value for name in "abcdefgh"}
+    lost = dict.fromkeys("adef", "running")
+    assert found == lost | {"b": "pending", "c": "not_found", "g": "succeeded", "h": "pending"}
+
+
+@ways
+async def test_many_outcomes_of_which_some_are_lost(store: Store, finish: Finish) -> None:
+    """However many outcomes there are, the lost ones are told, and only they."""
+    await store.add([new(str(number)) for number in range(700)])
+    jobs = (await claim(store, room=700)).jobs
+    gone = jobs[::7]
+    assert await store.finish([again(job) for job in gone]) == set()
+    outcomes = [complete(job) if number % 2 else again(job) for number, job in enumerate(jobs)]
+    assert await finish(store, outcomes) == set(ids(gone))
+    assert {await store.status(job.id, now=0) for job in jobs[1::2] if job not in gone} == {
+        JobStatus.SUCCEEDED
+    }
+    assert await store.claims_of("mine") == []
+
+
 async def test_renewal_beats_takeover(store: Store) -> None:
     """A lease that was renewed after it was seen to lapse cannot be taken over."""
     job = await running(store, owner="other", until=500)

@@ -9,8 +9,10 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from backlite_async._job import Complete, JobStatus, Keep, Outcome, Reschedule
 from backlite_async.stores.sqlite.sql import statements
 from backlite_async.stores.sqlite.store import SQLiteStore
 
@@ -68,20 +70,33 @@ SELECT 'running-' || n, 'q', 'Unhandled', x'7b7d', 3, 0, 0, n, 'running', 7, 'an
 HELD = [(f"mine-{number}", 7) for number in range(1, 11)]
 
 
-def outcomes(**changes: Any) -> str:
-    """Return outcomes of the ten claims that `mine` holds."""
-    common: dict[str, Any] = {"attempt": 1, "crashes": 0, "error": "no", "lapsed_by": None}
-    return json.dumps([{"id": job_id, "fence": fence, **common, **changes} for job_id, fence in HELD])
+FENCES = json.dumps(dict(HELD))
 
 
-ENDED = {
-    "type": "complete",
-    "status": "failed",
-    "finished_at": NOW,
-    "started_at": None,
-    "duration": 1000,
-    "keep": {"until": 2_000_000, "payload": True},
-}
+def encoded(outcomes: list[Outcome]) -> str:
+    return msgspec.json.encode(outcomes).decode()
+
+
+KEPT = encoded(
+    [
+        Complete(
+            id=job_id,
+            fence=fence,
+            status=JobStatus.FAILED,
+            finished_at=NOW,
+            started_at=None,
+            duration=1000,
+            attempt=1,
+            crashes=0,
+            error="no",
+            keep=Keep(until=2_000_000, payload=True),
+        )
+        for job_id, fence in HELD
+    ]
+)
+AGAIN = encoded(
+    [Reschedule(id=job_id, fence=fence, due_at=NOW, attempt=1, crashes=0) for job_id, fence in HELD]
+)
 PLACES = [[*kind, lane, 4] for lane, kind in enumerate(KINDS)]
 ADDED = [[f"new {number}", "q", "T", "{}", 3, NOW, NOW, 0] for number in range(10)]
 
@@ -94,10 +109,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "claim": {"seqs": "[1, 2, 3, 4]", "fence": 8, "owner": "mine", "now": NOW, "until": 2_000_000},
     "lapsed": {"kinds": json.dumps(KINDS), "now": NOW, "owner": "mine"},
     "claims_of": {"owner": "mine"},
-    "renew": {"claims": json.dumps(HELD), "until": 4_000_000},
-    "keep": {"outcomes": outcomes(**ENDED)},
-    "remove": {"outcomes": outcomes(**ENDED)},
-    "reschedule": {"outcomes": outcomes(type="reschedule", due_at=NOW)},
+    "renew": {"fences": FENCES, "until": 4_000_000},
+    "held": {"fences": FENCES, "lapsed_by": None},
+    "keep": {"outcomes": KEPT},
+    "remove": {"fences": FENCES, "lapsed_by": None, "count": 10},
+    "reschedule": {"outcomes": AGAIN, "lapsed_by": None, "count": 10},
     "status": {"id": "completed-1", "now": 0},
     "get": {"id": "completed-1", "now": 0},
     "next_kind": {"queue": "q", "task": "T"},
@@ -128,10 +144,11 @@ RESULTS = {
     "claim": 4,
     "lapsed": 10,
     "claims_of": 10,
-    "renew": 10,
+    "renew": 0,
+    "held": 1,
     "keep": 0,
-    "remove": 10,
-    "reschedule": 10,
+    "remove": 0,
+    "reschedule": 0,
     "status": 1,
     "get": 1,
     "next_kind": 1,
@@ -141,7 +158,7 @@ RESULTS = {
 }
 """How many rows each of them returns, so that none is measured while it finds nothing."""
 
-CHANGES = {"add": 10, "keep": 10, "expire": 10}
+CHANGES = {"add": 10, "renew": 10, "keep": 10, "remove": 10, "reschedule": 10, "expire": 10}
 
 
 async def install(path: str) -> None:
@@ -246,7 +263,7 @@ def test_statement_does_not_grow(small: sqlite3.Connection, large: sqlite3.Conne
 def test_plan_uses_indexes(large: sqlite3.Connection, name: str) -> None:
     """No statement walks over a table of jobs, nor over an index of one."""
     scanned = {found[1] for line in plan(large, name) if (found := re.match(r"SCAN ([a-z]\w*)", line))}
-    assert scanned <= {"json_each", "outcome", "wanted", "level", "candidate", "ranked", "held"}
+    assert scanned <= {"json_each", "outcome", "wanted", "level", "candidate", "ranked", "held", "claim"}
 
 
 def test_plans_outlast_analyze(large: sqlite3.Connection) -> None:
@@ -254,7 +271,7 @@ def test_plans_outlast_analyze(large: sqlite3.Connection) -> None:
     large.execute("SAVEPOINT before")
     large.execute("ANALYZE")
     try:
-        for name in ("renew", "keep", "remove", "reschedule"):
+        for name in ("renew", "held", "keep", "remove", "reschedule"):
             assert not [line for line in plan(large, name) if "backlite_jobs_owner" in line], name
     finally:
         large.execute("ROLLBACK TO before")

@@ -9,12 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
-
 from ..._errors import BackliteError, DatabaseUnusable, InvalidState
-from ..._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, Lapsed, NewJob, Outcome, Owner, record
-from .._base import STEP_MARGIN, STEP_NOTICE, still_open
-from . import schema
+from ..._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, NewJob, Outcome, Owner
+from . import rows, schema
 from .backup import backup
 from .blocks import Block
 from .callers import TransactionWatch
@@ -29,14 +26,6 @@ from .sql import statements
 __all__ = ["SQLiteStore"]
 
 T = TypeVar("T")
-
-_encoder = msgspec.json.Encoder()
-
-_RECORD = (
-    "id queue task status payload attempt max_attempts crashes priority fence owner"
-    " created_at scheduled_at started_at finished_at duration error result expires_at"
-).split()
-"""The columns of the statement `get`."""
 
 
 class SQLiteStore:
@@ -130,12 +119,11 @@ class SQLiteStore:
         """Return whether claims of ours are left, which others are to release: then our file stays."""
         if self._presence is None:
             return False
-        parameters = {"owner": self._presence.owner.id}
+        owner = self._presence.owner.id
         try:
-            rows: list[Any] = await self._database.read(lambda raw: _all(raw, "holds_claims", parameters))
+            return await self._database.read(lambda raw: rows.holds_claims(raw, owner))
         except BackliteError:
             return True
-        return bool(rows[0][0])
 
     def _leave(self, *, keep: bool) -> None:
         presence, self._presence = self._presence, None
@@ -191,8 +179,7 @@ class SQLiteStore:
 
     async def add(self, jobs: Sequence[NewJob]) -> None:
         """Store pending jobs, all or none."""
-        parameters = {"jobs": _added(jobs)}
-        await self._writing().submit(lambda raw: _all(raw, "add", parameters), committed=self._ring_all)
+        await self._writing().submit(partial(rows.add, jobs=jobs), committed=self._ring_all)
 
     def check_connection(self, connection: object) -> None:
         """Raise unless this is an `aiosqlite.Connection`."""
@@ -205,7 +192,7 @@ class SQLiteStore:
         await require_transaction(connection, path)
         self._watch.watch(connection, jobs[-1].id)
         try:
-            await connection.execute_fetchall(statements()["add"], {"jobs": _added(jobs)})
+            await connection.execute_fetchall(statements()["add"], {"jobs": rows.added(jobs)})
         except sqlite3.Error as error:
             fail(error, path)
 
@@ -221,26 +208,24 @@ class SQLiteStore:
         """Take due jobs; look first, without the write lock, whether there are any."""
 
         def look(raw: sqlite3.Connection) -> Claim | None:
-            due_at, found = _look(raw, lanes, [], owner, now)
+            due_at, found = rows.look(raw, lanes, [], owner, now)
             return None if due_at is not None and due_at <= now else found
 
         def run(raw: sqlite3.Connection) -> Claim:
-            jobs = _claim(raw, lanes, owner=owner, now=now, until=until)
+            jobs = rows.claim(raw, lanes, owner=owner, now=now, until=until)
             if taking is not None:
                 taking(jobs)
-            return _look(raw, lanes, jobs, owner, now)[1]
+            return rows.look(raw, lanes, jobs, owner, now)[1]
 
         return await self._writing().submit(run, look=look, durable=False, insist=True)
 
     async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
         """Return what an owner has claimed."""
-        return await self._database.read(
-            lambda raw: [_claimed(row) for row in _all(raw, "claims_of", {"owner": owner})]
-        )
+        return await self._database.read(lambda raw: rows.claims_of(raw, owner))
 
     async def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes; return the ids of those whose claim is no longer theirs."""
-        finish = partial(_finish, outcomes=outcomes)
+        finish = partial(rows.finish, outcomes=outcomes)
         return await self._writing().submit(finish, committed=partial(self._finished, outcomes), insist=True)
 
     def _finished(self, outcomes: Sequence[Outcome]) -> None:
@@ -250,16 +235,14 @@ class SQLiteStore:
 
     def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Do what `finish` does, blocking, from any thread."""
-        lost = self._transact(partial(_finish, outcomes=outcomes))
+        lost = self._transact(partial(rows.finish, outcomes=outcomes))
         self._finished(outcomes)
         return lost
 
     def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
         """Extend leases, blocking, from any thread."""
-        claims = list(claims)
-        parameters = {"claims": _text(claims), "until": until}
-        rows: list[Any] = self._transact(lambda raw: _all(raw, "renew", parameters), durable=False)
-        return {job_id for job_id, _ in claims} - {row[0] for row in rows}
+        renew = partial(rows.renew, fences=dict(claims), until=until)
+        return self._transact(renew, durable=False)
 
     async def probe(self) -> None:
         """Write nothing, in a transaction, to see whether one can write."""
@@ -285,47 +268,30 @@ class SQLiteStore:
 
     async def status(self, job_id: str, *, now: int) -> JobStatus:
         """Return where a job is in its life."""
-
-        def read(raw: sqlite3.Connection) -> JobStatus:
-            rows = _all(raw, "status", {"id": job_id, "now": now})
-            return JobStatus(rows[0][0]) if rows else JobStatus.NOT_FOUND
-
-        return await self._database.read(read)
+        return await self._database.read(lambda raw: rows.status(raw, job_id, now))
 
     async def get(self, job_id: str, *, now: int) -> Job | None:
         """Return a job's record."""
-
-        def read(raw: sqlite3.Connection) -> Job | None:
-            rows = _all(raw, "get", {"id": job_id, "now": now})
-            return record(dict(zip(_RECORD, rows[0], strict=True))) if rows else None
-
-        return await self._database.read(read)
+        return await self._database.read(lambda raw: rows.get(raw, job_id, now))
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs with a due time."""
-        return await self._database.read(_kinds)
+        return await self._database.read(rows.kinds)
 
     async def next_expiry(self) -> int | None:
         """Return the instant at which the next completed job expires."""
-        rows = await self._database.read(lambda raw: _all(raw, "next_expiry", {}))
-        return rows[0][0] if rows else None
+        return await self._database.read(rows.next_expiry)
 
     async def shift_waits(self, *, now: int, by: int) -> int:
         """Let waits go on as they were meant after a step of the wall clock."""
-        parameters = {"now": now, "by": by, "margin": STEP_MARGIN, "notice": STEP_NOTICE}
         if by == 0:
-            ahead: list[Any] = await self._database.read(lambda raw: _all(raw, "waits_ahead", parameters))
-            if not ahead[0][0]:
+            if not await self._database.read(lambda raw: rows.waits_ahead(raw, now)):
                 return 0
         elif self._presence is not None and not (self._presence.locks and self._presence.leads()):
             self._ring()  # one does it for all, and nobody where that cannot be told
             return 0
-        name = "restart_waits" if by == 0 else "shift_waits" if by < 0 else "shift_waits_back"
-
-        def run(raw: sqlite3.Connection) -> int:
-            return raw.execute(statements()[name], parameters).rowcount
-
-        return await self._writing().submit(run, durable=False, committed=self._ring_all)
+        shift = partial(rows.shift_waits, now=now, by=by)
+        return await self._writing().submit(shift, durable=False, committed=self._ring_all)
 
     async def backup(self, path: str) -> None:
         """Copy the database to a new file."""
@@ -334,11 +300,8 @@ class SQLiteStore:
 
     async def expire(self, *, now: int, limit: int) -> int:
         """Remove completed jobs that have expired."""
-
-        def run(raw: sqlite3.Connection) -> int:
-            return raw.execute(statements()["expire"], {"now": now, "limit": limit}).rowcount
-
-        return await self._writing().submit(run, durable=False)
+        expire = partial(rows.expire, now=now, limit=limit)
+        return await self._writing().submit(expire, durable=False)
 
     async def _visible(self, job_id: str) -> bool:
         return await self.status(job_id, now=0) is not JobStatus.NOT_FOUND
@@ -369,7 +332,7 @@ class SQLiteBlock:
     async def commit(self, outcome: Outcome) -> None:
         """Write the outcome and commit."""
         try:
-            await self._block.commit(lambda raw: not _finish(raw, outcomes=[outcome]))
+            await self._block.commit(lambda raw: not rows.finish(raw, outcomes=[outcome]))
         finally:
             if self.committed:
                 self._store._ring_all()
@@ -389,100 +352,3 @@ async def _blocking(database: Database, function: Callable[[Database], None]) ->
             fail(error, database.path)
 
     await database.writer.call(run)
-
-
-def _all(raw: sqlite3.Connection, name: str, parameters: dict[str, Any]) -> list[Any]:
-    """Run a statement and fetch all: one with RETURNING that is not read to its end holds its lock."""
-    return raw.execute(statements()[name], parameters).fetchall()
-
-
-def _text(value: object) -> str:
-    return _encoder.encode(value).decode()
-
-
-def _added(jobs: Sequence[NewJob]) -> str:
-    return _text(
-        [
-            (
-                job.id,
-                job.queue,
-                job.task,
-                job.payload.decode(),
-                job.max_attempts,
-                job.created_at,
-                job.due_at,
-                job.priority,
-                job.waits_from,
-            )
-            for job in jobs
-        ]
-    )
-
-
-def _places(lanes: Sequence[Lane]) -> str:
-    return _text([(*kind, number, lane.room) for number, lane in enumerate(lanes) for kind in lane.kinds])
-
-
-def _room(lanes: Sequence[Lane]) -> int:
-    return max((lane.room for lane in lanes), default=0)
-
-
-def _claim(
-    raw: sqlite3.Connection, lanes: Sequence[Lane], *, owner: str, now: int, until: int
-) -> list[ClaimedJob]:
-    found = _all(raw, "claimable", {"kinds": _places(lanes), "now": now, "total": _room(lanes)})
-    if not found:
-        return []
-    fence = _all(raw, "next_fence", {})[0][0]
-    order = {seq: place for place, (seq,) in enumerate(found)}
-    rows = _all(
-        raw, "claim", {"seqs": _text(list(order)), "fence": fence, "owner": owner, "now": now, "until": until}
-    )
-    rows.sort(key=lambda row: order[row[0]])
-    return [_claimed(row[1:]) for row in rows]
-
-
-def _look(
-    raw: sqlite3.Connection, lanes: Sequence[Lane], jobs: Sequence[ClaimedJob], owner: str, now: int
-) -> tuple[int | None, Claim]:
-    """Return when the next job is due where there is room, and a claim of these jobs with all else."""
-    kinds = _text([kind for lane in lanes for kind in lane.kinds])
-    lease_end = _all(raw, "next_lease_end", {"kinds": kinds, "owner": owner, "now": None})[0][0]
-    lapsed = []
-    if lease_end is not None and lease_end <= now:
-        others = {"kinds": kinds, "owner": owner, "now": now}
-        lapsed = [
-            Lapsed(owner=row[0], until=row[1], job=_claimed(row[2:])) for row in _all(raw, "lapsed", others)
-        ]
-        lease_end = _all(raw, "next_lease_end", others)[0][0]
-    open_kinds = still_open(lanes, [(job.queue, job.task) for job in jobs])
-    due_at = _all(raw, "next_due", {"kinds": _text(sorted(open_kinds))})[0][0] if open_kinds else None
-    instants = [instant for instant in (due_at, lease_end) if instant is not None]
-    return due_at, Claim(jobs=jobs, lapsed=lapsed, next_at=min(instants, default=None))
-
-
-def _finish(raw: sqlite3.Connection, *, outcomes: Sequence[Outcome]) -> set[str]:
-    completed = [outcome for outcome in outcomes if isinstance(outcome, Complete)]
-    again = [outcome for outcome in outcomes if not isinstance(outcome, Complete)]
-    written: set[str] = set()
-    if completed:
-        parameters = {"outcomes": _text(completed)}
-        if any(outcome.keep is not None for outcome in completed):
-            _all(raw, "keep", parameters)
-        written.update(row[0] for row in _all(raw, "remove", parameters))
-    if again:
-        written.update(row[0] for row in _all(raw, "reschedule", {"outcomes": _text(again)}))
-    return {outcome.id for outcome in outcomes} - written
-
-
-def _kinds(raw: sqlite3.Connection) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    after = ("", "")
-    while rows := _all(raw, "next_kind", {"queue": after[0], "task": after[1]}):
-        after = (rows[0][0], rows[0][1])
-        found.append(after)
-    return found
-
-
-def _claimed(row: Sequence[Any]) -> ClaimedJob:
-    return ClaimedJob(**dict(zip(ClaimedJob.__struct_fields__, row, strict=True)))

@@ -138,53 +138,64 @@ SELECT EXISTS (SELECT 1 FROM backlite_jobs WHERE status = 'running' AND owner = 
 
 -- name: renew
 UPDATE backlite_jobs SET due_at = max(due_at, :until)
-FROM (
-    SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS fence FROM json_each(:claims)
-) AS held
-WHERE backlite_jobs.id = held.id AND backlite_jobs.fence = held.fence AND +status = 'running'
-RETURNING id
+WHERE seq IN (
+    SELECT jobs.seq FROM json_each(:fences) AS claim CROSS JOIN backlite_jobs AS jobs
+    WHERE jobs.id = claim.key AND jobs.fence = claim.value AND +jobs.status = 'running'
+)
+
+-- name: held
+-- Which of these claims are held.
+SELECT json_group_array(jobs.id) FROM json_each(:fences) AS claim CROSS JOIN backlite_jobs AS jobs
+WHERE jobs.id = claim.key AND jobs.fence = claim.value AND +jobs.status = 'running'
+  AND (:lapsed_by IS NULL OR jobs.due_at <= :lapsed_by)
 
 -- name: keep
+-- The places in an outcome are those of the fields of `Complete`; its last one but one is a `Keep`.
 INSERT OR REPLACE INTO backlite_completed (
     id, queue, task, status, priority, key, payload, meta, attempt, max_attempts, crashes, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at
 )
 SELECT
-    jobs.id, queue, task, json_extract(value, '$.status'), priority, jobs.key,
-    CASE WHEN json_extract(value, '$.keep.payload') THEN payload END,
-    meta, json_extract(value, '$.attempt'), max_attempts, json_extract(value, '$.crashes'), fence, owner,
-    created_at, scheduled_at, coalesce(json_extract(value, '$.started_at'), started_at),
-    json_extract(value, '$.finished_at'), json_extract(value, '$.duration'),
-    coalesce(json_extract(value, '$.error'), error), CAST(json_extract(value, '$.result') AS BLOB),
-    json_extract(value, '$.keep.until')
+    jobs.id, queue, task, json_extract(value, '$[2]'), priority, jobs.key,
+    CASE WHEN json_extract(value, '$[10][1]') THEN payload END,
+    meta, json_extract(value, '$[6]'), max_attempts, json_extract(value, '$[7]'), fence, owner,
+    created_at, scheduled_at, coalesce(json_extract(value, '$[4]'), started_at),
+    json_extract(value, '$[3]'), json_extract(value, '$[5]'),
+    coalesce(json_extract(value, '$[8]'), error), CAST(json_extract(value, '$[9]') AS BLOB),
+    json_extract(value, '$[10][0]')
 FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
-WHERE jobs.id = json_extract(value, '$.id') AND jobs.fence = json_extract(value, '$.fence')
+WHERE jobs.id = json_extract(value, '$[0]') AND jobs.fence = json_extract(value, '$[1]')
   AND +jobs.status = 'running'
-  AND coalesce(jobs.due_at <= json_extract(value, '$.lapsed_by'), true)
-  AND json_type(value, '$.keep') = 'object'
+  AND coalesce(jobs.due_at <= json_extract(value, '$[11]'), true)
 
 -- name: remove
+-- All of them or, where one of the claims is not held, none.
 DELETE FROM backlite_jobs WHERE seq IN (
-    SELECT jobs.seq FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
-    WHERE jobs.id = json_extract(value, '$.id') AND jobs.fence = json_extract(value, '$.fence')
-      AND +jobs.status = 'running'
-      AND coalesce(jobs.due_at <= json_extract(value, '$.lapsed_by'), true)
+    WITH held (seq) AS MATERIALIZED (
+        SELECT jobs.seq FROM json_each(:fences) AS claim CROSS JOIN backlite_jobs AS jobs
+        WHERE jobs.id = claim.key AND jobs.fence = claim.value AND +jobs.status = 'running'
+          AND (:lapsed_by IS NULL OR jobs.due_at <= :lapsed_by)
+    )
+    SELECT seq FROM held WHERE (SELECT count(*) FROM held) = :count
 )
-RETURNING id
 
 -- name: reschedule
+-- All of them or, where one of the claims is not held, none. The places are those of `Reschedule`.
 UPDATE backlite_jobs
 SET
     status = 'pending', owner = NULL, started_at = NULL,
-    due_at = json_extract(value, '$.due_at'), scheduled_at = json_extract(value, '$.due_at'),
-    waits_from = json_extract(value, '$.waits_from'),
-    attempt = json_extract(value, '$.attempt'), crashes = json_extract(value, '$.crashes'),
-    error = coalesce(json_extract(value, '$.error'), error)
-FROM json_each(:outcomes) AS outcome
-WHERE backlite_jobs.id = json_extract(value, '$.id') AND backlite_jobs.fence = json_extract(value, '$.fence')
-  AND +backlite_jobs.status = 'running'
-  AND coalesce(backlite_jobs.due_at <= json_extract(value, '$.lapsed_by'), true)
-RETURNING backlite_jobs.id
+    due_at = json_extract(value, '$[2]'), scheduled_at = json_extract(value, '$[2]'),
+    attempt = json_extract(value, '$[3]'), crashes = json_extract(value, '$[4]'),
+    waits_from = json_extract(value, '$[5]'), error = coalesce(json_extract(value, '$[6]'), error)
+FROM (
+    WITH held (seq, value) AS MATERIALIZED (
+        SELECT jobs.seq, value FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
+        WHERE jobs.id = json_extract(value, '$[0]') AND jobs.fence = json_extract(value, '$[1]')
+          AND +jobs.status = 'running' AND (:lapsed_by IS NULL OR jobs.due_at <= :lapsed_by)
+    )
+    SELECT seq, value FROM held WHERE (SELECT count(*) FROM held) = :count
+) AS again
+WHERE backlite_jobs.seq = again.seq
 
 -- name: waits_ahead
 -- Whether a job waits since a time that is still to come: the wall clock was set back.

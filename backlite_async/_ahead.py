@@ -1,0 +1,136 @@
+"""Jobs that are claimed before a worker is free, so that short jobs need not wait for claims."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ._job import ClaimedJob
+from ._registry import Handler
+
+__all__ = ["Ahead"]
+
+WORK = 0.02
+"""Seconds of work that is claimed ahead."""
+
+MOST = 1000
+"""Jobs that are claimed ahead, at most."""
+
+KNOWN_AFTER = 32
+"""Jobs that must have ended before anything is claimed ahead: until then nobody knows how long they take."""
+
+LIMIT = 0.25
+"""Seconds that a job waits here before it goes back to those who may have a worker for it."""
+
+LONGEST_GAP = 0.1
+"""Seconds that count at most between two ends: to be idle is not to be slow."""
+
+
+_Waiting = deque[tuple[ClaimedJob, Handler, float, int]]
+
+
+class _Lane:
+    """Claimed jobs that wait, and the pace at which jobs of their sort end."""
+
+    def __init__(self) -> None:
+        self.waiting: _Waiting = deque()
+        self._gap = LONGEST_GAP
+        self._known = 0
+        self._last = 0.0
+
+    def ended(self, now: float) -> None:
+        gap = now - self._last
+        self._last = now
+        self._gap += (min(gap, LONGEST_GAP) - self._gap) / KNOWN_AFTER
+        self._known += 1
+
+    @property
+    def worth(self) -> int:
+        if self._known < KNOWN_AFTER:
+            return 0
+        return int(WORK / self._gap) if self._gap * MOST > WORK else MOST
+
+    @property
+    def low(self) -> bool:
+        return 2 * len(self.waiting) <= self.worth
+
+    def overdue(self, now: float, wall: int) -> bool:
+        if not self.waiting:
+            return False
+        _, _, since, until = self.waiting[0]
+        return now - since >= LIMIT or wall >= until
+
+    def give_up(self) -> list[ClaimedJob]:
+        jobs = [job for job, _, _, _ in self.waiting]
+        self.waiting.clear()
+        self._known = 0
+        return jobs
+
+
+class Ahead:
+    """Holds claimed jobs in their order, and says how many more are worth claiming.
+
+    That is by time, not by number: what ends within 20 ms, by a moving average of the time between
+    two ends; handlers in threads are counted apart. Where that has changed, as a few long jobs can
+    keep all workers, what waits is given back. So other processes are kept from nothing but what is
+    about to run here.
+    """
+
+    def __init__(self) -> None:
+        self._plain = _Lane()
+        self._in_threads = _Lane()
+
+    def __len__(self) -> int:
+        return len(self._plain.waiting) + len(self._in_threads.waiting)
+
+    def __bool__(self) -> bool:
+        return bool(self._plain.waiting or self._in_threads.waiting)
+
+    def ended(self, handler: Handler, now: float) -> bool:
+        """Take note that a job has ended; return whether more should be claimed. `now`: monotonic seconds."""
+        lane = self._in_threads if handler.threaded else self._plain
+        lane.ended(now)
+        return lane.low
+
+    def room(self, *, threaded: bool) -> int | None:
+        """Return how many more jobs are worth claiming ahead; None: no need yet to claim anything."""
+        lane = self._in_threads if threaded else self._plain
+        return lane.worth - len(lane.waiting) if not lane.waiting or lane.low else None
+
+    @property
+    def low(self) -> bool:
+        """Whether more should be claimed."""
+        return self._plain.low or self._in_threads.low
+
+    def put(self, job: ClaimedJob, handler: Handler, *, since: float, until: int) -> None:
+        """Let a job wait that was claimed at `since`, monotonic, with a lease until `until`, wall time."""
+        lane = self._in_threads if handler.threaded else self._plain
+        lane.waiting.append((job, handler, since, until))
+
+    def take(self, threads_free: int) -> tuple[ClaimedJob, Handler] | None:
+        """Return the next job that can be started; of the two sorts, the one that was claimed first."""
+        waiting, in_threads = self._plain.waiting, self._in_threads.waiting
+        if threads_free > 0 and in_threads and not (waiting and _first(waiting) <= _first(in_threads)):
+            waiting = in_threads
+        if not waiting:
+            return None
+        job, handler, _, _ = waiting.popleft()
+        return job, handler
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until what waits has waited for too long; at most `LIMIT`."""
+        since = [lane.waiting[0][2] for lane in (self._plain, self._in_threads) if lane.waiting]
+        return min(since, default=now) + LIMIT - now
+
+    def overdue(self, now: float, wall: int) -> list[ClaimedJob]:
+        """Return what has waited for too long, or through the end of its lease, and waits no longer."""
+        lanes = [lane for lane in (self._plain, self._in_threads) if lane.overdue(now, wall)]
+        return [job for lane in lanes for job in lane.give_up()]
+
+    def give_up(self) -> list[ClaimedJob]:
+        """Return all jobs that wait, which wait no longer."""
+        return self._plain.give_up() + self._in_threads.give_up()
+
+
+def _first(waiting: _Waiting) -> int:
+    """Return the number of the claim that brought the first job."""
+    return waiting[0][0].fence
