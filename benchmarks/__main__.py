@@ -10,18 +10,21 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from .check import check, judged, passed
 from .figures import Contest, Figure, contests, figures
 from .measures import Stage, backlogs, stages
 from .peers import Peer
 from .plots import growth_plot, latency_plot
-from .report import as_json, contest_table, figure_table, notes
+from .report import as_json, check_table, contest_table, figure_table, notes
 from .run import Results, Runner
 from .servers import Servers
 from .workload import FULL, QUICK, Sizes
 
 
-def main() -> None:
+def main() -> int:
     parser, options = _options()
+    if options.check:
+        return _check(options.folder.resolve(), options.only)
     sizes = QUICK if options.quick else FULL
     if options.rounds is not None:
         sizes = replace(sizes, rounds=options.rounds)
@@ -47,11 +50,26 @@ def main() -> None:
             shown, beside, runner.results, sizes=sizes, peers=peers, reasons=reasons, command=_command()
         )
         _write(options.write, found, runner.results, sizes, peers)
+    return 0
+
+
+def _check(folder: Path, only: str) -> int:
+    """Judge the figures by half of their bars; return 1 if one has failed at every try."""
+    found = [figure for figure in judged() if only in figure.title]
+    with tempfile.TemporaryDirectory(dir=folder, prefix="benchmarks-") as place:
+        results = check(Path(place), _say, found)
+    print(check_table(found, results))
+    for name, reason in results.failures.items():
+        print(f"{name}: {reason}")
+    return 0 if all(passed(figure, results) for figure in found) else 1
 
 
 def _options() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=sys.modules["benchmarks"].__doc__
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="half a minute: fail if something is far too slow"
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="how often; default: 5, with --quick 2")
     parser.add_argument("--quick", action="store_true", help="fewer jobs, for a first impression")
@@ -68,24 +86,13 @@ def _options() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 def _needed(sizes: Sizes, peers: list[Peer], shown: list[Figure], beside: list[Contest]) -> list[Stage]:
     """Return the stages with the measures that the figures need, and the preparations that those need."""
     own = {figure.key for figure in shown}
-    keys = own | {figure.reference.key for figure in shown if figure.reference}
     compared = {contest.key for contest in beside}
     if any(key.startswith("backlog-") for key in compared):
         compared |= {f"backlog-{count}" for count in backlogs(sizes)}
+    keys = own | compared | {figure.reference.key for figure in shown if figure.reference}
     embedded = [peer.name for peer in peers if not peer.server]
     served = [peer.name for peer in peers if peer.server]
-    found = []
-    for stage in stages(sizes, sizes.rounds, embedded, served):
-        measures = [
-            measure
-            for measure in stage.measures
-            if measure.key in compared or (measure.key in keys and measure.side not in embedded + served)
-        ]
-        needed = {measure.prepared for measure in measures}
-        preparations = [one for one in stage.preparations if one.name in needed]
-        if measures:
-            found.append(replace(stage, measures=measures, preparations=preparations))
-    return found
+    return [stage.only(keys, compared) for stage in stages(sizes, sizes.rounds, embedded, served)]
 
 
 def _show(
@@ -118,4 +125,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -64,6 +64,11 @@ class Figure:
         pairs = zip(self.values(results), self.reference_values(results), strict=False)
         return [ours / theirs for ours, theirs in pairs if theirs]
 
+    def best(self, results: Results) -> float | None:
+        """Return the best ratio of all rounds."""
+        choose = max if self.bar is None or self.bar.at_least else min
+        return choose(self.ratios(results), default=None)
+
     def met(self, results: Results) -> bool | None:
         """Return whether the median meets the bar; None if there is no bar or no value."""
         if self.bar is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .workload import CALLERS, SMALL, Sizes
@@ -48,6 +48,17 @@ class Stage:
     preparations: list[Preparation] = field(default_factory=list)
     rounds: int | None = None
     together: bool = False
+
+    def only(self, keys: Collection[str], peer_keys: Collection[str] = ()) -> Stage:
+        """Return what of it has these keys (or, of a peer, those), with the preparations it needs."""
+        measures = [
+            measure
+            for measure in self.measures
+            if measure.key in (keys if measure.side in (LIBRARY, RAW) else peer_keys)
+        ]
+        needed = {measure.prepared for measure in measures}
+        preparations = [one for one in self.preparations if one.name in needed]
+        return replace(self, measures=measures, preparations=preparations)
 
 
 def stages(sizes: Sizes, rounds: int, embedded: Sequence[str], served: Sequence[str]) -> list[Stage]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from xml.sax.saxutils import escape
 
@@ -15,6 +16,9 @@ from .run import Results
 __all__ = ["growth_plot", "latency_plot"]
 
 WIDTH = 720
+LINE = 16
+"""The height of a line of text."""
+
 FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 STYLE = f"""
   text {{ font: 13px {FONT}; fill: #1f2937; }}
@@ -67,7 +71,7 @@ def growth_plot(results: Results, peers: Sequence[str], backlogs: Sequence[int])
         for side in [LIBRARY, *peers]
     }
     lines = {side: points for side, points in lines.items() if points}
-    x = _around(map(float, backlogs), 90, WIDTH - 150)
+    x = _around(map(float, backlogs), 90, WIDTH - 190)
     y = _around(
         [value for points in lines.values() for _, values in points for value in values], height - 60, 50
     )
@@ -80,20 +84,36 @@ def growth_plot(results: Results, peers: Sequence[str], backlogs: Sequence[int])
         parts += [_text(x.start - 10, y.at(value) + 4, _short(value), "small", "end")]
     parts.append(_text((x.start + x.end) / 2, height - 16, "jobs that wait (logarithmic)", "small", "middle"))
     parts.append(_text(20, 44, "jobs/s (logarithmic)", "small"))
+    labels = _apart([y.at(median(points[-1][1])) for points in lines.values()])
     for number, (side, points) in enumerate(lines.items()):
-        parts += _curve(side, f"s{number % 4}", [(x.at(count), values) for count, values in points], y)
+        spots = [(x.at(count), values) for count, values in points]
+        parts += _curve(side, f"s{number % 4}", spots, y, labels[number])
     return _svg(height, parts, "The rate of a drain by the number of jobs that wait")
 
 
-def _curve(side: str, style: str, points: Sequence[tuple[float, Sequence[float]]], y: Scale) -> Iterator[str]:
+def _curve(
+    side: str, style: str, points: Sequence[tuple[float, Sequence[float]]], y: Scale, label: float
+) -> Iterator[str]:
     middles = [(across, y.at(median(values))) for across, values in points]
     yield f'<polyline class="line {style}" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in middles)}"/>'
     for (across, values), (_, up) in zip(points, middles, strict=True):
         yield _line(across, y.at(min(values)), across, y.at(max(values)), style)
         yield f'<circle class="{style}" cx="{across:.1f}" cy="{up:.1f}" r="4"/>'
-    across, up = middles[-1]
     rate = _short(median(points[-1][1]))
-    yield _text(across + 12, up + 4, f"{side} {rate}/s", "own" if side == LIBRARY else "")
+    yield _text(middles[-1][0] + 12, label + 4, f"{_name(side)} {rate}/s", "own" if side == LIBRARY else "")
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """Return where labels stand that belong to these places, none upon another."""
+    found = list(places)
+    order = sorted(range(len(found)), key=found.__getitem__)
+    for above, below in pairwise(order):
+        found[below] = max(found[below], found[above] + LINE)
+    return found
+
+
+def _name(side: str) -> str:
+    return "backlite_async" if side == LIBRARY else side
 
 
 def latency_plot(results: Results, peers: Sequence[str]) -> str:
@@ -115,7 +135,7 @@ def latency_plot(results: Results, peers: Sequence[str]) -> str:
     grid = []
     for value in x.decades():
         grid += [_line(x.at(value), top - 10, x.at(value), up, "grid")]
-        grid += [_text(x.at(value), up + 18, f"{value:g}", "small", "middle")]
+        grid += [_text(x.at(value), up + 18, f"{value:,g}", "small", "middle")]
     legend = "ms (logarithmic); filled: p50, open: p99"
     parts.append(_text((x.start + x.end) / 2, up + 38, legend, "small", "middle"))
     return _svg(height, grid + parts, "Latencies of every system, idle and under load")
@@ -131,7 +151,7 @@ def _latency(results: Results, side: str, key: str) -> tuple[float, float]:
 def _dumbbell(side: str, values: tuple[float, float], x: Scale, up: float) -> Iterator[str]:
     style = "s0" if side == LIBRARY else "s1"
     left, right = (x.at(value) if math.isfinite(value) else x.end for value in values)
-    yield _text(34, up + 4, side, "own" if side == LIBRARY else "")
+    yield _text(34, up + 4, _name(side), "own" if side == LIBRARY else "")
     yield _line(left, up, right, up, f"line {style}")
     if math.isfinite(values[0]):
         yield f'<circle class="{style}" cx="{left:.1f}" cy="{up:.1f}" r="5"/>'

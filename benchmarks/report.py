@@ -20,7 +20,7 @@ from .peers import Peer
 from .run import Results
 from .workload import Sizes
 
-__all__ = ["as_json", "contest_table", "figure_table", "notes", "setting"]
+__all__ = ["as_json", "check_table", "contest_table", "figure_table", "notes", "setting"]
 
 HEAD = ("figure", "median", "min to max", "beside", "median", "ratio", "min to max", "bar", "met")
 NOTHING = "-"
@@ -36,6 +36,13 @@ def contest_table(contests: Sequence[Contest], results: Results, peers: Sequence
     names = [peer.name for peer in peers]
     head = ("figure", LIBRARY, *names, "ours to the best peer's", "ahead")
     return _markdown([head, *(_contest_row(contest, results, names) for contest in contests)], left={0})
+
+
+def check_table(figures: Sequence[Figure], results: Results) -> str:
+    """Return the best ratio of each figure, beside the bar that a quick look holds it to."""
+    head = ("figure", "beside", "best ratio", "tries", "needs", "met")
+    rows = [_check_row(figure, results) for figure in figures]
+    return _markdown([head, *rows], left={0, 1})
 
 
 def notes(results: Results, peers: Sequence[Peer], reasons: dict[str, str]) -> list[str]:
@@ -96,6 +103,20 @@ def as_json(
             for key, sides in results.values.items()
         },
     }
+
+
+def _check_row(figure: Figure, results: Results) -> tuple[str, ...]:
+    assert figure.bar is not None
+    assert figure.reference is not None
+    best = figure.best(results)
+    return (
+        figure.title,
+        figure.reference.label,
+        "failed" if best is None else f"{best:.2f}",
+        str(len(figure.ratios(results))),
+        str(figure.bar),
+        "yes" if best is not None and figure.bar.met(best) else "**no**",
+    )
 
 
 def _figure_json(figure: Figure, results: Results) -> dict[str, Any]:

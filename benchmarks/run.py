@@ -59,6 +59,8 @@ class Runner:
 
     def run(self, stage: Stage) -> None:
         """Prepare what a stage needs, then take its measures."""
+        if not stage.measures:
+            return
         rounds = min(self._rounds, stage.rounds or self._rounds)
         with ExitStack() as stack:
             places: dict[str, Path] = {}
