@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -59,8 +60,12 @@ class Servers:
         """Yield the URLs of what a peer needs, empty for the occasion."""
         server = next((peer.server for peer in PEERS if peer.name == side), "")
         if server == "redis":
-            _redis(self._urls[server]).flushdb()
-            yield {"redis": self._urls[server]}
+            url = self._urls[server]
+            _redis(url).flushdb()
+            try:
+                yield {"redis": url}
+            finally:
+                _redis(url).flushdb()
         elif server == "postgres":
             with _database(self._urls[server]) as url:
                 yield {"postgres": url}
@@ -114,22 +119,21 @@ def _own_redis(folder: Path) -> Iterator[str]:
 def _own_postgres(folder: Path) -> Iterator[str]:
     """Run a PostgreSQL with its default settings; as another user where this one is root."""
     initdb, postgres = _postgres_program("initdb"), _postgres_program("postgres")
-    folder.mkdir()
     user: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        entry = _other_user()
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
-        for parent in folder.parents[:2]:
-            parent.chmod(parent.stat().st_mode | 0o011)
-        user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    data = str(folder / "data")
-    subprocess.run(
-        [initdb, "-D", data, "-U", "benchmarks", "-A", "trust", "-E", "UTF8", "--no-locale"],
-        check=True, capture_output=True, cwd="/", **user,
-    )  # fmt: skip
-    port = _free_port()
-    command = [postgres, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", ""]
-    with _running(command, signal.SIGINT, cwd="/", **user):
+    with ExitStack() as stack:
+        if os.geteuid() == 0:  # and elsewhere, for that user may not be let into this folder
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
+            entry = _other_user()
+            os.chown(folder, entry.pw_uid, entry.pw_gid)
+            user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        data = str(folder / "data")
+        subprocess.run(
+            [initdb, "-D", data, "-U", "benchmarks", "-A", "trust", "-E", "UTF8", "--no-locale"],
+            check=True, capture_output=True, cwd="/", **user,
+        )  # fmt: skip
+        port = _free_port()
+        command = [postgres, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", ""]
+        stack.enter_context(_running(command, signal.SIGINT, cwd="/", **user))
         yield f"postgresql://benchmarks@127.0.0.1:{port}/postgres"
 
 
