@@ -14,6 +14,9 @@ LIBRARY, RAW = "library", "sqlite3"
 RESTS = (0.002, 0.05)
 """Seconds of idleness before each try of the latency: caches and processor still awake, and not."""
 
+PEER_SECONDS = 4.0
+"""How long a peer may drain."""
+
 AT_ONCE = 3
 """Idle processes of each system, all at the same time: a minute is long."""
 
@@ -105,8 +108,7 @@ def _side_by_side(sizes: Sizes, peers: Sequence[str]) -> Iterator[Measure]:
     yield _raw("cycle", "cycle", sizes.drain)
     for workers in (100, 10):
         for side in sides:
-            count = sizes.drain if side == LIBRARY else sizes.peer_drain
-            yield _of(side, f"drain-{workers}", "drain", workers=workers, count=count)
+            yield _of(side, f"drain-{workers}", "drain", workers=workers, **_drained(side, sizes))
     yield _drain("drain-kept", sizes, system="library, keeping", beside=0)
     for rest in RESTS:
         key, tries = f"idle-{rest * 1_000:g}", sizes.tries
@@ -125,15 +127,14 @@ def _growth(sizes: Sizes, rounds: int, peers: Sequence[str]) -> Stage:
     """Drain some of many jobs that wait: the library's rate, and the peers'."""
     preparations, measures = [], []
     for side in [LIBRARY, *peers]:
-        count = sizes.drain if side == LIBRARY else sizes.peer_drain
         for backlog in backlogs(sizes):
             name, key = f"{side} {backlog}", f"backlog-{backlog}"
-            drain: dict[str, Any] = {"workers": 100, "count": count}
+            drain = {"workers": 100} | _drained(side, sizes)
             if backlog == SMALL:
                 measures.append(_of(side, key, "drain", **drain, beside=SMALL))
                 continue
             measures.append(_of(side, key, "drain", **drain, beside=None, prepared=name))
-            preparations.append(_filled(name, side, backlog + count * (rounds + 1)))
+            preparations.append(_filled(name, side, backlog + drain["count"] * (rounds + 1)))
     measures += _costs("1k", None, sizes) + _costs("million", f"{LIBRARY} {sizes.million}", sizes)
     return Stage(title="growth", measures=measures, preparations=preparations)
 
@@ -159,6 +160,12 @@ def _shapes(sizes: Sizes, rounds: int) -> Stage:
     return Stage(
         title="much that stands in front or is kept", measures=measures, preparations=[*fills.values()]
     )
+
+
+def _drained(side: str, sizes: Sizes) -> dict[str, Any]:
+    if side == LIBRARY:
+        return {"count": sizes.drain}
+    return {"count": sizes.peer_drain, "seconds": PEER_SECONDS}
 
 
 def _of(side: str, key: str, program: str, *, prepared: str | None = None, **arguments: Any) -> Measure:

@@ -51,7 +51,7 @@ class Scale:
     end: float
 
     def at(self, value: float) -> float:
-        """Return where a value lies."""
+        """Return where a value lies; beyond the ends, at the end."""
         part = (math.log10(value) - math.log10(self.low)) / (math.log10(self.high) - math.log10(self.low))
         return self.start + min(max(part, 0.0), 1.0) * (self.end - self.start)
 
@@ -150,13 +150,11 @@ def _latency(results: Results, side: str, key: str) -> tuple[float, float]:
 
 def _dumbbell(side: str, values: tuple[float, float], x: Scale, up: float) -> Iterator[str]:
     style = "s0" if side == LIBRARY else "s1"
-    left, right = (x.at(value) if math.isfinite(value) else x.end for value in values)
+    left, right = map(x.at, values)
     yield _text(34, up + 4, _name(side), "own" if side == LIBRARY else "")
     yield _line(left, up, right, up, f"line {style}")
-    if math.isfinite(values[0]):
-        yield f'<circle class="{style}" cx="{left:.1f}" cy="{up:.1f}" r="5"/>'
-    if math.isfinite(values[1]):
-        yield f'<circle class="{style} open" cx="{right:.1f}" cy="{up:.1f}" r="5"/>'
+    yield f'<circle class="{style}" cx="{left:.1f}" cy="{up:.1f}" r="5"/>'
+    yield f'<circle class="{style} open" cx="{right:.1f}" cy="{up:.1f}" r="5"/>'
     label = " / ".join(f"{value:.3g}" for value in values) if math.isfinite(values[1]) else "overloaded"
     yield _text(right + 12, up + 4, label, "small")
 

@@ -12,7 +12,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,17 @@ async def bulk(system: str, place: dict[str, str], count: int) -> Values:
 
 
 async def drain(
-    system: str, place: dict[str, str], workers: int, count: int, beside: int | None = 0
+    system: str,
+    place: dict[str, str],
+    *,
+    workers: int,
+    count: int,
+    beside: int | None = 0,
+    seconds: float = LIMIT,
 ) -> Values:
     """Run so many of the jobs that wait, with others beside them (None: they all wait there already).
+
+    Those of them that it can in so many seconds; others take minutes for what takes us one.
 
     A peer's clock stops when its last job starts, the library's when all outcomes are on the disk.
     """
@@ -103,8 +111,8 @@ async def drain(
             opening = time.perf_counter()
             await queue.start(workers)
             began = time.perf_counter()
-            await counter.reached.wait()
-            elapsed, done = time.perf_counter() - began, count
+            done = await _reached(counter, count, seconds)
+            elapsed = time.perf_counter() - began
             await queue.stop()
             if system.startswith("library"):
                 elapsed, done = time.perf_counter() - began, counter.last
@@ -156,11 +164,9 @@ async def load_latency(system: str, place: dict[str, str], rate: int, seconds: f
                 # The timer is coarse; but whoever blocks the loop shall not hide it by asking later.
                 called[task.n] = now if now - due < LATE else due
                 adding.create_task(queue.add(task))
-        try:
+        with suppress(TimeoutError):  # what has not started then counts as infinitely late
             async with asyncio.timeout(DRAIN_OUT):
                 await starts.until(lambda: len(starts.at) >= len(many) + 1)
-        except TimeoutError:
-            pass  # what has not started counts as infinitely late
         await queue.stop()
     waits = [1_000 * (starts.at.get(n, math.inf) - at) for n, at in called.items()]
     return latencies(waits[len(waits) // 10 :])
@@ -220,6 +226,16 @@ def kept_open(path: Path) -> Iterator[None]:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         yield
+
+
+async def _reached(counter: Count, count: int, seconds: float) -> int:
+    """Return how many jobs have started when enough have, or the time is over."""
+    try:
+        async with asyncio.timeout(seconds):
+            await counter.reached.wait()
+    except TimeoutError:
+        return counter.last
+    return count
 
 
 async def _add_all(add_one: Adding, group: list[Noop]) -> None:

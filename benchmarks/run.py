@@ -22,6 +22,8 @@ __all__ = ["Results", "Runner"]
 LIMIT = 1_200.0
 """Seconds after which a process that measures is given up."""
 
+ROOT = Path(__file__).parents[1]
+
 Say = Callable[[str], None]
 
 
@@ -104,6 +106,7 @@ class Runner:
             capture_output=True,
             text=True,
             timeout=LIMIT,
+            cwd=ROOT,
         )
         answer: dict[str, float] = json.loads(process.stdout)
         return answer
