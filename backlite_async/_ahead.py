@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 
 from ._job import ClaimedJob
-from ._registry import Handler
 
 __all__ = ["Ahead"]
 
@@ -25,14 +24,12 @@ LONGEST_GAP = 0.1
 """Seconds that count at most between two ends: to be idle is not to be slow."""
 
 
-_Waiting = deque[tuple[ClaimedJob, Handler, float, int]]
-
-
 class _Lane:
     """Claimed jobs that wait, and the pace at which jobs of their sort end."""
 
     def __init__(self) -> None:
-        self.waiting: _Waiting = deque()
+        self.waiting: deque[ClaimedJob] = deque()
+        self._claims: deque[tuple[int, float, int]] = deque()
         self._gap = LONGEST_GAP
         self._known = 0
         self._last = 0.0
@@ -53,15 +50,28 @@ class _Lane:
     def low(self) -> bool:
         return 2 * len(self.waiting) <= self.worth
 
-    def overdue(self, now: float, wall: int) -> bool:
+    def put(self, job: ClaimedJob, since: float, until: int) -> None:
+        if not self._claims or self._claims[-1][0] != job.fence:
+            self._claims.append((job.fence, since, until))
+        self.waiting.append(job)
+
+    def oldest(self) -> tuple[float, int] | None:
+        """Return when the first job was claimed, and until when."""
         if not self.waiting:
-            return False
-        _, _, since, until = self.waiting[0]
-        return now - since >= LIMIT or wall >= until
+            self._claims.clear()
+            return None
+        while self._claims[0][0] != self.waiting[0].fence:
+            self._claims.popleft()
+        return self._claims[0][1:]
+
+    def overdue(self, now: float, wall: int) -> bool:
+        oldest = self.oldest()
+        return oldest is not None and (now - oldest[0] >= LIMIT or wall >= oldest[1])
 
     def give_up(self) -> list[ClaimedJob]:
-        jobs = [job for job, _, _, _ in self.waiting]
+        jobs = list(self.waiting)
         self.waiting.clear()
+        self._claims.clear()
         self._known = 0
         return jobs
 
@@ -85,9 +95,9 @@ class Ahead:
     def __bool__(self) -> bool:
         return bool(self._plain.waiting or self._in_threads.waiting)
 
-    def ended(self, handler: Handler, now: float) -> bool:
+    def ended(self, now: float, *, threaded: bool) -> bool:
         """Take note that a job has ended; return whether more should be claimed. `now`: monotonic seconds."""
-        lane = self._in_threads if handler.threaded else self._plain
+        lane = self._in_threads if threaded else self._plain
         lane.ended(now)
         return lane.low
 
@@ -101,24 +111,20 @@ class Ahead:
         """Whether more should be claimed."""
         return self._plain.low or self._in_threads.low
 
-    def put(self, job: ClaimedJob, handler: Handler, *, since: float, until: int) -> None:
+    def put(self, job: ClaimedJob, *, threaded: bool, since: float, until: int) -> None:
         """Let a job wait that was claimed at `since`, monotonic, with a lease until `until`, wall time."""
-        lane = self._in_threads if handler.threaded else self._plain
-        lane.waiting.append((job, handler, since, until))
+        (self._in_threads if threaded else self._plain).put(job, since, until)
 
-    def take(self, threads_free: int) -> tuple[ClaimedJob, Handler] | None:
+    def take(self, threads_free: int) -> ClaimedJob | None:
         """Return the next job that can be started; of the two sorts, the one that was claimed first."""
         waiting, in_threads = self._plain.waiting, self._in_threads.waiting
-        if threads_free > 0 and in_threads and not (waiting and _first(waiting) <= _first(in_threads)):
+        if threads_free > 0 and in_threads and not (waiting and waiting[0].fence <= in_threads[0].fence):
             waiting = in_threads
-        if not waiting:
-            return None
-        job, handler, _, _ = waiting.popleft()
-        return job, handler
+        return waiting.popleft() if waiting else None
 
     def pause(self, now: float) -> float:
         """Return the seconds until what waits has waited for too long; at most `LIMIT`."""
-        since = [lane.waiting[0][2] for lane in (self._plain, self._in_threads) if lane.waiting]
+        since = [oldest[0] for lane in (self._plain, self._in_threads) if (oldest := lane.oldest())]
         return min(since, default=now) + LIMIT - now
 
     def overdue(self, now: float, wall: int) -> list[ClaimedJob]:
@@ -129,8 +135,3 @@ class Ahead:
     def give_up(self) -> list[ClaimedJob]:
         """Return all jobs that wait, which wait no longer."""
         return self._plain.give_up() + self._in_threads.give_up()
-
-
-def _first(waiting: _Waiting) -> int:
-    """Return the number of the claim that brought the first job."""
-    return waiting[0][0].fence

@@ -60,11 +60,11 @@ def encode_result(queue: str, value: object, max_payload: int) -> str:
     return encoded.decode()
 
 
-def decode(kind: TaskType, payload: bytes) -> Any:
+def decode(kind: TaskType, payload: str | bytes) -> Any:
     """Decode a payload into its task type, or raise `PayloadError` with field and reason."""
     try:
         return kind.decoder.decode(payload)
-    except Exception as error:  # MsgspecError, UnicodeDecodeError, RecursionError, __post_init__
+    except Exception as error:  # MsgspecError, UnicodeError, RecursionError, __post_init__
         raise _undecodable(kind, error) from error
 
 

@@ -78,7 +78,7 @@ SHIFTING = 1.0
 BURST = 64
 """Jobs started in one turn of the event loop, so that the application's own tasks get theirs."""
 
-UNWRITTEN_LIMIT = 1000
+UNWRITTEN_LIMIT = 2000
 """Outcomes that may wait for the store before no more jobs are claimed."""
 
 CANCEL_GRACE, WRITE_GRACE = 1.0, 2.0
@@ -319,7 +319,7 @@ class Dispatcher:
     def _lanes(self) -> list[Lane]:
         for job in self._ahead.overdue(self._clock.monotonic(), self._clock.now()):
             self._give_back(job)
-        writes_free = UNWRITTEN_LIMIT - len(self._completions) - len(self._ahead)
+        writes_free = UNWRITTEN_LIMIT - len(self._completions)
         self._awaits_writes = self._completions.health.failing or writes_free <= 0
         if self._awaits_writes:
             return []
@@ -398,7 +398,7 @@ class Dispatcher:
             elif last_chance(job, handler.config):
                 lonely.append((job, handler))
             else:
-                self._ahead.put(job, handler, since=since, until=until)
+                self._ahead.put(job, threaded=handler.threaded, since=since, until=until)
         self._fill()
         for job, handler in lonely:
             self._solo.wait(job, handler, self._clock.monotonic())
@@ -408,10 +408,12 @@ class Dispatcher:
     def _fill(self) -> None:
         """Give jobs to the workers that are free, at most `BURST` of them in one turn of the event loop."""
         for _ in range(min(self._pool.free, BURST)):
-            found = None if self._solo or self._stop.asked else self._ahead.take(self._pool.threads_free)
-            if found is None:
+            job = None if self._solo or self._stop.asked else self._ahead.take(self._pool.threads_free)
+            if job is None:
                 return
-            self._start(*found)
+            handler = self._registry.find(job.queue, job.task)
+            assert handler is not None  # handlers stay
+            self._start(job, handler)
         if self._ahead and self._pool.free:
             self._fill_soon()
 
@@ -519,7 +521,7 @@ class Dispatcher:
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
         job = attempt.job
-        if self._ahead.ended(attempt.handler, self._clock.monotonic()) or self._solo:
+        if self._ahead.ended(self._clock.monotonic(), threaded=attempt.handler.threaded) or self._solo:
             self._wake.set()
         if self._ahead:
             self._fill_soon()

@@ -87,13 +87,17 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     priority: int = 0
 
 
-class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A job as its claim returned it. `attempt` counts this claim; instants in milliseconds."""
+class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """A job as its claim returned it. `attempt` counts this claim; instants in milliseconds.
+
+    What is no UTF-8 in a payload stands in it as lone surrogates, and so does not decode. Stores may
+    decode it from an array: the order of the fields is that of `jobs` in queries.sql.
+    """
 
     id: str
     queue: str
     task: str
-    payload: bytes
+    payload: str
     attempt: int
     max_attempts: int
     crashes: int

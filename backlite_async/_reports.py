@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from . import _log as log
 from ._clock import from_millis
 from ._errors import LeaseLost
@@ -39,31 +41,41 @@ def told(outcome: Outcome, result: Result) -> tuple[log.Event, dict[str, Any]]:
     return event, fields
 
 
+class _Report(msgspec.Struct, frozen=True, gc=False):
+    """What is to be logged of one claim. Nothing in it leads back here, so the collector need not look."""
+
+    job: ClaimedJob
+    event: log.Event
+    fields: dict[str, Any]
+
+
 class Reports:
     """Keeps one report for each claim whose outcome is on its way."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[str, int], tuple[ClaimedJob, log.Event, dict[str, Any]]] = {}
+        self._waiting: dict[tuple[str, int], _Report] = {}
 
     def __contains__(self, claim: tuple[str, int]) -> bool:
         return claim in self._waiting
 
     def put(self, job: ClaimedJob, event: log.Event, fields: dict[str, Any]) -> None:
         """Log this once the outcome is written."""
-        self._waiting[job.id, job.fence] = job, event, fields
+        self._waiting[job.id, job.fence] = _Report(job, event, fields)
 
     def job(self, outcome: Outcome) -> ClaimedJob:
         """Return the job of an outcome that is on its way."""
-        return self._waiting[outcome.id, outcome.fence][0]
+        return self._waiting[outcome.id, outcome.fence].job
 
     def written(self, outcome: Outcome, *, lost: bool) -> None:
         """Log what was waiting for this outcome; `lost`: it was not accepted."""
-        job, event, fields = self._waiting.pop((outcome.id, outcome.fence))
+        report = self._waiting.pop((outcome.id, outcome.fence))
+        job, event, fields = report.job, report.event, report.fields
+        if not lost and not log.heard(event):
+            return
         if not lost:
             if isinstance(outcome, Reschedule):
                 fields["due_at"] = from_millis(outcome.due_at).isoformat()
-            if log.heard(event):
-                log.emit(event, **naming(job), **fields)
+            log.emit(event, **naming(job), **fields)
         elif outcome.lapsed_by is None:  # else another has taken note of the crash, or the owner lives
             fields["error"] = str(LeaseLost(outcome.id, outcome.fence))
             log.emit(log.JOB_LEASE_LOST, **naming(job), **fields)

@@ -26,9 +26,9 @@ ROOT = "backlite_async"
 
 LAYERS = {
     "data": "_errors _clock _config _task _job",
-    "decisions": "_codec _backoff _plan _outcome _suspects",
+    "decisions": "_ahead _codec _backoff _plan _outcome _suspects",
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
-    " _ahead _deadlines _failure _reports _solo _takeover _transaction _dispatcher _client",
+    " _deadlines _failure _reports _solo _takeover _transaction _dispatcher _client",
     "around": "__main__ _demo",
 }
 

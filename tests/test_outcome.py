@@ -49,7 +49,7 @@ def claimed(
         id="j1",
         queue="mail",
         task="SendEmail",
-        payload=b"{}",
+        payload="{}",
         attempt=attempt,
         max_attempts=max_attempts,
         crashes=crashes,

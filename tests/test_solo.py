@@ -27,7 +27,7 @@ async def _work(task: Work) -> None: ...
 
 def job(name: str) -> ClaimedJob:
     fields: dict[str, Any] = {"attempt": 1, "max_attempts": 3, "crashes": 2, "fence": 1, "created_at": 0}
-    return ClaimedJob(id=name, queue="work", task="Work", payload=b"{}", scheduled_at=0, **fields)
+    return ClaimedJob(id=name, queue="work", task="Work", payload="{}", scheduled_at=0, **fields)
 
 
 def test_nothing_is_held_up_without_such_jobs() -> None:

@@ -15,7 +15,7 @@ def lapsed(until: int = 1000, fence: int = 7) -> Lapsed:
         id="j1",
         queue="q",
         task="T",
-        payload=b"{}",
+        payload="{}",
         attempt=1,
         max_attempts=3,
         crashes=0,

@@ -294,4 +294,5 @@ def _expired(row: _Row, now: int) -> bool:
 
 
 def _claimed(row: _Row) -> ClaimedJob:
-    return ClaimedJob(**{name: getattr(row, name) for name in ClaimedJob.__struct_fields__})
+    job = {name: getattr(row, name) for name in ClaimedJob.__struct_fields__}
+    return ClaimedJob(**job | {"payload": job["payload"].decode("utf-8", "surrogateescape")})

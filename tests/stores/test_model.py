@@ -249,7 +249,7 @@ class Machine(RuleBasedStateMachine):
             id=row.new.id,
             queue=row.new.queue,
             task=row.new.task,
-            payload=row.new.payload,
+            payload=row.new.payload.decode(),
             attempt=row.attempt,
             max_attempts=row.new.max_attempts,
             crashes=row.crashes,

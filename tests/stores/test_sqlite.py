@@ -235,6 +235,39 @@ async def test_older_schema(path: str, open_store: Opener, monkeypatch: pytest.M
     await open_store(install=False)
 
 
+OLD_ROWS = """
+INSERT INTO backlite_jobs (
+    id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, status, fence, owner
+)
+VALUES
+    ('pending', 'q', 'T', x'7b7d', 3, 0, 0, 0, 'pending', NULL, NULL),
+    ('mine', 'q', 'T', x'7b7d', 3, 0, 0, 500, 'running', 1, 'mine'),
+    ('others', 'q', 'T', x'7b7d', 3, 0, 0, 600, 'running', 2, 'other')
+"""
+
+
+@pytest.mark.parametrize("version", range(1, len(migrations())))
+async def test_every_older_schema(path: str, open_store: Opener, version: int) -> None:
+    """Whatever version a file has, it is brought up to date with its jobs, and is whole."""
+    database = Database(path, synchronous="FULL", busy_timeout=5.0)
+    await database.open()
+    await database.writer.call(lambda _: schema.install(database, migrations()[:version]))
+    await database.close()
+    query(path, OLD_ROWS)
+    query(path, "UPDATE backlite_fence SET value = 2")
+    store = await open_store(install=True)
+    found = await store.claim([LANE], owner="mine", now=100, until=1000)
+    assert ([job.id for job in found.jobs], found.jobs[0].fence, found.next_at) == (["pending"], 3, 600)
+    held = await store.claims_of("mine")
+    assert sorted(job.id for job in held) == ["mine", "pending"]
+    assert await store.finish([complete(job) for job in held]) == set()
+    assert query(path, "PRAGMA integrity_check") == [("ok",)]
+    new_path = path + ".new"
+    await (await open_store(new_path)).close()
+    schemas = [query(name, "SELECT name, sql FROM sqlite_schema ORDER BY name") for name in (path, new_path)]
+    assert schemas[0] == schemas[1]
+
+
 @pytest.mark.parametrize("install", [True, False])
 async def test_newer_schema(path: str, open_store: Opener, install: bool) -> None:
     """A schema that a newer version wrote is refused, and left as it is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -49,6 +49,10 @@ _RECORD = (
 """The columns of the statement `get`."""
 
 _encoder = msgspec.json.Encoder()
+_claimed_jobs = msgspec.json.Decoder(list[ClaimedJob])
+
+LARGEST_PAYLOAD = 65_536
+"""Bytes of a payload that travels with others in one array; SQLite's texts have an end, and so has memory."""
 
 
 def _all(raw: sqlite3.Connection, name: str, parameters: dict[str, Any]) -> list[Any]:
@@ -85,47 +89,93 @@ def add(raw: sqlite3.Connection, *, jobs: Sequence[NewJob]) -> None:
     _all(raw, "add", {"jobs": added(jobs)})
 
 
-def _places(lanes: Sequence[Lane]) -> str:
-    return _text([(*kind, number, lane.room) for number, lane in enumerate(lanes) for kind in lane.kinds])
-
-
-def _room(lanes: Sequence[Lane]) -> int:
-    return max((lane.room for lane in lanes), default=0)
-
-
 def claim(
-    raw: sqlite3.Connection, lanes: Sequence[Lane], *, owner: str, now: int, until: int
-) -> list[ClaimedJob]:
-    """Take due jobs, best first."""
-    found = _all(raw, "claimable", {"kinds": _places(lanes), "now": now, "total": _room(lanes)})
-    if not found:
-        return []
-    fence = _all(raw, "next_fence", {})[0][0]
-    order = {seq: place for place, (seq,) in enumerate(found)}
-    rows = _all(
-        raw, "claim", {"seqs": _text(list(order)), "fence": fence, "owner": owner, "now": now, "until": until}
-    )
-    rows.sort(key=lambda row: order[row[0]])
-    return [_claimed(row[1:]) for row in rows]
+    raw: sqlite3.Connection,
+    lanes: Sequence[Lane],
+    *,
+    owner: str,
+    now: int,
+    until: int,
+    taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
+) -> Claim:
+    """Take due jobs, best first; `taking` is called when they are taken."""
+    seqs, jobs, due_at, lease_end = _claimable(raw, lanes, owner, now)
+    if seqs != "[]":
+        raw.execute(statements()["next_fence"])
+        raw.execute(statements()["claim"], {"seqs": seqs, "owner": owner, "now": now, "until": until})
+        if jobs is None:
+            jobs = [_claimed(row) for row in _all(raw, "claimed", {"seqs": seqs})]
+    jobs = jobs or []
+    if taking is not None:
+        taking(jobs)
+    open_kinds = still_open(lanes, [(job.queue, job.task) for job in jobs])
+    if not open_kinds:
+        due_at = None
+    elif len(lanes) > 1:
+        due_at = _next(raw, open_kinds, lanes, owner)[0]
+    return _told(raw, lanes, owner=owner, now=now, jobs=jobs, due_at=due_at, lease_end=lease_end)
 
 
-def look(
-    raw: sqlite3.Connection, lanes: Sequence[Lane], jobs: Sequence[ClaimedJob], owner: str, now: int
-) -> tuple[int | None, Claim]:
-    """Return when the next job is due where there is room, and a claim of these jobs with all else."""
-    kinds = _text([kind for lane in lanes for kind in lane.kinds])
-    lease_end = _all(raw, "next_lease_end", {"kinds": kinds, "owner": owner, "now": None})[0][0]
+def look(raw: sqlite3.Connection, lanes: Sequence[Lane], *, owner: str, now: int) -> Claim | None:
+    """Return what a claim would that finds nothing due; None: there is something."""
+    due_at, lease_end = _next(raw, still_open(lanes, []), lanes, owner)
+    if due_at is not None and due_at <= now:
+        return None
+    return _told(raw, lanes, owner=owner, now=now, jobs=[], due_at=due_at, lease_end=lease_end)
+
+
+def _claimable(
+    raw: sqlite3.Connection, lanes: Sequence[Lane], owner: str, now: int
+) -> tuple[str, list[ClaimedJob] | None, int | None, int | None]:
+    """Return where the jobs to claim are, and what they will be; None where that needs their rows."""
+    parameters = {
+        "places": _text(
+            [(*kind, number, lane.room) for number, lane in enumerate(lanes) for kind in lane.kinds]
+        ),
+        "kinds": _kinds_of(lanes),
+        "total": max((lane.room for lane in lanes), default=0),
+        "owner": owner,
+        "now": now,
+        "after": -1,
+        "largest": LARGEST_PAYLOAD,
+    }
+    name = "claimable" if len(lanes) == 1 else "claimable_in_lanes"
+    try:
+        ((seqs, encoded, due_at, lease_end),) = _all(raw, name, parameters)
+        return seqs, _claimed_jobs.decode(encoded), due_at, lease_end
+    except (msgspec.DecodeError, UnicodeDecodeError, sqlite3.DataError):
+        ((seqs, _, due_at, lease_end),) = _all(raw, name, parameters | {"largest": -1})
+        return seqs, None, due_at, lease_end
+
+
+def _next(
+    raw: sqlite3.Connection, kinds: Iterable[tuple[str, str]], lanes: Sequence[Lane], owner: str
+) -> tuple[int | None, int | None]:
+    """Return when the next job of these kinds is due, and when the next lease of another owner ends."""
+    parameters = {"places": _text(sorted(kinds)), "kinds": _kinds_of(lanes), "owner": owner, "after": -1}
+    due_at, lease_end = _all(raw, "look", parameters)[0]
+    return due_at, lease_end
+
+
+def _told(
+    raw: sqlite3.Connection,
+    lanes: Sequence[Lane],
+    *,
+    owner: str,
+    now: int,
+    jobs: Sequence[ClaimedJob],
+    due_at: int | None,
+    lease_end: int | None,
+) -> Claim:
+    """Return a claim of these jobs, with what is to be told of the leases of others."""
     lapsed = []
     if lease_end is not None and lease_end <= now:
-        others = {"kinds": kinds, "owner": owner, "now": now}
-        lapsed = [
-            Lapsed(owner=row[0], until=row[1], job=_claimed(row[2:])) for row in _all(raw, "lapsed", others)
-        ]
-        lease_end = _all(raw, "next_lease_end", others)[0][0]
-    open_kinds = still_open(lanes, [(job.queue, job.task) for job in jobs])
-    due_at = _all(raw, "next_due", {"kinds": _text(sorted(open_kinds))})[0][0] if open_kinds else None
+        parameters = {"kinds": _kinds_of(lanes), "owner": owner, "now": now, "after": now, "places": "[]"}
+        for other, until, *row in _all(raw, "lapsed", parameters):
+            lapsed.append(Lapsed(owner=other, until=until, job=_claimed(row)))
+        lease_end = _all(raw, "look", parameters)[0][1]
     instants = [instant for instant in (due_at, lease_end) if instant is not None]
-    return due_at, Claim(jobs=jobs, lapsed=lapsed, next_at=min(instants, default=None))
+    return Claim(jobs=jobs, lapsed=lapsed, next_at=min(instants, default=None))
 
 
 def finish(raw: sqlite3.Connection, *, outcomes: Sequence[Outcome]) -> set[str]:
@@ -242,5 +292,11 @@ def kinds(raw: sqlite3.Connection) -> list[tuple[str, str]]:
     return found
 
 
+def _kinds_of(lanes: Sequence[Lane]) -> str:
+    return _text([kind for lane in lanes for kind in lane.kinds])
+
+
 def _claimed(row: Sequence[Any]) -> ClaimedJob:
-    return ClaimedJob(**dict(zip(ClaimedJob.__struct_fields__, row, strict=True)))
+    job = dict(zip(ClaimedJob.__struct_fields__, row, strict=True))
+    job["payload"] = job["payload"].decode("utf-8", "surrogateescape")
+    return ClaimedJob(**job)

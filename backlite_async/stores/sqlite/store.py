@@ -206,18 +206,9 @@ class SQLiteStore:
         taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
     ) -> Claim:
         """Take due jobs; look first, without the write lock, whether there are any."""
-
-        def look(raw: sqlite3.Connection) -> Claim | None:
-            due_at, found = rows.look(raw, lanes, [], owner, now)
-            return None if due_at is not None and due_at <= now else found
-
-        def run(raw: sqlite3.Connection) -> Claim:
-            jobs = rows.claim(raw, lanes, owner=owner, now=now, until=until)
-            if taking is not None:
-                taking(jobs)
-            return rows.look(raw, lanes, jobs, owner, now)[1]
-
-        return await self._writing().submit(run, look=look, durable=False, insist=True)
+        claim = partial(rows.claim, lanes=lanes, owner=owner, now=now, until=until, taking=taking)
+        look = partial(rows.look, lanes=lanes, owner=owner, now=now)
+        return await self._writing().submit(claim, look=look, durable=False, insist=True)
 
     async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
         """Return what an owner has claimed."""

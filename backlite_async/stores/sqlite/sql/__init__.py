@@ -14,8 +14,20 @@ __all__ = ["migrations", "statements"]
 def statements() -> dict[str, str]:
     """Return the named statements of queries.sql."""
     text = files(__name__).joinpath("queries.sql").read_text(encoding="utf-8")
-    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
-    return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+    found = re.split(r"^-- (name|part): (\w+)\n", text, flags=re.MULTILINE)
+    named: dict[str, dict[str, str]] = {"name": {}, "part": {}}
+    for what, name, body in zip(found[1::3], found[2::3], found[3::3], strict=True):
+        named[what][name] = body.strip()
+    parts = {name: _without_comment(body) for name, body in named["part"].items()}
+    return {
+        name: re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], body)
+        for name, body in named["name"].items()
+    }
+
+
+def _without_comment(part: str) -> str:
+    """Return a part without the comment that it begins with, which has been read where it stands."""
+    return re.sub(r"\A(--.*\n)+", "", part)
 
 
 @cache

@@ -1,5 +1,6 @@
 -- Every statement of the SQLite store, in the order of a job's life.
--- Lists travel as one JSON array a statement. A `+` keeps a condition out of the choice of the index: jobs are
+-- Lists travel as one JSON array a statement, both ways: who fetches row by row waits for the interpreter at each
+-- row. A part stands where its name is, in braces. A `+` keeps a condition out of the choice of the index: jobs are
 -- to be found by their id, whatever ANALYZE has counted. Columns in milliseconds UTC, but duration: microseconds.
 
 -- name: add
@@ -22,56 +23,13 @@ WHERE NOT EXISTS (SELECT 1 FROM backlite_completed AS kept WHERE kept.id = json_
 ORDER BY json_each.id
 ON CONFLICT (id) DO NOTHING
 
--- name: next_due
--- One seek per kind and priority level in use.
-WITH RECURSIVE
-    wanted (queue, task) AS (
-        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:kinds)
-    ),
-    level (queue, task, priority) AS (
-        SELECT queue, task, (
-            SELECT priority FROM backlite_jobs AS jobs
-            WHERE status = 'pending' AND due_at IS NOT NULL
-              AND jobs.queue = wanted.queue AND jobs.task = wanted.task
-            ORDER BY priority DESC LIMIT 1
-        )
-        FROM wanted
-        UNION ALL
-        SELECT queue, task, (
-            SELECT priority FROM backlite_jobs AS jobs
-            WHERE status = 'pending' AND due_at IS NOT NULL
-              AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority < level.priority
-            ORDER BY priority DESC LIMIT 1
-        )
-        FROM level WHERE priority IS NOT NULL
-    )
-SELECT min((
-    SELECT due_at FROM backlite_jobs AS jobs
-    WHERE status = 'pending' AND due_at IS NOT NULL
-      AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority = level.priority
-    ORDER BY due_at LIMIT 1
-))
-FROM level WHERE priority IS NOT NULL
-
--- name: next_lease_end
--- The first lease of another owner to end after :now, or (:now NULL) at all.
-SELECT min((
-    SELECT due_at FROM backlite_jobs AS jobs
-    WHERE status = 'running'
-      AND queue = json_extract(value, '$[0]') AND task = json_extract(value, '$[1]') AND owner <> :owner
-      AND due_at > coalesce(:now, -1)
-    ORDER BY due_at LIMIT 1
-))
-FROM json_each(:kinds)
-
--- name: claimable
--- The best few of each kind and priority level, then the best of those that fit their lane.
-WITH RECURSIVE
-    wanted (queue, task, lane, room) AS (
+-- part: level
+-- The kinds of :places, and the priority levels in use of each: one seek per level.
+wanted (queue, task, lane, room) AS (
         SELECT
             json_extract(value, '$[0]'), json_extract(value, '$[1]'),
             json_extract(value, '$[2]'), json_extract(value, '$[3]')
-        FROM json_each(:kinds)
+        FROM json_each(:places)
     ),
     level (queue, task, lane, room, priority) AS (
         SELECT queue, task, lane, room, (
@@ -89,8 +47,11 @@ WITH RECURSIVE
             ORDER BY priority DESC LIMIT 1
         )
         FROM level WHERE priority IS NOT NULL
-    ),
-    candidate AS (
+    )
+
+-- part: candidate
+-- The best few of each kind and priority level.
+candidate (seq, priority, due_at, lane, room) AS (
         SELECT jobs.seq, jobs.priority, jobs.due_at, level.lane, level.room
         FROM level CROSS JOIN backlite_jobs AS jobs
         WHERE level.priority IS NOT NULL AND jobs.seq IN (
@@ -99,33 +60,129 @@ WITH RECURSIVE
               AND best.queue = level.queue AND best.task = level.task AND best.priority = level.priority
             ORDER BY best.due_at, best.seq LIMIT :total
         )
+    )
+
+-- part: jobs
+-- Claimed jobs to be, as arrays in the order of the fields of `ClaimedJob`. A payload that is larger than
+-- :largest bytes is left out.
+CAST(json_group_array(json_array(
+    id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
+    max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
+    waits_from
+)) AS BLOB)
+
+-- part: other
+-- The owners with claims, one seek each; to begin with, one before all of them.
+other (owner) AS (
+        SELECT ''
+        UNION ALL
+        SELECT (
+            SELECT owner FROM backlite_jobs AS jobs
+            WHERE status = 'running' AND jobs.owner > other.owner
+            ORDER BY jobs.owner LIMIT 1
+        )
+        FROM other WHERE owner IS NOT NULL
+    )
+
+-- part: lease_end
+-- The first lease of another owner than :owner, of one of :kinds, to end after :after.
+(
+    SELECT min((
+        SELECT due_at FROM backlite_jobs AS jobs
+        WHERE status = 'running' AND jobs.owner = other.owner AND due_at > :after
+          AND queue = json_extract(value, '$[0]') AND task = json_extract(value, '$[1]')
+        ORDER BY due_at LIMIT 1
+    ))
+    FROM other CROSS JOIN json_each(:kinds) WHERE other.owner <> :owner
+)
+
+-- name: look
+-- When the next job of :places is due, and when the next lease of another owner ends.
+WITH RECURSIVE
+    {level},
+    {other}
+SELECT
+    (
+        SELECT min((
+            SELECT due_at FROM backlite_jobs AS jobs
+            WHERE status = 'pending' AND due_at IS NOT NULL
+              AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority = level.priority
+            ORDER BY due_at LIMIT 1
+        ))
+        FROM level WHERE priority IS NOT NULL
     ),
+    {lease_end}
+
+-- name: claimable
+-- The best jobs of one lane: their places in the table, and all that their attempts need. Next to them, when
+-- the next job is due after :now, and what `look` tells of leases.
+WITH RECURSIVE
+    {level},
+    {candidate},
+    {other},
+    chosen (seq) AS (SELECT seq FROM candidate ORDER BY priority DESC, due_at, seq LIMIT :total)
+SELECT
+    json_group_array(seq),
+    {jobs},
+    (
+        SELECT min((
+            SELECT due_at FROM backlite_jobs AS jobs
+            WHERE status = 'pending' AND due_at > :now
+              AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority = level.priority
+            ORDER BY due_at LIMIT 1
+        ))
+        FROM level WHERE priority IS NOT NULL
+    ),
+    {lease_end}
+FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
+
+-- name: claimable_in_lanes
+-- The same of several lanes: the best of those that fit theirs.
+WITH RECURSIVE
+    {level},
+    {candidate},
+    {other},
     ranked AS (
         SELECT *, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, seq) AS place
         FROM candidate
+    ),
+    chosen (seq) AS (
+        SELECT seq FROM ranked WHERE place <= room ORDER BY priority DESC, due_at, seq LIMIT :total
     )
-SELECT seq FROM ranked WHERE place <= room ORDER BY priority DESC, due_at, seq LIMIT :total
+SELECT
+    json_group_array(seq),
+    {jobs},
+    NULL,
+    {lease_end}
+FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: next_fence
-UPDATE backlite_fence SET value = value + 1 WHERE only_row = 1 RETURNING value
+UPDATE backlite_fence SET value = value + 1 WHERE only_row = 1
 
 -- name: claim
 UPDATE backlite_jobs
-SET status = 'running', fence = :fence, owner = :owner, attempt = attempt + 1, started_at = :now, due_at = :until
+SET
+    status = 'running', fence = (SELECT value FROM backlite_fence WHERE only_row = 1), owner = :owner,
+    attempt = attempt + 1, started_at = :now, due_at = :until
 WHERE seq IN (SELECT value FROM json_each(:seqs))
-RETURNING
-    seq, id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from
+
+-- name: claimed
+-- Claimed jobs row by row, where there is one that cannot travel in an array.
+SELECT
+    jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from
+FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs
+WHERE jobs.seq = place.value
+ORDER BY place.key
 
 -- name: lapsed
+WITH RECURSIVE
+    {other}
 SELECT
-    owner, due_at, id, jobs.queue, jobs.task, payload, attempt, max_attempts, crashes, fence, created_at,
+    jobs.owner, due_at, jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at,
     scheduled_at, waits_from
-FROM (
-    SELECT json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS task FROM json_each(:kinds)
-) AS wanted
-CROSS JOIN backlite_jobs AS jobs
-WHERE status = 'running' AND jobs.queue = wanted.queue AND jobs.task = wanted.task
-  AND due_at <= :now AND owner <> :owner
+FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN backlite_jobs AS jobs
+WHERE status = 'running' AND other.owner <> :owner AND jobs.owner = other.owner
+  AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
 LIMIT 1000
 
 -- name: claims_of
