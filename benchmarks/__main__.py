@@ -44,11 +44,14 @@ def main() -> int:
         for stage in _needed(sizes, peers, shown, beside):
             runner.run(stage)
     reasons = {} if options.alone else servers.reasons
-    _show(shown, beside, runner.results, peers, reasons)
+    tables = _tables(shown, beside, runner.results, peers, reasons)
+    print(tables, end="")
     if options.write is not None:
         found = as_json(
             shown, beside, runner.results, sizes=sizes, peers=peers, reasons=reasons, command=_command()
         )
+        options.write.mkdir(parents=True, exist_ok=True)
+        (options.write / "tables.md").write_text(tables)
         _write(options.write, found, runner.results, sizes, peers)
     return 0
 
@@ -95,21 +98,20 @@ def _needed(sizes: Sizes, peers: list[Peer], shown: list[Figure], beside: list[C
     return [stage.only(keys, compared) for stage in stages(sizes, sizes.rounds, embedded, served)]
 
 
-def _show(
+def _tables(
     shown: list[Figure],
     beside: list[Contest],
     results: Results,
     peers: list[Peer],
     reasons: dict[str, str],
-) -> None:
-    print(figure_table(shown, results), end="\n\n")
-    if peers:
-        print(contest_table(beside, results, peers), end="\n\n")
-    print("\n".join(notes(results, peers, reasons)))
+) -> str:
+    parts = [figure_table(shown, results)] if shown else []
+    parts += [contest_table(beside, results, peers)] if peers and beside else []
+    parts.append("\n".join(f"- {note}" for note in notes(results, peers, reasons, _command())))
+    return "\n\n".join(parts) + "\n"
 
 
 def _write(folder: Path, found: dict[str, object], results: Results, sizes: Sizes, peers: list[Peer]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n")
     names = [peer.name for peer in peers]
     (folder / "growth.svg").write_text(growth_plot(results, names, backlogs(sizes)))

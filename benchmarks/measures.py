@@ -120,7 +120,7 @@ def _side_by_side(sizes: Sizes, peers: Sequence[str]) -> Iterator[Measure]:
         for side in sides:
             yield _of(side, f"load-{rate}", "load_latency", rate=rate, seconds=sizes.load_seconds)
     yield _special("start", "start")
-    yield Measure(key="import", side=LIBRARY, program="imports:measure", arguments={"times": 7})
+    yield Measure(key="import", side=LIBRARY, program="imports:measure", arguments={"times": sizes.imports})
 
 
 def _growth(sizes: Sizes, rounds: int, peers: Sequence[str]) -> Stage:

@@ -45,9 +45,9 @@ def check_table(figures: Sequence[Figure], results: Results) -> str:
     return _markdown([head, *rows], left={0, 1})
 
 
-def notes(results: Results, peers: Sequence[Peer], reasons: dict[str, str]) -> list[str]:
+def notes(results: Results, peers: Sequence[Peer], reasons: dict[str, str], command: str) -> list[str]:
     """Return what must be known to read the tables."""
-    said = [f"{name}: {value}" for name, value in setting().items()]
+    said = [f"command: {command}", *(f"{name}: {value}" for name, value in setting().items())]
     said += [f"{peer.name} {peer.version}: {peer.durability}" for peer in peers]
     said += [f"{name}: not measured, {reason}" for name, reason in reasons.items()]
     said += [f"{name}: no value, {reason}" for name, reason in results.failures.items()]

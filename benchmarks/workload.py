@@ -54,6 +54,7 @@ class Sizes:
     million: int
     idle_seconds: float
     memory: int
+    imports: int
     peer_bulk: int
     peer_drain: int
     peer_tries: int
@@ -70,6 +71,7 @@ FULL = Sizes(
     million=1_000_000,
     idle_seconds=60.0,
     memory=1_000_000,
+    imports=7,
     peer_bulk=5_000,
     peer_drain=4_000,
     peer_tries=40,
@@ -85,6 +87,7 @@ QUICK = Sizes(
     million=100_000,
     idle_seconds=10.0,
     memory=50_000,
+    imports=5,
     peer_bulk=1_000,
     peer_drain=1_000,
     peer_tries=15,

@@ -193,7 +193,7 @@ def test_a_peer_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     with servers.Servers(tmp_path, wanted=False) as found:
         assert found.usable() == []
     assert found.reasons == {"no-such-queue": "not installed", "pytest": "needs --servers"}
-    assert "no-such-queue: not measured, not installed" in notes(Results(), [], found.reasons)
+    assert "no-such-queue: not measured, not installed" in notes(Results(), [], found.reasons, "bench")
 
 
 def test_a_server_that_cannot_be_started_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
