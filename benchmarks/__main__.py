@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from .report import as_json, check_table, contest_table, figure_table, notes
 from .run import Results, Runner
 from .servers import Servers
 from .workload import FULL, QUICK, Sizes
+
+BEGAN = time.monotonic()
 
 
 def main() -> int:
@@ -123,7 +126,7 @@ def _command() -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(f"{time.monotonic() - BEGAN:4.0f} s  {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
