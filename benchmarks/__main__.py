@@ -40,7 +40,7 @@ def main() -> int:
 
     with (
         tempfile.TemporaryDirectory(dir=options.folder.resolve(), prefix="benchmarks-") as folder,
-        Servers(Path(folder), wanted=options.servers) as servers,
+        Servers(Path(folder), wanted=options.servers, redis_sync=options.redis_sync) as servers,
     ):
         peers = [] if options.alone else servers.usable()
         runner = Runner(Path(folder), sizes.rounds, servers, _say)
@@ -80,6 +80,12 @@ def _options() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--rounds", type=int, metavar="N", help="how often; default: 5, with --quick 2")
     parser.add_argument("--quick", action="store_true", help="fewer jobs, for a first impression")
     parser.add_argument("--servers", action="store_true", help="with the peers on Redis and PostgreSQL")
+    parser.add_argument(
+        "--redis-sync",
+        choices=["everysec", "always"],
+        default="everysec",
+        help="when Redis syncs; it recommends everysec, the default; with always it promises what we do",
+    )
     parser.add_argument("--alone", action="store_true", help="without any peer")
     parser.add_argument("--only", default="", metavar="TEXT", help="the figures whose title contains this")
     parser.add_argument(

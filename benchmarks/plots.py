@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 
 from .figures import LATENCIES
 from .measures import LIBRARY
+from .report import number
 from .run import Results
 
 __all__ = ["growth_plot", "latency_plot"]
@@ -73,7 +74,7 @@ def growth_plot(results: Results, peers: Sequence[str], backlogs: Sequence[int])
     lines = {side: points for side, points in lines.items() if points}
     x = _around(map(float, backlogs), 90, WIDTH - 190)
     y = _around(
-        [value for points in lines.values() for _, values in points for value in values], height - 60, 50
+        [value for points in lines.values() for _, values in points for value in values], height - 60, 75
     )
     parts = [_text(20, 26, "Drain beside jobs that wait, 100 workers", "title")]
     for value in x.decades():
@@ -155,7 +156,7 @@ def _dumbbell(side: str, values: tuple[float, float], x: Scale, up: float) -> It
     yield _line(left, up, right, up, f"line {style}")
     yield f'<circle class="{style}" cx="{left:.1f}" cy="{up:.1f}" r="5"/>'
     yield f'<circle class="{style} open" cx="{right:.1f}" cy="{up:.1f}" r="5"/>'
-    label = " / ".join(f"{value:.3g}" for value in values) if math.isfinite(values[1]) else "overloaded"
+    label = " / ".join(map(number, values)) if math.isfinite(values[1]) else "overloaded"
     yield _text(right + 12, up + 4, label, "small")
 
 

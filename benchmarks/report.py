@@ -20,7 +20,7 @@ from .peers import Peer
 from .run import Results
 from .workload import Sizes
 
-__all__ = ["as_json", "check_table", "contest_table", "figure_table", "notes", "setting"]
+__all__ = ["as_json", "check_table", "contest_table", "figure_table", "notes", "number", "setting"]
 
 HEAD = ("figure", "median", "min to max", "beside", "median", "ratio", "min to max", "bar", "met")
 NOTHING = "-"

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,9 +36,10 @@ ELSEWHERE = "/usr/lib/postgresql/*/bin"
 class Servers:
     """The servers of one run, and why a peer cannot be measured."""
 
-    def __init__(self, folder: Path, *, wanted: bool) -> None:
+    def __init__(self, folder: Path, *, wanted: bool, redis_sync: str = "everysec") -> None:
         self._folder = folder
         self._wanted = wanted
+        self._redis_sync = redis_sync
         self._urls: dict[str, str] = {}
         self._stack = ExitStack()
         self.reasons: dict[str, str] = {}
@@ -53,7 +55,12 @@ class Servers:
 
     def usable(self) -> list[Peer]:
         """Return the peers that can be measured."""
-        return [peer for peer in PEERS if peer.name not in self.reasons]
+        sync = "as it is set there" if "BENCHMARKS_REDIS" in os.environ else self._redis_sync
+        return [
+            replace(peer, durability=peer.durability.format(redis=sync))
+            for peer in PEERS
+            if peer.name not in self.reasons
+        ]
 
     @contextmanager
     def place(self, side: str) -> Iterator[dict[str, str]]:
@@ -88,7 +95,7 @@ class Servers:
     def _reach(self, server: str) -> str:
         given = os.environ.get(f"BENCHMARKS_{server.upper()}")
         if server == "redis":
-            url = given or self._stack.enter_context(_own_redis(self._folder / "redis"))
+            url = given or self._stack.enter_context(_own_redis(self._folder / "redis", self._redis_sync))
             _answers(lambda: _redis(url).ping(), "Redis")
             if size := _redis(url).dbsize():
                 raise RuntimeError(f"the Redis database that was given holds {size} keys; give an empty one")
@@ -99,8 +106,8 @@ class Servers:
 
 
 @contextmanager
-def _own_redis(folder: Path) -> Iterator[str]:
-    """Run a Redis that appends what it is told to a file, synced each second, as it recommends."""
+def _own_redis(folder: Path, sync: str) -> Iterator[str]:
+    """Run a Redis that appends what it is told to a file; by its advice that is synced each second."""
     program = shutil.which("redis-server")
     if program is None:
         raise RuntimeError("no redis-server here, and BENCHMARKS_REDIS is not set")
@@ -108,7 +115,7 @@ def _own_redis(folder: Path) -> Iterator[str]:
     port = _free_port()
     options = {
         "port": str(port), "bind": "127.0.0.1", "dir": str(folder), "save": "",
-        "appendonly": "yes", "appendfsync": "everysec", "auto-aof-rewrite-percentage": "0",
+        "appendonly": "yes", "appendfsync": sync, "auto-aof-rewrite-percentage": "0",
     }  # fmt: skip
     command = [program, *(part for name, value in options.items() for part in (f"--{name}", value))]
     with _running(command, signal.SIGTERM):

@@ -28,8 +28,8 @@ class Peer:
 PEERS = [
     Peer(name="huey", durability="SQLite, FULL; at most once"),
     Peer(name="tinyjobs", durability="SQLite, NORMAL: cannot be set"),
-    Peer(name="saq", server="redis", durability="Redis, append-only file synced each second"),
-    Peer(name="arq", server="redis", durability="Redis, append-only file synced each second"),
+    Peer(name="saq", server="redis", durability="Redis, append-only file, appendfsync {redis}"),
+    Peer(name="arq", server="redis", durability="Redis, append-only file, appendfsync {redis}"),
     Peer(name="pgqueuer", server="postgres", durability="PostgreSQL, as it comes: each commit synced"),
     Peer(name="procrastinate", server="postgres", durability="PostgreSQL, as it comes: each commit synced"),
 ]
