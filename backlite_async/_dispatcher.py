@@ -24,6 +24,7 @@ import asyncio
 import contextlib
 import math
 import random
+import time
 from collections.abc import MutableMapping, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING
@@ -75,8 +76,15 @@ LONGEST_DEAF_SLEEP = 30.0
 SHIFTING = 1.0
 """Seconds for another process to shift waits after a step of the wall clock."""
 
-BURST = 64
-"""Jobs started in one turn of the event loop, so that the application's own tasks get theirs."""
+BURST = 32
+"""Jobs started in one turn of the event loop, so that the application's own tasks get theirs.
+
+With many more the garbage collector would look at each turn's objects while they are in use.
+"""
+
+GIL_BREAK = 1e-6
+"""Seconds asleep after so many jobs while the store writes. Its thread needs the interpreter between its
+statements, and would wait for it for 5 ms each time (`sys.getswitchinterval()`) beside a busy event loop."""
 
 UNWRITTEN_LIMIT = 2000
 """Outcomes that may wait for the store before no more jobs are claimed."""
@@ -122,9 +130,9 @@ class Dispatcher:
         self._wall = WallSteps(clock)
         self._shifting_until = -math.inf
         self._ahead = Ahead()
-        self._filling: asyncio.Handle | None = None
         self._broken: Exception | None = None
         self._awaits_writes = False
+        self._started = self._since_break = 0
         self._suspects = Suspects()
         self._solo = Solo()
         self._completions = Completions(
@@ -407,24 +415,35 @@ class Dispatcher:
 
     def _fill(self) -> None:
         """Give jobs to the workers that are free, at most `BURST` of them in one turn of the event loop."""
-        for _ in range(min(self._pool.free, BURST)):
-            job = None if self._solo or self._stop.asked else self._ahead.take(self._pool.threads_free)
+        if self._solo or self._stop.asked:
+            return
+        while self._started < BURST and self._pool.free:
+            job = self._ahead.take(self._pool.threads_free)
             if job is None:
                 return
             handler = self._registry.find(job.queue, job.task)
             assert handler is not None  # handlers stay
+            if self._started == 0:
+                asyncio.get_running_loop().call_soon(self._next_turn)
+            self._started += 1
             self._start(job, handler)
-        if self._ahead and self._pool.free:
-            self._fill_soon()
 
-    def _fill_soon(self) -> None:
-        if self._filling is None:
-            self._filling = asyncio.get_running_loop().call_soon(self._fill_again)
+    def _next_turn(self) -> None:
+        """Go on in another turn of the event loop; now and then let the thread that writes have its turn."""
+        self._since_break += self._started
+        self._started = 0
+        if self._since_break >= BURST:
+            self._since_break = 0
+            if self._store.writing:
+                time.sleep(GIL_BREAK)
+        if self._ahead:
+            self._go_on()
 
-    def _fill_again(self) -> None:
-        self._filling = None
-        self._fill()
-        if self._ahead.low or self._broken:
+    def _go_on(self) -> None:
+        """Fill the workers that have become free, and claim more where little is left for them."""
+        if self._ahead:
+            self._fill()
+        if self._ahead.low or self._solo or self._broken:
             self._wake.set()
 
     def _check_starts(self) -> None:
@@ -521,10 +540,8 @@ class Dispatcher:
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
         job = attempt.job
-        if self._ahead.ended(self._clock.monotonic(), threaded=attempt.handler.threaded) or self._solo:
-            self._wake.set()
-        if self._ahead:
-            self._fill_soon()
+        self._ahead.ended(self._clock.monotonic(), threaded=attempt.handler.threaded)
+        self._go_on()
         if attempt.completed:
             self._unending.pop(job.id, None)
             if result.error:

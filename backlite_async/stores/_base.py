@@ -262,6 +262,11 @@ class Store(Life, Queries, Owners, Protocol):
     shared: bool
     """Whether other processes can see the jobs, so that leases need a thread of their own."""
 
+    @property
+    def writing(self) -> bool:
+        """Whether a thread is writing, which a busy event loop should let have the interpreter."""
+        ...
+
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back, in the event loop of `open`, when jobs were added, or are due again by others' doing."""
         ...

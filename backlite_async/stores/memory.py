@@ -53,6 +53,7 @@ class MemoryStore:
     """Keeps jobs in this process alone. Nothing is persisted; nothing is shared."""
 
     shared = False
+    writing = False
 
     def __init__(self) -> None:
         self._listeners: set[Callable[[], None]] = set()

@@ -64,6 +64,7 @@ class Committer:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: deque[_Write] = deque()
+        self.writing = False
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -117,12 +118,15 @@ class Committer:
 
     async def _write_group(self, group: list[_Write]) -> None:
         answers: list[_Answer] = []
+        self.writing = True
         try:
             await self._database.writer.call(lambda _: answers.extend(self._write(group)))
         except asyncio.CancelledError:
             pass  # the call has ended all the same, and there is nobody else to tell its answers
         except Exception as error:  # the connection is closed
             answers = [(None, error) for _ in group]
+        finally:
+            self.writing = False
         for write, answer in zip(group, answers, strict=True):
             write.settle(*answer)
 

@@ -175,6 +175,11 @@ class SQLiteStore:
         """Return whether upkeep is ours to do."""
         return self._presence is None or self._presence.leads()
 
+    @property
+    def writing(self) -> bool:
+        """Whether a group of writes is on its way."""
+        return self._commits is not None and self._commits.writing
+
     # -- the life of a job -------------------------------------------------------------------------
 
     async def add(self, jobs: Sequence[NewJob]) -> None:
