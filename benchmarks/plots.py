@@ -86,9 +86,9 @@ def growth_plot(results: Results, peers: Sequence[str], backlogs: Sequence[int])
     parts.append(_text((x.start + x.end) / 2, height - 16, "jobs that wait (logarithmic)", "small", "middle"))
     parts.append(_text(20, 44, "jobs/s (logarithmic)", "small"))
     labels = _apart([y.at(median(points[-1][1])) for points in lines.values()])
-    for number, (side, points) in enumerate(lines.items()):
+    for index, (side, points) in enumerate(lines.items()):
         spots = [(x.at(count), values) for count, values in points]
-        parts += _curve(side, f"s{number % 4}", spots, y, labels[number])
+        parts += _curve(side, f"s{index % 4}", spots, y, labels[index])
     return _svg(height, parts, "The rate of a drain by the number of jobs that wait")
 
 
