@@ -109,6 +109,11 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure, beside raw sqlite3 in the same run: nox -s bench [-- --quick]."""
+    """Measure, beside raw sqlite3 and peers: nox -s bench [-- --quick] [-- --servers] [-- --check]."""
     install(session)
+    groups = [] if {"--check", "--alone"} & {*session.posargs} else ["bench"]
+    if groups and "--servers" in session.posargs:
+        groups.append("bench-servers")
+    for peer in nox.project.dependency_groups(PROJECT, *groups):  # one that cannot be installed is named
+        session.install("--quiet", peer, success_codes=[0, 1])
     session.run("python", "-m", "benchmarks", *session.posargs)

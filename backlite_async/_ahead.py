@@ -30,6 +30,7 @@ class _Lane:
     def __init__(self) -> None:
         self.waiting: deque[ClaimedJob] = deque()
         self._claims: deque[tuple[int, float, int]] = deque()
+        self.worth = 0
         self._gap = LONGEST_GAP
         self._known = 0
         self._last = 0.0
@@ -39,12 +40,8 @@ class _Lane:
         self._last = now
         self._gap += (min(gap, LONGEST_GAP) - self._gap) / KNOWN_AFTER
         self._known += 1
-
-    @property
-    def worth(self) -> int:
-        if self._known < KNOWN_AFTER:
-            return 0
-        return int(WORK / self._gap) if self._gap * MOST > WORK else MOST
+        if self._known >= KNOWN_AFTER:
+            self.worth = int(WORK / self._gap) if self._gap * MOST > WORK else MOST
 
     @property
     def low(self) -> bool:
@@ -72,7 +69,7 @@ class _Lane:
         jobs = list(self.waiting)
         self.waiting.clear()
         self._claims.clear()
-        self._known = 0
+        self._known = self.worth = 0
         return jobs
 
 

@@ -18,6 +18,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self.asked = False
         self._asked: asyncio.Future[None] = self._loop.create_future()
         self._changed: asyncio.Future[None] = self._loop.create_future()
         self._limit: float | None = None
@@ -27,15 +28,11 @@ class StopRequest:
         limit = None if timeout is None else self._loop.time() + timeout
         if self._limit is None or (limit is not None and limit < self._limit):
             self._limit = limit
+        self.asked = True
         if not self._asked.done():
             self._asked.set_result(None)
         if not self._changed.done():
             self._changed.set_result(None)
-
-    @property
-    def asked(self) -> bool:
-        """Whether anybody has asked."""
-        return self._asked.done()
 
     def remaining(self) -> float | None:
         """Return the seconds until the limit, None where there is none."""

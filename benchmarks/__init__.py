@@ -1,1 +1,1 @@
-"""How fast the library is, beside plain sqlite3 on the same disk in the same run: `python -m benchmarks`."""
+"""How fast the library is, beside plain sqlite3 and its peers on the same disk in the same run."""

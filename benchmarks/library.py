@@ -1,135 +1,122 @@
-"""The same with the library, by its public calls alone; durability full, as it comes."""
+"""The library, by its public calls alone; durability full, as it comes."""
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from datetime import timedelta
+from typing import ClassVar
 
-from backlite_async import Client, JobContext, JobStatus
+from backlite_async import Client, QueueConfig, Retention
 
-from .workload import Noop, Sizes, tasks
+from .filling import Row, clone, numbered
+from .system import Place
+from .workload import DELAYED_AHEAD, QUEUES, Noop
 
-__all__ = ["add_bulk", "add_hundred", "add_one", "drain_hundred", "drain_ten", "latency"]
+__all__ = ["Delayed", "Keeping", "Kept", "Library", "Queues"]
 
-LIMIT = 300.0
-"""Seconds after which a measurement that hangs is given up."""
-
-REST = 0.002
-"""Seconds of idleness before each try of the latency."""
+HOUR = 3_600_000
 
 
-async def add_one(path: Path, sizes: Sizes) -> list[float]:
-    """Add jobs one after the other; return jobs per second."""
-    return [await _add_by_callers(path, 1, sizes.singles)]
+class Kept(Noop):
+    """The same job in a queue that keeps what has completed."""
+
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "benchmark-kept", timeout=30.0, retention=Retention(duration=timedelta(hours=1))
+    )
 
 
-async def add_hundred(path: Path, sizes: Sizes) -> list[float]:
-    """Add jobs by many callers at once, each one after the other; return jobs per second."""
-    return [await _add_by_callers(path, sizes.callers, sizes.per_caller)]
+class Library:
+    """One client, which adds and runs."""
+
+    kinds: ClassVar[list[type[Noop]]] = [Noop]
+
+    def __init__(self, place: Place, note: Callable[[int], object]) -> None:
+        self.place = place
+        self.note = note
+        self.client = Client(place.file, workers=0)
+
+    async def start(self, workers: int) -> None:
+        self.client = Client(self.place.file, workers=workers)
+        note = self.note
+
+        async def handle(task: Noop) -> None:
+            note(task.n)
+
+        for kind in self.kinds:
+            self.client.register(kind, handle)
+        await self.client.start()
+
+    async def add(self, task: Noop) -> None:
+        await self.client.add(task).save()
+
+    async def add_many(self, tasks: list[Noop]) -> None:
+        await self.client.add(*tasks).save()
+
+    async def stop(self) -> None:
+        await self.client.stop()
+
+    def fill(self, count: int) -> None:
+        clone(self.place.file, "backlite_jobs", count, numbered)
 
 
-async def add_bulk(path: Path, sizes: Sizes) -> list[float]:
-    """Add many jobs in one operation; return jobs per second."""
-    many = tasks(sizes.bulk)
-    async with asyncio.timeout(LIMIT), Client(path, workers=0) as client:
-        await client.add(*tasks(1)).save()
-        began = time.perf_counter()
-        await client.add(*many).save()
-        elapsed = time.perf_counter() - began
-    _check(path, sizes.bulk + 1)
-    return [sizes.bulk / elapsed]
+class Keeping(Library):
+    """With its completed jobs retained. Filled with jobs that have completed, where one has."""
+
+    kinds: ClassVar[list[type[Noop]]] = [Kept]
+
+    async def add(self, task: Noop) -> None:
+        await self.client.add(Kept(task.n, task.s)).save()
+
+    async def add_many(self, tasks: list[Noop]) -> None:
+        await self.client.add(*[Kept(task.n, task.s) for task in tasks]).save()
+
+    def fill(self, count: int) -> None:
+        self.fill_completed(count, time.time_ns() // 1_000_000 + HOUR)
+
+    def fill_completed(self, count: int, expires_at: int) -> None:
+        """Let so many more jobs have completed, which expire then."""
+
+        def vary(row: Row, number: int) -> Row:
+            return numbered(row, number + expires_at) | {"expires_at": expires_at}
+
+        clone(self.place.file, "backlite_completed", count, vary)
 
 
-async def drain_hundred(path: Path, sizes: Sizes) -> list[float]:
-    """Run jobs that wait by 100 workers; return jobs per second."""
-    return [await _drain(path, 100, sizes.drain)]
+class Delayed(Library):
+    """With jobs in front that have a higher priority and are due in an hour."""
+
+    def fill(self, count: int) -> None:
+        later = time.time_ns() // 1_000_000 + HOUR
+        ahead = {"priority": 5, "scheduled_at": later, "due_at": later}
+        step = round(1 / DELAYED_AHEAD)
+
+        def vary(row: Row, number: int) -> Row:
+            return numbered(row, number) | (ahead if number % step == 0 else {})
+
+        clone(self.place.file, "backlite_jobs", count, vary)
 
 
-async def drain_ten(path: Path, sizes: Sizes) -> list[float]:
-    """Run jobs that wait by 10 workers; return jobs per second."""
-    return [await _drain(path, 10, sizes.drain)]
+class Queues(Library):
+    """With many queues, all of which wait."""
+
+    kinds: ClassVar[list[type[Noop]]] = [Noop]  # and those below
+
+    def fill(self, count: int) -> None:
+        names = [kind.config.name for kind in self.kinds]
+
+        def vary(row: Row, number: int) -> Row:
+            return numbered(row, number) | {"queue": names[number % len(names)]}
+
+        clone(self.place.file, "backlite_jobs", count, vary)
 
 
-async def latency(path: Path, sizes: Sizes) -> list[float]:
-    """Return the milliseconds from the return of save() to the handler's first line, sorted."""
-    client = Client(path, workers=10)
-    starts: asyncio.Queue[float] = asyncio.Queue()
-    waits = []
+def _in_queue(number: int) -> type[Noop]:
+    class InQueue(Noop):
+        config: ClassVar[QueueConfig] = QueueConfig(f"benchmark-{number}", timeout=30.0)
+        task_name: ClassVar[str] = "Noop"
 
-    @client.handler(Noop)
-    async def handle(task: Noop, job: JobContext) -> None:
-        starts.put_nowait(time.perf_counter())
-
-    async with asyncio.timeout(LIMIT), client:
-        for task in tasks(sizes.tries):
-            [job_id] = await client.add(task).save()
-            saved = time.perf_counter()
-            waits.append(1_000 * (await starts.get() - saved))
-            while await client.status(job_id) is not JobStatus.NOT_FOUND:
-                pass  # its outcome is being written
-            await asyncio.sleep(REST)
-    return sorted(waits)
+    return InQueue
 
 
-async def _add_by_callers(path: Path, callers: int, each: int) -> float:
-    many = tasks(each)
-
-    async def caller() -> None:
-        for task in many:
-            await client.add(task).save()
-
-    async with asyncio.timeout(LIMIT), Client(path, workers=0) as client:
-        await client.add(*tasks(1)).save()
-        began = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(callers):
-                group.create_task(caller())
-        elapsed = time.perf_counter() - began
-    _check(path, callers * each + 1)
-    return callers * each / elapsed
-
-
-async def _drain(path: Path, workers: int, count: int) -> float:
-    """Measure from the start of the dispatcher until the last outcome is on the disk."""
-    client = Client(path, workers=workers)
-    done = 0
-    all_done = asyncio.Event()
-
-    @client.handler(Noop)
-    async def handle(task: Noop, job: JobContext) -> None:
-        nonlocal done
-        done += 1
-        if done == count:
-            all_done.set()
-
-    async with asyncio.timeout(LIMIT):
-        async with Client(path, workers=0) as filling:
-            await filling.add(*tasks(count)).save()
-        with _kept_open(path):
-            await client.start()
-            began = time.perf_counter()
-            await all_done.wait()
-            clean = await client.stop()
-            elapsed = time.perf_counter() - began
-    assert clean
-    assert done == count
-    _check(path, 0)
-    return count / elapsed
-
-
-@contextmanager
-def _kept_open(path: Path) -> Iterator[None]:
-    """Keep a connection open, so that the client's close() is not the last one and tidies nothing up."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        yield
-
-
-def _check(path: Path, count: int) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        [[found]] = connection.execute("SELECT count(*) FROM backlite_jobs").fetchall()
-    assert found == count, f"{found} jobs in the database, expected {count}"
+Queues.kinds += [_in_queue(number) for number in range(1, QUEUES)]

@@ -1,77 +1,217 @@
-"""The results, as a table to read and as JSON to keep."""
+"""The results, as tables to read and as JSON to keep."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sqlite3
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import backlite_async
-
-from .figures import Figure
+from .figures import Contest, Figure
+from .measures import LIBRARY
+from .peers import Peer
+from .run import Results
 from .workload import Sizes
 
-__all__ = ["as_json", "table"]
+__all__ = ["as_json", "check_table", "contest_table", "figure_table", "notes", "number", "setting"]
 
-HEAD = ("figure", "library", "min-max", "sqlite3", "min-max", "ratio")
-
-
-def table(figures: list[Figure]) -> str:
-    """Return the figures in aligned columns; medians, with the spread beside."""
-    rows = [HEAD, *(_row(figure) for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "-" * max(map(len, lines)))
-    notes = {**setting(), **_few_workers(figures)}
-    return "\n".join([*lines, "", *(f"{name}: {value}" for name, value in notes.items())])
+HEAD = ("figure", "median", "min to max", "beside", "median", "ratio", "min to max", "bar", "met")
+NOTHING = "-"
 
 
-def as_json(figures: list[Figure], sizes: Sizes, rounds: int) -> dict[str, Any]:
-    """Return everything that was measured, and where."""
-    return {
-        "setting": setting(),
-        "rounds": rounds,
-        "sizes": asdict(sizes),
-        "figures": [
-            {
-                "title": figure.title,
-                "unit": figure.unit,
-                "library": {"median": median(figure.library), "rounds": figure.library},
-                "sqlite3": {"median": median(figure.raw), "rounds": figure.raw},
-                "ratio": figure.ratio,
-            }
-            for figure in figures
-        ],
-    }
+def figure_table(figures: Sequence[Figure], results: Results) -> str:
+    """Return the library's figures: medians, spread, ratios, bars."""
+    return _markdown([HEAD, *(_figure_row(figure, results) for figure in figures)], left={0, 3})
+
+
+def contest_table(contests: Sequence[Contest], results: Results, peers: Sequence[Peer]) -> str:
+    """Return the medians of every system, and the library's lead over the best peer."""
+    names = [peer.name for peer in peers]
+    head = ("figure", LIBRARY, *names, "ours to the best peer's", "ahead")
+    return _markdown([head, *(_contest_row(contest, results, names) for contest in contests)], left={0})
+
+
+def check_table(figures: Sequence[Figure], results: Results) -> str:
+    """Return the best ratio of each figure, beside the bar that a quick look holds it to."""
+    head = ("figure", "beside", "best ratio", "tries", "needs", "met")
+    rows = [_check_row(figure, results) for figure in figures]
+    return _markdown([head, *rows], left={0, 1})
+
+
+def notes(results: Results, peers: Sequence[Peer], reasons: dict[str, str], command: str) -> list[str]:
+    """Return what must be known to read the tables."""
+    said = [f"command: {command}", *(f"{name}: {value}" for name, value in setting().items())]
+    said += [f"{peer.name} {peer.version}: {peer.durability}" for peer in peers]
+    said += [f"{name}: not measured, {reason}" for name, reason in reasons.items()]
+    said += [f"{name}: no value, {reason}" for name, reason in results.failures.items()]
+    return said
 
 
 def setting() -> dict[str, str]:
     """Return the machine and the versions."""
+    own = ("aiosqlite", "anyio", "msgspec", "structlog")
     return {
+        "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.system()} {platform.release()}, {_processor()}, {os.cpu_count()} CPUs",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "sqlite": sqlite3.sqlite_version,
-        "backlite_async": f"{backlite_async.__version__}, durability full",
+        "backlite_async": f"{_version('backlite_async')}, WAL, synchronous=FULL",
+        "dependencies": ", ".join(f"{name} {_version(name)}" for name in own),
     }
 
 
-def _few_workers(figures: list[Figure]) -> dict[str, str]:
-    """Return what few workers do of what many do."""
-    found = {figure.title: median(figure.library) for figure in figures if figure.title.startswith("drain")}
-    if len(found) < 2:
-        return {}
-    many, few = found.values()
-    return {"10 workers of 100 workers": f"{few / many:.2f}x"}
+def as_json(
+    figures: Sequence[Figure],
+    contests: Sequence[Contest],
+    results: Results,
+    *,
+    sizes: Sizes,
+    peers: Sequence[Peer],
+    reasons: dict[str, str],
+    command: str,
+) -> dict[str, Any]:
+    """Return everything that was measured, and where."""
+    names = [peer.name for peer in peers]
+    return {
+        "setting": setting() | {"command": command},
+        "sizes": asdict(sizes),
+        "peers": {peer.name: {"version": peer.version, "durability": peer.durability} for peer in peers},
+        "not_measured": reasons,
+        "failures": results.failures,
+        "figures": [_figure_json(figure, results) for figure in figures],
+        "contests": [
+            {
+                "title": contest.title,
+                "unit": contest.unit,
+                "medians": {side: _plain(_middle(contest, results, side)) for side in [LIBRARY, *names]},
+                "lead": _plain(contest.lead(results, names)),
+            }
+            for contest in contests
+        ],
+        "rounds": {
+            key: {
+                side: {name: [_plain(value) for value in values] for name, values in found.items()}
+                for side, found in sides.items()
+            }
+            for key, sides in results.values.items()
+        },
+    }
+
+
+def _check_row(figure: Figure, results: Results) -> tuple[str, ...]:
+    assert figure.bar is not None
+    assert figure.reference is not None
+    best = figure.best(results)
+    return (
+        figure.title,
+        figure.reference.label,
+        "failed" if best is None else f"{best:.2f}",
+        str(len(figure.ratios(results))),
+        str(figure.bar),
+        "yes" if best is not None and figure.bar.met(best) else "**no**",
+    )
+
+
+def _figure_json(figure: Figure, results: Results) -> dict[str, Any]:
+    values, ratios = figure.values(results), figure.ratios(results)
+    return {
+        "title": figure.title,
+        "unit": figure.unit,
+        "median": _plain(median(values)) if values else None,
+        "beside": figure.reference.label if figure.reference else None,
+        "ratio": _plain(median(ratios)) if ratios else None,
+        "bar": str(figure.bar) if figure.bar else None,
+        "met": figure.met(results),
+    }
+
+
+def _figure_row(figure: Figure, results: Results) -> tuple[str, ...]:
+    values, ratios = figure.values(results), figure.ratios(results)
+    theirs = figure.reference_values(results)
+    met = figure.met(results)
+    return (
+        figure.title,
+        f"{number(median(values))} {figure.unit}" if values else "failed",
+        _spread(values),
+        figure.reference.label if figure.reference else NOTHING,
+        number(median(theirs)) if theirs else NOTHING,
+        f"{median(ratios):.2f}" if ratios else NOTHING,
+        f"{min(ratios):.2f} to {max(ratios):.2f}" if len(ratios) > 1 else NOTHING,
+        str(figure.bar) if figure.bar else NOTHING,
+        NOTHING if met is None else "yes" if met else "**no**",
+    )
+
+
+def _contest_row(contest: Contest, results: Results, peers: list[str]) -> tuple[str, ...]:
+    lead = contest.lead(results, peers)
+    ahead = (
+        NOTHING
+        if lead is None
+        else "yes"
+        if lead > 1
+        else f"no: {contest.note}"
+        if contest.note
+        else "**no**"
+    )
+    cells = [_middle(contest, results, side) for side in [LIBRARY, *peers]]
+    return (
+        f"{contest.title}, {contest.unit}",
+        *(NOTHING if value is None else number(value) for value in cells),
+        NOTHING if lead is None else f"{number(lead)}x",
+        ahead,
+    )
+
+
+def _middle(contest: Contest, results: Results, side: str) -> float | None:
+    return results.middle(side, contest.key, contest.name)
+
+
+def number(value: float) -> str:
+    """Return a number as it is read best."""
+    if not math.isfinite(value):
+        return "overloaded"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def _plain(value: float | None) -> float | None:
+    """Return a number as JSON can hold it."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
+
+
+def _spread(values: list[float]) -> str:
+    return f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else NOTHING
+
+
+def _markdown(rows: Sequence[Sequence[str]], left: set[int]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    ruler = [
+        "-" * width if column in left else "-" * (width - 1) + ":" for column, width in enumerate(widths)
+    ]
+    return "\n".join([line(rows[0]), line(ruler), *map(line, rows[1:])])
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "from a checkout"
 
 
 def _processor() -> str:
@@ -81,22 +221,3 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _row(figure: Figure) -> tuple[str, ...]:
-    return (
-        figure.title,
-        f"{_number(median(figure.library))} {figure.unit}",
-        _spread(figure.library),
-        f"{_number(median(figure.raw))} {figure.unit}",
-        _spread(figure.raw),
-        f"{figure.ratio:.2f}x",
-    )
-
-
-def _spread(values: list[float]) -> str:
-    return f"{_number(min(values))}-{_number(max(values))}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
