@@ -754,14 +754,15 @@ async def test_sync_level_after_failure(path: str, open_store: Opener) -> None:
     assert sync_level(store) == FULL
 
 
-async def test_sync_level_of_a_new_connection(open_store: Opener) -> None:
-    """A connection that is opened anew after a claim, because of an I/O error, syncs what is added."""
-    store = await open_store(durability="full")
+@pytest.mark.parametrize(("durability", "level"), [("full", FULL), ("normal", NORMAL)])
+async def test_sync_level_of_a_new_connection(open_store: Opener, durability: str, level: int) -> None:
+    """A connection that is opened anew, because of an I/O error, syncs what is added as it is to be."""
+    store = await open_store(durability=durability)
     await running(store)
     assert sync_level(store) == NORMAL
     store._database._broken.add(store._database.writer)
     await store.add([new("b")])
-    assert sync_level(store) == FULL
+    assert sync_level(store) == level
 
 
 async def test_sync_of_a_mixed_group(open_store: Opener) -> None:
