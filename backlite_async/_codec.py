@@ -65,6 +65,8 @@ def decode(kind: TaskType, payload: str | bytes) -> Any:
     try:
         return kind.decoder.decode(payload)
     except Exception as error:  # MsgspecError, UnicodeError, RecursionError, __post_init__
+        if isinstance(error, UnicodeEncodeError) and isinstance(payload, str):
+            return decode(kind, payload.encode("utf-8", "surrogateescape"))  # what it was before its claim
         raise _undecodable(kind, error) from error
 
 

@@ -574,6 +574,28 @@ def test_decoding_garbage_raises_nothing_else(payload: bytes) -> None:
 @pytest.mark.parametrize(
     ("payload", "said"),
     [
+        (b'{"text":"\xff"}', "UnicodeDecodeError"),
+        (b'{"text":"\xed\xa0\x80"}', "UnicodeDecodeError"),
+        (b'{"text":"x"\x00}', "malformed"),
+    ],
+)
+def test_text_that_was_no_utf8_is_judged_as_its_bytes(payload: bytes, said: str) -> None:
+    """A claim gives payloads as text; what was damaged says the same as its bytes would."""
+    for form in (payload, payload.decode("utf-8", "surrogateescape")):
+        with pytest.raises(PayloadError, match=said):
+            decode(task_type(Everything), form)
+
+
+def test_text_decodes_as_its_bytes_do() -> None:
+    """Text is decoded like bytes; damage where nobody looks at it harms neither."""
+    payload = '{"text":"ü","gone":"'.encode() + b'\xff"}'
+    for form in ('{"text":"ü"}', payload, payload.decode("utf-8", "surrogateescape")):
+        assert decode(task_type(Everything), form) == Everything("ü")
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
         (b'{"number":"x"}', "`$.number`"),
         (b'{"numbers":[1,2,null]}', "`$.numbers[2]`"),
         (b'{"item":{"type":"Item","name":3}}', "`$.item.name`"),

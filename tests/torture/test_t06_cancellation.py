@@ -48,8 +48,10 @@ BREAKS = {
     "half an operation": Break(
         "tx save",
         "stores/sqlite/store.py",
-        'await connection.execute_fetchall(statements()["add"], {"jobs": _added(jobs)})\n',
-        'for job in jobs: await connection.execute_fetchall(statements()["add"], {"jobs": _added([job])})\n',
+        'await connection.execute_fetchall(statements()[name], {"jobs": rows.added(jobs)})\n',
+        "for job in jobs:\n"
+        "                one = rows.added([job])\n"
+        '                await connection.execute_fetchall(statements()[name], {"jobs": one})\n',
         "of 3 jobs are there",
     ),
     "a cancellation that goes through to the client": Break(

@@ -28,7 +28,7 @@ def test_a_library_without_fences_is_noticed(tmp_path: Path) -> None:
         library=doctored(
             tmp_path,
             "stores/sqlite/sql/queries.sql",
-            "jobs.fence = json_extract(value, '$.fence')",
+            "jobs.fence = claim.value",
             "jobs.fence IS NOT NULL",
         ),
     )

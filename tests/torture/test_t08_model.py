@@ -60,7 +60,7 @@ def test_program_finds_a_store_that_forgets(tmp_path: Path) -> None:
     script.write_text(
         f"import runpy\nfrom backlite_async.stores.memory import MemoryStore\n"
         f"add = MemoryStore.add\n"
-        f"MemoryStore.add = lambda self, jobs: add(self, jobs[:1])\n"
+        f"MemoryStore.add = lambda self, jobs, **how: add(self, jobs[:1], **how)\n"
         f"runpy.run_path({str(t08.PROGRAM)!r}, run_name='__main__')\n"
     )
     done = subprocess.run(
