@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
@@ -14,14 +15,18 @@ from ._config import Duration
 from ._context import running_job
 from ._errors import InvalidState, InvalidTask, PayloadError
 from ._job import NewJob
-from ._task import task_type
+from ._task import TaskType, task_type
 
 if TYPE_CHECKING:
     import aiosqlite
 
     from ._client import Client
+    from .stores import Store
 
 __all__ = ["AddOperation"]
+
+CHUNK = 1000
+"""Tasks encoded in one turn of the event loop: some three milliseconds."""
 
 
 class AddOperation:
@@ -35,7 +40,7 @@ class AddOperation:
         self._connection: aiosqlite.Connection | None = None
         self._jobs: list[NewJob] | None = None
         self._state = "new"
-        self._tried = False
+        self._tried = self._again = False
 
     def at(self, instant: datetime) -> Self:
         """Run the jobs at an instant, a timezone-aware datetime; one in the past: now."""
@@ -75,49 +80,75 @@ class AddOperation:
                 "save() inside a job.transaction() would wait for the block itself; add with"
                 " .tx(connection), the connection that the block gives"
             )
-        if self._jobs is None:
-            self._jobs = [self._job(number, task) for number, task in enumerate(self._tasks, 1)]
-        jobs = self._jobs
         self._state = "being saved"
         try:
-            if jobs and self._connection is None:
-                await store.add(jobs)
-            elif jobs:
-                await store.add_within(self._connection, jobs)
+            if self._jobs is None:
+                self._jobs = await self._encode()
+            await self._store(store, self._jobs)
         except BaseException:
             self._state = "new"
             raise
         self._state = "saved"
-        self._client.added(jobs)
-        return [job.id for job in jobs]
+        self._client.added(self._jobs)
+        return [job.id for job in self._jobs]
 
-    def _job(self, number: int, task: object) -> NewJob:
+    async def _store(self, store: Store, jobs: list[NewJob]) -> None:
+        again, self._again = self._again, True  # who has failed once may have stored them all the same
+        if jobs and self._connection is None:
+            await store.add(jobs, again=again)
+        elif jobs:
+            await store.add_within(self._connection, jobs, again=again)
+
+    async def _encode(self) -> list[NewJob]:
+        """Make jobs of the tasks, many of them in several turns of the event loop."""
+        now = self._client.clock.now()
+        jobs: list[NewJob] = []
+        for first in range(0, len(self._tasks), CHUNK):
+            if first:
+                await asyncio.sleep(0)
+            jobs += self._encode_some(first, now)
+        return jobs
+
+    def _encode_some(self, first: int, now: int) -> list[NewJob]:
+        due_at = self._at
+        if due_at is None:
+            due_at = now if self._wait is None else after(now, self._wait)
+        waits_from = now if self._at is None else None
+        next_id = self._client.ids.next
+        jobs: list[NewJob] = []
+        kind: TaskType | None = None
+        for number, task in enumerate(self._tasks[first : first + CHUNK], first + 1):
+            if kind is None or type(task) is not kind.cls:
+                kind = self._kind(task)
+            jobs.append(
+                NewJob(
+                    id=next_id(),
+                    queue=kind.config.name,
+                    task=kind.name,
+                    payload=self._payload(number, kind, task),
+                    max_attempts=kind.config.max_attempts,
+                    created_at=now,
+                    due_at=due_at,
+                    waits_from=waits_from,
+                )
+            )
+        return jobs
+
+    def _kind(self, task: object) -> TaskType:
         if isinstance(task, type):
             raise InvalidTask(f"{task.__qualname__} is a class; add an instance of it")
         kind = task_type(type(task))
-        assert isinstance(task, msgspec.Struct)
         self._client.registry.meet(kind)
+        return kind
+
+    def _payload(self, number: int, kind: TaskType, task: msgspec.Struct) -> bytes:
         try:
-            payload = encode(kind, task, self._client.max_payload)
+            return encode(kind, task, self._client.max_payload)
         except PayloadError as error:
             if len(self._tasks) == 1:
                 raise
             reason = f"{error.reason} (task {number} of {len(self._tasks)})"
             raise PayloadError(error.task, reason) from error.__cause__
-        now = self._client.clock.now()
-        due_at = self._at
-        if due_at is None:
-            due_at = now if self._wait is None else after(now, self._wait)
-        return NewJob(
-            id=self._client.ids.next(),
-            queue=kind.config.name,
-            task=kind.name,
-            payload=payload,
-            max_attempts=kind.config.max_attempts,
-            created_at=now,
-            due_at=due_at,
-            waits_from=now if self._at is None else None,
-        )
 
     def __del__(self) -> None:
         if getattr(self, "_state", None) == "new" and self._tasks and not self._tried:

@@ -283,11 +283,13 @@ class Client:
 
     def added(self, jobs: list[NewJob]) -> None:
         """Take note of jobs that were added here."""
+        if log.heard(log.JOB_ADDED):
+            for job in jobs:
+                log.emit(log.JOB_ADDED, job_id=job.id, queue=job.queue, task=job.task)
         dispatcher = self._running.dispatcher if self._running is not None else None
-        for job in jobs:
-            log.emit(log.JOB_ADDED, job_id=job.id, queue=job.queue, task=job.task)
-            if dispatcher is not None:
-                dispatcher.seen(job.queue, job.task)
+        if dispatcher is not None:
+            for queue, task in dict.fromkeys((job.queue, job.task) for job in jobs):
+                dispatcher.seen(queue, task)
 
     def _check_loop(self, running: _Run) -> None:
         if asyncio.get_running_loop() is not running.loop:

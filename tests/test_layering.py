@@ -41,7 +41,9 @@ BELOW = {
     "around": {"data", "decisions", "effects", "stores", "root", "around"},
 }
 
-PURE = set("__future__ collections.abc dataclasses datetime math typing weakref inspect msgspec".split())
+PURE = set(
+    "__future__ collections collections.abc dataclasses datetime math typing weakref inspect msgspec".split()
+)
 """What decisions may import: nothing that reads a clock, throws dice, or touches the world."""
 
 DATA_ALSO = {
