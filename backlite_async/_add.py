@@ -95,6 +95,7 @@ class AddOperation:
     async def _store(self, store: Store, jobs: list[NewJob]) -> None:
         again, self._again = self._again, True  # who has failed once may have stored them all the same
         if jobs and self._connection is None:
+            self._client.adding(jobs)
             await store.add(jobs, again=again)
         elif jobs:
             await store.add_within(self._connection, jobs, again=again)

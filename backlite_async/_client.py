@@ -281,6 +281,11 @@ class Client:
         """Raise unless `.tx()` can take this connection."""
         self._make_store().check_connection(connection)
 
+    def adding(self, jobs: list[NewJob]) -> None:
+        """Have jobs that are due claimed in the transaction that adds them, if there are workers for them."""
+        if jobs[0].due_at <= jobs[0].created_at:
+            self.notify()
+
     def added(self, jobs: list[NewJob]) -> None:
         """Take note of jobs that were added here."""
         if log.heard(log.JOB_ADDED):

@@ -132,6 +132,7 @@ class Dispatcher:
         self._ahead = Ahead()
         self._broken: Exception | None = None
         self._awaits_writes = False
+        self._crowded = True
         self._started = self._since_break = 0
         self._suspects = Suspects()
         self._solo = Solo()
@@ -287,6 +288,7 @@ class Dispatcher:
             await self._give_back_unknown()
         self._look_around()
         pause = await self._heed_clock() or self._let_alone()
+        self._crowded = True
         lanes = self._lanes() if pause == 0 else []
         if not lanes:
             return min(pause or self._longest_sleep, self._ahead_pause())
@@ -294,6 +296,7 @@ class Dispatcher:
         now, asked = self._clock.now(), self._clock.monotonic()
         until = self._leases.until()
         claim = await self._claim(lanes, now, until)
+        self._crowded = self._is_crowded(lanes, claim)
         self._hand_over(claim.jobs, asked, until)
         self._suspect(claim.lapsed, wrote_in)
         if claim.jobs and self._clock.monotonic() - asked > self._lease / 10:
@@ -339,6 +342,11 @@ class Dispatcher:
             ahead=self._ahead.room(threaded=False),
             ahead_in_threads=self._ahead.room(threaded=True),
         )
+
+    def _is_crowded(self, lanes: Sequence[Lane], claim: Claim) -> bool:
+        """Return whether more may be due than there was room for, so that each end of a job counts."""
+        kinds = sum(len(lane.kinds) for lane in lanes)
+        return kinds < len(self._registry.kinds) or len(claim.jobs) >= min(lane.room for lane in lanes)
 
     def _look_around(self) -> None:
         """Have others look around as often as a sleep may last, also where nobody sleeps."""
@@ -443,7 +451,7 @@ class Dispatcher:
         """Fill the workers that have become free, and claim more where little is left for them."""
         if self._ahead:
             self._fill()
-        if self._ahead.low or self._solo or self._broken:
+        if (self._crowded and self._ahead.low) or self._solo or self._broken:
             self._wake.set()
 
     def _check_starts(self) -> None:

@@ -59,6 +59,7 @@ class FaultyStore(Faults):
     """One owner's way to a shared memory store, for as long as it is open."""
 
     shared = False
+    writing = False
 
     def __init__(
         self,

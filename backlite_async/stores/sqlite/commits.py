@@ -25,7 +25,7 @@ LARGEST_GROUP = 500
 class _Write:
     """One member of a group: a function over the connection, and who waits for its value."""
 
-    __slots__ = ("batch", "committed", "durable", "future", "look", "run")
+    __slots__ = ("batch", "claims", "committed", "durable", "future", "look", "run")
 
     def __init__(
         self,
@@ -33,8 +33,9 @@ class _Write:
         *,
         batch: Sequence[Any] | None,
         look: Callable[[sqlite3.Connection], Any] | None,
-        committed: Callable[[], None] | None,
+        committed: Callable[[bool], None] | None,
         durable: bool,
+        claims: bool,
         future: asyncio.Future[Any],
     ) -> None:
         self.run = run
@@ -42,6 +43,7 @@ class _Write:
         self.look = look
         self.committed = committed
         self.durable = durable
+        self.claims = claims
         self.future = future
 
     @property
@@ -83,8 +85,9 @@ class Committer:
         *,
         batch: Sequence[Any] | None = None,
         look: Callable[[sqlite3.Connection], T | None] | None = None,
-        committed: Callable[[], None] | None = None,
+        committed: Callable[[bool], None] | None = None,
         durable: bool = True,
+        claims: bool = False,
         insist: bool = False,
     ) -> T:
         """Run `run` in a write transaction and return its value once that is committed.
@@ -92,7 +95,8 @@ class Committer:
         With a `batch` it is `run(raw, batch)`, and several that follow each other may be one call, with
         all their batches together, whose value all of them get. `look` may answer without one, where
         nothing is to be written. `committed` is called after the commit, once for all of a group that
-        give the same, also where the caller has been cancelled meanwhile. A caller that is cancelled
+        give the same, also where the caller has been cancelled meanwhile; it is told whether somebody
+        has claimed jobs behind it (`claims`: in the group, these come last, and see all of it). A caller that is cancelled
         before its group has begun leaves nothing behind; later, everything. With `insist` it gets
         the answer all the same, and its cancellation at its next await: what it has claimed or
         completed it must know.
@@ -101,7 +105,15 @@ class Committer:
             raise InvalidState("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(
-            _Write(run, batch=batch, look=look, committed=committed, durable=durable, future=future)
+            _Write(
+                run,
+                batch=batch,
+                look=look,
+                committed=committed,
+                durable=durable,
+                claims=claims,
+                future=future,
+            )
         )
         self._begin()
         return await (_insist(future) if insist else future)
@@ -128,6 +140,7 @@ class Committer:
                 if not write.future.cancelled():
                     group.append(write)
             if group:
+                group.sort(key=attrgetter("claims"))
                 await self._write_group(group)
 
     async def _write_group(self, group: list[_Write]) -> None:
@@ -153,8 +166,11 @@ class Committer:
             for write, (_, error) in zip(group, answers, strict=True)
             if error is None and write.committed is not None
         }
+        claimed = any(
+            write.claims and error is None for write, (_, error) in zip(group, answers, strict=True)
+        )
         for follow in committed:
-            follow()
+            follow(claimed)
         for write, answer in zip(group, answers, strict=True):
             write.settle(*answer)
 

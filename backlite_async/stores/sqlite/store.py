@@ -87,9 +87,10 @@ class SQLiteStore:
         if self._presence is not None:
             self._presence.ring()
 
-    def _ring_all(self) -> None:
-        """Tell everybody, ourselves without a detour."""
-        self._called()
+    def _ring_all(self, claimed: bool = False) -> None:
+        """Tell everybody, ourselves without a detour, unless we have looked already."""
+        if not claimed:
+            self._called()
         self._ring()
 
     async def install(self) -> None:
@@ -215,7 +216,7 @@ class SQLiteStore:
         """Take due jobs; look first, without the write lock, whether there are any."""
         claim = partial(rows.claim, lanes=lanes, owner=owner, now=now, until=until, taking=taking)
         look = partial(rows.look, lanes=lanes, owner=owner, now=now)
-        return await self._writing().submit(claim, look=look, durable=False, insist=True)
+        return await self._writing().submit(claim, look=look, durable=False, claims=True, insist=True)
 
     async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
         """Return what an owner has claimed."""
@@ -226,7 +227,7 @@ class SQLiteStore:
         finish = partial(rows.finish, outcomes=outcomes)
         return await self._writing().submit(finish, committed=partial(self._finished, outcomes), insist=True)
 
-    def _finished(self, outcomes: Sequence[Outcome]) -> None:
+    def _finished(self, outcomes: Sequence[Outcome], claimed: bool = False) -> None:
         """Tell the others where there are jobs that may be due."""
         if any(not isinstance(outcome, Complete) for outcome in outcomes):
             self._ring()
