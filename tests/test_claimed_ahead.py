@@ -186,10 +186,11 @@ async def test_what_went_back_comes_again_when_there_is_a_worker(place: Any, clo
     assert yard.attempts == [1] * 6
 
 
-async def test_it_goes_back_without_being_told_to(place: Any, clock: Still) -> None:
-    """The dispatcher's own timer looks after it."""
+@pytest.mark.parametrize("jobs", [6, 800])
+async def test_it_goes_back_without_being_told_to(place: Any, clock: Still, jobs: int) -> None:
+    """The dispatcher's own timer looks after it, also while nothing more is to be claimed."""
     yard = Yard()
-    async with crowd(place, clock, yard) as (client, job_ids):
+    async with crowd(place, clock, yard, jobs=jobs) as (client, job_ids):
         clock.seconds += AHEAD_LIMIT
         await until(client, job_ids[2:], JobStatus.PENDING)
         assert yard.started == [0, 1]
@@ -367,6 +368,17 @@ async def test_no_more_than_a_burst_starts_in_one_turn(place: Any, journal: Jour
     assert max(bursts) == dispatcher.BURST
 
 
+async def test_more_than_a_burst_starts_without_any_end(place: Any, journal: Journal) -> None:
+    """What is beyond the burst starts in the next turns."""
+    yard = Yard()
+    async with Client(place, workers=100) as client:
+        job_ids = await client.add(*[Held(number) for number in range(100)]).save()
+        client.register(Held, yard.handle)
+        await journal.seen("job.started", job_ids[-1])
+        yard.gate.set()
+        await journal.ended(*job_ids)
+
+
 async def test_event_loop_that_makes_no_task_loses_no_job(place: Any, clock: Still, journal: Journal) -> None:
     """What could not be started is given back, whoever was about to start it, and runs later."""
     loop = asyncio.get_running_loop()
@@ -506,6 +518,23 @@ def snoozing() -> Callable[[Held, JobContext], Any]:
             raise Snooze(0)
 
     return handle
+
+
+@pytest.mark.parametrize("again", [Snooze(0), Retry(0)])
+async def test_job_that_is_to_run_again_at_once_does(place: Any, again: Exception, journal: Journal) -> None:
+    """Though it is alone, and nobody rings for it."""
+    calls = 0
+
+    async def work(task: Held) -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise again
+
+    async with Client(place, workers=5) as client:
+        client.register(Held, work)
+        await journal.ended(*await client.add(Held()).save())
+    assert calls == 3
 
 
 async def test_handler_that_is_registered_late_is_heard_by_a_full_pool(place: Any, journal: Journal) -> None:
