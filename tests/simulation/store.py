@@ -58,6 +58,7 @@ class SharedMemory(MemoryStore):
 class FaultyStore(Faults):
     """One owner's way to a shared memory store, for as long as it is open."""
 
+    writing = False
     shared = False
     writing = False
 
