@@ -24,6 +24,7 @@ from backlite_async import (
     Retention,
     Task,
     _dispatcher,
+    _feed,
     _solo,
 )
 
