@@ -67,6 +67,7 @@ class Feed:
         self._solo = Solo()
         self._broken: Exception | None = None
         self._started = self._since_break = 0
+        self._looked_at = 0
         self.ahead = Ahead()
         self.crowded = True
         """Whether more may be due than there was room for, so that the end of a job makes room for one."""
@@ -131,7 +132,10 @@ class Feed:
     def _go_on(self) -> None:
         """Fill the workers that have become free, and claim more where little is left for them."""
         if self.ahead:
-            self.give_back_overdue()
+            now = self._clock.now()
+            if now != self._looked_at:  # once in a millisecond
+                self._looked_at = now
+                self.give_back_overdue()
             self._fill()
         if (self.crowded and self.ahead.low) or self._solo or self._broken:
             self._wake()

@@ -60,7 +60,6 @@ class FaultyStore(Faults):
 
     writing = False
     shared = False
-    writing = False
 
     def __init__(
         self,
