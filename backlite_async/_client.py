@@ -17,6 +17,7 @@ import msgspec
 
 from . import _log as log
 from ._add import AddOperation
+from ._ahead import MOST
 from ._clock import Clock, IdFactory, SystemClock, seconds
 from ._config import Duration
 from ._context import JobContext, running_job
@@ -157,7 +158,7 @@ class Client:
     async def _serve(self, running: _Run) -> bool:
         """Open, run until asked to stop, close: the life of a started client, in one task."""
         store = self._make_store()
-        slots = self._workers and 2 * self._workers + UNWRITTEN_LIMIT
+        slots = self._workers and 2 * self._workers + UNWRITTEN_LIMIT + MOST
         host = re.sub(r"[^\w.-]", "_", socket.gethostname())  # it names files, too
         name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
         owner = Owner(id=name, beat=self._lease / BEATS_PER_LEASE, slots=slots)
@@ -283,7 +284,8 @@ class Client:
 
     def adding(self, jobs: list[NewJob]) -> None:
         """Have jobs that are due claimed in the transaction that adds them, if there are workers for them."""
-        if jobs[0].due_at <= jobs[0].created_at:
+        first = jobs[0]
+        if first.due_at <= first.created_at and self.registry.find(first.queue, first.task):
             self.notify()
 
     def added(self, jobs: list[NewJob]) -> None:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ._clock import from_millis
+from ._clock import from_millis, whole_millis
 from ._codec import encode_result
 from ._errors import InvalidState
 from ._job import ClaimedJob
@@ -34,9 +34,10 @@ class JobContext:
 
     __slots__ = (
         "_created_at",
-        "_deadline",
         "_encoded",
         "_result",
+        "_started_at",
+        "_timeout",
         "_transaction",
         "attempt",
         "client",
@@ -52,7 +53,8 @@ class JobContext:
         self,
         job: ClaimedJob,
         client: Client,
-        deadline: int | None,
+        started_at: int,
+        timeout: float | None,
         transaction: Callable[[JobContext], AbstractAsyncContextManager[aiosqlite.Connection]],
     ) -> None:
         self.id = job.id
@@ -61,7 +63,8 @@ class JobContext:
         self.max_attempts = job.max_attempts
         self.fence = job.fence
         self._created_at = job.created_at
-        self._deadline = deadline
+        self._started_at = started_at
+        self._timeout = timeout
         self.client = client
         self.open_block: JobTransaction | None = None
         self.completed = False
@@ -77,7 +80,9 @@ class JobContext:
     @property
     def deadline(self) -> datetime | None:
         """When this attempt times out, an aware datetime; None: never."""
-        return None if self._deadline is None else from_millis(self._deadline)
+        if self._timeout is None:
+            return None
+        return from_millis(self._started_at + whole_millis(self._timeout))
 
     def transaction(self) -> AbstractAsyncContextManager[aiosqlite.Connection]:
         """Return a block whose writes are committed together with this job's completion, or not at all.

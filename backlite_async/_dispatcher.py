@@ -7,8 +7,8 @@ alone does (a job becomes due, another owner's lease ends). Four rules keep that
 
 - The event is cleared *before* looking. A wake-up that comes while the store is being asked is
   then seen at the next turn; cleared afterwards, it would be lost.
-- Between the claim's return and the hand-over to the workers there is no `await`, so that nothing
-  can come between them: a claimed job is either running or given back.
+- Between the claim's return and the hand-over (see `_feed`) there is no `await`, so that nothing
+  can come between them: a claimed job is in good hands, or given back.
 - What runs alone (see `_solo`), and trouble with writing, stop the claiming, not the running.
 - Due times are rounded up, the present is rounded down, and a wait lasts at least a millisecond.
   A timer that fires early then finds nothing due and waits again; nothing runs early or spins.
@@ -24,17 +24,16 @@ import asyncio
 import contextlib
 import math
 import random
-import time
 from collections.abc import MutableMapping, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from . import _log as log
-from ._ahead import Ahead
 from ._clock import Clock, WallSteps
 from ._completions import Completions
 from ._context import JobContext
 from ._errors import BackliteError, DatabaseBusy, DatabaseReplaced, DatabaseUnavailable
+from ._feed import Feed
 from ._health import Health
 from ._job import Claim, ClaimedJob, Complete, Lane, Lapsed, Outcome
 from ._leases import LeaseKeeper, held_in_this_process
@@ -43,18 +42,12 @@ from ._outcome import (
     Result,
     conclude,
     crashed,
-    decide,
-    give_back,
-    last_chance,
-    postpone,
     refused,
     succeeded,
-    used_up,
 )
 from ._plan import plan_claim
-from ._registry import Handler, Registry
+from ._registry import Registry
 from ._reports import Reports, milliseconds, naming, told
-from ._solo import POSTPONED, Solo
 from ._stop import StopRequest
 from ._suspects import Suspects
 from ._takeover import Takeover
@@ -75,16 +68,6 @@ LONGEST_DEAF_SLEEP = 30.0
 
 SHIFTING = 1.0
 """Seconds for another process to shift waits after a step of the wall clock."""
-
-BURST = 32
-"""Jobs started in one turn of the event loop, so that the application's own tasks get theirs.
-
-With many more the garbage collector would look at each turn's objects while they are in use.
-"""
-
-GIL_BREAK = 1e-6
-"""Seconds asleep after so many jobs while the store writes. Its thread needs the interpreter between its
-statements, and would wait for it for 5 ms each time (`sys.getswitchinterval()`) beside a busy event loop."""
 
 UNWRITTEN_LIMIT = 2000
 """Outcomes that may wait for the store before no more jobs are claimed."""
@@ -129,13 +112,8 @@ class Dispatcher:
         self._looked_at = clock.monotonic()
         self._wall = WallSteps(clock)
         self._shifting_until = -math.inf
-        self._ahead = Ahead()
-        self._broken: Exception | None = None
         self._awaits_writes = False
-        self._crowded = True
-        self._started = self._since_break = 0
         self._suspects = Suspects()
-        self._solo = Solo()
         self._completions = Completions(
             store,
             health=Health("write outcomes", troubled),
@@ -156,6 +134,18 @@ class Dispatcher:
             transaction=self._transaction,
             ended=self._ended,
             interrupted=self._interrupted,
+        )
+        self._feed = Feed(
+            self._pool,
+            registry,
+            clock,
+            unending=unending,
+            postponed=lease,
+            stop=stop,
+            unwritten=self._completions,
+            finish=self._finish,
+            wake=self._wake.set,
+            writing=lambda: store.writing,
         )
         self._leases = LeaseKeeper(store, clock, lease=lease, in_thread=self._pool.in_thread)
 
@@ -187,7 +177,7 @@ class Dispatcher:
         await self._stop.wait()
         log.emit(log.CLIENT_STOPPING, owner=self._owner, running=len(self._pool.running))
         self._wake.set()
-        self._give_back_ahead()
+        self._feed.give_back_ahead()
         self._maintenance.close()
         self._takeover.close()
         await self._stop.outlast([claiming], grace=0)
@@ -265,9 +255,7 @@ class Dispatcher:
                 delay = self._health.failed(error)
             if not self._stop.asked:
                 await self._sleep(delay)
-        for job in self._solo.give_up():
-            self._give_back(job)
-        self._give_back_ahead()
+        self._feed.give_back_all()
         if self._uncertain:
             with contextlib.suppress(BackliteError, asyncio.CancelledError):  # else their lease ends
                 await self._give_back_unknown()
@@ -283,28 +271,28 @@ class Dispatcher:
 
     async def _claim_some(self) -> float:
         """Claim what there is room for and start it; return the seconds until the next look."""
-        self._check_starts()
+        self._feed.check_starts()
         if self._uncertain:
             await self._give_back_unknown()
         self._look_around()
-        pause = await self._heed_clock() or self._let_alone()
-        self._crowded = True
+        pause = await self._heed_clock() or self._feed.let_alone()
+        self._feed.crowded = True
         lanes = self._lanes() if pause == 0 else []
         if not lanes:
-            return min(pause or self._longest_sleep, self._ahead_pause())
+            return min(pause or math.inf, self._longest_sleep, self._feed.pause())
         wrote_in = await self._probe() if self._suspects else 0.0
         now, asked = self._clock.now(), self._clock.monotonic()
         until = self._leases.until()
         claim = await self._claim(lanes, now, until)
-        self._crowded = self._is_crowded(lanes, claim)
-        self._hand_over(claim.jobs, asked, until)
+        self._feed.crowded = self._is_crowded(lanes, claim)
+        self._feed.hand_over(claim.jobs, asked, until)
         self._suspect(claim.lapsed, wrote_in)
         if claim.jobs and self._clock.monotonic() - asked > self._lease / 10:
             self._leases.hurry()  # the lease began when the claim was asked for, not when it was made
         delay = self._longest_sleep
         if claim.next_at is not None:
             delay = min(max((claim.next_at - self._clock.now()) / 1000, 0.001), delay)
-        delay = min(delay, max(self._wall.pause, 0.001), self._ahead_pause())
+        delay = min(delay, max(self._wall.pause, 0.001), self._feed.pause())
         return min(delay, max(self._suspects.pause, 0.05)) if self._suspects else delay
 
     async def _claim(self, lanes: Sequence[Lane], now: int, until: int) -> Claim:
@@ -328,8 +316,7 @@ class Dispatcher:
             self._leases.drop(job.id, job.fence)
 
     def _lanes(self) -> list[Lane]:
-        for job in self._ahead.overdue(self._clock.monotonic(), self._clock.now()):
-            self._give_back(job)
+        self._feed.give_back_overdue()
         writes_free = UNWRITTEN_LIMIT - len(self._completions)
         self._awaits_writes = self._completions.health.failing or writes_free <= 0
         if self._awaits_writes:
@@ -339,8 +326,8 @@ class Dispatcher:
             workers_free=self._pool.free,
             threads_free=self._pool.threads_free,
             writes_free=writes_free,
-            ahead=self._ahead.room(threaded=False),
-            ahead_in_threads=self._ahead.room(threaded=True),
+            ahead=self._feed.ahead.room(threaded=False),
+            ahead_in_threads=self._feed.ahead.room(threaded=True),
         )
 
     def _is_crowded(self, lanes: Sequence[Lane], claim: Claim) -> bool:
@@ -374,110 +361,10 @@ class Dispatcher:
                 self._shifting_until = self._clock.monotonic() + SHIFTING
         return max(0.0, self._shifting_until - self._clock.monotonic())
 
-    def _let_alone(self) -> float:
-        """Start a job that is to run alone, if it can; return for how long nothing else may start."""
-        if not self._solo:
-            return 0.0
-        self._give_back_ahead()
-        self._awaits_writes = True
-        if self._pool.running or self._completions or self._unending:
-            remaining = self._solo.remaining(self._clock.monotonic())
-            if remaining is None or remaining > 0:
-                return remaining or self._longest_sleep
-            now = self._clock.now()
-            for job in self._solo.give_up():
-                self._finish(job, postpone(job, now, POSTPONED), log.JOB_GIVEN_BACK)
-            return 0.0
-        alone = self._solo.start()
-        if alone is None:
-            return 0.0
-        self._start(*alone)
-        self._check_starts()
-        return self._longest_sleep
-
     async def _probe(self) -> float:
         began = self._clock.monotonic()
         await self._store.probe()
         return self._clock.monotonic() - began
-
-    def _hand_over(self, jobs: Sequence[ClaimedJob], since: float, until: int) -> None:
-        """Give claimed jobs to workers, those for which none is free when one is."""
-        lonely = []
-        for job in jobs:
-            handler = self._registry.find(job.queue, job.task)
-            if self._stop.asked or handler is None:
-                self._give_back(job)
-            elif job.id in self._unending or self._pool.runs(job.id):
-                self._not_beside_itself(job)
-            elif reason := used_up(job, handler.config):
-                self._refuse(job, handler, reason)
-            elif last_chance(job, handler.config):
-                lonely.append((job, handler))
-            else:
-                self._ahead.put(job, threaded=handler.threaded, since=since, until=until)
-        self._fill()
-        for job, handler in lonely:
-            self._solo.wait(job, handler, self._clock.monotonic())
-            self._wake.set()
-        self._check_starts()
-
-    def _fill(self) -> None:
-        """Give jobs to the workers that are free, at most `BURST` of them in one turn of the event loop."""
-        if self._solo or self._stop.asked:
-            return
-        while self._started < BURST and self._pool.free:
-            job = self._ahead.take(self._pool.threads_free)
-            if job is None:
-                return
-            handler = self._registry.find(job.queue, job.task)
-            assert handler is not None  # handlers stay
-            if self._started == 0:
-                asyncio.get_running_loop().call_soon(self._next_turn)
-            self._started += 1
-            self._start(job, handler)
-
-    def _next_turn(self) -> None:
-        """Go on in another turn of the event loop; now and then let the thread that writes have its turn."""
-        self._since_break += self._started
-        self._started = 0
-        if self._since_break >= BURST:
-            self._since_break = 0
-            if self._store.writing:
-                time.sleep(GIL_BREAK)
-        if self._ahead:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        """Fill the workers that have become free, and claim more where little is left for them."""
-        if self._ahead:
-            self._fill()
-        if (self._crowded and self._ahead.low) or self._solo or self._broken:
-            self._wake.set()
-
-    def _check_starts(self) -> None:
-        """Raise what kept jobs from being started."""
-        broken, self._broken = self._broken, None
-        if broken is not None:
-            raise broken
-
-    def _ahead_pause(self) -> float:
-        """Return the seconds until jobs that were claimed ahead have waited for too long."""
-        return max(self._ahead.pause(self._clock.monotonic()), 0.001) if self._ahead else math.inf
-
-    def _give_back_ahead(self) -> None:
-        for job in self._ahead.give_up():
-            self._give_back(job)
-
-    def _give_back(self, job: ClaimedJob) -> None:
-        self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)
-
-    def _start(self, job: ClaimedJob, handler: Handler) -> None:
-        """Start a job; give it back if the event loop makes no task."""
-        try:
-            self._pool.start(job, handler)
-        except Exception as error:
-            self._give_back(job)
-            self._broken = error
 
     def _suspect(self, lapsed: Sequence[Lapsed], wrote_in: float) -> None:
         """Take the claims whose lease has ended, those of owners that seem to live only after a while."""
@@ -504,22 +391,12 @@ class Dispatcher:
             event = log.JOB_FAILED if isinstance(outcome, Complete) else log.JOB_CRASHED
             self._finish(job, outcome, event, error=outcome.error)
 
-    def _not_beside_itself(self, job: ClaimedJob) -> None:
-        """Give back a job that another owner took away while it runs here, and that is free again."""
-        self._finish(job, postpone(job, self._clock.now(), self._lease), log.JOB_GIVEN_BACK)
-
-    def _refuse(self, job: ClaimedJob, handler: Handler, reason: str) -> None:
-        """Fail a job that must not run once more."""
-        result = Result(finished_at=self._clock.now(), error=reason, final=True)
-        outcome = decide(job, handler.config, result, 0.0)
-        self._finish(job, outcome, log.JOB_FAILED, error=result.error)
-
     async def _give_back_unknown(self) -> None:
         """Give back what a claim whose answer was lost may have taken in our name."""
         for job in await self._store.claims_of(self._owner):
             if (job.id, job.fence) not in self._leases:
                 self._leases.hold(job.id, job.fence)
-                self._give_back(job)
+                self._feed.give_back(job)
         self._uncertain = False
 
     def _interrupted(self) -> bool:
@@ -548,8 +425,7 @@ class Dispatcher:
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
         job = attempt.job
-        self._ahead.ended(self._clock.monotonic(), threaded=attempt.handler.threaded)
-        self._go_on()
+        self._feed.ended(attempt.handler)
         if attempt.completed:
             self._unending.pop(job.id, None)
             if result.error:
@@ -587,5 +463,5 @@ class Dispatcher:
         self._reports.written(outcome, lost=lost)
         if isinstance(outcome, Complete) and outcome.keep is not None:
             self._maintenance.expect(outcome.keep.until)
-        if self._awaits_writes or not isinstance(outcome, Complete):
+        if self._awaits_writes or self._feed.alone or not isinstance(outcome, Complete):
             self._wake.set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -12,7 +12,13 @@ from ._errors import LeaseLost
 from ._job import ClaimedJob, Complete, JobStatus, Outcome, Reschedule
 from ._outcome import Result, Snooze
 
-__all__ = ["Reports", "milliseconds", "naming", "told"]
+__all__ = ["Finish", "Reports", "milliseconds", "naming", "told"]
+
+
+class Finish(Protocol):
+    """Has an outcome written, and an event logged with its fields once it is."""
+
+    def __call__(self, job: ClaimedJob, outcome: Outcome, event: log.Event, **report: object) -> None: ...
 
 
 def naming(job: ClaimedJob) -> dict[str, Any]:

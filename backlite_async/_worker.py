@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import re
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from . import _log as log
-from ._clock import Clock, whole_millis
+from ._clock import Clock
 from ._codec import decode
 from ._context import JobContext, running_job
 from ._deadlines import Deadlines
@@ -198,11 +198,10 @@ class WorkerPool:
         """Start the clocks of an attempt; its timeout counts from here."""
         job, timeout = attempt.job, attempt.handler.config.timeout
         attempt.started_at, attempt.began = self._clock.now(), self._clock.monotonic()
-        deadline = None
         if timeout is not None:
-            deadline = attempt.started_at + whole_millis(timeout)
             self._deadlines.begin(attempt, timeout)
-        context = JobContext(job, self._client, deadline, partial(self._transaction, attempt))
+        transaction = partial(self._transaction, attempt)
+        context = JobContext(job, self._client, attempt.started_at, timeout, transaction)
         running_job.set(context)
         if not attempt.handler.threaded:
             self._started(job.id, job.fence)
@@ -215,7 +214,18 @@ class WorkerPool:
         function = attempt.handler.function
         with attempt.scope:
             if not attempt.handler.threaded:
-                return await _leaving_no_block(context, function(*arguments))
+                try:
+                    value = await function(*arguments)
+                except BaseException:
+                    if context.open_block is not None:
+                        await context.open_block.leave()
+                    raise
+                if context.open_block is None:
+                    return value
+                await context.open_block.leave()
+                raise InvalidState(
+                    "the handler has returned without leaving its job.transaction(); use async with"
+                )
             started = partial(self._started, attempt.job.id, attempt.job.fence)
             attempt.call = _ThreadCall(function, arguments, started)
             try:
@@ -308,20 +318,6 @@ class WorkerPool:
 
     def _duration(self, attempt: Attempt) -> int:
         return max(0, round((self._clock.monotonic() - attempt.began) * 1_000_000))
-
-
-async def _leaving_no_block(context: JobContext, call: Awaitable[Any]) -> Any:
-    """Await a handler; a transaction that it has not left by then is undone, which is an error."""
-    try:
-        value = await call
-    except BaseException:
-        if context.open_block is not None:
-            await context.open_block.leave()
-        raise
-    if context.open_block is None:
-        return value
-    await context.open_block.leave()
-    raise InvalidState("the handler has returned without leaving its job.transaction(); use async with")
 
 
 class _Cut(BaseException):

@@ -51,16 +51,16 @@ def client() -> Client:
     return Client(":memory:")
 
 
-def context(client: Client, deadline: int | None = None) -> JobContext:
+def context(client: Client, started_at: int = 0, timeout: float | None = None) -> JobContext:
     def no_transaction(_: JobContext) -> NoReturn:
         raise AssertionError
 
-    return JobContext(CLAIMED, client, deadline, no_transaction)
+    return JobContext(CLAIMED, client, started_at, timeout, no_transaction)
 
 
 def test_a_job_has_what_its_claim_says(client: Client) -> None:
     """Every documented attribute is there, instants as aware datetimes."""
-    job = context(client, to_millis(DEADLINE))
+    job = context(client, to_millis(DEADLINE) - 1500, 1.5)
     assert (job.id, job.queue, job.attempt, job.max_attempts, job.fence) == ("j1", "mail", 2, 5, 42)
     assert job.created_at == datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)
     assert job.created_at.tzinfo is UTC
@@ -70,25 +70,25 @@ def test_a_job_has_what_its_claim_says(client: Client) -> None:
 
 def test_a_job_without_timeout_has_no_deadline(client: Client) -> None:
     """None means never."""
-    assert context(client, None).deadline is None
+    assert context(client).deadline is None
 
 
 def test_a_job_does_not_take_attributes_that_it_has_not(client: Client) -> None:
     """A typing mistake in a handler is an error, not an attribute."""
     with pytest.raises(AttributeError):
-        context(client, None).reslut = 5  # type: ignore[attr-defined]
+        context(client).reslut = 5  # type: ignore[attr-defined]
 
 
 def test_a_job_shows_itself_without_its_payload(client: Client) -> None:
     """The repr says which job this is, and nothing of what it carries."""
-    assert repr(context(client, None)) == "<job j1 of queue 'mail', attempt 2 of 5>"
+    assert repr(context(client)) == "<job j1 of queue 'mail', attempt 2 of 5>"
 
 
 def test_a_job_has_a_logger_of_its_own(client: Client) -> None:
     """Each line names job, queue and attempt."""
     structlog.configure()
     with structlog.testing.capture_logs() as kept:
-        context(client, None).log.info("half", share=0.5)
+        context(client).log.info("half", share=0.5)
     assert kept == [
         {"log_level": "info", "event": "half", "job_id": "j1", "queue": "mail", "attempt": 2, "share": 0.5}
     ]
@@ -97,7 +97,7 @@ def test_a_job_has_a_logger_of_its_own(client: Client) -> None:
 def test_a_jobs_logger_writes_to_standard_logging(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     """Without structlog configured, lines go to the standard library's logger."""
     with caplog.at_level(logging.INFO, "backlite_async"):
-        context(client, None).log.info("half")
+        context(client).log.info("half")
     assert [record.getMessage() for record in caplog.records] == ["half job_id=j1 queue=mail attempt=2"]
 
 
@@ -111,7 +111,7 @@ def test_outside_of_handlers_there_is_nothing(function: Any) -> None:
 
 def test_inside_there_is_what_was_set(client: Client) -> None:
     """The two functions give what the worker has set in its context."""
-    job = context(client, None)
+    job = context(client)
 
     def inside() -> None:
         running_job.set(job)

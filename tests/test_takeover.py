@@ -24,6 +24,7 @@ from backlite_async import (
     Retention,
     Task,
     _dispatcher,
+    _feed,
     _solo,
 )
 
@@ -230,7 +231,7 @@ async def test_a_job_with_a_last_chance_does_not_hold_others_up_for_long(
 ) -> None:
     """After a while the others go on, and it comes again later."""
     monkeypatch.setattr(_solo, "PATIENCE", 0.05)
-    monkeypatch.setattr(_dispatcher, "POSTPONED", 0.05)
+    monkeypatch.setattr(_feed, "POSTPONED", 0.05)
     release = asyncio.Event()
 
     async def work(task: Work) -> None:

@@ -58,8 +58,8 @@ class SharedMemory(MemoryStore):
 class FaultyStore(Faults):
     """One owner's way to a shared memory store, for as long as it is open."""
 
-    shared = False
     writing = False
+    shared = False
 
     def __init__(
         self,

@@ -118,9 +118,12 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "add": ROW,
     "add_within": {"jobs": json.dumps(ADDED)},
     "add_again": {"jobs": json.dumps(ADDED)},
-    "look": {"places": json.dumps(PLACES), "kinds": json.dumps(KINDS), "owner": "busy", "after": -1},
+    "look": CLAIMABLE,
+    "first_due": CLAIMABLE,
     "claimable": CLAIMABLE,
+    "claimable_of_kinds": CLAIMABLE,
     "claimable_in_lanes": CLAIMABLE,
+    "claimable_of_kinds_in_lanes": CLAIMABLE,
     "next_fence": {},
     "claim": {"seqs": "[1, 2, 3, 4]", "owner": "mine", "now": NOW, "until": 2_000_000},
     "claimed": {"seqs": "[1, 2, 3, 4]"},
@@ -140,7 +143,9 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
 }
 """What each statement that runs beside a backlog is given."""
 
-SMALL = set("json_each outcome claim place kind wanted level candidate ranked chosen held other".split())
+SMALL = set(
+    "json_each outcome claim place kind head lane level merge candidate ranked chosen held other first".split()
+)
 """What a statement may walk over: what it was given, and what it has found by seeks."""
 
 SCHEMA = {"schema_version", "schema_tables", "create_schema", "start_schema", "set_schema_version"}
@@ -160,8 +165,11 @@ RESULTS = {
     "add_within": 0,
     "add_again": 0,
     "look": 1,
+    "first_due": 1,
     "claimable": 1,
+    "claimable_of_kinds": 1,
     "claimable_in_lanes": 1,
+    "claimable_of_kinds_in_lanes": 1,
     "next_fence": 0,
     "claim": 0,
     "claimed": 4,

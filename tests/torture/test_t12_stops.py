@@ -43,7 +43,7 @@ BREAKS = {
         16,
     ),
     "a claim that is forgotten": Break(
-        "_dispatcher.py",
+        "_feed.py",
         "            if self._stop.asked or handler is None:\n",
         "            if self._stop.asked: continue\n            if handler is None:\n",
         "claimed, and not running",

@@ -96,10 +96,10 @@ class Committer:
         all their batches together, whose value all of them get. `look` may answer without one, where
         nothing is to be written. `committed` is called after the commit, once for all of a group that
         give the same, also where the caller has been cancelled meanwhile; it is told whether somebody
-        has claimed jobs behind it (`claims`: in the group, these come last, and see all of it). A caller that is cancelled
-        before its group has begun leaves nothing behind; later, everything. With `insist` it gets
-        the answer all the same, and its cancellation at its next await: what it has claimed or
-        completed it must know.
+        has claimed jobs behind it (`claims`: in the group, these come last, and see all of it). A
+        caller that is cancelled before its group has begun leaves nothing behind; later, everything.
+        With `insist` it gets the answer all the same, and its cancellation at its next await: what it
+        has claimed or completed it must know.
         """
         if self._closing:
             raise InvalidState("the store is closed")

@@ -26,7 +26,7 @@ if sys.platform != "win32":
 
 __all__ = ["Dead", "OwnerFile", "OwnerFolder", "socket_name"]
 
-SLOT = 256
+SLOT = 128
 """Bytes of a slot: a length, then fence and id of a job. The first slot describes the owner."""
 
 RELEASE_LIMIT = 10.0

@@ -58,6 +58,9 @@ LARGEST_ADD = 256
 LARGEST_PAYLOAD = 65_536
 """Bytes of a payload that travels with others in one array; SQLite's texts have an end, and so has memory."""
 
+FEW_KINDS = 2
+"""Kinds of which the best jobs of each are read and sorted; with more, a merge of them costs less."""
+
 
 def _all(raw: sqlite3.Connection, name: str, parameters: dict[str, Any]) -> list[Any]:
     """Run a statement and fetch all: one with RETURNING that is not read to its end holds its lock."""
@@ -141,13 +144,22 @@ def claim(
     if not open_kinds:
         due_at = None
     elif len(lanes) > 1:
-        due_at = _next(raw, open_kinds, lanes, owner)[0]
+        parameters = {"places": _text(sorted(open_kinds)), "now": now, "total": 1}
+        due_at = _all(raw, "first_due", parameters)[0][0]
     return _told(raw, lanes, owner=owner, now=now, jobs=jobs, due_at=due_at, lease_end=lease_end)
 
 
 def look(raw: sqlite3.Connection, lanes: Sequence[Lane], *, owner: str, now: int) -> Claim | None:
     """Return what a claim would that finds nothing due; None: there is something."""
-    due_at, lease_end = _next(raw, still_open(lanes, []), lanes, owner)
+    parameters = {
+        "places": _text(sorted(still_open(lanes, []))),
+        "kinds": _kinds_of(lanes),
+        "total": 1,  # whether there is any
+        "owner": owner,
+        "now": now,
+        "after": -1,
+    }
+    due_at, lease_end = _all(raw, "look", parameters)[0]
     if due_at is not None and due_at <= now:
         return None
     return _told(raw, lanes, owner=owner, now=now, jobs=[], due_at=due_at, lease_end=lease_end)
@@ -157,33 +169,26 @@ def _claimable(
     raw: sqlite3.Connection, lanes: Sequence[Lane], owner: str, now: int
 ) -> tuple[str, list[ClaimedJob] | None, int | None, int | None]:
     """Return where the jobs to claim are, and what they will be; None where that needs their rows."""
+    places = [(*kind, number, lane.room) for number, lane in enumerate(lanes) for kind in lane.kinds]
+    encoded_places = _text(places)
     parameters = {
-        "places": _text(
-            [(*kind, number, lane.room) for number, lane in enumerate(lanes) for kind in lane.kinds]
-        ),
-        "kinds": _kinds_of(lanes),
+        "places": encoded_places,
+        "kinds": encoded_places,
         "total": max((lane.room for lane in lanes), default=0),
         "owner": owner,
         "now": now,
         "after": -1,
         "largest": LARGEST_PAYLOAD,
     }
-    name = "claimable" if len(lanes) == 1 else "claimable_in_lanes"
+    name = "claimable" if len(places) <= FEW_KINDS else "claimable_of_kinds"
+    if len(lanes) > 1:
+        name += "_in_lanes"
     try:
         ((seqs, encoded, due_at, lease_end),) = _all(raw, name, parameters)
         return seqs, _claimed_jobs.decode(encoded), due_at, lease_end
     except (msgspec.DecodeError, UnicodeDecodeError, sqlite3.DataError):
         ((seqs, _, due_at, lease_end),) = _all(raw, name, parameters | {"largest": -1})
         return seqs, None, due_at, lease_end
-
-
-def _next(
-    raw: sqlite3.Connection, kinds: Iterable[tuple[str, str]], lanes: Sequence[Lane], owner: str
-) -> tuple[int | None, int | None]:
-    """Return when the next job of these kinds is due, and when the next lease of another owner ends."""
-    parameters = {"places": _text(sorted(kinds)), "kinds": _kinds_of(lanes), "owner": owner, "after": -1}
-    due_at, lease_end = _all(raw, "look", parameters)[0]
-    return due_at, lease_end
 
 
 def _told(
@@ -199,7 +204,8 @@ def _told(
     """Return a claim of these jobs, with what is to be told of the leases of others."""
     lapsed = []
     if lease_end is not None and lease_end <= now:
-        parameters = {"kinds": _kinds_of(lanes), "owner": owner, "now": now, "after": now, "places": "[]"}
+        parameters = {"kinds": _kinds_of(lanes), "owner": owner, "now": now, "after": now}
+        parameters |= {"places": "[]", "total": 1}
         for other, until, *row in _all(raw, "lapsed", parameters):
             lapsed.append(Lapsed(owner=other, until=until, job=_claimed(row)))
         lease_end = _all(raw, "look", parameters)[0][1]

@@ -39,43 +39,96 @@ WHERE NOT EXISTS (SELECT 1 FROM backlite_completed AS kept WHERE kept.id = json_
 ORDER BY json_each.id
 ON CONFLICT (id) DO NOTHING
 
--- part: level
--- The kinds of :places, and the priority levels in use of each: one seek per level.
-wanted (queue, task, lane, room) AS (
-        SELECT
-            json_extract(value, '$[0]'), json_extract(value, '$[1]'),
-            json_extract(value, '$[2]'), json_extract(value, '$[3]')
-        FROM json_each(:places)
-    ),
-    level (queue, task, lane, room, priority) AS (
+-- part: head
+-- The kinds of :places, and the first pending job of each: one seek per kind.
+head (queue, task, lane, room, seq) AS MATERIALIZED (
         SELECT queue, task, lane, room, (
-            SELECT priority FROM backlite_jobs AS jobs
+            SELECT seq FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
             WHERE status = 'pending' AND due_at IS NOT NULL
               AND jobs.queue = wanted.queue AND jobs.task = wanted.task
-            ORDER BY priority DESC LIMIT 1
+            ORDER BY priority DESC, due_at, seq LIMIT 1
         )
-        FROM wanted
+        FROM (
+            SELECT
+                json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS task,
+                json_extract(value, '$[2]') AS lane, json_extract(value, '$[3]') AS room
+            FROM json_each(:places)
+        ) AS wanted
+    )
+
+-- part: level
+-- The priority levels in use of each kind, from above, down to where it has :total due jobs: one seek per level.
+level (queue, task, lane, room, priority, wanted) AS (
+        SELECT head.queue, head.task, head.lane, head.room, jobs.priority, :total
+        FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
         UNION ALL
-        SELECT queue, task, lane, room, (
-            SELECT priority FROM backlite_jobs AS jobs
+        SELECT level.queue, level.task, level.lane, level.room, jobs.priority, level.wanted - (
+            SELECT count(*) FROM (
+                SELECT 1 FROM backlite_jobs AS above
+                WHERE status = 'pending' AND above.due_at <= :now
+                  AND above.queue = level.queue AND above.task = level.task AND above.priority = level.priority
+                LIMIT :total
+            )
+        )
+        FROM level CROSS JOIN backlite_jobs AS jobs
+        WHERE level.wanted > 0 AND jobs.seq = (
+            SELECT seq FROM backlite_jobs AS below INDEXED BY backlite_jobs_pending
             WHERE status = 'pending' AND due_at IS NOT NULL
-              AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority < level.priority
+              AND below.queue = level.queue AND below.task = level.task AND below.priority < level.priority
             ORDER BY priority DESC LIMIT 1
         )
-        FROM level WHERE priority IS NOT NULL
     )
 
 -- part: candidate
--- The best few of each kind and priority level.
+-- The best few of each kind and priority level: for few kinds, as each brings up to :total rows.
 candidate (seq, priority, due_at, lane, room) AS (
         SELECT jobs.seq, jobs.priority, jobs.due_at, level.lane, level.room
         FROM level CROSS JOIN backlite_jobs AS jobs
-        WHERE level.priority IS NOT NULL AND jobs.seq IN (
+        WHERE level.wanted > 0 AND jobs.seq IN (
             SELECT seq FROM backlite_jobs AS best
             WHERE best.status = 'pending' AND best.due_at <= :now
               AND best.queue = level.queue AND best.task = level.task AND best.priority = level.priority
             ORDER BY best.due_at, best.seq LIMIT :total
         )
+    )
+
+-- part: merge
+-- A merge of kinds, begun by their heads: the best job that is offered is taken from the queue of the recursion, and
+-- its kind offers its next one, by a seek or two. So no kind is read further than it is taken from. A level's first
+-- job is offered also if it is not due: once it is taken, and passed over, the level below has its turn. The CASE
+-- is no condition of the WHERE, from which SQLite would draw its own conclusions, and walk over jobs.
+UNION ALL
+        SELECT jobs.queue, jobs.task, jobs.priority, jobs.due_at, jobs.seq
+        FROM merge CROSS JOIN backlite_jobs AS jobs
+        WHERE jobs.seq = coalesce(
+            CASE WHEN merge.due_at <= :now THEN (
+                SELECT seq FROM backlite_jobs AS twin INDEXED BY backlite_jobs_pending
+                WHERE status = 'pending' AND twin.due_at = merge.due_at AND twin.seq > merge.seq
+                  AND twin.queue = merge.queue AND twin.task = merge.task AND twin.priority = merge.priority
+                ORDER BY seq LIMIT 1
+            ) END,
+            (
+                SELECT seq FROM backlite_jobs AS later INDEXED BY backlite_jobs_pending
+                WHERE status = 'pending' AND later.due_at > merge.due_at AND later.due_at <= :now
+                  AND later.queue = merge.queue AND later.task = merge.task AND later.priority = merge.priority
+                ORDER BY due_at, seq LIMIT 1
+            ),
+            (
+                SELECT seq FROM backlite_jobs AS below INDEXED BY backlite_jobs_pending
+                WHERE status = 'pending' AND due_at IS NOT NULL
+                  AND below.queue = merge.queue AND below.task = merge.task AND below.priority < merge.priority
+                ORDER BY priority DESC, due_at, seq LIMIT 1
+            )
+        )
+        ORDER BY 3 DESC, 4, 5
+
+-- part: chosen_in_lanes
+ranked AS (
+        SELECT *, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, seq) AS place
+        FROM candidate
+    ),
+    chosen (seq) AS (
+        SELECT seq FROM ranked WHERE place <= room ORDER BY priority DESC, due_at, seq LIMIT :total
     )
 
 -- part: jobs
@@ -109,30 +162,53 @@ other (owner) AS (
           AND queue = json_extract(value, '$[0]') AND task = json_extract(value, '$[1]')
         ORDER BY due_at LIMIT 1
     ))
-    FROM other CROSS JOIN json_each(:kinds) WHERE other.owner <> :owner
+    FROM other CROSS JOIN json_each(:kinds) WHERE other.owner NOT IN ('', :owner)
 )
 
--- name: look
--- When the next job of :places is due, and when the next lease of another owner ends.
-WITH RECURSIVE
-    {level},
-    {other}
-SELECT
-    (
+-- part: next_due
+-- When the next job after :now is due, where fewer are due than there is room for.
+CASE WHEN count(*) < :total THEN (
+        SELECT min((
+            SELECT due_at FROM backlite_jobs AS jobs
+            WHERE status = 'pending' AND due_at > :now
+              AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority = level.priority
+            ORDER BY due_at LIMIT 1
+        ))
+        FROM level
+    ) END
+
+-- part: first_due
+-- When the first job of :places is due.
+(
         SELECT min((
             SELECT due_at FROM backlite_jobs AS jobs
             WHERE status = 'pending' AND due_at IS NOT NULL
               AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority = level.priority
             ORDER BY due_at LIMIT 1
         ))
-        FROM level WHERE priority IS NOT NULL
-    ),
-    {lease_end}
+        FROM level
+    )
+
+-- name: look
+-- When the first job of :places is due; unless that is now, when the next lease of another owner ends.
+WITH RECURSIVE
+    {head},
+    {level},
+    {other},
+    first (due_at) AS MATERIALIZED (SELECT {first_due})
+SELECT due_at, CASE WHEN coalesce(due_at > :now, true) THEN {lease_end} END FROM first
+
+-- name: first_due
+WITH RECURSIVE
+    {head},
+    {level}
+SELECT {first_due}
 
 -- name: claimable
--- The best jobs of one lane: their places in the table, and all that their attempts need. Next to them, when
--- the next job is due after :now, and what `look` tells of leases.
+-- The best jobs of few kinds in one lane: their places in the table, and all that their attempts need. Next to
+-- them, when the next job is due after :now, and when the next lease of another owner ends.
 WITH RECURSIVE
+    {head},
     {level},
     {candidate},
     {other},
@@ -140,31 +216,64 @@ WITH RECURSIVE
 SELECT
     json_group_array(seq),
     {jobs},
-    (
-        SELECT min((
-            SELECT due_at FROM backlite_jobs AS jobs
-            WHERE status = 'pending' AND due_at > :now
-              AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority = level.priority
-            ORDER BY due_at LIMIT 1
-        ))
-        FROM level WHERE priority IS NOT NULL
+    {next_due},
+    {lease_end}
+FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
+
+-- name: claimable_of_kinds
+-- The same of any number of kinds: a merge brings the best first, and goes no further than it is asked to.
+WITH RECURSIVE
+    {head},
+    {level},
+    {other},
+    merge (queue, task, priority, due_at, seq) AS (
+        SELECT head.queue, head.task, jobs.priority, jobs.due_at, jobs.seq
+        FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
+        {merge}
     ),
+    chosen (seq) AS (SELECT seq FROM merge WHERE due_at <= :now LIMIT :total)
+SELECT
+    json_group_array(seq),
+    {jobs},
+    {next_due},
     {lease_end}
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: claimable_in_lanes
--- The same of several lanes: the best of those that fit theirs.
+-- The same of few kinds in several lanes: the best of those that fit theirs.
 WITH RECURSIVE
+    {head},
     {level},
     {candidate},
     {other},
-    ranked AS (
-        SELECT *, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, seq) AS place
-        FROM candidate
+    {chosen_in_lanes}
+SELECT
+    json_group_array(seq),
+    {jobs},
+    NULL,
+    {lease_end}
+FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
+
+-- name: claimable_of_kinds_in_lanes
+-- The same of any number of kinds, a merge for each lane.
+WITH RECURSIVE
+    {head},
+    {other},
+    lane (lane, room) AS (SELECT DISTINCT lane, room FROM head),
+    candidate (seq, priority, due_at, lane, room) AS (
+        SELECT jobs.seq, jobs.priority, jobs.due_at, lane, room
+        FROM lane CROSS JOIN backlite_jobs AS jobs
+        WHERE jobs.seq IN (
+            WITH RECURSIVE merge (queue, task, priority, due_at, seq) AS (
+                SELECT head.queue, head.task, jobs.priority, jobs.due_at, jobs.seq
+                FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
+                WHERE head.lane = lane.lane
+                {merge}
+            )
+            SELECT seq FROM merge WHERE due_at <= :now LIMIT :total
+        )
     ),
-    chosen (seq) AS (
-        SELECT seq FROM ranked WHERE place <= room ORDER BY priority DESC, due_at, seq LIMIT :total
-    )
+    {chosen_in_lanes}
 SELECT
     json_group_array(seq),
     {jobs},
@@ -197,7 +306,7 @@ SELECT
     jobs.owner, due_at, jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at,
     scheduled_at, waits_from
 FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN backlite_jobs AS jobs
-WHERE status = 'running' AND other.owner <> :owner AND jobs.owner = other.owner
+WHERE status = 'running' AND other.owner NOT IN ('', :owner) AND jobs.owner = other.owner
   AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
 LIMIT 1000
 
