@@ -15,6 +15,7 @@ import pytest
 from backlite_async import Client, JobContext, JobStatus, QueueConfig, Retention, Retry, Snooze, Task
 from backlite_async import _dispatcher as dispatcher
 from backlite_async._ahead import LIMIT as AHEAD_LIMIT
+from backlite_async._feed import BURST
 from backlite_async._job import Claim, ClaimedJob, Job, Lane, NewJob, Reschedule
 from backlite_async.stores import MemoryStore
 
@@ -105,10 +106,12 @@ class Yard:
         self.gate = asyncio.Event()
         self.started: list[int] = []
         self.attempts: list[int] = []
+        self.fences: list[int] = []
 
     async def handle(self, task: Held, job: JobContext) -> None:
         self.started.append(task.number)
         self.attempts.append(job.attempt)
+        self.fences.append(job.fence)
         await self.gate.wait()
 
 
@@ -209,6 +212,19 @@ async def test_what_waits_through_the_end_of_its_lease_goes_back(place: Any, clo
         await until(client, job_ids[2:], JobStatus.PENDING)
         assert yard.started == [0, 1]
         assert (await record(client, job_ids[2])).attempt == 0
+
+
+async def test_what_waits_through_the_end_of_its_lease_does_not_start(place: Any, clock: Still) -> None:
+    """Also if a worker is free before anybody looks: others may have taken it meanwhile."""
+    yard = Yard()
+    async with crowd(place, clock, yard, lease=30.0) as (client, job_ids):
+        clock.millis += 3_600_000
+        yard.gate.set()
+        await until(client, job_ids[:2], JobStatus.SUCCEEDED)
+        assert yard.started[:2] == [0, 1]
+        await until(client, job_ids, JobStatus.SUCCEEDED)
+    assert yard.attempts == [1] * 6
+    assert yard.fences[2] > yard.fences[0]
 
 
 async def test_only_what_has_started_would_count_a_crash(file: str, clock: Still) -> None:
@@ -365,7 +381,7 @@ async def test_no_more_than_a_burst_starts_in_one_turn(place: Any, journal: Jour
         ticking.cancel()
     bursts = [len(list(group)) for _, group in itertools.groupby(begun)]
     assert sum(bursts) == 300
-    assert max(bursts) == dispatcher.BURST
+    assert max(bursts) == BURST
 
 
 async def test_more_than_a_burst_starts_without_any_end(place: Any, journal: Journal) -> None:

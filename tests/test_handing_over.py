@@ -128,6 +128,34 @@ async def test_job_for_later_asks_for_no_claim(file: str, transactions: list[boo
         assert transactions == [True]
 
 
+async def test_kinds_that_are_added_together_are_all_seen(file: str, journal: Journal) -> None:
+    """Though the first of them has no handler here."""
+    async with Client(file) as client:
+        client.register(Work, nothing)
+        await settled(client)
+        _, job_id = await client.add(Other(), Work()).save()
+        await journal.ended(job_id)
+
+
+async def test_claim_sees_what_was_added_after_it_was_asked_for(file: str, journal: Journal) -> None:
+    """In the same group; so nobody has to look again."""
+    async with Client(file) as client:
+        client.register(Work, nothing)
+        await settled(client)
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        probing = asyncio.create_task(client.open_store().probe())
+        await turns()
+        client.notify()
+        await turns()
+        saving = asyncio.create_task(client.add(Work()).wait(0.01).save())
+        await turns()
+        other.execute("COMMIT")
+        other.close()
+        await probing
+        await journal.ended(*await saving)
+
+
 async def test_add_that_fails_takes_nothing_with_it(
     file: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
