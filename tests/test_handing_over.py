@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import anyio
 import pytest
 
+import backlite_async
 from backlite_async import (
     Client,
     DatabaseUnavailable,
@@ -347,7 +349,7 @@ async def test_add_whose_answer_was_lost_is_not_done_twice(
 
 LATE = """
 import asyncio, sys, threading, time
-sys.path.insert(0, {root!r})
+sys.path[:0] = {paths!r}
 from backlite_async import Client
 from backlite_async.stores.sqlite.store import SQLiteStore
 from tests.test_handing_over import Work
@@ -381,8 +383,8 @@ asyncio.run(main())
 
 async def test_late_outcome_is_written_before_the_process_ends(file: str) -> None:
     """A thread that ends after its client has its outcome written, however slow that is."""
-    root = __file__.rsplit("/tests/", 1)[0]
-    program = LATE.format(root=root, file=file)
+    paths = [str(Path(module).parents[1]) for module in (backlite_async.__file__, __file__)]
+    program = LATE.format(paths=paths, file=file)
     ended = await asyncio.to_thread(
         subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT
     )
