@@ -60,7 +60,7 @@ def best(jobs: Sequence[Waiting], lanes: Sequence[Lane]) -> tuple[list[int], int
     total = max(rooms)
     lane_of = {kind: number for number, lane in enumerate(lanes) for kind in lane.kinds}
     order = sorted(range(len(jobs)), key=lambda seq: (-jobs[seq].priority, jobs[seq].due_at, seq))
-    chosen = []
+    chosen: list[int] = []
     for seq in order:
         lane = lane_of.get(kind_of(jobs[seq].kind))
         if lane is not None and jobs[seq].due_at <= NOW and rooms[lane] > 0 and len(chosen) < total:
