@@ -101,10 +101,9 @@ class Ahead:
         lane = self._in_threads if threaded else self._plain
         return lane.worth - len(lane.waiting) if not lane.waiting or lane.low else None
 
-    @property
-    def low(self) -> bool:
-        """Whether more should be claimed."""
-        return self._plain.low or self._in_threads.low
+    def low(self, *, threaded: bool) -> bool:
+        """Return whether more should be claimed."""
+        return (self._in_threads if threaded else self._plain).low
 
     def put(self, job: ClaimedJob, *, threaded: bool, since: float, until: int) -> None:
         """Let a job wait that was claimed at `since`, monotonic, with a lease until `until`, wall time."""

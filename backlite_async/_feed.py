@@ -137,8 +137,13 @@ class Feed:
                 self._looked_at = now
                 self.give_back_overdue()
             self._fill()
-        if (self.crowded and self.ahead.low) or self._solo or self._broken:
+        if (self.crowded and self._low()) or self._solo or self._broken:
             self._wake()
+
+    def _low(self) -> bool:
+        """Return whether more should be claimed of what can run here."""
+        ahead, sorts = self.ahead, self._registry.sorts
+        return (False in sorts and ahead.low(threaded=False)) or (True in sorts and ahead.low(threaded=True))
 
     def check_starts(self) -> None:
         """Raise what kept jobs from being started."""

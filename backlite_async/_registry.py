@@ -42,6 +42,8 @@ class Registry:
         self._queues: dict[str, QueueConfig] = {}
         self._classes: dict[tuple[str, str], type] = {}
         self.kinds: list[Kind] = []
+        self.sorts: set[bool] = set()
+        """Whether there are handlers in threads (True), and in the event loop (False)."""
 
     def check(self, cls: object) -> None:
         """Raise unless this is a task type."""
@@ -65,6 +67,7 @@ class Registry:
         for name in kind.names:
             self._handlers[kind.config.name, name] = handler
             self.kinds.append(Kind(kind.config.name, name, handler.threaded))
+            self.sorts.add(handler.threaded)
 
     def meet(self, kind: TaskType) -> None:
         """Take note of a task type's queue; two configurations of one name are an error."""

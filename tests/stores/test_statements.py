@@ -143,9 +143,8 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
 }
 """What each statement that runs beside a backlog is given."""
 
-SMALL = set(
-    "json_each outcome claim place kind head lane level merge candidate ranked chosen held other first".split()
-)
+SMALL = set("json_each outcome claim place kind lane head level merge candidate ranked chosen held".split())
+SMALL |= {"other", "first"}
 """What a statement may walk over: what it was given, and what it has found by seeks."""
 
 SCHEMA = {"schema_version", "schema_tables", "create_schema", "start_schema", "set_schema_version"}
