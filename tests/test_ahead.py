@@ -39,6 +39,10 @@ def put(ahead: Ahead, *numbers: int, fence: int = 1, threaded: bool = False, sin
         ahead.put(job(number, fence), threaded=threaded, since=since, until=FAR)
 
 
+def lows(ahead: Ahead) -> tuple[bool, bool]:
+    return ahead.low(threaded=False), ahead.low(threaded=True)
+
+
 def taken(ahead: Ahead, threads_free: int = 1) -> list[str]:
     found = []
     while one := ahead.take(threads_free):
@@ -114,11 +118,11 @@ def test_nothing_more_is_wanted_while_there_is_enough_of_both_sorts() -> None:
     ahead = paced(0.001)
     for number in range(2000):
         ahead.ended(1000.0 + number * 0.001, threaded=True)
-    low = [ahead.low]
+    assert lows(ahead) == (True, True)
     put(ahead, *range(20))
-    low.append(ahead.low)
+    assert lows(ahead) == (False, True)
     put(ahead, *range(20), threaded=True)
-    assert [*low, ahead.low] == [True, True, False]
+    assert lows(ahead) == (False, False)
     assert ahead.room(threaded=False) is None
     assert ahead.room(threaded=True) is None
 

@@ -268,6 +268,26 @@ def lane(queue: str, task: str) -> Lane:
     return Lane(kinds=((queue, task),), room=1)
 
 
+async def test_nobody_looks_for_more_while_enough_waits(
+    clock: Still, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at each end of a job, also where there is no handler of the other sort."""
+    looks = 0
+    original = dispatcher.Dispatcher._lanes
+
+    def lanes(self: dispatcher.Dispatcher) -> list[Lane]:
+        nonlocal looks
+        looks += 1
+        return original(self)
+
+    async with Client(MemoryStore(), workers=1, clock=clock) as client:
+        await quicken(client)
+        monkeypatch.setattr(dispatcher.Dispatcher, "_lanes", lanes)
+        [*_, last] = await client.add(*[Quick() for _ in range(3000)]).save()
+        await until(client, [last], JobStatus.NOT_FOUND)
+    assert 3 <= looks < 100
+
+
 # -- coroutines and threads ------------------------------------------------------------------------
 
 

@@ -158,6 +158,21 @@ async def test_claim_sees_what_was_added_after_it_was_asked_for(file: str, journ
         await journal.ended(*await saving)
 
 
+async def test_adds_of_one_group_are_all_stored(file: str, transactions: list[bool]) -> None:
+    """Those that wait together are written at once, each whole, in their order."""
+    async with Client(file, workers=0) as client:
+        transactions.clear()
+        saves = [client.add(*[Work(f"{n} of {count}") for n in range(count)]).save() for count in (1, 3, 2)]
+        groups = await asyncio.gather(*saves)
+        assert transactions == [True]
+        assert [len(group) for group in groups] == [1, 3, 2]
+        for count, group in zip((1, 3, 2), groups, strict=True):
+            for number, job_id in enumerate(group):
+                found = await client.get(job_id)
+                assert found is not None
+                assert found.payload == f'{{"text":"{number} of {count}"}}'.encode()
+
+
 async def test_add_that_fails_takes_nothing_with_it(
     file: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
