@@ -257,7 +257,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_small_chunks")
-async def test_others_get_their_turns(self, database: str) -> None:
+async def test_others_get_their_turns(database: str) -> None:
     """Between any two chunks; and the ids come in the order of the tasks."""
     turn = 0
     met: list[int] = []
@@ -288,7 +288,7 @@ async def test_others_get_their_turns(self, database: str) -> None:
 
 
 @pytest.mark.usefixtures("_small_chunks")
-async def test_bad_task_in_a_later_chunk_stores_nothing(self, database: str) -> None:
+async def test_bad_task_in_a_later_chunk_stores_nothing(database: str) -> None:
     """And is named by its place among all."""
     async with Client(database, workers=0, max_payload=50) as client:
         tasks = [Work("x" * 60 if number == 33 else "") for number in range(45)]
@@ -300,7 +300,7 @@ async def test_bad_task_in_a_later_chunk_stores_nothing(self, database: str) -> 
 
 @pytest.mark.usefixtures("_small_chunks")
 async def test_cancellation_between_chunks_stores_nothing(
-    self, database: str, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The operation can be saved again, as if it had not been tried."""
     again = recording(monkeypatch)
