@@ -140,6 +140,24 @@ async def test_kinds_that_are_added_together_are_all_seen(file: str, journal: Jo
         await journal.ended(job_id)
 
 
+async def waiting(store: SQLiteStore, count: int) -> None:
+    """Wait until so many writes wait behind those on their way."""
+    with anyio.fail_after(LIMIT):
+        while store._commits is None or not store._commits.writing or len(store._commits._waiting) != count:
+            await asyncio.sleep(0)
+
+
+async def test_client_that_finds_nothing_writes_nothing(file: str, transactions: list[bool]) -> None:
+    """Looking around takes no write lock."""
+    async with Client(file) as client:
+        client.register(Work, nothing)
+        await settled(client)
+        transactions.clear()
+        client.notify()
+        await settled(client)
+        assert transactions == []
+
+
 async def test_claim_sees_what_was_added_after_it_was_asked_for(file: str, journal: Journal) -> None:
     """In the same group; so nobody has to look again."""
     async with Client(file) as client:
@@ -147,12 +165,14 @@ async def test_claim_sees_what_was_added_after_it_was_asked_for(file: str, journ
         await settled(client)
         other = sqlite3.connect(file, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        probing = asyncio.create_task(client.open_store().probe())
-        await turns()
+        store = client.open_store()
+        assert isinstance(store, SQLiteStore)
+        probing = asyncio.create_task(store.probe())
+        await waiting(store, 0)
         client.notify()
-        await turns()
+        await waiting(store, 1)
         saving = asyncio.create_task(client.add(Work()).wait(0.01).save())
-        await turns()
+        await waiting(store, 2)
         other.execute("COMMIT")
         other.close()
         await probing
