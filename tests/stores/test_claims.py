@@ -77,8 +77,8 @@ def best(jobs: Sequence[Waiting], lanes: Sequence[Lane]) -> tuple[list[int], int
 
 @st.composite
 def backlogs(draw: st.DrawFn) -> list[Waiting]:
-    """Return jobs of up to 14 kinds: evenly spread, all in one, each kind at once, or skewed."""
-    count, kinds = draw(st.integers(1, 120)), draw(st.integers(1, 14))
+    """Return jobs of one kind to 14: evenly spread, all in one, each kind at once, or skewed."""
+    count, kinds = draw(st.integers(1, 120)), draw(st.sampled_from([1, 2, 3, 14]))
     shape = draw(st.sampled_from(["even", "one", "blocks", "skewed", "any"]))
     spread: dict[str, Callable[[int], int]] = {
         "even": lambda number: number % kinds,
@@ -127,8 +127,8 @@ def test_claim_takes_the_best(connection: sqlite3.Connection) -> None:
     @settings(max_examples=600, deadline=None, database=None, derandomize=True)
     @given(
         jobs=backlogs(),
-        kinds=st.permutations(range(16)),
-        asked=st.integers(1, 16),
+        kinds=st.sampled_from([2, 3, 16]).flatmap(lambda number: st.permutations(range(number))),
+        asked=st.sampled_from([1, 2, 3, 16]),
         rooms=st.lists(st.sampled_from([0, 1, 2, 3, 7, 20, 50, 200]), min_size=1, max_size=3),
     )
     def check(jobs: list[Waiting], kinds: list[int], asked: int, rooms: list[int]) -> None:
@@ -156,8 +156,12 @@ def test_claim_reports_leases_of_others_alone(connection: sqlite3.Connection) ->
     kinds = list(range(12))
     lanes = lanes_of(kinds, [50])
     fill(connection, [Waiting(number, 0, 0) for number in kinds])
-    for owner, until in (("first", NOW), ("second", NOW + 5), ("mine", NOW - 1)):
+    for owner, until in (("mine", NOW + 2), ("second", NOW + 5), ("first", NOW)):
         rows.claim(connection, lanes_of(kinds, [2]), owner=owner, now=0, until=until)
+        if owner == "second":
+            assert (
+                rows.claim(connection, lanes_of(kinds, [0]), owner="mine", now=0, until=0).next_at == NOW + 5
+            )
     found = claim(connection, lanes)
     assert {(lapsed.owner, lapsed.until) for lapsed in found.lapsed} == {("first", NOW)}
     assert all(isinstance(lapsed, Lapsed) for lapsed in found.lapsed)

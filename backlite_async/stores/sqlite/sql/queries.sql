@@ -190,12 +190,23 @@ CASE WHEN count(*) < :total THEN (
     )
 
 -- name: look
--- When the first job of :places is due; unless that is now, when the next lease of another owner ends.
+-- Whether a job of :places is due, found at the first kind whose best one is, or else when the first will be, and
+-- when the next lease of another owner ends.
 WITH RECURSIVE
     {head},
     {level},
     {other},
-    first (due_at) AS MATERIALIZED (SELECT {first_due})
+    first (due_at) AS MATERIALIZED (
+        SELECT CASE WHEN EXISTS (
+            SELECT 1 FROM json_each(:places) AS kind
+            WHERE (
+                SELECT due_at FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
+                WHERE status = 'pending' AND due_at IS NOT NULL
+                  AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]')
+                ORDER BY priority DESC, due_at LIMIT 1
+            ) <= :now
+        ) THEN :now ELSE {first_due} END
+    )
 SELECT due_at, CASE WHEN coalesce(due_at > :now, true) THEN {lease_end} END FROM first
 
 -- name: first_due
