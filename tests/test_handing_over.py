@@ -140,6 +140,16 @@ async def test_kinds_that_are_added_together_are_all_seen(file: str, journal: Jo
         await journal.ended(job_id)
 
 
+async def test_next_of_several_for_later_is_waited_for(file: str, journal: Journal) -> None:
+    """Also where it is a claim that tells when that is, because there was a job to take."""
+    async with Client(file) as client:
+        [later] = await client.add(Work()).wait(0.3).save()
+        await client.add(Work()).wait(3600).save()
+        [now] = await client.add(Work()).save()
+        client.register(Work, nothing)
+        await journal.ended(now, later)
+
+
 async def waiting(store: SQLiteStore, count: int) -> None:
     """Wait until so many writes wait behind those on their way."""
     with anyio.fail_after(LIMIT):
