@@ -55,7 +55,8 @@ class Mutant:
         if len(begins) != 1:
             raise Stale(f"{self.name}: {self.within!r} begins {len(begins)} lines of {self.file}")
         begin, after = begins[0].span()
-        pattern = r"^-- (?:name|part): " if self.file.endswith(".sql") else r"^(?: {4})?(?:async def|def|class)\b"
+        python = r"^(?: {4})?(?:async def|def|class)\b"
+        pattern = r"^-- (?:name|part): " if self.file.endswith(".sql") else python
         following = re.compile(pattern, re.MULTILINE).search(text, after)
         return begin, following.start() if following else len(text)
 
