@@ -404,8 +404,11 @@ async def test_no_more_than_a_burst_starts_in_one_turn(place: Any, journal: Jour
     assert max(bursts) == BURST
 
 
-async def test_more_than_a_burst_starts_without_any_end(place: Any, journal: Journal) -> None:
-    """What is beyond the burst starts in the next turns."""
+async def test_more_than_a_burst_starts_without_any_end(
+    place: Any, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is beyond the burst starts in the next turns, and not when it has waited for too long."""
+    monkeypatch.setattr("backlite_async._ahead.LIMIT", 1000.0)
     yard = Yard()
     async with Client(place, workers=100) as client:
         job_ids = await client.add(*[Held(number) for number in range(100)]).save()
