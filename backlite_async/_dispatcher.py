@@ -21,7 +21,6 @@ stand still while a computer sleeps, and because others may not be able to tell 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import random
 from collections.abc import MutableMapping, Sequence
@@ -256,9 +255,13 @@ class Dispatcher:
             if not self._stop.asked:
                 await self._sleep(delay)
         self._feed.give_back_all()
-        if self._uncertain:
-            with contextlib.suppress(BackliteError, asyncio.CancelledError):  # else their lease ends
+        while self._uncertain:
+            try:
                 await self._give_back_unknown()
+            except asyncio.CancelledError:  # once more: what is ours must not wait for its lease to end
+                continue
+            except BackliteError:
+                return
 
     async def _sleep(self, delay: float) -> None:
         timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
