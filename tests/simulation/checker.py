@@ -152,9 +152,8 @@ class _Checker:
         elif event.by and event.at - self.unshifted_at > UNSURE:
             end = virtual(event, event.due_at)
             over = min(job.ends) <= event.at  # the wall jumped while it was decided: it may start in any case
-            if (not over and end < min(job.ends) - AGREEING - self.unnoticed(job)) or end > max(
-                job.ends
-            ) + max(event.by, 0) / 1000 + AGREEING:
+            early = not over and end < min(job.ends) - AGREEING - self.unnoticed(job)
+            if early or end > max(job.ends) + max(event.by, 0) / 1000 + AGREEING:
                 text = f"{event.job} was to start at {min(job.ends):.3f} to {max(job.ends):.3f} s"
                 self.fail(event, "shifted", f"{text}, now at {end:.3f}")
             job.shifts += 1

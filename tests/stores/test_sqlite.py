@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -593,6 +593,23 @@ async def test_adds_that_follow_each_other_share_a_statement(open_store: Opener)
     assert not second.jobs
     assert seen.count("COMMIT") == 1
     assert not called  # who would be called has claimed them already
+
+
+async def test_what_no_task_could_be_made_for_is_not_written_later(path: str, open_store: Opener) -> None:
+    """Where the event loop makes no task, the caller hears of it, and nothing is written afterwards."""
+    store, loop = await open_store(), asyncio.get_running_loop()
+
+    def refuse(*args: object, **options: object) -> NoReturn:
+        raise TypeError("no tasks today")
+
+    loop.set_task_factory(refuse)
+    try:
+        with pytest.raises(TypeError, match="no tasks today"):
+            await store.add([new("refused")])
+    finally:
+        loop.set_task_factory(None)
+    await store.add([new("taken")])
+    assert query(path, "SELECT id FROM backlite_jobs") == [("taken",)]
 
 
 async def test_followers_of_one_commit_are_called_once(open_store: Opener) -> None:

@@ -104,18 +104,15 @@ class Committer:
         if self._closing:
             raise InvalidState("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(
-            _Write(
-                run,
-                batch=batch,
-                look=look,
-                committed=committed,
-                durable=durable,
-                claims=claims,
-                future=future,
-            )
+        write = _Write(
+            run, batch=batch, look=look, committed=committed, durable=durable, claims=claims, future=future
         )
-        self._begin()
+        self._waiting.append(write)
+        try:
+            self._begin()
+        except BaseException:  # of an application's task factory: then nothing is written, not even later
+            self._waiting.remove(write)
+            raise
         return await (_insist(future) if insist else future)
 
     async def close(self) -> None:
@@ -128,7 +125,12 @@ class Committer:
     def _begin(self) -> None:
         """Have somebody write what waits, also if the last one was cancelled before it began."""
         if self._waiting and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._run(), name="backlite writer")
+            writing = self._run()
+            try:
+                self._task = asyncio.create_task(writing, name="backlite writer")
+            except BaseException:
+                writing.close()
+                raise
             self._task.add_done_callback(lambda _: self._begin())
 
     async def _run(self) -> None:
