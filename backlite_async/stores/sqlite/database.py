@@ -99,7 +99,7 @@ class Database:
         self._level = ""  # not known yet
         self._sync(raw, self.synchronous)
         raw.execute("PRAGMA journal_size_limit = 67108864")
-        raw.execute("PRAGMA cache_size = -16384")  # kibibytes: the upper pages of the indexes of a million jobs
+        raw.execute("PRAGMA cache_size = -16384")  # KiB: an index of a million jobs, but its leaves
         raw.execute("PRAGMA trusted_schema = OFF")
 
     def _prepare_reader(self, raw: sqlite3.Connection) -> None:
