@@ -9,8 +9,9 @@ import msgspec
 
 from ._clock import MAX_SECONDS, seconds
 from ._errors import InvalidType, InvalidValue
+from ._job import MAX_PRIORITY, MIN_PRIORITY
 
-__all__ = ["Backoff", "Duration", "QueueConfig", "Retention"]
+__all__ = ["Backoff", "Duration", "QueueConfig", "Rate", "Retention", "checked_priority"]
 
 Duration = float | timedelta
 """A number of seconds, or a timedelta."""
@@ -33,6 +34,19 @@ def _count(name: str, value: object) -> int:
     if not 1 <= value <= 1_000_000:
         raise InvalidValue(f"{name}={value!r} must lie between 1 and 1,000,000")
     return value
+
+
+def checked_priority(value: object) -> int:
+    """Return a priority, or say what it may be."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidType(f"priority={value!r} must be a whole number")
+    if not MIN_PRIORITY <= value <= MAX_PRIORITY:
+        raise InvalidValue(f"priority={value!r} must lie between {MIN_PRIORITY} and {MAX_PRIORITY}")
+    return value
+
+
+def _limit(name: str, value: object) -> int | None:
+    return None if value is None else _count(name, value)
 
 
 def _number(name: str, value: object) -> float:
@@ -94,6 +108,24 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidValue(f'Retention.payload={self.payload!r} must be "never", "failed" or "always"')
 
 
+class Rate(msgspec.Struct, frozen=True):
+    """How many attempts of a queue may start: at most `count` in any window of `per`, over all processes.
+
+    `per`: seconds or timedelta. Windows are of wall time; retries count, and so does an attempt whose
+    process died before it began.
+    """
+
+    count: int
+    per: Duration
+
+    def __post_init__(self) -> None:
+        count, per = _count("Rate.count", self.count), seconds("Rate.per", self.per)
+        if per < 0.001:
+            raise InvalidValue(f"Rate.per={self.per!r} must be at least a millisecond")
+        msgspec.structs.force_setattr(self, "count", count)
+        msgspec.structs.force_setattr(self, "per", per)
+
+
 class QueueConfig:
     """The configuration of a queue. Task types that share one object share the queue.
 
@@ -103,11 +135,28 @@ class QueueConfig:
     - `backoff`: a `Backoff`, or a constant wait in seconds or as a timedelta.
     - `timeout`: seconds or timedelta that one attempt may take; None: no limit.
     - `retention`: which completed jobs are kept; None: none.
+    - `priority`: that of jobs which are given none, from -10 to 10; higher ones run first.
+    - `concurrency`: how many jobs may run at once in this process; None: as many as there are workers.
+    - `global_concurrency`: the same over all processes on the database.
+    - `concurrency_per_key`: the same for jobs of one key, see `.key()`; keys take turns.
+    - `rate`: how many attempts may start in a time, a `Rate`.
 
     Raises `InvalidValue` (a ValueError) or `InvalidType` (a TypeError) that names the field.
     """
 
-    __slots__ = ("backoff", "max_attempts", "max_crashes", "name", "retention", "timeout")
+    __slots__ = (
+        "backoff",
+        "concurrency",
+        "concurrency_per_key",
+        "global_concurrency",
+        "max_attempts",
+        "max_crashes",
+        "name",
+        "priority",
+        "rate",
+        "retention",
+        "timeout",
+    )
 
     name: str
     max_attempts: int
@@ -115,6 +164,11 @@ class QueueConfig:
     backoff: Backoff
     timeout: float | None
     retention: Retention | None
+    priority: int
+    concurrency: int | None
+    global_concurrency: int | None
+    concurrency_per_key: int | None
+    rate: Rate | None
 
     def __init__(
         self,
@@ -125,9 +179,16 @@ class QueueConfig:
         backoff: Backoff | Duration = Backoff(),  # noqa: B008 - immutable
         timeout: Duration | None = None,
         retention: Retention | None = None,
+        priority: int = 0,
+        concurrency: int | None = None,
+        global_concurrency: int | None = None,
+        concurrency_per_key: int | None = None,
+        rate: Rate | None = None,
     ) -> None:
         if retention is not None and not isinstance(retention, Retention):
             raise InvalidType(f"retention={retention!r} must be a Retention or None")
+        if rate is not None and not isinstance(rate, Rate):
+            raise InvalidType(f"rate={rate!r} must be a Rate(count, per=...) or None")
         if not isinstance(backoff, (Backoff, int, float, timedelta)):
             raise InvalidType(f"backoff={backoff!r} must be a Backoff, a number of seconds or a timedelta")
         limit = None if timeout is None else seconds("timeout", timeout)
@@ -140,10 +201,33 @@ class QueueConfig:
         set_field("backoff", backoff if isinstance(backoff, Backoff) else Backoff.constant(backoff))
         set_field("timeout", limit)
         set_field("retention", retention)
+        set_field("priority", checked_priority(priority))
+        set_field("concurrency", _limit("concurrency", concurrency))
+        set_field("global_concurrency", _limit("global_concurrency", global_concurrency))
+        set_field("concurrency_per_key", _limit("concurrency_per_key", concurrency_per_key))
+        set_field("rate", rate)
+
+    @property
+    def limited(self) -> bool:
+        """Whether a job's end can let in another one of this queue that would not have fitted before."""
+        return not (
+            self.concurrency is self.global_concurrency is self.concurrency_per_key is self.rate is None
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a QueueConfig does not change: make another one with {name}={value!r}")
 
     def __repr__(self) -> str:
-        fields = ("max_attempts", "max_crashes", "backoff", "timeout", "retention")
+        fields = (
+            "max_attempts",
+            "max_crashes",
+            "backoff",
+            "timeout",
+            "retention",
+            "priority",
+            "concurrency",
+            "global_concurrency",
+            "concurrency_per_key",
+            "rate",
+        )
         return f"QueueConfig({self.name!r}, {', '.join(f'{f}={getattr(self, f)!r}' for f in fields)})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AlreadyExists",
     "AlreadyRegistered",
     "BackliteError",
     "DatabaseBusy",
@@ -41,6 +42,21 @@ class InvalidState(BackliteError, RuntimeError):
 
 class AlreadyRegistered(BackliteError, ValueError):
     """A task type has a handler already, or a queue's name is taken by another configuration."""
+
+
+class AlreadyExists(BackliteError, ValueError):
+    """A job was not added, because one of the same unique key or id is there; `job_id` names it."""
+
+    def __init__(self, job_id: str, what: str) -> None:
+        super().__init__(job_id, what)
+        self.job_id = job_id
+        self.what = what
+
+    def __str__(self) -> str:
+        return (
+            f'job {self.job_id} has the same {self.what}, and nothing was added; on_conflict="keep"'
+            " returns its id instead"
+        )
 
 
 class PayloadError(BackliteError, ValueError):

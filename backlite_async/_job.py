@@ -12,18 +12,26 @@ import msgspec
 from ._clock import from_millis
 
 __all__ = [
+    "Cancelled",
     "Claim",
     "ClaimedJob",
     "Complete",
+    "Declared",
     "Job",
     "JobStatus",
     "Keep",
     "Lane",
     "Lapsed",
+    "Limit",
+    "More",
     "NewJob",
+    "Orders",
     "Outcome",
     "Owner",
+    "Place",
+    "Queue",
     "Reschedule",
+    "Unique",
     "record",
 ]
 
@@ -46,7 +54,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     Instants are aware datetimes in UTC. `payload` is None where it is not retained; `error` is
     the text of the last failed attempt; `duration` is that of the attempt that completed it.
-    `result` is the JSON of what the handler set inside `job.transaction()`.
+    `result` is the JSON of what the handler set inside `job.transaction()`. `timeout`: seconds, where
+    the job has one of its own; `parent`: the id of the job whose handler added it; `cancelled_at`:
+    when somebody asked to cancel it.
     """
 
     id: str
@@ -68,6 +78,35 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     result: bytes | None
     expires_at: datetime | None
+    key: str | None = None
+    timeout: float | None = None
+    parent: str | None = None
+    meta: dict[str, Any] = {}
+    tags: tuple[str, ...] = ()
+    cancelled_at: datetime | None = None
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """How a queue is doing. `oldest_due`: for how long its oldest job that could run has been due."""
+
+    name: str
+    paused: bool
+    running: int
+    oldest_due: timedelta | None
+
+
+class More(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What most jobs have not. `timeout` in milliseconds; `meta` and `tags`: JSON.
+
+    `turns`: how many jobs of its queue and `key` may run at once; the others wait for their turn.
+    """
+
+    key: str | None = None
+    turns: int | None = None
+    timeout: int | None = None
+    parent: str | None = None
+    meta: str | None = None
+    tags: str | None = None
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -85,6 +124,22 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     due_at: int
     waits_from: int | None = None
     priority: int = 0
+    more: More | None = None
+
+
+class Unique(msgspec.Struct, frozen=True, kw_only=True):
+    """What keeps a new job from being added: one that is there.
+
+    `own_id`: its id is the caller's own; one of that id, live or kept, is in its way. `key`: so is one
+    of the same queue and key that is live, or was added within so many milliseconds. `replace_...`: a
+    pending one gets the task, payload and due time of the new one.
+    """
+
+    own_id: bool = False
+    replace_own: bool = False
+    key: str | None = None
+    within: int | None = None
+    replace_key: bool = False
 
 
 class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -105,6 +160,11 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=
     created_at: int
     scheduled_at: int
     waits_from: int | None = None
+    key: str | None = None
+    timeout: int | None = None
+    parent: str | None = None
+    meta: str | None = None
+    tags: str | None = None
 
 
 class Lapsed(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,12 +193,57 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     room: int
 
 
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """What keeps jobs of a queue from being claimed.
+
+    `room`: places that are free here; `in_all`: jobs that may run in all processes; `per_key`: the
+    same of one key; `rate`: starts, in so many milliseconds. None: no limit.
+    """
+
+    queue: str
+    room: int | None = None
+    in_all: int | None = None
+    per_key: int | None = None
+    rate: tuple[int, int] | None = None
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What a claim found: jobs to run, claims of others whose lease has ended, when to look again."""
+    """What a claim found: jobs to run, claims of others whose lease has ended, when to look again.
+
+    `starts`: of jobs whose queue has a rate, by their id, the number of the start that it counts.
+    """
 
     jobs: Sequence[ClaimedJob] = ()
     lapsed: Sequence[Lapsed] = ()
     next_at: int | None = None
+    starts: Mapping[str, int] = {}
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """What an owner is to heed: which queues are paused, which of its claims (id, fence) are to be cancelled."""
+
+    paused: frozenset[str] = frozenset()
+    cancelled: Sequence[tuple[str, int]] = ()
+
+
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cancellation did: pending jobs that have ended, and running ones whose owners are asked."""
+
+    ended: Sequence[str] = ()
+    asked: Sequence[str] = ()
+
+
+class Declared(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What a store is to know of a queue: how it keeps cancelled jobs, and whether keys are limited.
+
+    `keeps`: whether at all; `keep_for`: milliseconds, None: for ever; `keep_payload`: with it.
+    """
+
+    queue: str
+    keeps: bool
+    keep_for: int | None
+    keep_payload: bool
+    turns: bool
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -146,6 +251,13 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False)
 
     until: int | None
     payload: bool
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What others may wait for: a place in a queue that is limited, and the turn of a key."""
+
+    queue: str
+    key: str | None = None
 
 
 class Complete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -163,6 +275,7 @@ class Complete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fa
     result: str | None = None
     keep: Keep | None = None
     lapsed_by: int | None = None
+    frees: Place | None = None
 
 
 class Reschedule(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -176,6 +289,7 @@ class Reschedule(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=
     waits_from: int | None = None
     error: str | None = None
     lapsed_by: int | None = None
+    frees: Place | None = None
 
 
 Outcome = Complete | Reschedule
@@ -210,6 +324,12 @@ def record(columns: Mapping[str, Any]) -> Job:
         error=columns["error"],
         result=columns["result"],
         expires_at=_instant(columns["expires_at"]),
+        key=columns["key"],
+        timeout=None if columns["timeout"] is None else columns["timeout"] / 1000,
+        parent=columns["parent"],
+        meta=msgspec.json.decode(columns["meta"] or "{}"),
+        tags=msgspec.json.decode(columns["tags"] or "[]", type=tuple[str, ...]),
+        cancelled_at=_instant(columns["cancelled_at"]),
     )
 
 

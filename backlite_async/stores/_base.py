@@ -7,12 +7,28 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from .._errors import InvalidState
-from .._job import Claim, ClaimedJob, Job, JobStatus, Lane, NewJob, Outcome, Owner
+from .._job import (
+    Cancelled,
+    Claim,
+    ClaimedJob,
+    Declared,
+    Job,
+    JobStatus,
+    Lane,
+    Limit,
+    NewJob,
+    Orders,
+    Outcome,
+    Owner,
+    Queue,
+    Unique,
+)
 
 __all__ = [
     "STEP_MARGIN",
     "STEP_NOTICE",
     "Block",
+    "Control",
     "Dead",
     "Life",
     "Owners",
@@ -67,12 +83,27 @@ class Life(Protocol):
         """
         ...
 
+    async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
+        """Store a pending job, unless there is one that `unique` names: return that one's id then.
+
+        With `again` it may have been stored before, and is then not in its own way.
+        """
+        ...
+
     def check_connection(self, connection: object) -> None:
         """Raise unless `add_within` could take this connection."""
         ...
 
-    async def add_within(self, connection: Any, jobs: Sequence[NewJob], *, again: bool = False) -> None:
-        """Store pending jobs, as `add` does, inside the open transaction of the caller's connection.
+    async def add_within(
+        self,
+        connection: Any,
+        jobs: Sequence[NewJob],
+        *,
+        unique: Unique | None = None,
+        now: int = 0,
+        again: bool = False,
+    ) -> str | None:
+        """Store pending jobs, as `add` or `add_unique` do, inside the open transaction of a connection.
 
         The store notices the end of that transaction by itself and calls its listener.
         """
@@ -85,6 +116,7 @@ class Life(Protocol):
         owner: str,
         now: int,
         until: int,
+        limits: Sequence[Limit] = (),
         taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
     ) -> Claim:
         """Take due jobs, best first: by priority, then due time, then order of adding.
@@ -93,9 +125,17 @@ class Life(Protocol):
         must be renewed from then on, also while a handler keeps the answer from arriving.
 
         At most `room` of each lane and the largest room in all, for one attempt each, with a new
-        fence, until the lease ends at `until`. Reports claims of other owners, of the same kinds,
-        whose lease has ended by `now`; and the next instant at which there is more to do: a job
-        becomes due in a lane that still has room, or a lease of another owner ends after `now`.
+        fence, until the lease ends at `until`. Nothing of a paused queue. Of each of the queues of
+        `limits` the best jobs that it leaves room for, and of those what fits the lanes: at most
+        `room`, at most `in_all` less what runs, and at most as many as its rate permits, each of
+        which counts as a start at `until` unless `note_starts` corrects it. Of each key of theirs, at
+        most `per_key` less what runs of it: the others then wait for their turn, and due jobs of keys
+        that have room are let in, due now, so that keys take turns.
+
+        Reports claims of other owners, of the same kinds, whose lease has ended by `now`; and the
+        next instant at which there is more to do: a job becomes due in a lane and queue that still
+        has room, the rate of one that has jobs permits a start, or a lease of another owner ends
+        after `now`.
         """
         ...
 
@@ -120,7 +160,9 @@ class Life(Protocol):
         Once begun, a cancellation of the caller is put off until it is known what was written.
         At most one outcome of a job at a time. An outcome changes its job only while the job runs
         under the same fence and, where `lapsed_by` is given, only if its lease ended at or before
-        that instant.
+        that instant. A job that is to run again, but is to be cancelled, is. Where an outcome frees
+        a turn of a key, the best job that waits for one, of each task, is let in, due at the time the
+        other has finished or is due again.
         """
         ...
 
@@ -175,6 +217,49 @@ class Queries(Protocol):
 
     async def expire(self, *, now: int, limit: int) -> int:
         """Remove completed jobs that have expired, at most `limit`; return how many there were."""
+        ...
+
+
+class Control(Protocol):
+    """What decides whether jobs run. All of it is stored, and told to the other owners at once."""
+
+    async def declare(self, queues: Sequence[Declared]) -> None:
+        """Remember what is to be known of queues; where keys are not limited, let in what waits for a turn."""
+        ...
+
+    async def pause(self, queue: str, *, now: int) -> None:
+        """Let nothing of a queue be claimed."""
+        ...
+
+    async def resume(self, queue: str) -> None:
+        """Undo `pause`."""
+        ...
+
+    async def running(self, queue: str) -> int:
+        """Return how many jobs of a queue are claimed."""
+        ...
+
+    async def queues(self, *, now: int) -> Sequence[Queue]:
+        """Return how the queues are doing that have live jobs or are paused, by name."""
+        ...
+
+    async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
+        """End pending jobs as cancelled, and ask the owners of running ones to.
+
+        A cancelled job is kept as its queue was declared.
+        """
+        ...
+
+    async def orders(self, owner: str) -> Orders:
+        """Return what an owner is to heed."""
+        ...
+
+    async def note_starts(self, starts: Sequence[tuple[str, int, int]]) -> None:
+        """Correct when starts that a rate counts were: queue, number, instant (0: it was none)."""
+        ...
+
+    def ring(self) -> None:
+        """Tell the others to look; safe from any thread."""
         ...
 
 
@@ -257,7 +342,7 @@ class Owners(Protocol):
 
 
 @runtime_checkable
-class Store(Life, Queries, Owners, Protocol):
+class Store(Life, Control, Queries, Owners, Protocol):
     """Keeps jobs. All database I/O of the library happens behind this seam.
 
     What every store promises, and tests/stores/test_contract.py checks:
@@ -279,7 +364,7 @@ class Store(Life, Queries, Owners, Protocol):
         ...
 
     def listen(self, callback: Callable[[], None]) -> None:
-        """Call back, in the event loop of `open`, when jobs were added, or are due again by others' doing."""
+        """Call back, in the event loop of `open`, when jobs were added, are due again, or orders were given."""
         ...
 
     def unlisten(self, callback: Callable[[], None]) -> None:
