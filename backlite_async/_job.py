@@ -254,10 +254,11 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False)
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What others may wait for: a place in a queue that is limited, and the turn of a key."""
+    """What others may wait for, free since `at`: a place in a queue that is limited, and the turn of a key."""
 
     queue: str
-    key: str | None = None
+    key: str | None
+    at: int
 
 
 class Complete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):

@@ -161,8 +161,7 @@ class Life(Protocol):
         At most one outcome of a job at a time. An outcome changes its job only while the job runs
         under the same fence and, where `lapsed_by` is given, only if its lease ended at or before
         that instant. A job that is to run again, but is to be cancelled, is. Where an outcome frees
-        a turn of a key, the best job that waits for one, of each task, is let in, due at the time the
-        other has finished or is due again.
+        a turn of a key, the best job that waits for one, of each task, is let in, due at `frees.at`.
         """
         ...
 
