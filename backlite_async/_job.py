@@ -220,7 +220,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """What an owner is to heed: which queues are paused, which of its claims (id, fence) are to be cancelled."""
+    """What an owner is to heed: paused queues, and which of its claims (id, fence) are to be cancelled."""
 
     paused: frozenset[str] = frozenset()
     cancelled: Sequence[tuple[str, int]] = ()
@@ -254,7 +254,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False)
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What others may wait for, free since `at`: a place in a queue that is limited, and the turn of a key."""
+    """What others may wait for, free since `at`: a place in a limited queue, and the turn of a key."""
 
     queue: str
     key: str | None

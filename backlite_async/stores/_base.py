@@ -223,7 +223,7 @@ class Control(Protocol):
     """What decides whether jobs run. All of it is stored, and told to the other owners at once."""
 
     async def declare(self, queues: Sequence[Declared]) -> None:
-        """Remember what is to be known of queues; where keys are not limited, let in what waits for a turn."""
+        """Remember what is to be known of queues; let in what waits for a turn where keys are not limited."""
         ...
 
     async def pause(self, queue: str, *, now: int) -> None:
@@ -363,7 +363,7 @@ class Store(Life, Control, Queries, Owners, Protocol):
         ...
 
     def listen(self, callback: Callable[[], None]) -> None:
-        """Call back, in the event loop of `open`, when jobs were added, are due again, or orders were given."""
+        """Call back, in the event loop of `open`, when jobs were added or are due, or orders were given."""
         ...
 
     def unlisten(self, callback: Callable[[], None]) -> None:
