@@ -289,6 +289,7 @@ class AddOperation:
     async def _store_unique(self, store: Store, job: NewJob, unique: Unique, again: bool) -> str | None:
         now = self._client.clock.now()
         if self._connection is None:
+            self._client.adding([job])
             found = await store.add_unique(job, unique, now=now, again=again)
         else:
             found = await store.add_within(self._connection, [job], unique=unique, now=now, again=again)
