@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Sequence
 
 import msgspec
 
@@ -81,13 +81,13 @@ class Live:
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
-        self._keyed: defaultdict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
+        self._keyed: dict[tuple[str, str], dict[str, Row]] = {}
         self._seq = 0
 
-    def add(self, job: NewJob, *, now: int) -> None:
-        """Add a pending job. Of the due ones of its key and task, no more stay let in than may run."""
+    def add(self, job: NewJob) -> None:
+        """Add a pending job."""
         more = {} if job.more is None else msgspec.structs.asdict(job.more)
-        turns = more.pop("turns", None)
+        more.pop("turns", None)
         self._seq += 1
         row = self.rows[job.id] = Row(
             seq=self._seq,
@@ -105,14 +105,16 @@ class Live:
             **more,
         )
         if row.key is not None:
-            self._keyed[row.queue, row.key][row.id] = row
-        self.queue_up(row, turns, now=now)
+            self._keyed.setdefault((row.queue, row.key), {})[row.id] = row
 
     def remove(self, row: Row) -> None:
         """Remove a job that has ended."""
         del self.rows[row.id]
         if row.key is not None:
-            del self._keyed[row.queue, row.key][row.id]
+            of_key = self._keyed[row.queue, row.key]
+            del of_key[row.id]
+            if not of_key:
+                del self._keyed[row.queue, row.key]
 
     def held(self, job_id: str, fence: int) -> Row | None:
         """Return a job that runs under this claim."""
@@ -129,39 +131,67 @@ class Live:
         rows = self.rows.values()
         return [row for row in rows if row.status is JobStatus.RUNNING and queue in (None, row.queue)]
 
-    def waiting(self, queue: str) -> list[Row]:
-        """Return the jobs of a queue that wait for their turn, in the order of their turns."""
-        rows = (row for row in self.rows.values() if row.waits and row.queue == queue)
-        return sorted(rows, key=lambda row: row.turn)
+    def waiting(self, queue: str | None = None) -> list[Row]:
+        """Return the jobs that wait for their turn; of one queue, if given."""
+        return [row for row in self.rows.values() if row.waits and queue in (None, row.queue)]
 
-    def queue_up(self, row: Row, turns: int | None, *, now: int) -> None:
-        """Let the due jobs of its key and task wait for their turn, but for as many as may run."""
-        if row.key is not None and turns is not None:
-            for late in self._due(row, now=now)[self._free(row, turns) :]:
-                late.due_at = None
+    def take_turns(self, jobs: Sequence[NewJob], *, now: int) -> None:
+        """Let new jobs wait for their turn whose keys are full."""
+        for job in jobs:
+            if job.more is not None and job.more.key is not None and job.more.turns is not None:
+                self.queue_up(job.queue, job.more.key, job.more.turns, now=now)
 
-    def let_in(self, queue: str, key: str | None, *, at: int) -> None:
+    def queue_up(self, queue: str, key: str, turns: int, *, now: int) -> bool:
+        """Let the due jobs of a key wait, but of each task the best that may run; return whether any do."""
+        free = self.free(queue, key, turns)
+        late = [row for due in self._due(queue, key, now).values() for row in due[free:]]
+        for row in late:
+            row.due_at = None
+        return len(late) > 0
+
+    def fill_up(self, queue: str, key: str, turns: int, *, now: int) -> bool:
+        """Let in, due now, as many jobs of a key and each task as may run; return whether any were."""
+        free, due = self.free(queue, key, turns), self._due(queue, key, now)
+        next_ones = [
+            row
+            for task, waiting in self._waiting(queue, key).items()
+            for row in waiting[: max(free - len(due[task]), 0)]
+        ]
+        for row in next_ones:
+            row.due_at = row.waits_from = now
+        return len(next_ones) > 0
+
+    def settle(self, queue: str, key: str, turns: int, *, now: int) -> bool:
+        """Let wait and let in what is to of a key; return whether anything changed."""
+        waits = self.queue_up(queue, key, turns, now=now)
+        return self.fill_up(queue, key, turns, now=now) or waits
+
+    def let_in(self, queue: str, key: str, *, at: int) -> None:
         """Let in the best job of each task that waits for a turn of a key, due at `at`."""
-        rows = [] if key is None else [row for row in self._keyed[queue, key].values() if row.waits]
-        best: dict[str, Row] = {}
-        for row in sorted(rows, key=lambda row: row.turn):
-            best.setdefault(row.task, row)
-        for row in best.values():
-            row.due_at = row.waits_from = at
+        for waiting in self._waiting(queue, key).values():
+            waiting[0].due_at = waiting[0].waits_from = at
 
-    def fill(self, kinds: Container[tuple[str, str]], queue: str, turns: int, *, now: int) -> None:
-        """Let in what waits for a turn of a key of a queue, of each task as many as may run."""
-        for row in self.waiting(queue):
-            if row.kind in kinds and len(self._due(row, now=now)) < self._free(row, turns):
-                row.due_at = row.waits_from = now
-
-    def _due(self, like: Row, *, now: int) -> list[Row]:
-        """Return the due jobs of the key and task of a job, best first."""
-        rows = self._keyed[like.queue, str(like.key)].values()
-        due = [row for row in rows if row.is_let_in and row.task == like.task and row.until <= now]
-        return sorted(due, key=lambda row: row.order)
-
-    def _free(self, like: Row, turns: int) -> int:
-        """Return how many more jobs of the key of a job may run, of any task."""
-        rows = self._keyed[like.queue, str(like.key)].values()
+    def free(self, queue: str, key: str, turns: int) -> int:
+        """Return how many more jobs of a key may run, of whatever task."""
+        rows = self._of_key(queue, key)
         return max(turns - sum(row.status is JobStatus.RUNNING for row in rows), 0)
+
+    def _of_key(self, queue: str, key: str) -> Sequence[Row]:
+        return list(self._keyed.get((queue, key), {}).values())
+
+    def _due(self, queue: str, key: str, now: int) -> defaultdict[str, list[Row]]:
+        """Return the due jobs of a key by task, best first."""
+        rows = [row for row in self._of_key(queue, key) if row.is_let_in and row.until <= now]
+        return _by_task(sorted(rows, key=lambda row: row.order))
+
+    def _waiting(self, queue: str, key: str) -> defaultdict[str, list[Row]]:
+        """Return the jobs that wait for a turn of a key by task, best first."""
+        rows = [row for row in self._of_key(queue, key) if row.waits]
+        return _by_task(sorted(rows, key=lambda row: row.turn))
+
+
+def _by_task(rows: Sequence[Row]) -> defaultdict[str, list[Row]]:
+    found: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.task].append(row)
+    return found

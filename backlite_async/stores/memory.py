@@ -118,35 +118,41 @@ class MemoryStore:
         if not again and (len(ids) < len(jobs) or not self._live.rows.keys().isdisjoint(ids)):
             raise id_taken()
         for job in jobs:
-            if not again or not self._there(job.id):
-                self._live.add(job, now=job.created_at)
+            if not again or not (job.id in self._live.rows or job.id in self._completed):
+                self._live.add(job)
+        self._live.take_turns(jobs, now=max((job.created_at for job in jobs), default=0))
         self._ring()
 
     async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
         """Store a pending job, unless there is one that `unique` names."""
-        there = self._there(job.id)
-        if again and there is not None and (not unique.own_id or _same(there, job)):
+        there = self._find(job.id, now)
+        if there is not None and again and (not unique.own_id or _same(there, job)):
             return None
-        if unique.own_id and there is not None and not _expired(there, now):
+        if there is not None and unique.own_id:
             return self._keep_or_replace(job, job.id, replace=unique.replace_own, now=now)
         added = self._unique.get((job.queue, unique.key)) if unique.key is not None else None
+        if added is not None and added.id == job.id and again:
+            return None
         if added is not None and (added.id in self._live.rows or added.lasts(unique.within, now)):
             return self._keep_or_replace(job, added.id, replace=unique.replace_key, now=now)
         await self.add([job])
         if unique.key is not None:
-            self._unique[job.queue, unique.key] = _Added(job.id, now, now + (unique.within or 0))
+            until = job.created_at + (unique.within or 0)
+            self._unique[job.queue, unique.key] = _Added(job.id, job.created_at, until)
         return None
 
     def _keep_or_replace(self, job: NewJob, job_id: str, *, replace: bool, now: int) -> str:
+        """Return the id of a job that is in the way; give it what the new one has, if that is asked for."""
         row = self._live.rows.get(job_id)
         if replace and row is not None and row.status is JobStatus.PENDING:
-            gives_way = row.due_at is not None and job.due_at > now
+            had_turn = row.due_at is not None and row.until <= now
+            queue, row.queue = row.queue, job.queue
+            if row.due_at is not None or job.due_at > now or queue != job.queue:  # else it waits on
+                row.due_at = job.due_at
             row.task, row.payload = job.task, job.payload
-            row.scheduled_at = row.due_at = job.due_at
-            row.waits_from = job.waits_from
-            self._live.queue_up(row, None if job.more is None else job.more.turns, now=now)
-            if gives_way:
-                self._live.let_in(row.queue, row.key, at=now)
+            row.scheduled_at, row.waits_from = job.due_at, job.waits_from
+            if had_turn and (job.due_at > now or queue != job.queue) and row.key is not None:
+                self._live.let_in(queue, row.key, at=now)
             self._ring()
         return job_id
 
@@ -189,10 +195,7 @@ class MemoryStore:
         taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
     ) -> Claim:
         """Take due jobs."""
-        total = max((lane.room for lane in lanes), default=0)
-        best = self._limits.permitted(lanes, limits, now=now)
-        fits = [row for lane in lanes for row in [row for row in best if row.kind in lane.kinds][: lane.room]]
-        chosen = sorted(fits, key=lambda row: row.order)[:total]
+        chosen = self._limits.choose(lanes, limits, now=now)
         if chosen:
             self._fence += 1
         for row in chosen:
@@ -210,7 +213,7 @@ class MemoryStore:
         others = [row for row in self._live.running() if row.kind in kinds and row.owner != owner]
         lapsed = [row for row in others if row.until <= now]
         instants = [row.until for row in others if row.until > now]
-        instants += self._limits.next_due(lanes, limits, [row.kind for row in chosen], now=now)
+        instants += self._limits.next_due(lanes, limits, chosen, now=now)
         return Claim(
             jobs=[_claimed(row) for row in chosen],
             lapsed=[Lapsed(job=_claimed(row), owner=str(row.owner), until=row.until) for row in lapsed],
@@ -248,7 +251,7 @@ class MemoryStore:
             row.status, row.owner, row.started_at = JobStatus.PENDING, None, None
             row.scheduled_at = row.due_at = outcome.due_at
             row.waits_from = outcome.waits_from
-        if outcome.frees is not None:
+        if outcome.frees is not None and outcome.frees.key is not None:
             self._live.let_in(outcome.frees.queue, outcome.frees.key, at=outcome.frees.at)
         return True
 
@@ -265,11 +268,11 @@ class MemoryStore:
     def _cancel(self, row: Row, error: str, now: int) -> None:
         """End a job as cancelled, which is kept as its queue was declared."""
         self._live.remove(row)
-        if row.due_at is not None:
+        if row.due_at is not None and row.key is not None:
             self._live.let_in(row.queue, row.key, at=now)
         declared = self._declared.get(row.queue)
         if declared is not None and declared.keeps:
-            row.status, row.error = JobStatus.CANCELLED, error
+            row.status, row.error, row.owner, row.started_at = JobStatus.CANCELLED, error, None, None
             row.cancelled_at = row.finished_at = now
             row.payload = row.payload if declared.keep_payload else None
             row.expires_at = None if declared.keep_for is None else now + declared.keep_for
@@ -303,6 +306,7 @@ class MemoryStore:
     async def shift_waits(self, *, now: int, by: int) -> int:
         """Let waits go on as they were meant after a step of the wall clock."""
         shifted = 0
+        self._limits.shift(now=now, by=by)
         for row in self._live.pending():
             if row.waits_from is not None:
                 step = step_of_wait(waits_from=row.waits_from, due_at=row.until, now=now, by=by)
@@ -355,6 +359,8 @@ class MemoryStore:
         for row in self._live.pending():
             if row.until <= now:
                 due[row.queue].append(row.until)
+        for row in self._live.waiting():
+            due[row.queue].append(row.scheduled_at)
         return [
             Queue(
                 name=name,
@@ -398,9 +404,6 @@ class MemoryStore:
     def _ring(self) -> None:
         for callback in list(self._listeners):
             callback()
-
-    def _there(self, job_id: str) -> Row | None:
-        return self._live.rows.get(job_id) or self._completed.get(job_id)
 
     def _find(self, job_id: str, now: int) -> Row | None:
         live = self._live.rows.get(job_id)
