@@ -310,6 +310,8 @@ async def test_a_plain_job_carries_nothing_more() -> None:
     assert [(job.more, job.priority, job.max_attempts) for job in plain] == [(None, 0, 3), (None, 3, 7)]
     [job] = await stored(Errand(), options=lambda add: add.priority(-1).max_attempts(2).wait(5))
     assert (job.more, job.priority, job.max_attempts) == (None, -1, 2)
+    [job] = await stored(Errand(), options=lambda add: add.priority(0))
+    assert job.priority == 0
 
 
 @pytest.mark.parametrize(
@@ -354,6 +356,59 @@ async def test_a_repeated_save_has_the_same_id_and_says_so() -> None:
             saved = [(job, again) for job, unique, again in store.given if unique is not None]
             assert saved == [(saved[0][0], False), (saved[0][0], True)]
             assert saved[0][0].id == ids[0]
+
+
+async def test_a_save_after_a_refused_one_is_a_new_one() -> None:
+    """Where another job was in the way nothing is stored for sure, so the next save is no repetition."""
+    store = Recording()
+    async with Client(store, workers=0) as client:
+        await client.add(Note()).id("mine").save()
+        operation = client.add(Note()).id("mine", on_conflict="raise")
+        for _ in range(2):
+            with pytest.raises(AlreadyExists):
+                await operation.save()
+    assert [again for _, unique, again in store.given if unique is not None] == [False, False, False]
+
+
+async def test_a_repeated_save_looks_at_the_present_time(database: str, journal: Journal) -> None:
+    """What was added within a time is counted back from when it is decided, not from the first try."""
+    clock = Hands()
+    busy = DatabaseUnavailable("disk")
+
+    class Failing(Client):
+        failures: ClassVar[list[BackliteError]] = [busy]
+
+        def open_store(self) -> Any:
+            return _FailsOnce(super().open_store(), self.failures)
+
+    async with Failing(database, clock=clock) as client:
+        client.register(Note, lambda task: None)
+        client.failures.clear()
+        first = await client.add(Note()).unique("k", within=60).save()
+        await journal.ended(*first)
+        clock.millis += 59_000
+        client.failures.append(busy)
+        operation = client.add(Note()).unique("k", within=60)
+        with pytest.raises(DatabaseUnavailable):
+            await operation.save()
+        clock.millis += 2_000
+        assert not existing(await operation.save())
+
+
+class _FailsOnce:
+    """A store whose next `add_unique` does nothing but fail, if it is to."""
+
+    def __init__(self, store: Any, failures: list[BackliteError]) -> None:
+        self._store = store
+        self._failures = failures
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def add_unique(self, *args: Any, **kwargs: Any) -> Any:
+        if self._failures:
+            raise self._failures.pop()
+        return await self._store.add_unique(*args, **kwargs)
 
 
 async def test_meta_is_taken_at_the_call(database: str) -> None:
@@ -689,6 +744,17 @@ async def test_an_id_of_ones_own(database: str, journal: Journal) -> None:
         assert await client.status("order-42") is JobStatus.NOT_FOUND
         assert not existing(await client.add(Errand("d")).id("order-42").save())
         await journal.seen("job.succeeded", "order-42", count=2)
+
+
+async def test_replacing_by_id_moves_a_job_to_the_queue_of_the_task(database: str, journal: Journal) -> None:
+    """An id is one of all queues: what replaces a job of another queue runs there, as what it is."""
+    seen: list[str] = []
+    async with Client(database) as client:
+        client.register(Errand, lambda task: seen.append(task.text))
+        await client.add(Note("a")).id("mine").wait(HOUR).save()
+        assert existing(await client.add(Errand("b")).id("mine", on_conflict="replace").save())
+        await journal.ended("mine")
+    assert seen == ["b"]
 
 
 class Brief(Task):
