@@ -323,6 +323,8 @@ class AddOperation:
         next_id = self._client.ids.next if own is None else lambda: own.value
         jobs: list[NewJob] = []
         kind: TaskType | None = None
+        max_attempts = priority = 0
+        more: More | None = None
         for number, task in enumerate(self._tasks[first : first + CHUNK], first + 1):
             if kind is None or type(task) is not kind.cls:
                 kind = self._kind(task)
