@@ -15,6 +15,7 @@ from backlite_async.stores import Store
 from .test_contract import again, at, claim, claim_one, complete, ids, new, record
 from .test_control import asked_for, let_in
 
+HOUR = 3_600_000
 BY_KEY = Unique(key="u")
 REPLACE_KEY = Unique(key="u", replace_key=True)
 OWN_ID = Unique(own_id=True)
@@ -31,7 +32,7 @@ async def add(
 
 async def end(store: Store, job_id: str, keep: Keep | None = None) -> None:
     """Claim the one job that there is, and complete it."""
-    job = await claim_one(store)
+    job = await claim_one(store, now=HOUR)
     assert job.id == job_id
     assert await store.finish([complete(job, keep=keep)]) == set()
 
@@ -148,8 +149,6 @@ async def test_keys_are_data(store: Store) -> None:
 
 
 # -- within ----------------------------------------------------------------------------------------
-
-HOUR = 3_600_000
 
 
 def within(millis: int, *, replace: bool = False) -> Unique:
