@@ -1,4 +1,4 @@
-"""Any sequence of calls does the same to both stores: the one in memory says what the one on a file is to do."""
+"""Any sequence of calls does the same to both stores: the one in memory says what is to be done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -49,6 +48,7 @@ TURNS = {"q": 1, "r": 2}
 
 OWNERS = ["first", "second"]
 
+ways = st.sampled_from(["end", "keep", "again", "back"])
 owners = st.sampled_from(OWNERS)
 waits = st.integers(0, 3)
 picks = st.integers(0, 7)
@@ -65,12 +65,20 @@ uniques = st.builds(
     replace_key=st.booleans(),
 )
 rooms = st.sampled_from([0, 1, 2, 9])
+
+
+def lane(room: int, *kinds: Kind) -> Lane:
+    return Lane(kinds=kinds, room=room)
+
+
 lanes = st.one_of(
-    st.builds(lambda room: [Lane(kinds=tuple(KINDS), room=room)], rooms),
-    st.builds(lambda a, b: [Lane(kinds=tuple(KINDS[:2]), room=a), Lane(kinds=tuple(KINDS[2:]), room=b)], rooms, rooms),
-    st.builds(lambda *sizes: [Lane(kinds=(k,), room=n) for k, n in zip(KINDS, sizes, strict=True)], *[rooms] * 4),
-    st.builds(lambda kind, room: [Lane(kinds=(kind,), room=room)], st.sampled_from(KINDS), rooms),
-)  # fmt: skip
+    st.builds(lambda room: [lane(room, *KINDS)], rooms),
+    st.builds(lambda a, b: [lane(a, *KINDS[:2]), lane(b, *KINDS[2:])], rooms, rooms),
+    st.builds(lambda a, b: [lane(a, *KINDS[::2]), lane(b, *KINDS[1::2])], rooms, rooms),
+    st.builds(lambda a, b: [lane(a, KINDS[0]), lane(b, KINDS[1])], rooms, rooms),
+    st.builds(lambda *sizes: list(map(lane, sizes, KINDS)), *[rooms] * len(KINDS)),
+    st.builds(lambda kind, room: [lane(room, kind)], st.sampled_from(KINDS), rooms),
+)
 numbers = st.sampled_from([None, None, 0, 1, 3])
 rates = st.sampled_from([None, (1, 4), (3, 10)])
 limits = st.tuples(numbers, numbers, numbers, numbers, rates)
@@ -170,7 +178,7 @@ class Machine(RuleBasedStateMachine):
             Limit(queue="r", room=room_of_r, per_key=TURNS["r"], rate=rate),
             Limit(queue="s", in_all=all_of_s),
         ]
-        before = {} if self.claims is None else self.running_of_keys()
+        before = self.running_of_keys()
         found = self.both(
             lambda store: store.claim(lanes, owner=owner, now=self.now, until=until, limits=asked),
             same=self.comparable,
@@ -194,7 +202,7 @@ class Machine(RuleBasedStateMachine):
         return counts
 
     @precondition(lambda self: self.claims)
-    @rule(chosen=st.lists(st.tuples(picks, st.sampled_from(["end", "keep", "again", "back"]), delays), min_size=1, max_size=3))  # fmt: skip
+    @rule(chosen=st.lists(st.tuples(picks, ways, delays), min_size=1, max_size=3))
     def finish(self, chosen: list[tuple[int, str, int]]) -> None:
         """Write some outcomes, some of them under claims that are lost."""
         outcomes: dict[str, Outcome] = {}
