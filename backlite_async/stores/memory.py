@@ -205,7 +205,7 @@ class MemoryStore:
             taking([_claimed(row) for row in chosen])
         rates = {limit.queue: limit.rate for limit in limits if limit.rate is not None}
         starts = {
-            row.id: self._limits.starts[row.queue].take(rates[row.queue], now=now, until=until)
+            row.id: self._limits.starts[row.queue].take(rates[row.queue], owner=owner, now=now, until=until)
             for row in chosen
             if row.queue in rates
         }
@@ -392,6 +392,10 @@ class MemoryStore:
         return Orders(
             paused=frozenset(self._limits.paused), cancelled=[(row.id, row.fence or 0) for row in claims]
         )
+
+    async def end_starts(self, owner: str, *, now: int) -> None:
+        """Count what an owner that has died may have started as started by now."""
+        self._limits.end_starts(owner, now=now)
 
     async def note_starts(self, starts: Sequence[tuple[str, int, int]]) -> None:
         """Correct when starts that a rate counts were."""
