@@ -401,7 +401,10 @@ class Dispatcher:
 
     def pause_here(self) -> None:
         """Start nothing more of queues that are paused now, and what waits of those that are no longer."""
-        self.paused = self._heed.paused | self._registry.paused
+        paused = self._heed.paused | self._registry.paused
+        if paused == self.paused:
+            return
+        self.paused = paused
         self._feed.give_back_queues(self.paused)
         log.emit(log.QUEUES_PAUSED, owner=self._owner, queues=sorted(self.paused))
         self._client.news()
