@@ -181,13 +181,19 @@ ranked AS (
     )
 
 -- part: jobs
--- Claimed jobs to be, as arrays in the order of the fields of `ClaimedJob`. A payload that is larger than
--- :largest bytes is left out.
-CAST(json_group_array(json_array(
-    id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
-    max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
-    waits_from, key, timeout, parent, meta, tags
-)) AS BLOB)
+-- Claimed jobs to be, as arrays in the order of the fields of `ClaimedJob`, which end early where nothing follows. A
+-- payload that is larger than :largest bytes is left out.
+CAST(json_group_array(
+    CASE WHEN coalesce(key, timeout, parent, meta, tags) IS NULL THEN json_array(
+        id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
+        max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
+        waits_from
+    ) ELSE json_array(
+        id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
+        max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
+        waits_from, key, timeout, parent, meta, tags
+    ) END
+) AS BLOB)
 
 -- part: other
 -- The owners with claims, one seek each; to begin with, one before all of them.
