@@ -11,7 +11,7 @@ from ._clock import MAX_SECONDS, seconds
 from ._errors import InvalidType, InvalidValue
 from ._job import MAX_PRIORITY, MIN_PRIORITY
 
-__all__ = ["Backoff", "Duration", "QueueConfig", "Rate", "Retention", "checked_priority"]
+__all__ = ["Backoff", "Duration", "QueueConfig", "Rate", "Retention", "checked_name", "checked_priority"]
 
 Duration = float | timedelta
 """A number of seconds, or a timedelta."""
@@ -20,7 +20,8 @@ MAX_NUMBER = 1.797e308
 """Close to the largest float."""
 
 
-def _name(value: object) -> str:
+def checked_name(value: object) -> str:
+    """Return a queue's name, or say what it may be."""
     if not isinstance(value, str):
         raise InvalidType(f"name={value!r} must be a str")
     if not value.strip() or len(value) > 200 or not value.isprintable():
@@ -149,6 +150,7 @@ class QueueConfig:
         "concurrency",
         "concurrency_per_key",
         "global_concurrency",
+        "limited",
         "max_attempts",
         "max_crashes",
         "name",
@@ -169,6 +171,7 @@ class QueueConfig:
     global_concurrency: int | None
     concurrency_per_key: int | None
     rate: Rate | None
+    limited: bool
 
     def __init__(
         self,
@@ -195,7 +198,7 @@ class QueueConfig:
         if limit == 0:
             raise InvalidValue(f"timeout={timeout!r} leaves no time to run; None means no limit")
         set_field = super().__setattr__
-        set_field("name", _name(name))
+        set_field("name", checked_name(name))
         set_field("max_attempts", _count("max_attempts", max_attempts))
         set_field("max_crashes", _count("max_crashes", max_crashes))
         set_field("backoff", backoff if isinstance(backoff, Backoff) else Backoff.constant(backoff))
@@ -206,13 +209,8 @@ class QueueConfig:
         set_field("global_concurrency", _limit("global_concurrency", global_concurrency))
         set_field("concurrency_per_key", _limit("concurrency_per_key", concurrency_per_key))
         set_field("rate", rate)
-
-    @property
-    def limited(self) -> bool:
-        """Whether a job's end can let in another one of this queue that would not have fitted before."""
-        return not (
-            self.concurrency is self.global_concurrency is self.concurrency_per_key is self.rate is None
-        )
+        limits = (concurrency, global_concurrency, concurrency_per_key, rate)
+        set_field("limited", any(limit is not None for limit in limits))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a QueueConfig does not change: make another one with {name}={value!r}")

@@ -26,9 +26,10 @@ ROOT = "backlite_async"
 
 LAYERS = {
     "data": "_errors _clock _config _task _job",
-    "decisions": "_ahead _codec _backoff _plan _outcome _suspects",
+    "decisions": "_ahead _codec _backoff _fingerprint _options _plan _outcome _suspects",
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
-    " _deadlines _failure _feed _reports _solo _takeover _transaction _dispatcher _client",
+    " _deadlines _failure _feed _heed _queues _reports _solo _starts _takeover _transaction _dispatcher"
+    " _client",
     "around": "__main__ _demo",
 }
 
@@ -42,7 +43,8 @@ BELOW = {
 }
 
 PURE = set(
-    "__future__ collections collections.abc dataclasses datetime math typing weakref inspect msgspec".split()
+    "__future__ collections collections.abc dataclasses datetime hashlib math typing weakref inspect"
+    " msgspec".split()
 )
 """What decisions may import: nothing that reads a clock, throws dice, or touches the world."""
 
@@ -261,6 +263,7 @@ def test_who_knows_aiosqlite() -> None:
         "_transaction",
         "stores.sqlite.blocks",
         "stores.sqlite.callers",
+        "stores.sqlite.unique",
     }
 
 
