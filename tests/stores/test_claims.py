@@ -160,7 +160,8 @@ def test_claim_reports_leases_of_others_alone(connection: sqlite3.Connection) ->
         claims.claim(connection, lanes_of(kinds, [2]), owner=owner, now=0, until=until)
         if owner == "second":
             assert (
-                claims.claim(connection, lanes_of(kinds, [0]), owner="mine", now=0, until=0).next_at == NOW + 5
+                claims.claim(connection, lanes_of(kinds, [0]), owner="mine", now=0, until=0).next_at
+                == NOW + 5
             )
     found = claim(connection, lanes)
     assert {(lapsed.owner, lapsed.until) for lapsed in found.lapsed} == {("first", NOW)}

@@ -187,7 +187,12 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "remember_key": {"queue": "q", "key": "key-7", "id": "new", "added_at": 1, "until": 1, "look_at": 1},
     "let_in_pending": {"id": "qTfull1900000-1", "now": NOW},
     "replace": {
-        "id": "qTfull1900000-1", "task": "T", "payload": b"{}", "due_at": NOW, "waits_from": NOW, "now": NOW
+        "id": "qTfull1900000-1",
+        "task": "T",
+        "payload": b"{}",
+        "due_at": NOW,
+        "waits_from": NOW,
+        "now": NOW,
     },
     "write_nothing": {},
     "look": CLAIMABLE,
@@ -265,7 +270,7 @@ RARE: dict[str, dict[str, Any]] = {
 When the clock was set, in a backup, and where a person asks.
 """
 
-BEFORE = {name: "cancel" for name in ("to_end", "keep_cancelled", "end_cancelled")}
+BEFORE = dict.fromkeys(("to_end", "keep_cancelled", "end_cancelled"), "cancel")
 """What comes before a statement in its transaction."""
 
 RESULTS = {

@@ -113,10 +113,10 @@ class _Offer:
             for queue, task in lane.kinds:
                 size = sizes.get(queue, lane.room)
                 if size > 0 and lane.room > 0 and queue not in self._paused:
-                    cap = min(size, lane.room)
                     if queue in sizes and kinds[queue] > 1:
-                        found.append(_Place(queue, task, cap, number, lane.room, queue, size))
+                        found.append(_Place(queue, task, size, number, lane.room, queue, size))
                     else:
+                        cap = min(size, lane.room)
                         found.append(_Place(queue, task, cap, number, lane.room, number, lane.room))
         return found
 
@@ -131,7 +131,7 @@ class _Offer:
         if self.simple:
             return "claimable" if few else "claimable_of_kinds", self.total
         lanes = {place.lane for place in self.places}
-        if few and len(lanes) == len(self.places):
+        if few and len(lanes) == len(self.places) == len({place.portion for place in self.places}):
             return "claimable_in_lanes", self.total
         if len(lanes) == 1 and lanes == {place.portion for place in self.places}:
             return "claimable_of_kinds", self.places[0].room
