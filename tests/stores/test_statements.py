@@ -360,7 +360,7 @@ CHANGES = {
     "declare": 2,
     "end_turns": 5,
     "look_later": 5,
-    "forget_keys": 5,
+    "forget_keys": 4,
     "expire": 10,
 }
 
