@@ -167,6 +167,7 @@ CLAIMABLE = {
     "places": json.dumps(PLACES),
     "kinds": json.dumps(KINDS),
     "total": 4,
+    "most": 4,
     "owner": "busy",
     "now": NOW,
     "after": -1,
@@ -188,6 +189,7 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "let_in_pending": {"id": "qTfull1900000-1", "now": NOW},
     "replace": {
         "id": "qTfull1900000-1",
+        "queue": "q",
         "task": "T",
         "payload": b"{}",
         "due_at": NOW,
@@ -245,7 +247,7 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
 """What each statement that runs beside a backlog is given."""
 
 SMALL = set("json_each outcome claim place kind lane head level merge candidate ranked chosen held".split())
-SMALL |= {"other", "first", "portion", "part", "in_lane", "waiting", "again", "backlite_fence"}
+SMALL |= {"other", "first", "portion", "part", "in_lane", "owners", "waiting", "again", "backlite_fence"}
 """What a statement may walk over: what it was given, and what it has found by seeks."""
 
 SCHEMA = {"schema_version", "schema_tables", "create_schema", "start_schema", "set_schema_version"}
@@ -358,7 +360,7 @@ CHANGES = {
     "declare": 2,
     "end_turns": 5,
     "look_later": 5,
-    "forget_keys": 5,
+    "forget_keys": 4,
     "expire": 10,
 }
 

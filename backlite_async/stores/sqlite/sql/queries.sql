@@ -330,7 +330,7 @@ SELECT
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: claimable_of_kinds_in_lanes
--- The same of any number of kinds, a merge for each portion.
+-- The same of any number of kinds, a merge for each portion, whose best :most are enough.
 WITH RECURSIVE
     {head},
     {other},
@@ -357,7 +357,7 @@ WITH RECURSIVE
                 {next_of_kind}
             )
             SELECT json_group_array(json_array(seq, priority, due_at, lane, room))
-            FROM (SELECT * FROM merge WHERE due_at <= :now LIMIT :total)
+            FROM (SELECT * FROM merge WHERE due_at <= :now LIMIT :most)
         ))
         WHERE json_each.key < size
     ),
@@ -373,12 +373,13 @@ FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 SELECT json_group_array(queue) FROM backlite_queues WHERE paused_at IS NOT NULL
 
 -- name: running_of_queues
-WITH RECURSIVE
-    {other}
 -- How many jobs of each of these queues are claimed, by whomever.
+WITH RECURSIVE
+    {other},
+    owners (owner) AS MATERIALIZED (SELECT owner FROM other WHERE owner <> '')
 SELECT json_group_object(value, (
-    SELECT count(*) FROM other CROSS JOIN backlite_jobs AS jobs
-    WHERE status = 'running' AND jobs.owner = other.owner AND jobs.queue = json_each.value
+    SELECT count(*) FROM owners CROSS JOIN backlite_jobs AS jobs
+    WHERE status = 'running' AND jobs.owner = owners.owner AND jobs.queue = json_each.value
 ))
 FROM json_each(:queues)
 
@@ -849,7 +850,9 @@ WHERE (queue, key) IN {looked_at}
   AND EXISTS (SELECT 1 FROM backlite_jobs AS jobs WHERE jobs.id = job_id)
 
 -- name: forget_keys
-DELETE FROM backlite_unique WHERE (queue, key) IN {looked_at} AND look_at <= :now
+DELETE FROM backlite_unique
+WHERE (queue, key) IN {looked_at}
+  AND NOT EXISTS (SELECT 1 FROM backlite_jobs AS jobs WHERE jobs.id = job_id)
 
 -- name: expire
 DELETE FROM backlite_completed WHERE seq IN (
