@@ -330,12 +330,17 @@ class MemoryStore:
                 del self._unique[place]
         return len(expired)
 
-    async def declare(self, queues: Sequence[Declared]) -> None:
+    async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
         """Remember what is to be known of queues."""
         for declared in queues:
             self._declared[declared.queue] = declared
-            for row in [] if declared.turns else self._live.waiting(declared.queue):
-                row.due_at = row.scheduled_at
+            waiting = self._live.waiting(declared.queue)
+            if declared.turns is None:
+                for row in waiting:
+                    row.due_at = row.scheduled_at
+            else:
+                for key in {row.key for row in waiting if row.key is not None}:
+                    self._live.fill_up(declared.queue, key, declared.turns, now=now)
         self._ring()
 
     async def pause(self, queue: str, *, now: int) -> None:

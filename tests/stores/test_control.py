@@ -417,10 +417,11 @@ async def declare(
     keeps: bool = False,
     keep_for: int | None = None,
     keep_payload: bool = False,
-    turns: bool = True,
+    turns: int | None = 1,
 ) -> None:
     await store.declare(
-        [Declared(queue=queue, keeps=keeps, keep_for=keep_for, keep_payload=keep_payload, turns=turns)]
+        [Declared(queue=queue, keeps=keeps, keep_for=keep_for, keep_payload=keep_payload, turns=turns)],
+        now=100,
     )
 
 

@@ -138,17 +138,17 @@ class Machine(RuleBasedStateMachine):
     @initialize(keeps=st.booleans(), jobs=st.lists(news, min_size=2, max_size=8))
     def start(self, keeps: bool, jobs: list[tuple[Kind, str | None, int, int]]) -> None:
         """Begin with some jobs, of which some are of the same key."""
-        self.declare(keeps, True)
+        self.declare(keeps, 1)
         self.add(jobs, again=False)
 
-    @rule(keeps=st.booleans(), turns=st.sampled_from([True, True, True, False]))
-    def declare(self, keeps: bool, turns: bool) -> None:
-        """Declare the queues, sometimes as if keys were not limited."""
+    @rule(keeps=st.booleans(), turns=st.sampled_from([1, 1, 2, None]))
+    def declare(self, keeps: bool, turns: int | None) -> None:
+        """Declare the queues, sometimes as if keys were not limited, or otherwise."""
         queues = [
             Declared(queue=queue, keeps=keeps, keep_for=20, keep_payload=queue == "q", turns=turns)
             for queue in "qr"
         ]
-        self.both(lambda store: store.declare(queues))
+        self.both(lambda store: store.declare(queues, now=self.now))
 
     @rule(jobs=st.lists(news, min_size=1, max_size=5), again=st.booleans())
     def add(self, jobs: list[tuple[Kind, str | None, int, int]], again: bool) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from ..._job import ClaimedJob, NewJob, Place
 from .sql import fetch, statements, text
 
-__all__ = ["Turns", "let_in", "take_turns"]
+__all__ = ["Turns", "fill_up", "let_in", "take_turns"]
 
 _Key = tuple[str, str]
 
@@ -85,6 +85,16 @@ def take_turns(raw: sqlite3.Connection, jobs: Iterable[NewJob], now: int) -> Non
             over.append((*key, room))
     if over:
         raw.execute(statements()["wait_for_turn"], {"keys": text(over), "now": now})
+
+
+def fill_up(raw: sqlite3.Connection, queue: str, turns: int, now: int) -> None:
+    """Let in what waits of a queue's keys that have room, when the limit was raised."""
+    keys = [(queue, key) for (key,) in fetch(raw, "waiting_keys", {"queue": queue})]
+    wanted: list[tuple[str, str, int]] = []
+    for key, running, due, waiting in _count(raw, keys, now):
+        missing = max((turns - running - due.get(task, 0) for task in waiting), default=0)
+        wanted += [(*key, now)] * max(missing, 0)
+    _let_in(raw, wanted)
 
 
 def let_in(raw: sqlite3.Connection, freed: Iterable[Place]) -> None:

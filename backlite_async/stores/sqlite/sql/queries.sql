@@ -450,6 +450,20 @@ SELECT
     )
 FROM json_each(:keys)
 
+-- name: waiting_keys
+-- The keys of a queue of which jobs wait: one seek per key.
+WITH RECURSIVE waiting (key) AS (
+    SELECT ''
+    UNION ALL
+    SELECT (
+        SELECT key FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
+        WHERE jobs.queue = :queue AND jobs.key > waiting.key AND status = 'pending' AND due_at IS NULL
+        ORDER BY key LIMIT 1
+    )
+    FROM waiting WHERE key IS NOT NULL
+)
+SELECT key FROM waiting WHERE key <> ''
+
 -- name: wait_for_turn
 -- Of the due jobs of keys and tasks all but the best `room`.
 UPDATE backlite_jobs SET due_at = NULL
@@ -659,7 +673,7 @@ SELECT EXISTS (
     )
 ) OR EXISTS (
     SELECT 1 FROM json_each(:queues) CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
-    WHERE NOT json_extract(value, '$[4]') AND jobs.queue = json_extract(value, '$[0]')
+    WHERE json_extract(value, '$[4]') IS NULL AND jobs.queue = json_extract(value, '$[0]')
       AND jobs.key IS NOT NULL AND status = 'pending' AND due_at IS NULL
 )
 
@@ -676,7 +690,7 @@ ON CONFLICT (queue) DO UPDATE SET
 -- name: end_turns
 UPDATE backlite_jobs SET due_at = scheduled_at
 WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL
-  AND queue IN (SELECT json_extract(value, '$[0]') FROM json_each(:queues) WHERE NOT json_extract(value, '$[4]'))
+  AND queue IN (SELECT json_extract(value, '$[0]') FROM json_each(:queues) WHERE json_extract(value, '$[4]') IS NULL)
 
 -- name: queues
 -- Queues with live jobs, and paused ones; how many of each run.
