@@ -149,7 +149,10 @@ def _end_cancelled(raw: sqlite3.Connection) -> list[tuple[str, Place, bool]]:
     if found:
         raw.execute(statements()["keep_cancelled"])
         raw.execute(statements()["end_cancelled"])
-    return [(job_id, Place(queue, key, at), bool(had_turn)) for job_id, queue, key, at, had_turn in found]
+    return [
+        (job_id, Place(queue, _readable(key), at), bool(had_turn))
+        for job_id, queue, key, at, had_turn in found
+    ]
 
 
 def _finish(
@@ -257,4 +260,11 @@ def claimed_job(row: Sequence[Any]) -> ClaimedJob:
     """Make a claimed job of a row with its fields."""
     job = dict(zip(ClaimedJob.__struct_fields__, row, strict=True))
     job["payload"] = job["payload"].decode("utf-8", "surrogateescape")
+    for name in ("key", "parent", "meta", "tags"):
+        job[name] = _readable(job[name])
     return ClaimedJob(**job)
+
+
+def _readable(text: bytes | None) -> str | None:
+    """Return a text whatever has become of its bytes: one bad row must not stop all others."""
+    return None if text is None else text.decode("utf-8", "replace")

@@ -527,7 +527,8 @@ WHERE seq IN (SELECT value FROM json_each(:seqs))
 SELECT
     jobs.id, queue, task, payload, attempt + 1, max_attempts, crashes,
     (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at, waits_from,
-    jobs.key, timeout, jobs.parent, meta, tags
+    CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
+    CAST(tags AS BLOB)
 FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.seq = place.value
 ORDER BY place.key
@@ -537,7 +538,8 @@ WITH RECURSIVE
     {other}
 SELECT
     jobs.owner, due_at, jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at,
-    scheduled_at, waits_from, jobs.key, timeout, jobs.parent, meta, tags
+    scheduled_at, waits_from, CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
+    CAST(tags AS BLOB)
 FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN backlite_jobs AS jobs
 WHERE status = 'running' AND other.owner NOT IN ('', :owner) AND jobs.owner = other.owner
   AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
@@ -546,8 +548,9 @@ LIMIT 1000
 -- name: claims_of
 SELECT
     id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from,
-    key, timeout, parent, meta, tags
-FROM backlite_jobs WHERE status = 'running' AND owner = :owner
+    CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
+    CAST(tags AS BLOB)
+FROM backlite_jobs AS jobs WHERE status = 'running' AND owner = :owner
 
 -- name: holds_claims
 SELECT EXISTS (SELECT 1 FROM backlite_jobs WHERE status = 'running' AND owner = :owner)
@@ -629,7 +632,7 @@ WHERE jobs.id = json_each.value AND +jobs.status = 'running'
 
 -- name: to_end
 -- Pending jobs that are to be cancelled, and what becomes free by that.
-SELECT id, queue, key, cancelled_at, coalesce(due_at <= cancelled_at, false)
+SELECT id, queue, CAST(key AS BLOB), cancelled_at, coalesce(due_at <= cancelled_at, false)
 FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
 
 -- name: keep_cancelled
