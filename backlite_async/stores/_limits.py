@@ -88,7 +88,7 @@ class Limits:
 
     def _fitting(self, lanes: Sequence[Lane], limits: Sequence[Limit], *, now: int) -> list[Row]:
         """Return the best due jobs that their queues have room for, and of those what fits the lanes."""
-        kinds = {kind for lane in lanes for kind in lane.kinds if kind[0] not in self.paused}
+        kinds = {kind for lane in lanes if lane.room > 0 for kind in lane.kinds if kind[0] not in self.paused}
         due = [row for row in self._live.pending() if row.until <= now and row.kind in kinds]
         for limit in limits:
             of_queue = sorted((row for row in due if row.queue == limit.queue), key=lambda row: row.order)
