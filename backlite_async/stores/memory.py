@@ -29,7 +29,7 @@ from .._job import (
     Unique,
     record,
 )
-from ._base import Dead, id_taken, step_of_wait
+from ._base import STEP_NOTICE, Dead, id_taken, step_of_wait
 from ._limits import Limits
 from ._rows import Live, Row
 
@@ -133,7 +133,7 @@ class MemoryStore:
         added = self._unique.get((job.queue, unique.key)) if unique.key is not None else None
         if added is not None and added.id == job.id and again:
             return None
-        if added is not None and (added.id in self._live.rows or added.lasts(unique.within, now)):
+        if added is not None and (self._lives(added) or added.lasts(unique.within, now)):
             return self._keep_or_replace(job, added.id, replace=unique.replace_key, now=now)
         await self.add([job])
         if unique.key is not None:
@@ -326,7 +326,7 @@ class MemoryStore:
         for job_id in expired:
             del self._completed[job_id]
         for place, added in list(self._unique.items()):
-            if added.id not in self._live.rows and added.until <= now:
+            if not self._lives(added) and added.until + STEP_NOTICE <= now:
                 del self._unique[place]
         return len(expired)
 
@@ -414,6 +414,11 @@ class MemoryStore:
     def _ring(self) -> None:
         for callback in list(self._listeners):
             callback()
+
+    def _lives(self, added: _Added) -> bool:
+        """Return whether the job that has a unique key lives; another one may have got its id since."""
+        row = self._live.rows.get(added.id)
+        return row is not None and row.created_at == added.added_at
 
     def _find(self, job_id: str, now: int) -> Row | None:
         live = self._live.rows.get(job_id)
