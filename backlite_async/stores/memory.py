@@ -204,11 +204,10 @@ class MemoryStore:
         if taking is not None:
             taking([_claimed(row) for row in chosen])
         rates = {limit.queue: limit.rate for limit in limits if limit.rate is not None}
-        starts = {
-            row.id: self._limits.starts[row.queue].take(rates[row.queue], owner=owner, now=now, until=until)
-            for row in chosen
-            if row.queue in rates
-        }
+        started = [row for row in chosen if row.queue in rates]
+        for queue in {row.queue for row in started}:
+            self._limits.starts[queue].forget(rates[queue], now=now)
+        starts = {row.id: self._limits.starts[row.queue].take(owner=owner, until=until) for row in started}
         kinds = {kind for lane in lanes for kind in lane.kinds}
         others = [row for row in self._live.running() if row.kind in kinds and row.owner != owner]
         lapsed = [row for row in others if row.until <= now]

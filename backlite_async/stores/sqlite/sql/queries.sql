@@ -53,9 +53,10 @@ SELECT status, created_at, payload FROM backlite_completed
 WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: same_key
--- The job that was last added with a unique key, and its status if it is live.
+-- The job that was last added with a unique key, and its status if it is live. Another may have got its id since.
 SELECT job_id, added_at, until, jobs.status
-FROM backlite_unique AS known LEFT JOIN backlite_jobs AS jobs ON jobs.id = known.job_id
+FROM backlite_unique AS known
+    LEFT JOIN backlite_jobs AS jobs ON jobs.id = known.job_id AND jobs.created_at = known.added_at
 WHERE known.queue = :queue AND known.key = :key
 
 -- name: remember_key
