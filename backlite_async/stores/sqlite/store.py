@@ -10,8 +10,25 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..._errors import BackliteError, DatabaseUnusable, InvalidState
-from ..._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, NewJob, Outcome, Owner
-from . import rows, schema
+from ..._job import (
+    Cancelled,
+    Claim,
+    ClaimedJob,
+    Complete,
+    Declared,
+    Job,
+    JobStatus,
+    Lane,
+    Limit,
+    NewJob,
+    Orders,
+    Outcome,
+    Owner,
+    Queue,
+    Unique,
+)
+from . import claims, control, rows, schema
+from . import unique as unique_jobs
 from .backup import backup
 from .blocks import Block
 from .callers import TransactionWatch
@@ -192,17 +209,33 @@ class SQLiteStore:
         """Raise unless this is an `aiosqlite.Connection`."""
         require_connection(connection)
 
-    async def add_within(self, connection: Any, jobs: Sequence[NewJob], *, again: bool = False) -> None:
+    async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
+        """Store a pending job, unless there is one that `unique` names."""
+        add = partial(unique_jobs.add_unique, job=job, unique=unique, now=now, again=again)
+        return await self._writing().submit(add, committed=self._ring_all)
+
+    async def add_within(
+        self,
+        connection: Any,
+        jobs: Sequence[NewJob],
+        *,
+        unique: Unique | None = None,
+        now: int = 0,
+        again: bool = False,
+    ) -> str | None:
         """Store pending jobs inside the open transaction of an `aiosqlite.Connection`."""
         self.check_connection(connection)
         path = self._database.path
         await require_transaction(connection, path)
         self._watch.watch(connection, jobs[-1].id)
         try:
-            name = "add_again" if again else "add_within"
+            if unique is not None:
+                return await unique_jobs.add_unique_within(connection, jobs[0], unique, now=now, again=again)
+            name = "add_again" if again else "add_from_array"
             await connection.execute_fetchall(statements()[name], {"jobs": rows.added(jobs)})
         except sqlite3.Error as error:
             fail(error, path)
+        return None
 
     async def claim(
         self,
@@ -211,11 +244,14 @@ class SQLiteStore:
         owner: str,
         now: int,
         until: int,
+        limits: Sequence[Limit] = (),
         taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
     ) -> Claim:
         """Take due jobs; look first, without the write lock, whether there are any."""
-        claim = partial(rows.claim, lanes=lanes, owner=owner, now=now, until=until, taking=taking)
-        look = partial(rows.look, lanes=lanes, owner=owner, now=now)
+        claim = partial(
+            claims.claim, lanes=lanes, owner=owner, now=now, until=until, limits=limits, taking=taking
+        )
+        look = partial(claims.look, lanes=lanes, owner=owner, now=now, limits=limits)
         return await self._writing().submit(claim, look=look, durable=False, claims=True, insist=True)
 
     async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
@@ -228,8 +264,8 @@ class SQLiteStore:
         return await self._writing().submit(finish, committed=partial(self._finished, outcomes), insist=True)
 
     def _finished(self, outcomes: Sequence[Outcome], claimed: bool = False) -> None:
-        """Tell the others where there are jobs that may be due."""
-        if any(not isinstance(outcome, Complete) for outcome in outcomes):
+        """Tell the others where there are jobs that may be due, or a place that they may wait for."""
+        if any(outcome.frees or not isinstance(outcome, Complete) for outcome in outcomes):
             self._ring()
 
     def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
@@ -262,6 +298,48 @@ class SQLiteStore:
             return self._database.transact(function, durable=durable)
         except Exception as error:
             fail(error, self._database.path)
+
+    # -- control -----------------------------------------------------------------------------------
+
+    async def declare(self, queues: Sequence[Declared]) -> None:
+        """Remember what is to be known of queues."""
+        declare = partial(control.declare, queues=queues)
+        look = partial(control.declared, queues=queues)
+        await self._writing().submit(declare, look=look, durable=False, committed=self._ring_all)
+
+    async def pause(self, queue: str, *, now: int) -> None:
+        """Let nothing of a queue be claimed."""
+        await self._writing().submit(partial(control.pause, queue=queue, now=now), committed=self._ring_all)
+
+    async def resume(self, queue: str) -> None:
+        """Undo `pause`."""
+        await self._writing().submit(partial(control.resume, queue=queue), committed=self._ring_all)
+
+    async def running(self, queue: str) -> int:
+        """Return how many jobs of a queue are claimed."""
+        return await self._database.read(lambda raw: control.running(raw, queue))
+
+    async def queues(self, *, now: int) -> Sequence[Queue]:
+        """Return how the queues are doing."""
+        return await self._database.read(lambda raw: control.queues(raw, now))
+
+    async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
+        """End pending jobs as cancelled, and ask for the end of running ones."""
+        cancel = partial(control.cancel, job_ids=job_ids, now=now)
+        return await self._writing().submit(cancel, committed=self._ring_all)
+
+    async def orders(self, owner: str) -> Orders:
+        """Return what an owner is to heed."""
+        return await self._database.read(lambda raw: control.orders(raw, owner))
+
+    async def note_starts(self, starts: Sequence[tuple[str, int, int]]) -> None:
+        """Correct when counted starts were."""
+        note = partial(control.note_starts, starts=starts)
+        await self._writing().submit(note, durable=False, committed=self._ring_all)
+
+    def ring(self) -> None:
+        """Tell the others to look."""
+        self._ring()
 
     # -- queries and upkeep ------------------------------------------------------------------------
 

@@ -6,8 +6,23 @@ import re
 import sqlite3
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
-__all__ = ["many", "migrations", "statements"]
+import msgspec
+
+__all__ = ["fetch", "many", "migrations", "statements", "text"]
+
+_encoder = msgspec.json.Encoder()
+
+
+def fetch(raw: sqlite3.Connection, name: str, parameters: dict[str, Any]) -> list[Any]:
+    """Run a statement and fetch all: one with RETURNING that is not read to its end holds its lock."""
+    return raw.execute(statements()[name], parameters).fetchall()
+
+
+def text(value: object) -> str:
+    """Encode a parameter as JSON."""
+    return _encoder.encode(value).decode()
 
 
 @cache

@@ -12,7 +12,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- part: add_from_array
 INSERT INTO backlite_jobs (
-    id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority, waits_from
+    id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority, waits_from,
+    key, timeout, parent, meta, tags
 )
 SELECT
     json_extract(value, '$[0]'),
@@ -24,10 +25,15 @@ SELECT
     json_extract(value, '$[6]'),
     json_extract(value, '$[6]'),
     json_extract(value, '$[7]'),
-    json_extract(value, '$[8]')
+    json_extract(value, '$[8]'),
+    json_extract(value, '$[9]'),
+    json_extract(value, '$[10]'),
+    json_extract(value, '$[11]'),
+    json_extract(value, '$[12]'),
+    json_extract(value, '$[13]')
 FROM json_each(:jobs)
 
--- name: add_within
+-- name: add_from_array
 -- One statement for any number: in the transaction of somebody else it happens or does not.
 {add_from_array}
 ORDER BY json_each.id
@@ -39,10 +45,55 @@ WHERE NOT EXISTS (SELECT 1 FROM backlite_completed AS kept WHERE kept.id = json_
 ORDER BY json_each.id
 ON CONFLICT (id) DO NOTHING
 
+-- name: same_id
+-- A job of this id, live or kept.
+SELECT status, created_at, payload FROM backlite_jobs WHERE id = :id
+UNION ALL
+SELECT status, created_at, payload FROM backlite_completed
+WHERE id = :id AND coalesce(expires_at > :now, true)
+
+-- name: same_key
+-- The job that was last added with a unique key, and its status if it is live.
+SELECT job_id, added_at, until, jobs.status
+FROM backlite_unique AS known LEFT JOIN backlite_jobs AS jobs ON jobs.id = known.job_id
+WHERE known.queue = :queue AND known.key = :key
+
+-- name: remember_key
+INSERT INTO backlite_unique (queue, key, job_id, added_at, until, look_at)
+VALUES (:queue, :key, :id, :added_at, :until, :look_at)
+ON CONFLICT (queue, key) DO UPDATE SET
+    job_id = excluded.job_id, added_at = excluded.added_at, until = excluded.until, look_at = excluded.look_at
+
+-- name: let_in_pending
+-- The queue and key of a pending job that has a turn.
+SELECT queue, key FROM backlite_jobs
+WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at <= :now
+
+-- name: replace
+-- One that waits for its turn waits on, unless it is for later.
+UPDATE backlite_jobs
+SET
+    task = :task, payload = :payload, scheduled_at = :due_at, waits_from = :waits_from,
+    due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now THEN :due_at END
+WHERE id = :id AND +status = 'pending'
+
+-- name: write_nothing
+-- Take the write lock, in somebody's transaction, before anything is read.
+UPDATE backlite_fence SET value = value WHERE false
+
+-- name: savepoint
+SAVEPOINT backlite_add
+
+-- name: rollback_to_savepoint
+ROLLBACK TO backlite_add
+
+-- name: release_savepoint
+RELEASE backlite_add
+
 -- part: head
--- The kinds of :places, and the first pending job of each: one seek per kind.
-head (queue, task, lane, room, seq) AS MATERIALIZED (
-        SELECT queue, task, lane, room, (
+-- The kinds of :places, by their place in it, and the first pending job of each: one seek per kind.
+head (kind, queue, task, cap, seq) AS MATERIALIZED (
+        SELECT kind, queue, task, cap, (
             SELECT seq FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
             WHERE status = 'pending' AND due_at IS NOT NULL
               AND jobs.queue = wanted.queue AND jobs.task = wanted.task
@@ -50,19 +101,19 @@ head (queue, task, lane, room, seq) AS MATERIALIZED (
         )
         FROM (
             SELECT
-                json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS task,
-                json_extract(value, '$[2]') AS lane, json_extract(value, '$[3]') AS room
+                key AS kind, json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS task,
+                json_extract(value, '$[2]') AS cap
             FROM json_each(:places)
         ) AS wanted
     )
 
 -- part: level
 -- The priority levels in use of each kind, from above, down to where it has :total due jobs: one seek per level.
-level (queue, task, lane, room, priority, wanted) AS (
-        SELECT head.queue, head.task, head.lane, head.room, jobs.priority, :total
+level (kind, queue, task, priority, wanted) AS (
+        SELECT head.kind, head.queue, head.task, jobs.priority, :total
         FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
         UNION ALL
-        SELECT level.queue, level.task, level.lane, level.room, jobs.priority, level.wanted - (
+        SELECT level.kind, level.queue, level.task, jobs.priority, level.wanted - (
             SELECT count(*) FROM (
                 SELECT 1 FROM backlite_jobs AS above
                 WHERE status = 'pending' AND above.due_at <= :now
@@ -81,8 +132,8 @@ level (queue, task, lane, room, priority, wanted) AS (
 
 -- part: candidate
 -- The best few of each kind and priority level: for few kinds, as each brings up to :total rows.
-candidate (seq, priority, due_at, lane, room) AS (
-        SELECT jobs.seq, jobs.priority, jobs.due_at, level.lane, level.room
+candidate (seq, priority, due_at, kind) AS (
+        SELECT jobs.seq, jobs.priority, jobs.due_at, level.kind
         FROM level CROSS JOIN backlite_jobs AS jobs
         WHERE level.wanted > 0 AND jobs.seq IN (
             SELECT seq FROM backlite_jobs AS best
@@ -94,13 +145,19 @@ candidate (seq, priority, due_at, lane, room) AS (
 
 -- part: merge
 -- A merge of kinds, begun by their heads: the best job that is offered is taken from the queue of the recursion, and
--- its kind offers its next one, by a seek or two. So no kind is read further than it is taken from. A level's first
--- job is offered also if it is not due: once it is taken, and passed over, the level below has its turn. The CASE
--- is no condition of the WHERE, from which SQLite would draw its own conclusions, and walk over jobs.
-UNION ALL
-        SELECT jobs.queue, jobs.task, jobs.priority, jobs.due_at, jobs.seq
+-- its kind offers its next one, by a seek or two, until `cap` of its due jobs are taken. So no kind is read further
+-- than it is taken from. A level's first job is offered also if it is not due: once it is taken, and passed over, the
+-- level below has its turn. The CASE is no condition of the WHERE, from which SQLite would draw its own conclusions,
+-- and walk over jobs.
+merge (kind, queue, task, priority, due_at, seq, remaining) AS (
+        SELECT head.kind, head.queue, head.task, jobs.priority, jobs.due_at, jobs.seq, head.cap
+        FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
+        UNION ALL
+        SELECT
+            merge.kind, jobs.queue, jobs.task, jobs.priority, jobs.due_at, jobs.seq,
+            merge.remaining - (merge.due_at <= :now)
         FROM merge CROSS JOIN backlite_jobs AS jobs
-        WHERE jobs.seq = coalesce(
+        WHERE merge.remaining > (merge.due_at <= :now) AND jobs.seq = coalesce(
             CASE WHEN merge.due_at <= :now THEN (
                 SELECT seq FROM backlite_jobs AS twin INDEXED BY backlite_jobs_pending
                 WHERE status = 'pending' AND twin.due_at = merge.due_at AND twin.seq > merge.seq
@@ -120,15 +177,31 @@ UNION ALL
                 ORDER BY priority DESC, due_at, seq LIMIT 1
             )
         )
-        ORDER BY 3 DESC, 4, 5
+        ORDER BY 4 DESC, 5, 6
+    )
 
 -- part: chosen_in_lanes
-ranked AS (
-        SELECT *, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, seq) AS place
-        FROM candidate
+-- Of the candidates the best that fit the portion of their queue, of those the best that fit their lane.
+place (kind, lane, room, portion, size) AS MATERIALIZED (
+        SELECT
+            key, json_extract(value, '$[3]'), json_extract(value, '$[4]'),
+            json_extract(value, '$[5]'), json_extract(value, '$[6]')
+        FROM json_each(:places)
+    ),
+    in_portion AS (
+        SELECT
+            candidate.*, lane, room, size,
+            row_number() OVER (PARTITION BY portion ORDER BY priority DESC, due_at, seq) AS number
+        FROM candidate JOIN place USING (kind)
+    ),
+    in_lane AS (
+        SELECT
+            seq, priority, due_at, room,
+            row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, seq) AS number
+        FROM in_portion WHERE number <= size
     ),
     chosen (seq) AS (
-        SELECT seq FROM ranked WHERE place <= room ORDER BY priority DESC, due_at, seq LIMIT :total
+        SELECT seq FROM in_lane WHERE number <= room ORDER BY priority DESC, due_at, seq LIMIT :total
     )
 
 -- part: jobs
@@ -137,7 +210,7 @@ ranked AS (
 CAST(json_group_array(json_array(
     id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
     max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
-    waits_from
+    waits_from, key, timeout, parent, meta, tags
 )) AS BLOB)
 
 -- part: other
@@ -237,11 +310,7 @@ WITH RECURSIVE
     {head},
     {level},
     {other},
-    merge (queue, task, priority, due_at, seq) AS (
-        SELECT head.queue, head.task, jobs.priority, jobs.due_at, jobs.seq
-        FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
-        {merge}
-    ),
+    {merge},
     chosen (seq) AS (SELECT seq FROM merge WHERE due_at <= :now LIMIT :total)
 SELECT
     json_group_array(seq),
@@ -266,23 +335,13 @@ SELECT
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: claimable_of_kinds_in_lanes
--- The same of any number of kinds, a merge for each lane.
+-- The same of any number of kinds; :most are enough, though some of them do not fit.
 WITH RECURSIVE
     {head},
     {other},
-    lane (lane, room) AS (SELECT DISTINCT lane, room FROM head),
-    candidate (seq, priority, due_at, lane, room) AS (
-        SELECT jobs.seq, jobs.priority, jobs.due_at, lane, room
-        FROM lane CROSS JOIN backlite_jobs AS jobs
-        WHERE jobs.seq IN (
-            WITH RECURSIVE merge (queue, task, priority, due_at, seq) AS (
-                SELECT head.queue, head.task, jobs.priority, jobs.due_at, jobs.seq
-                FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
-                WHERE head.lane = lane.lane
-                {merge}
-            )
-            SELECT seq FROM merge WHERE due_at <= :now LIMIT :total
-        )
+    {merge},
+    candidate (seq, priority, due_at, kind) AS (
+        SELECT seq, priority, due_at, kind FROM merge WHERE due_at <= :now LIMIT :most
     ),
     {chosen_in_lanes}
 SELECT
@@ -291,6 +350,128 @@ SELECT
     NULL,
     {lease_end}
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
+
+-- name: paused
+SELECT json_group_array(queue) FROM backlite_queues WHERE paused_at IS NOT NULL
+
+-- name: running_of_queues
+WITH RECURSIVE
+    {other}
+-- How many jobs of each of these queues are claimed, by whomever.
+SELECT json_group_object(value, (
+    SELECT count(*) FROM other CROSS JOIN backlite_jobs AS jobs
+    WHERE status = 'running' AND jobs.owner = other.owner AND jobs.queue = json_each.value
+))
+FROM json_each(:queues)
+
+-- name: starts
+-- The first start of a queue that a window which ends now still holds, and the number of its last one.
+SELECT first.number, first.at, (SELECT max(number) FROM backlite_starts WHERE queue = :queue)
+FROM (SELECT 1) LEFT JOIN (
+    SELECT number, at FROM backlite_starts WHERE queue = :queue AND at > :since ORDER BY number LIMIT 1
+) AS first
+
+-- name: forget_starts
+DELETE FROM backlite_starts WHERE queue = :queue AND number < :number
+
+-- name: count_starts
+INSERT INTO backlite_starts (queue, number, at)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), :at FROM json_each(:starts)
+
+-- name: note_starts
+UPDATE backlite_starts SET at = json_extract(value, '$[2]')
+FROM json_each(:starts)
+WHERE queue = json_extract(value, '$[0]') AND number = json_extract(value, '$[1]')
+
+-- name: starts_ahead
+-- Whether a start is counted that is later than any that can be.
+SELECT EXISTS (SELECT 1 FROM backlite_starts WHERE at > :latest)
+
+-- name: pull_starts
+-- The wall clock was set back: what has started has started by now.
+UPDATE backlite_starts SET at = :now WHERE at > :latest
+
+-- name: shift_starts
+UPDATE backlite_starts SET at = at + :by WHERE at > 0
+
+-- name: turns
+-- Of keys: how many jobs run; how many are let in and due, by task.
+SELECT
+    json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+    (
+        SELECT count(*) FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_key
+        WHERE jobs.queue = json_extract(value, '$[0]') AND jobs.key = json_extract(value, '$[1]')
+          AND status = 'running' AND due_at IS NOT NULL
+    ),
+    (
+        SELECT json_group_object(task, number) FROM (
+            SELECT task, count(*) AS number FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_key
+            WHERE jobs.queue = json_extract(value, '$[0]') AND jobs.key = json_extract(value, '$[1]')
+              AND status = 'pending' AND due_at <= :now
+            GROUP BY task
+        )
+    ),
+    (
+        WITH RECURSIVE waiting (task) AS (
+            SELECT ''
+            UNION ALL
+            SELECT (
+                SELECT task FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
+                WHERE jobs.queue = json_extract(value, '$[0]') AND jobs.key = json_extract(value, '$[1]')
+                  AND status = 'pending' AND due_at IS NULL AND jobs.task > waiting.task
+                ORDER BY task LIMIT 1
+            )
+            FROM waiting WHERE task IS NOT NULL
+        )
+        SELECT json_group_array(task) FROM waiting WHERE task <> ''
+    )
+FROM json_each(:keys)
+
+-- name: wait_for_turn
+-- Of the due jobs of keys and tasks all but the best `room`.
+UPDATE backlite_jobs SET due_at = NULL
+WHERE seq IN (
+    SELECT seq FROM (
+        SELECT
+            seq, json_extract(value, '$[2]') AS room,
+            row_number() OVER (
+                PARTITION BY jobs.queue, jobs.key, task ORDER BY priority DESC, due_at, seq
+            ) AS number
+        FROM json_each(:keys) CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_key
+        WHERE jobs.queue = json_extract(value, '$[0]') AND jobs.key = json_extract(value, '$[1]')
+          AND status = 'pending' AND due_at <= :now
+    )
+    WHERE number > room
+)
+
+-- name: wait_for_turns
+-- These jobs, of keys that are full.
+UPDATE backlite_jobs SET due_at = NULL
+WHERE seq IN (SELECT value FROM json_each(:seqs)) AND key IS NOT NULL AND +status = 'pending'
+
+-- name: let_in
+-- Of each of these keys and each task the best job that waits for its turn, behind what is due already.
+UPDATE backlite_jobs SET due_at = :now, waits_from = :now
+WHERE seq IN (
+    WITH RECURSIVE waiting (queue, key, task) AS (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), '' FROM json_each(:keys)
+        UNION ALL
+        SELECT queue, key, (
+            SELECT task FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
+            WHERE jobs.queue = waiting.queue AND jobs.key = waiting.key
+              AND status = 'pending' AND due_at IS NULL AND jobs.task > waiting.task
+            ORDER BY task LIMIT 1
+        )
+        FROM waiting WHERE task IS NOT NULL
+    )
+    SELECT (
+        SELECT seq FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
+        WHERE jobs.queue = waiting.queue AND jobs.key = waiting.key AND jobs.task = waiting.task
+          AND status = 'pending' AND due_at IS NULL
+        ORDER BY priority DESC, scheduled_at, seq LIMIT 1
+    )
+    FROM waiting WHERE task <> ''
+)
 
 -- name: next_fence
 UPDATE backlite_fence SET value = value + 1 WHERE only_row = 1
@@ -302,10 +483,12 @@ SET
     attempt = attempt + 1, started_at = :now, due_at = :until
 WHERE seq IN (SELECT value FROM json_each(:seqs))
 
--- name: claimed
--- Claimed jobs row by row, where there is one that cannot travel in an array.
+-- name: to_claim
+-- Jobs that are about to be claimed, row by row, where there is one that cannot travel in an array.
 SELECT
-    jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from
+    jobs.id, queue, task, payload, attempt + 1, max_attempts, crashes,
+    (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at, waits_from,
+    jobs.key, timeout, parent, meta, tags
 FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.seq = place.value
 ORDER BY place.key
@@ -315,7 +498,7 @@ WITH RECURSIVE
     {other}
 SELECT
     jobs.owner, due_at, jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at,
-    scheduled_at, waits_from
+    scheduled_at, waits_from, jobs.key, timeout, parent, meta, tags
 FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN backlite_jobs AS jobs
 WHERE status = 'running' AND other.owner NOT IN ('', :owner) AND jobs.owner = other.owner
   AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
@@ -323,7 +506,8 @@ LIMIT 1000
 
 -- name: claims_of
 SELECT
-    id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from
+    id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from,
+    key, timeout, parent, meta, tags
 FROM backlite_jobs WHERE status = 'running' AND owner = :owner
 
 -- name: holds_claims
@@ -346,7 +530,8 @@ WHERE jobs.id = claim.key AND jobs.fence = claim.value AND +jobs.status = 'runni
 -- The places in an outcome are those of the fields of `Complete`; its last one but one is a `Keep`.
 INSERT OR REPLACE INTO backlite_completed (
     id, queue, task, status, priority, key, payload, meta, attempt, max_attempts, crashes, fence, owner,
-    created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at
+    created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
+    timeout, parent, tags, cancelled_at
 )
 SELECT
     jobs.id, queue, task, json_extract(value, '$[2]'), priority, jobs.key,
@@ -355,7 +540,7 @@ SELECT
     created_at, scheduled_at, coalesce(json_extract(value, '$[4]'), started_at),
     json_extract(value, '$[3]'), json_extract(value, '$[5]'),
     coalesce(json_extract(value, '$[8]'), error), CAST(json_extract(value, '$[9]') AS BLOB),
-    json_extract(value, '$[10][0]')
+    json_extract(value, '$[10][0]'), timeout, parent, tags, cancelled_at
 FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.id = json_extract(value, '$[0]') AND jobs.fence = json_extract(value, '$[1]')
   AND +jobs.status = 'running'
@@ -389,6 +574,177 @@ FROM (
     SELECT seq, value FROM held WHERE (SELECT count(*) FROM held) = :count
 ) AS again
 WHERE backlite_jobs.seq = again.seq
+
+-- name: cancel
+UPDATE backlite_jobs SET cancelled_at = coalesce(cancelled_at, :now)
+WHERE seq IN (
+    SELECT jobs.seq FROM json_each(:ids) CROSS JOIN backlite_jobs AS jobs WHERE jobs.id = json_each.value
+)
+
+-- name: asked
+-- Which of these jobs run.
+SELECT json_group_array(jobs.id) FROM json_each(:ids) CROSS JOIN backlite_jobs AS jobs
+WHERE jobs.id = json_each.value AND +jobs.status = 'running'
+
+-- name: to_end
+-- Pending jobs that are to be cancelled: their ids, and keys whose turn they leave to others.
+SELECT
+    json_group_array(id),
+    json_group_array(json_array(queue, key)) FILTER (WHERE key IS NOT NULL AND due_at IS NOT NULL),
+    max(cancelled_at)
+FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
+
+-- name: keep_cancelled
+INSERT OR REPLACE INTO backlite_completed (
+    id, queue, task, status, priority, key, payload, meta, attempt, max_attempts, crashes, fence, owner,
+    created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
+    timeout, parent, tags, cancelled_at
+)
+SELECT
+    id, queue, task, 'cancelled', priority, key, CASE WHEN keep_payload THEN payload END, meta, attempt,
+    max_attempts, crashes, fence, owner, created_at, scheduled_at, started_at, cancelled_at, NULL,
+    'cancelled', NULL, cancelled_at + keep_for, timeout, parent, tags, cancelled_at
+FROM backlite_jobs AS jobs JOIN backlite_queues USING (queue)
+WHERE jobs.cancelled_at IS NOT NULL AND jobs.owner IS NULL AND keeps
+
+-- name: end_cancelled
+DELETE FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
+
+-- name: orders
+SELECT
+    (SELECT json_group_array(queue) FROM backlite_queues WHERE paused_at IS NOT NULL),
+    (
+        SELECT json_group_array(json_array(id, fence)) FROM backlite_jobs
+        WHERE cancelled_at IS NOT NULL AND owner = :owner
+    )
+
+-- name: pause
+INSERT INTO backlite_queues (queue, paused_at) VALUES (:queue, :now)
+ON CONFLICT (queue) DO UPDATE SET paused_at = coalesce(paused_at, excluded.paused_at)
+
+-- name: resume
+UPDATE backlite_queues SET paused_at = NULL WHERE queue = :queue AND paused_at IS NOT NULL
+
+-- name: undeclared
+-- Whether anything of this is new, or waits for turns that are no more.
+SELECT EXISTS (
+    SELECT 1 FROM json_each(:queues) LEFT JOIN backlite_queues AS known ON known.queue = json_extract(value, '$[0]')
+    WHERE (known.keeps, known.keep_for, known.keep_payload, known.turns) IS NOT (
+        json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+        json_extract(value, '$[4]')
+    )
+) OR EXISTS (
+    SELECT 1 FROM json_each(:queues) CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
+    WHERE NOT json_extract(value, '$[4]') AND jobs.queue = json_extract(value, '$[0]')
+      AND jobs.key IS NOT NULL AND status = 'pending' AND due_at IS NULL
+)
+
+-- name: declare
+INSERT INTO backlite_queues (queue, keeps, keep_for, keep_payload, turns)
+SELECT
+    json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]'), json_extract(value, '$[4]')
+FROM json_each(:queues) WHERE true
+ON CONFLICT (queue) DO UPDATE SET
+    keeps = excluded.keeps, keep_for = excluded.keep_for, keep_payload = excluded.keep_payload,
+    turns = excluded.turns
+
+-- name: end_turns
+UPDATE backlite_jobs SET due_at = scheduled_at
+WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL
+  AND queue IN (SELECT json_extract(value, '$[0]') FROM json_each(:queues) WHERE NOT json_extract(value, '$[4]'))
+
+-- name: queues
+-- Queues with live jobs, and paused ones; how many of each run.
+WITH RECURSIVE
+    {other},
+    pending (queue) AS (
+        SELECT ''
+        UNION ALL
+        SELECT (
+            SELECT queue FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
+            WHERE status = 'pending' AND due_at IS NOT NULL AND jobs.queue > pending.queue
+            ORDER BY queue LIMIT 1
+        )
+        FROM pending WHERE queue IS NOT NULL
+    ),
+    waiting (queue) AS (
+        SELECT ''
+        UNION ALL
+        SELECT (
+            SELECT queue FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
+            WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL AND jobs.queue > waiting.queue
+            ORDER BY queue LIMIT 1
+        )
+        FROM waiting WHERE queue IS NOT NULL
+    ),
+    running (queue, number) AS (
+        SELECT jobs.queue, count(*) FROM other CROSS JOIN backlite_jobs AS jobs
+        WHERE status = 'running' AND jobs.owner = other.owner
+        GROUP BY jobs.queue
+    ),
+    named (queue) AS (
+        SELECT queue FROM pending WHERE queue <> ''
+        UNION SELECT queue FROM waiting WHERE queue <> ''
+        UNION SELECT queue FROM running
+        UNION SELECT queue FROM backlite_queues WHERE paused_at IS NOT NULL
+    )
+SELECT
+    named.queue, coalesce(paused_at, 0) <> 0, coalesce(number, 0)
+FROM named LEFT JOIN running USING (queue) LEFT JOIN backlite_queues AS known ON known.queue = named.queue
+ORDER BY named.queue
+
+-- name: oldest_due
+-- When the first job of a queue was due, whatever its priority: one seek per kind and level. What waits for a turn
+-- is read whole.
+WITH RECURSIVE level (task, priority) AS (
+    SELECT * FROM (
+        SELECT task, priority FROM backlite_jobs INDEXED BY backlite_jobs_pending
+        WHERE status = 'pending' AND due_at IS NOT NULL AND queue = :queue
+        ORDER BY task, priority DESC LIMIT 1
+    )
+    UNION ALL
+    SELECT
+        coalesce(
+            (
+                SELECT task FROM backlite_jobs AS below INDEXED BY backlite_jobs_pending
+                WHERE status = 'pending' AND due_at IS NOT NULL AND below.queue = :queue
+                  AND below.task = level.task AND below.priority < level.priority
+                LIMIT 1
+            ),
+            (
+                SELECT task FROM backlite_jobs AS after INDEXED BY backlite_jobs_pending
+                WHERE status = 'pending' AND due_at IS NOT NULL AND after.queue = :queue AND after.task > level.task
+                ORDER BY task LIMIT 1
+            )
+        ),
+        coalesce(
+            (
+                SELECT priority FROM backlite_jobs AS below INDEXED BY backlite_jobs_pending
+                WHERE status = 'pending' AND due_at IS NOT NULL AND below.queue = :queue
+                  AND below.task = level.task AND below.priority < level.priority
+                ORDER BY priority DESC LIMIT 1
+            ),
+            (
+                SELECT priority FROM backlite_jobs AS after INDEXED BY backlite_jobs_pending
+                WHERE status = 'pending' AND due_at IS NOT NULL AND after.queue = :queue AND after.task > level.task
+                ORDER BY task, priority DESC LIMIT 1
+            )
+        )
+    FROM level WHERE task IS NOT NULL
+)
+SELECT min(due_at) FROM (
+    SELECT (
+        SELECT due_at FROM backlite_jobs AS jobs
+        WHERE status = 'pending' AND due_at IS NOT NULL
+          AND jobs.queue = :queue AND jobs.task = level.task AND jobs.priority = level.priority
+        ORDER BY due_at LIMIT 1
+    ) AS due_at
+    FROM level
+    UNION ALL
+    SELECT min(scheduled_at) FROM backlite_jobs INDEXED BY backlite_jobs_waiting
+    WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL AND queue = :queue
+)
 
 -- name: waits_ahead
 -- Whether a job waits since a time that is still to come: the wall clock was set back.
@@ -424,12 +780,14 @@ SELECT status FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :
 -- name: get
 SELECT
     id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
-    created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL
+    created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
+    key, timeout, parent, meta, tags, cancelled_at
 FROM backlite_jobs WHERE id = :id
 UNION ALL
 SELECT
     id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
-    created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at
+    created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
+    key, timeout, parent, meta, tags, cancelled_at
 FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: next_kind
@@ -449,7 +807,26 @@ SELECT queue, task FROM (
 LIMIT 1
 
 -- name: next_expiry
-SELECT expires_at FROM backlite_completed WHERE expires_at IS NOT NULL ORDER BY expires_at LIMIT 1
+SELECT min(instant) FROM (
+    SELECT min(expires_at) AS instant FROM backlite_completed WHERE expires_at IS NOT NULL
+    UNION ALL
+    SELECT min(look_at) FROM backlite_unique
+)
+
+-- part: looked_at
+-- Unique keys that are to be looked at, at most :limit.
+(
+    SELECT queue, key FROM backlite_unique WHERE look_at <= :now ORDER BY look_at LIMIT :limit
+)
+
+-- name: look_later
+-- Those whose jobs are live are held on to.
+UPDATE backlite_unique SET look_at = :later
+WHERE (queue, key) IN {looked_at}
+  AND EXISTS (SELECT 1 FROM backlite_jobs AS jobs WHERE jobs.id = job_id)
+
+-- name: forget_keys
+DELETE FROM backlite_unique WHERE (queue, key) IN {looked_at} AND look_at <= :now
 
 -- name: expire
 DELETE FROM backlite_completed WHERE seq IN (

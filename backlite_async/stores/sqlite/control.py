@@ -1,0 +1,74 @@
+"""Orders to those who run jobs, and what they are to know of queues: functions inside a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import timedelta
+
+import msgspec
+
+from ..._job import Cancelled, Declared, Orders, Queue
+from .rows import end_cancelled
+from .sql import fetch, statements, text
+
+__all__ = ["cancel", "declare", "declared", "note_starts", "orders", "pause", "queues", "resume", "running"]
+
+
+def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool | None:
+    """Return True if there is nothing to declare; None: there is."""
+    return None if fetch(raw, "undeclared", {"queues": text(queues)})[0][0] else True
+
+
+def declare(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool:
+    """Remember what is to be known of queues; let in what waits for a turn where keys are not limited."""
+    raw.execute(statements()["declare"], {"queues": text(queues)})
+    raw.execute(statements()["end_turns"], {"queues": text(queues)})
+    return True
+
+
+def pause(raw: sqlite3.Connection, queue: str, now: int) -> None:
+    """Let nothing of a queue be claimed."""
+    raw.execute(statements()["pause"], {"queue": queue, "now": now})
+
+
+def resume(raw: sqlite3.Connection, queue: str) -> None:
+    """Undo `pause`."""
+    raw.execute(statements()["resume"], {"queue": queue})
+
+
+def running(raw: sqlite3.Connection, queue: str) -> int:
+    """Return how many jobs of a queue are claimed."""
+    found = msgspec.json.decode(fetch(raw, "running_of_queues", {"queues": text([queue])})[0][0])
+    return int(found[queue])
+
+
+def queues(raw: sqlite3.Connection, now: int) -> list[Queue]:
+    """Return how the queues are doing."""
+    found = []
+    for name, paused, number in fetch(raw, "queues", {}):
+        due_at = fetch(raw, "oldest_due", {"queue": name})[0][0]
+        oldest = timedelta(milliseconds=now - due_at) if due_at is not None and due_at <= now else None
+        found.append(Queue(name=name, paused=bool(paused), running=number, oldest_due=oldest))
+    return found
+
+
+def cancel(raw: sqlite3.Connection, job_ids: Sequence[str], now: int) -> Cancelled:
+    """End pending jobs as cancelled, and ask for the end of running ones."""
+    raw.execute(statements()["cancel"], {"ids": text(job_ids), "now": now})
+    asked = msgspec.json.decode(fetch(raw, "asked", {"ids": text(job_ids)})[0][0])
+    return Cancelled(ended=end_cancelled(raw, now), asked=asked)
+
+
+def orders(raw: sqlite3.Connection, owner: str) -> Orders:
+    """Return what an owner is to heed."""
+    paused, cancelled = fetch(raw, "orders", {"owner": owner})[0]
+    return Orders(
+        paused=msgspec.json.decode(paused, type=frozenset[str]),
+        cancelled=msgspec.json.decode(cancelled, type=list[tuple[str, int]]),
+    )
+
+
+def note_starts(raw: sqlite3.Connection, starts: Sequence[tuple[str, int, int]]) -> None:
+    """Correct when counted starts were."""
+    raw.execute(statements()["note_starts"], {"starts": text(starts)})
