@@ -488,7 +488,7 @@ WHERE seq IN (SELECT value FROM json_each(:seqs))
 SELECT
     jobs.id, queue, task, payload, attempt + 1, max_attempts, crashes,
     (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at, waits_from,
-    jobs.key, timeout, parent, meta, tags
+    jobs.key, timeout, jobs.parent, meta, tags
 FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.seq = place.value
 ORDER BY place.key
@@ -498,7 +498,7 @@ WITH RECURSIVE
     {other}
 SELECT
     jobs.owner, due_at, jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at,
-    scheduled_at, waits_from, jobs.key, timeout, parent, meta, tags
+    scheduled_at, waits_from, jobs.key, timeout, jobs.parent, meta, tags
 FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN backlite_jobs AS jobs
 WHERE status = 'running' AND other.owner NOT IN ('', :owner) AND jobs.owner = other.owner
   AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
@@ -540,7 +540,7 @@ SELECT
     created_at, scheduled_at, coalesce(json_extract(value, '$[4]'), started_at),
     json_extract(value, '$[3]'), json_extract(value, '$[5]'),
     coalesce(json_extract(value, '$[8]'), error), CAST(json_extract(value, '$[9]') AS BLOB),
-    json_extract(value, '$[10][0]'), timeout, parent, tags, cancelled_at
+    json_extract(value, '$[10][0]'), timeout, jobs.parent, tags, cancelled_at
 FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.id = json_extract(value, '$[0]') AND jobs.fence = json_extract(value, '$[1]')
   AND +jobs.status = 'running'
