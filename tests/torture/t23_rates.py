@@ -1,4 +1,4 @@
-"""T23: rates over four processes. No window of their length, wherever it begins, holds more starts than it may.
+"""T23: rates over four processes. No window, wherever it begins, holds more starts than it may.
 
 A handler's first act is to look at the clock. Processes are killed meanwhile: what they had claimed
 and not started is no reason to exceed a rate, nor to stay far below it.
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,14 +121,15 @@ def judge(row: Row, starts: Starts, rates: Mapping[str, Rate]) -> None:
         least, crowded = narrowest(instants, rate)
         lasted = (instants[-1] - instants[0]) / 1e9
         share = len(instants) / (rate.count * (lasted // rate.per + 1))
-        gap = max(later - earlier for earlier, later in zip(instants, instants[1:], strict=False)) / 1e9
+        gap = max(later - earlier for earlier, later in pairwise(instants)) / 1e9
+        more = f"{rate.count + 1} starts"
         row.notes.append(
-            f"{queue}, {rate.count} in {rate.per:g} s: {len(instants)} starts, {share:.0%} of what is permitted,"
-            f" {rate.count + 1} of them in {least:.4f} s at least, no start for {gap:.2f} s at most"
+            f"{queue}, {rate.count} in {rate.per:g} s: {len(instants)} starts, {share:.0%} of the permitted,"
+            f" {more} in {least:.4f} s at least, none for {gap:.2f} s at most"
         )
         row.require(
-            f"{queue}: {crowded} times, {rate.count + 1} starts in less than {rate.per:g} s, once in {least:.4f} s",
-            crowded == 0,
+            f"{queue}: {crowded} times, {more} in less than {rate.per:g} s, once in {least:.4f} s",
+            not crowded,
         )
         row.require(f"{queue}: {share:.0%} of the permitted starts, to be {ENOUGH:.0%}", share >= ENOUGH)
 

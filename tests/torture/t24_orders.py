@@ -1,4 +1,4 @@
-"""T24: orders reach every process. Cancelled, paused and resumed from outside, four processes heed it at once.
+"""T24: orders reach every process. What is cancelled or paused outside, four processes heed at once.
 
 Processes that were stopped meanwhile heed it when they go on; the jobs of those that are killed before
 they have heeded it end as cancelled, and do not run again; those that start later find the queue paused.

@@ -23,7 +23,14 @@ def test_limits_hold_over_processes_that_are_killed() -> None:
 
 
 def start(job: str, fence: int, pid: int, at: float, **groups: int) -> Event:
-    return {"what": "start", "job": job, "fence": fence, "pid": pid, "at": at, "groups": groups or {"alone": 1}}
+    return {
+        "what": "start",
+        "job": job,
+        "fence": fence,
+        "pid": pid,
+        "at": at,
+        "groups": groups or {"alone": 1},
+    }
 
 
 def end(job: str, fence: int, pid: int, at: float) -> Event:
@@ -83,7 +90,11 @@ def test_who_is_refused_by_a_dead_one_is_no_failure() -> None:
         ("more ran", lambda events: [e for e in events if e.get("at") != 1.8], None),
         ("unexplained", lambda events: [e for e in events if e["what"] != "killed"], None),
         ("errors", lambda events: [*events, {"what": "error", "text": "store.failing"}], None),
-        ("dead one was free", lambda events: [e | {"at": 0.4} if e["what"] == "killed" else e for e in events], None),
+        (
+            "dead one was free",
+            lambda events: [e | {"at": 0.4} if e["what"] == "killed" else e for e in events],
+            None,
+        ),
         ("was free", lambda events: [e | {"at": 3.0} if e.get("fence") == 3 else e for e in events], None),
     ],
 )

@@ -1,4 +1,4 @@
-"""The roles of uniqueness: adders that all add the same at once, and a worker that makes room for the next."""
+"""The roles of uniqueness: adders that add the same at once, and a worker that makes room for the next."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ WAYS: dict[str, Add] = {
 async def adder(
     stop: asyncio.Event, *, database: str, ledger: str, go: str, way: str, keys: list[str], times: int
 ) -> None:
-    """Add each key so many times, in an order of our own, once the others are there; tell which ids there were."""
+    """Add each key so many times, in an order of our own, once the others are there; tell the ids."""
     book = Ledger(ledger)
     logging.getLogger("backlite_async").addHandler(Errors(book))
     found: dict[str, set[str]] = {key: set() for key in keys}

@@ -1,4 +1,4 @@
-"""The role of those who get orders: workers whose handlers write down when they begin, end and are cancelled."""
+"""Those who get orders: workers whose handlers write down when they begin, end and are cancelled."""
 
 from __future__ import annotations
 
