@@ -6,9 +6,10 @@
 from ._add import AddOperation
 from ._client import Client
 from ._clock import Clock, SystemClock
-from ._config import Backoff, QueueConfig, Retention
+from ._config import Backoff, QueueConfig, Rate, Retention
 from ._context import JobContext, current_client, current_job
 from ._errors import (
+    AlreadyExists,
     AlreadyRegistered,
     BackliteError,
     DatabaseBusy,
@@ -23,12 +24,15 @@ from ._errors import (
     PayloadError,
     TransactionTimeout,
 )
-from ._job import Job, JobStatus
+from ._job import Job, JobStatus, Queue
+from ._options import Added
 from ._outcome import Discard, Retry, Snooze
 from ._task import Task
 
 __all__ = [
     "AddOperation",
+    "Added",
+    "AlreadyExists",
     "AlreadyRegistered",
     "BackliteError",
     "Backoff",
@@ -48,7 +52,9 @@ __all__ = [
     "JobStatus",
     "LeaseLost",
     "PayloadError",
+    "Queue",
     "QueueConfig",
+    "Rate",
     "Retention",
     "Retry",
     "Snooze",

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import warnings
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
 from ._clock import after, aware, seconds, to_millis
 from ._codec import encode
-from ._config import Duration
+from ._config import Duration, QueueConfig, checked_priority
 from ._context import running_job
-from ._errors import InvalidState, InvalidTask, PayloadError
-from ._job import NewJob
+from ._errors import InvalidState, InvalidTask, InvalidValue, PayloadError
+from ._job import More, NewJob, Unique
+from ._options import (
+    Added,
+    OnConflict,
+    OwnId,
+    UniqueKey,
+    checked_attempts,
+    checked_conflict,
+    checked_text,
+    checked_timeout,
+    checked_within,
+    encoded_meta,
+    encoded_tags,
+    in_its_way,
+    refusal,
+)
 from ._task import TaskType, task_type
 
 if TYPE_CHECKING:
@@ -28,9 +45,42 @@ __all__ = ["AddOperation"]
 CHUNK = 1000
 """Tasks encoded in one turn of the event loop: some three milliseconds."""
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _option(method: F) -> F:
+    """Take an option only while the jobs are still to be made; a refused one is no forgotten `save()`."""
+
+    @functools.wraps(method)
+    def checked(self: AddOperation, *args: Any, **kwargs: Any) -> AddOperation:
+        self._check_unmade(method.__name__)
+        tried, self._tried = self._tried, True
+        operation: AddOperation = method(self, *args, **kwargs)
+        self._tried = tried
+        return operation
+
+    return cast("F", checked)
+
 
 class AddOperation:
-    """Tasks on their way to become jobs. Made by `client.add(...)`; nothing is stored before `save()`."""
+    """Tasks on their way to become jobs. Made by `client.add(...)`; nothing is stored before `save()`.
+
+    Every option returns the operation, counts for all of its jobs, and may be given again: the last
+    call counts. Wrong values raise `InvalidValue` (a ValueError) or `InvalidType` (a TypeError) at the
+    call; what needs the database raises at `save()`.
+    """
+
+    # What most operations do not have; it costs them nothing here.
+    _priority: int | None = None
+    _max_attempts: int | None = None
+    _timeout: int | None = None
+    _key: str | None = None
+    _meta: str | None = None
+    _tags: str | None = None
+    _parent: str | None = None
+    _own: OwnId | None = None
+    _by: UniqueKey | None = None
+    _unique: Unique | None = None
 
     def __init__(self, client: Client, tasks: tuple[msgspec.Struct, ...]) -> None:
         self._client = client
@@ -42,15 +92,136 @@ class AddOperation:
         self._state = "new"
         self._tried = self._again = False
 
+    # -- when, and in which order ------------------------------------------------------------------
+
+    @_option
     def at(self, instant: datetime) -> Self:
         """Run the jobs at an instant, a timezone-aware datetime; one in the past: now."""
         self._at, self._wait = to_millis(aware("at", instant)), None
         return self
 
+    @_option
     def wait(self, duration: Duration) -> Self:
         """Run the jobs after a duration from `save()` on, in seconds or as a timedelta."""
         self._at, self._wait = None, seconds("wait", duration)
         return self
+
+    @_option
+    def priority(self, n: int) -> Self:
+        """Give the jobs a priority from -10 to 10, instead of their queue's (0, if that has none).
+
+        Of the jobs that are due and may run, over all queues, those of the highest priority run
+        first; among equals those that have been due for longest. A running job is never interrupted.
+        So jobs of a low priority starve as long as there are enough due ones of a higher priority to
+        keep all workers busy; nothing raises their priority with time. `Queue.oldest_due` tells how
+        long the oldest job of a queue has been due. A retry keeps the job's priority.
+        """
+        self._priority = checked_priority(n)
+        return self
+
+    @_option
+    def key(self, key: str) -> Self:
+        """Let the jobs count against the limit of their key, such as "customer-42".
+
+        Where their queue has `concurrency_per_key=n`, at most n of its jobs of one key run at once,
+        over all processes; elsewhere the key is only stored. Jobs beyond that wait for their turn, in
+        their order (priority, then the time they are due, then order of adding), and hold up nobody
+        else. When a place of the key becomes free, its next job lines up behind those that are due
+        already: so keys take turns, and one with thousands of jobs does not keep others waiting.
+        Uniqueness, see `unique()`, has nothing to do with it. 1 to 200 printable characters.
+        """
+        self._key = checked_text("key", key)
+        return self
+
+    # -- each attempt ------------------------------------------------------------------------------
+
+    @_option
+    def max_attempts(self, n: int) -> Self:
+        """Try these jobs at most n times, whatever their queue's `max_attempts`; 1: never again."""
+        self._max_attempts = checked_attempts(n)
+        return self
+
+    @_option
+    def timeout(self, duration: Duration) -> Self:
+        """Give each attempt of these jobs this long, whatever their queue's `timeout`.
+
+        In seconds or as a timedelta, kept in whole milliseconds, rounded up. There is no None: without
+        this call the queue's timeout applies.
+        """
+        self._timeout = checked_timeout(duration)
+        return self
+
+    # -- one of a kind -----------------------------------------------------------------------------
+
+    @_option
+    def unique(
+        self, key: str | None = None, within: Duration | None = None, on_conflict: OnConflict = "keep"
+    ) -> Self:
+        """Add the job only if there is none of the same queue and unique key; for one task at a time.
+
+        In its way is the job that was last added with this queue and key while that is pending
+        (retries too) or running; with `within`, also if it was added less than that ago, however it
+        has ended since. That is remembered for as long as the `within` with which *it* was added, so
+        use the same one for all jobs of a key. `key`: 1 to 200 printable characters; None: a hash of
+        the task's type and values, so that equal tasks of one type are one job. Keys of different
+        queues have nothing to do with each other, nor with `key()`. What is in the way:
+
+        - "keep": its id is returned, and nothing is added.
+        - "replace": so too, but if it is pending, it gets the task and the due time of this operation
+          (without `at` and `wait`: now). It keeps its id, attempts, priority and all other options. A
+          running one, and one that has ended, is left as it is.
+        - "raise": `save()` raises `AlreadyExists` with its id; the operation may be saved again.
+
+        Which ids are not new says `.existing` of what `save()` returns. It is decided inside the
+        transaction that adds the job, so that no race makes two, whatever the processes. With `.tx()`
+        that is the caller's: it sees what that has added, and what it adds or replaces is there, for
+        others too, if it commits. `InvalidValue` if the operation has not exactly one task.
+        """
+        self._check_one("unique")
+        self._by = UniqueKey(
+            None if key is None else checked_text("unique", key),
+            checked_within(within),
+            checked_conflict(on_conflict),
+        )
+        return self
+
+    @_option
+    def id(self, value: str, on_conflict: OnConflict = "keep") -> Self:
+        """Give the job an id of your own, such as "order-42"; for one task at a time.
+
+        In its way is a job of that id, of any queue, that is pending, running, or completed and still
+        kept by retention; once it is gone, the id is free again. `on_conflict` is as for `unique()`:
+        "keep" returns the id and adds nothing, "replace" gives a pending one the task (with its type and
+        queue) and due time of this operation, "raise" raises `AlreadyExists`. With `unique()` as well,
+        the id is looked at first, and each has its own `on_conflict`. 1 to 200 printable characters.
+        `InvalidValue` if the operation has not exactly one task.
+        """
+        self._check_one("id")
+        self._own = OwnId(checked_text("id", value), checked_conflict(on_conflict))
+        return self
+
+    # -- what is said of them ----------------------------------------------------------------------
+
+    @_option
+    def meta(self, meta: dict[str, Any]) -> Self:
+        """Store a dict with the jobs, for the handler (`job.meta`) and for lists; it is not the task.
+
+        Keys are str; values are text, numbers, True, False, None, and lists and dicts of these (tuples
+        come back as lists). At most 8192 bytes as JSON. It is taken as it is at this call.
+        """
+        self._meta = encoded_meta(meta)
+        return self
+
+    @_option
+    def tags(self, *tags: str) -> Self:
+        """Store tags with the jobs, for the handler (`job.tags`) and to find them by.
+
+        At most 20, of 1 to 100 printable characters each; they keep their order, each counts once.
+        """
+        self._tags = encoded_tags(tags)
+        return self
+
+    # -- storing them ------------------------------------------------------------------------------
 
     def tx(self, connection: aiosqlite.Connection) -> Self:
         """Add the jobs inside this connection's open transaction: they exist if it commits.
@@ -62,43 +233,70 @@ class AddOperation:
         self._connection = connection
         return self
 
-    async def save(self) -> list[str]:
+    async def save(self) -> Added:
         """Store the jobs, all or none, and return their ids in the order of the tasks.
 
-        Raises `PayloadError` and `InvalidTask` for tasks that cannot become jobs, `DatabaseBusy`
-        if the database stays locked, `DatabaseUnavailable` if it fails. Then nothing is stored, or
-        (after an I/O error or a cancellation) it is unknown: `save()` may be called again, and
-        will not add anything twice while the jobs have not run. After success an operation is over.
+        A list of str, whose `.existing` are the ids of jobs that were there already, see `unique()`
+        and `id()`, and `.new` the others. A job that a handler adds knows the id of the handler's own
+        job as its `parent`.
+
+        Raises `PayloadError` and `InvalidTask` for tasks that cannot become jobs, `AlreadyExists` if
+        that was asked for, `DatabaseBusy` if the database stays locked, `DatabaseUnavailable` if it
+        fails. Then nothing is stored, or (after an I/O error or a cancellation) it is unknown:
+        `save()` may be called again, and will not add anything twice while the jobs have not run.
+        After success an operation is over.
         """
         if self._state != "new":
             raise InvalidState(f"this operation is {self._state}; every client.add(...) saves once")
         self._tried = True
         store = self._client.open_store()
         running = running_job.get(None)
-        if self._connection is None and running and running.open_block and running.client is self._client:
-            raise InvalidState(
-                "save() inside a job.transaction() would wait for the block itself; add with"
-                " .tx(connection), the connection that the block gives"
-            )
+        if running is not None and running.client is self._client:
+            if self._connection is None and running.open_block:
+                raise InvalidState(
+                    "save() inside a job.transaction() would wait for the block itself; add with"
+                    " .tx(connection), the connection that the block gives"
+                )
+            self._parent = running.id
         self._state = "being saved"
         try:
             if self._jobs is None:
                 self._jobs = await self._encode()
-            await self._store(store, self._jobs)
+            existing = await self._store(store, self._jobs)
         except BaseException:
             self._state = "new"
             raise
         self._state = "saved"
+        if existing is not None:
+            return Added([existing], [existing])
         self._client.added(self._jobs)
-        return [job.id for job in self._jobs]
+        return Added(job.id for job in self._jobs)
 
-    async def _store(self, store: Store, jobs: list[NewJob]) -> None:
+    async def _store(self, store: Store, jobs: list[NewJob]) -> str | None:
+        """Store the jobs; return the id of the one that was in the way of the only one."""
         again, self._again = self._again, True  # who has failed once may have stored them all the same
+        if self._unique is not None:
+            return await self._store_unique(store, jobs[0], self._unique, again)
         if jobs and self._connection is None:
             self._client.adding(jobs)
             await store.add(jobs, again=again)
         elif jobs:
             await store.add_within(self._connection, jobs, again=again)
+        return None
+
+    async def _store_unique(self, store: Store, job: NewJob, unique: Unique, again: bool) -> str | None:
+        now = self._client.clock.now()
+        if self._connection is None:
+            found = await store.add_unique(job, unique, now=now, again=again)
+        else:
+            found = await store.add_within(self._connection, [job], unique=unique, now=now, again=again)
+        error = None if found is None else refusal(found, self._own, self._by)
+        if error is not None:
+            self._jobs, self._again = None, False  # nothing is stored: another save() begins anew
+            raise error
+        return found
+
+    # -- making jobs of tasks ----------------------------------------------------------------------
 
     async def _encode(self) -> list[NewJob]:
         """Make jobs of the tasks, many of them in several turns of the event loop."""
@@ -108,6 +306,9 @@ class AddOperation:
             if first:
                 await asyncio.sleep(0)
             jobs += self._encode_some(first, now)
+        if self._own is not None or self._by is not None:
+            [task] = self._tasks
+            self._unique = in_its_way(self._own, self._by, task_type(type(task)), task)
         return jobs
 
     def _encode_some(self, first: int, now: int) -> list[NewJob]:
@@ -115,25 +316,50 @@ class AddOperation:
         if due_at is None:
             due_at = now if self._wait is None else after(now, self._wait)
         waits_from = now if self._at is None else None
-        next_id = self._client.ids.next
+        own = self._own
+        next_id = self._client.ids.next if own is None else lambda: own.value
         jobs: list[NewJob] = []
         kind: TaskType | None = None
         for number, task in enumerate(self._tasks[first : first + CHUNK], first + 1):
             if kind is None or type(task) is not kind.cls:
                 kind = self._kind(task)
+                max_attempts, priority = self._attempts_and_priority(kind.config)
+                more = self._more(kind.config)
             jobs.append(
                 NewJob(
                     id=next_id(),
                     queue=kind.config.name,
                     task=kind.name,
                     payload=self._payload(number, kind, task),
-                    max_attempts=kind.config.max_attempts,
+                    max_attempts=max_attempts,
                     created_at=now,
                     due_at=due_at,
                     waits_from=waits_from,
+                    priority=priority,
+                    more=more,
                 )
             )
         return jobs
+
+    def _attempts_and_priority(self, config: QueueConfig) -> tuple[int, int]:
+        return (
+            config.max_attempts if self._max_attempts is None else self._max_attempts,
+            config.priority if self._priority is None else self._priority,
+        )
+
+    def _more(self, config: QueueConfig) -> More | None:
+        """Return what most jobs have not; None for those, which makes them quicker to store."""
+        said = (self._key, self._timeout, self._parent, self._meta, self._tags)
+        if said == (None, None, None, None, None):
+            return None
+        return More(
+            key=self._key,
+            turns=None if self._key is None else config.concurrency_per_key,
+            timeout=self._timeout,
+            parent=self._parent,
+            meta=self._meta,
+            tags=self._tags,
+        )
 
     def _kind(self, task: object) -> TaskType:
         if isinstance(task, type):
@@ -150,6 +376,22 @@ class AddOperation:
                 raise
             reason = f"{error.reason} (task {number} of {len(self._tasks)})"
             raise PayloadError(error.task, reason) from error.__cause__
+
+    # -- misuse ------------------------------------------------------------------------------------
+
+    def _check_unmade(self, option: str) -> None:
+        if self._jobs is not None or self._state != "new":
+            raise InvalidState(
+                f".{option}() comes too late: the jobs of this operation are stored, or may be; change"
+                " nothing and save() it again, or begin another client.add(...)"
+            )
+
+    def _check_one(self, option: str) -> None:
+        if len(self._tasks) != 1:
+            raise InvalidValue(
+                f".{option}() is for one task at a time, and this operation has {len(self._tasks)}; write"
+                f" client.add(task).{option}(...) for each"
+            )
 
     def __del__(self) -> None:
         if getattr(self, "_state", None) == "new" and self._tasks and not self._tried:

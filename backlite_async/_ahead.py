@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from ._job import ClaimedJob
 
@@ -65,6 +66,12 @@ class _Lane:
         oldest = self.oldest()
         return oldest is not None and (now - oldest[0] >= LIMIT or wall >= oldest[1])
 
+    def take_out(self, wanted: Callable[[ClaimedJob], bool]) -> list[ClaimedJob]:
+        jobs = [job for job in self.waiting if wanted(job)]
+        if jobs:
+            self.waiting = deque(job for job in self.waiting if not wanted(job))
+        return jobs
+
     def give_up(self) -> list[ClaimedJob]:
         jobs = list(self.waiting)
         self.waiting.clear()
@@ -125,6 +132,10 @@ class Ahead:
         """Return what has waited for too long, or through the end of its lease, and waits no longer."""
         lanes = [lane for lane in (self._plain, self._in_threads) if lane.overdue(now, wall)]
         return [job for lane in lanes for job in lane.give_up()]
+
+    def take_out(self, wanted: Callable[[ClaimedJob], bool]) -> list[ClaimedJob]:
+        """Return those jobs that are wanted, which wait no longer."""
+        return self._plain.take_out(wanted) + self._in_threads.take_out(wanted)
 
     def give_up(self) -> list[ClaimedJob]:
         """Return all jobs that wait, which wait no longer."""

@@ -19,17 +19,22 @@ from . import _log as log
 from ._add import AddOperation
 from ._ahead import MOST
 from ._clock import Clock, IdFactory, SystemClock, seconds
-from ._config import Duration
+from ._config import Duration, QueueConfig, checked_name
 from ._context import JobContext, running_job
 from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
 from ._errors import InvalidState, InvalidType, InvalidValue
-from ._job import Job, JobStatus, NewJob, Owner
+from ._job import Declared, Job, JobStatus, NewJob, Owner
 from ._leases import BEATS_PER_LEASE
+from ._outcome import kept
+from ._queues import Queues
 from ._registry import Registry
 from ._stop import StopRequest
 from .stores import Store, store_maker
 
 __all__ = ["Client"]
+
+REST_LOOK = 0.5
+"""Seconds between two looks whether a paused queue rests, where nobody tells."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 D = TypeVar("D", bound=msgspec.Struct)
@@ -94,6 +99,9 @@ class Client:
         self.registry = Registry()
         self._random = rng or random.Random()
         self.ids = IdFactory(self.clock, self._random)
+        self.queues = Queues(self)
+        self._declared: set[str] = set()
+        self._waiting_for_news: set[asyncio.Event] = set()
         self._unending: dict[str, int] = {}
         self._running: _Run | None = None
 
@@ -180,7 +188,8 @@ class Client:
                     stop=running.stop,
                     unending=self._unending,
                 )
-            store.listen(self.notify)
+            self._declared.clear()
+            store.listen(self._rung)
             running.opened(store)
             log.emit(log.CLIENT_STARTED, owner=owner.id, workers=self._workers)
             for hazard in store.hazards():
@@ -190,7 +199,7 @@ class Client:
             else:
                 clean = await dispatcher.run()
         finally:
-            store.unlisten(self.notify)
+            store.unlisten(self._rung)
             lend = dispatcher is not None and dispatcher.lingers
             closing = asyncio.ensure_future(store.close(lend=lend))
             if not await running.stop.outlast([closing], grace=WRITE_GRACE):
@@ -251,6 +260,83 @@ class Client:
         """Return a job's whole record; None if there is none, or none any more."""
         return await self.open_store().get(job_id, now=self.clock.now())
 
+    # -- control -----------------------------------------------------------------------------------
+
+    async def cancel(self, *job_ids: str) -> int:
+        """Cancel jobs; return how many of them have ended by it, or were asked to.
+
+        A pending job becomes `CANCELLED` at once. A running one is cancelled through its scope, in
+        whichever process it runs, and may clean up: `CANCELLED` once its handler has raised; where it
+        returns all the same, its job has succeeded. The request is stored: a job whose process dies
+        does not run again. A `def` handler's thread cannot be stopped, it is asked: it must look at
+        `job.cancelled`. Ids of jobs that have completed, and unknown ones, are passed over.
+        """
+        for job_id in job_ids:
+            if not isinstance(job_id, str):
+                raise InvalidType(f"cancel() takes ids of jobs, which are str, not {job_id!r}")
+        if not job_ids:
+            return 0
+        done = await self.open_store().cancel(list(dict.fromkeys(job_ids)), now=self.clock.now())
+        for job_id in done.ended:
+            log.emit(log.JOB_CANCELLED, job_id=job_id)
+        self._rung()
+        return len(done.ended) + len(done.asked)
+
+    async def pause(self, queue: str, *, wait: bool = False, here: bool = False) -> None:
+        """Start nothing more of a queue, in all processes, until `resume`; running jobs go on.
+
+        It is stored, so it outlives restarts. `here=True`: in this client alone, until it ends.
+        `wait=True` returns once no job of the queue runs any more, in any process (with `here`: here).
+        """
+        name = checked_name(queue)
+        store = self.open_store()
+        job = running_job.get(None)
+        if wait and job is not None and job.queue == name and job.client is self:
+            raise InvalidState(
+                f"a job of queue {name!r} that waits until none of that queue runs waits for ever"
+            )
+        if here:
+            self.registry.pause(name)
+            if self._dispatcher is not None:
+                self._dispatcher.pause_here()
+        else:
+            await store.pause(name, now=self.clock.now())
+            self._rung()
+        if wait:
+            await self._rest(store, name, here=here)
+
+    async def resume(self, queue: str, *, here: bool = False) -> None:
+        """Undo `pause`, everywhere; with `here=True` only that of this client."""
+        name = checked_name(queue)
+        store = self.open_store()
+        self.registry.resume(name)
+        if self._dispatcher is not None:
+            self._dispatcher.pause_here()
+        if not here:
+            await store.resume(name)
+            self._rung()
+
+    async def _rest(self, store: Store, queue: str, *, here: bool) -> None:
+        """Wait until nothing of a queue runs."""
+        event = asyncio.Event()
+        self._waiting_for_news.add(event)
+        try:
+            while True:
+                event.clear()
+                if here:
+                    runs = self._dispatcher is not None and self._dispatcher.holds(queue)
+                else:
+                    runs = await store.running(queue) > 0
+                if not runs:
+                    return
+                timer = asyncio.get_running_loop().call_later(REST_LOOK, event.set)
+                try:
+                    await event.wait()
+                finally:
+                    timer.cancel()
+        finally:
+            self._waiting_for_news.discard(event)
+
     async def backup(self, path: str | PathLike[str]) -> None:
         """Copy the whole database, the application's tables too, to a new file, while it is in use.
 
@@ -281,6 +367,29 @@ class Client:
     def check_connection(self, connection: object) -> None:
         """Raise unless `.tx()` can take this connection."""
         self._make_store().check_connection(connection)
+
+    @property
+    def _dispatcher(self) -> Dispatcher | None:
+        return None if self._running is None or self._running.over else self._running.dispatcher
+
+    def _rung(self) -> None:
+        """Look for jobs and orders."""
+        if self._running is not None and self._running.dispatcher is not None:
+            self._running.dispatcher.rung()
+        self.news()
+
+    def news(self) -> None:
+        """Wake whoever waits for something to change."""
+        for event in self._waiting_for_news:
+            event.set()
+
+    async def declare_queues(self) -> None:
+        """Store what others are to know of the queues that were met, once each."""
+        queues = self.registry.queues
+        if len(queues) > len(self._declared):
+            new = [config for name, config in queues.items() if name not in self._declared]
+            await self.open_store().declare([_declaration(config) for config in new])
+            self._declared.update(config.name for config in new)
 
     def adding(self, jobs: list[NewJob]) -> None:
         """Have jobs that are due claimed in the transaction that adds them, if there are workers for them."""
@@ -358,6 +467,18 @@ class _Run:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if not self.ready.done():
             self.ready.set_exception(error or InvalidState("stopped before it had started"))
+
+
+def _declaration(config: QueueConfig) -> Declared:
+    """Return what others are to know of a queue: how its cancelled jobs are kept."""
+    keep = kept(config.retention, JobStatus.CANCELLED, 0)
+    return Declared(
+        queue=config.name,
+        keeps=keep is not None,
+        keep_for=None if keep is None else keep.until,
+        keep_payload=keep is not None and keep.payload,
+        turns=config.concurrency_per_key is not None,
+    )
 
 
 def _whole(name: str, value: object, least: int, most: int) -> int:

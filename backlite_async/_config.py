@@ -11,7 +11,7 @@ from ._clock import MAX_SECONDS, seconds
 from ._errors import InvalidType, InvalidValue
 from ._job import MAX_PRIORITY, MIN_PRIORITY
 
-__all__ = ["Backoff", "Duration", "QueueConfig", "Rate", "Retention", "checked_priority"]
+__all__ = ["Backoff", "Duration", "QueueConfig", "Rate", "Retention", "checked_name", "checked_priority"]
 
 Duration = float | timedelta
 """A number of seconds, or a timedelta."""
@@ -20,7 +20,8 @@ MAX_NUMBER = 1.797e308
 """Close to the largest float."""
 
 
-def _name(value: object) -> str:
+def checked_name(value: object) -> str:
+    """Return a queue's name, or say what it may be."""
     if not isinstance(value, str):
         raise InvalidType(f"name={value!r} must be a str")
     if not value.strip() or len(value) > 200 or not value.isprintable():
@@ -195,7 +196,7 @@ class QueueConfig:
         if limit == 0:
             raise InvalidValue(f"timeout={timeout!r} leaves no time to run; None means no limit")
         set_field = super().__setattr__
-        set_field("name", _name(name))
+        set_field("name", checked_name(name))
         set_field("max_attempts", _count("max_attempts", max_attempts))
         set_field("max_crashes", _count("max_crashes", max_crashes))
         set_field("backoff", backoff if isinstance(backoff, Backoff) else Backoff.constant(backoff))

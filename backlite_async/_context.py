@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ._clock import from_millis, whole_millis
 from ._codec import encode_result
 from ._errors import InvalidState
@@ -29,23 +31,29 @@ class JobContext:
     """The running job, as its handler sees it.
 
     `attempt` counts from 1; `fence` is the number of this claim, greater than that of every claim
-    before.
+    before. `key` is what was given with `.key()`, `parent` the id of the job whose handler added this
+    one; None: there is none.
     """
 
     __slots__ = (
         "_created_at",
         "_encoded",
+        "_meta",
         "_result",
         "_started_at",
+        "_tags",
         "_timeout",
         "_transaction",
         "attempt",
+        "cancel_asked",
         "client",
         "completed",
         "fence",
         "id",
+        "key",
         "max_attempts",
         "open_block",
+        "parent",
         "queue",
     )
 
@@ -62,6 +70,11 @@ class JobContext:
         self.attempt = job.attempt
         self.max_attempts = job.max_attempts
         self.fence = job.fence
+        self.key = job.key
+        self.parent = job.parent
+        self._meta: str | dict[str, Any] | None = job.meta
+        self._tags = job.tags
+        self.cancel_asked = False
         self._created_at = job.created_at
         self._started_at = started_at
         self._timeout = timeout
@@ -79,10 +92,38 @@ class JobContext:
 
     @property
     def deadline(self) -> datetime | None:
-        """When this attempt times out, an aware datetime; None: never."""
+        """When this attempt times out, an aware datetime; None: never.
+
+        By the job's own timeout, given with `.timeout()`, or else by its queue's.
+        """
         if self._timeout is None:
             return None
         return from_millis(self._started_at + whole_millis(self._timeout))
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What was stored with the job by `.meta()`; an empty dict if nothing was.
+
+        The same dict at every access of this attempt; changes to it are not stored.
+        """
+        if not isinstance(self._meta, dict):
+            self._meta = {} if self._meta is None else msgspec.json.decode(self._meta, type=dict[str, Any])
+        return self._meta
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of the job, in the order in which they were given to `.tags()`."""
+        return () if self._tags is None else msgspec.json.decode(self._tags, type=tuple[str, ...])
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has asked to cancel this job.
+
+        An `async def` handler is cancelled without looking. The thread of a `def` handler cannot be
+        stopped: it must look here itself, now and then, and return or raise when this is True. Until
+        it ends, the job counts as running.
+        """
+        return self.cancel_asked
 
     def transaction(self) -> AbstractAsyncContextManager[aiosqlite.Connection]:
         """Return a block whose writes are committed together with this job's completion, or not at all.

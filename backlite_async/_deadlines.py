@@ -56,5 +56,7 @@ class Deadlines(Generic[T]):
             passed.append(item)
         for item in passed:
             del began[item]
+        if not began:
+            del self._began[length]
         for item in passed:
             self._passed(item)

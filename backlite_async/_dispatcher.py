@@ -23,9 +23,12 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections import Counter
 from collections.abc import MutableMapping, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from . import _log as log
 from ._clock import Clock, WallSteps
@@ -34,7 +37,8 @@ from ._context import JobContext
 from ._errors import BackliteError, DatabaseBusy, DatabaseReplaced, DatabaseUnavailable
 from ._feed import Feed
 from ._health import Health
-from ._job import Claim, ClaimedJob, Complete, Lane, Lapsed, Outcome
+from ._heed import Heed
+from ._job import Claim, ClaimedJob, Complete, Lane, Lapsed, Limit, Outcome, Place
 from ._leases import LeaseKeeper, held_in_this_process
 from ._maintenance import Maintenance
 from ._outcome import (
@@ -44,9 +48,10 @@ from ._outcome import (
     refused,
     succeeded,
 )
-from ._plan import plan_claim
+from ._plan import plan_claim, plan_limits
 from ._registry import Registry
 from ._reports import Reports, milliseconds, naming, told
+from ._starts import Starts
 from ._stop import StopRequest
 from ._suspects import Suspects
 from ._takeover import Takeover
@@ -119,6 +124,15 @@ class Dispatcher:
             written=self._written,
             refused=self._refused,
         )
+        self._starts = Starts(store)
+        self._heed = Heed(
+            store,
+            Health("heed orders", troubled),
+            owner=owner,
+            paused=self._pause,
+            cancel=self._cancel,
+        )
+        self._client = client
         self._maintenance = Maintenance(store, clock, registry, Health("clean up", troubled))
         self._takeover = Takeover(
             store, clock, registry, Health("take over", troubled), released=self._wake.set
@@ -130,6 +144,7 @@ class Dispatcher:
             clock=clock,
             context=copy_context(),
             started=store.started,
+            counted=self._count_start,
             transaction=self._transaction,
             ended=self._ended,
             interrupted=self._interrupted,
@@ -144,6 +159,8 @@ class Dispatcher:
             unwritten=self._completions,
             finish=self._finish,
             wake=self._wake.set,
+            not_started=self._starts.void,
+            paused=lambda: self.paused,
             writing=lambda: store.writing,
         )
         self._leases = LeaseKeeper(store, clock, lease=lease, in_thread=self._pool.in_thread)
@@ -152,10 +169,16 @@ class Dispatcher:
         """Look for jobs now."""
         self._wake.set()
 
+    def rung(self) -> None:
+        """Look for jobs and orders: there may be some by others' doing."""
+        self._heed.look()
+        self._wake.set()
+
     def look_for_the_dead(self) -> None:
         """Look whether owners have died, and whether what they did once is ours to do now."""
         self._takeover.look()
         self._maintenance.look()
+        self._heed.look()
 
     def runs(self, job_id: str) -> bool:
         """Return whether a worker has this job in hand."""
@@ -173,6 +196,7 @@ class Dispatcher:
         completing = loop.create_task(self._completions.run(), name="backlite completions")
         upkeep = loop.create_task(self._maintenance.run(), name="backlite maintenance")
         taking_over = loop.create_task(self._takeover.run(), name="backlite takeover")
+        heeding = loop.create_task(self._heed.run(), name="backlite orders")
         await self._stop.wait()
         log.emit(log.CLIENT_STOPPING, owner=self._owner, running=len(self._pool.running))
         self._wake.set()
@@ -187,7 +211,8 @@ class Dispatcher:
             await self._stop.outlast([idle], grace=CANCEL_GRACE)
         await self._stop.outlast([claiming], grace=WRITE_GRACE)  # what it brings is to be given back
         self._completions.close()
-        core = [claiming, completing, upkeep, taking_over]
+        self._heed.close()
+        core = [claiming, completing, upkeep, taking_over, heeding]
         if not await self._stop.outlast(core, grace=WRITE_GRACE):
             self._completions.give_up()
             self._store.abandon()
@@ -255,6 +280,7 @@ class Dispatcher:
             if not self._stop.asked:
                 await self._sleep(delay)
         self._feed.give_back_all()
+        await self._starts.note_last()
         while self._uncertain:
             try:
                 await self._give_back_unknown()
@@ -278,16 +304,24 @@ class Dispatcher:
         if self._uncertain:
             await self._give_back_unknown()
         self._look_around()
+        await self._client.declare_queues()
+        await self._starts.note()
         pause = await self._heed_clock() or self._feed.let_alone()
         self._feed.crowded = True
         lanes = self._lanes() if pause == 0 else []
+        limits = (
+            plan_limits(self._registry.limited, held=self._feed.held, workers_free=self._pool.free)
+            if self._registry.limited
+            else []
+        )
         if not lanes:
             return min(pause or math.inf, self._longest_sleep, self._feed.pause())
         wrote_in = await self._probe() if self._suspects else 0.0
         now, asked = self._clock.now(), self._clock.monotonic()
         until = self._leases.until()
-        claim = await self._claim(lanes, now, until)
-        self._feed.crowded = self._is_crowded(lanes, claim)
+        claim = await self._claim(lanes, limits, now, until)
+        self._feed.crowded = self._is_crowded(lanes, limits, claim)
+        self._starts.expect(claim)
         self._feed.hand_over(claim.jobs, asked, until)
         self._suspect(claim.lapsed, wrote_in)
         if claim.jobs and self._clock.monotonic() - asked > self._lease / 10:
@@ -298,7 +332,7 @@ class Dispatcher:
         delay = min(delay, max(self._wall.pause, 0.001), self._feed.pause())
         return min(delay, max(self._suspects.pause, 0.05)) if self._suspects else delay
 
-    async def _claim(self, lanes: Sequence[Lane], now: int, until: int) -> Claim:
+    async def _claim(self, lanes: Sequence[Lane], limits: Sequence[Limit], now: int, until: int) -> Claim:
         """Claim, and hold what is taken from that moment: a blocked event loop hears of it late."""
         taken: list[ClaimedJob] = []
 
@@ -309,7 +343,9 @@ class Dispatcher:
                 self._leases.hold(job.id, job.fence)
 
         try:
-            return await self._store.claim(lanes, owner=self._owner, now=now, until=until, taking=taking)
+            return await self._store.claim(
+                lanes, owner=self._owner, now=now, until=until, limits=limits, taking=taking
+            )
         except BaseException:
             self._drop(taken)  # whether they are ours is asked for later
             raise
@@ -333,10 +369,13 @@ class Dispatcher:
             ahead_in_threads=self._feed.ahead.room(threaded=True),
         )
 
-    def _is_crowded(self, lanes: Sequence[Lane], claim: Claim) -> bool:
+    def _is_crowded(self, lanes: Sequence[Lane], limits: Sequence[Limit], claim: Claim) -> bool:
         """Return whether more may be due than there was room for, so that each end of a job counts."""
         kinds = sum(len(lane.kinds) for lane in lanes)
-        return kinds < len(self._registry.kinds) or len(claim.jobs) >= min(lane.room for lane in lanes)
+        if kinds < len(self._registry.kinds) or len(claim.jobs) >= min(lane.room for lane in lanes):
+            return True
+        taken = Counter(job.queue for job in claim.jobs) if limits else {}
+        return any(limit.room is not None and taken[limit.queue] >= limit.room for limit in limits)
 
     def _look_around(self) -> None:
         """Have others look around as often as a sleep may last, also where nobody sleeps."""
@@ -402,6 +441,37 @@ class Dispatcher:
                 self._feed.give_back(job)
         self._uncertain = False
 
+    # -- orders ------------------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> frozenset[str]:
+        """The queues of which nothing may start here."""
+        return self._heed.paused | self._registry.paused
+
+    def pause_here(self) -> None:
+        """Start nothing more of queues that are paused now, and what waits of those that are no longer."""
+        self._feed.give_back_queues(self.paused)
+        log.emit(log.QUEUES_PAUSED, owner=self._owner, queues=sorted(self.paused))
+        self._client.news()
+        self._wake.set()
+
+    def _pause(self, queues: frozenset[str]) -> None:
+        """Heed pauses; tell whoever waits for queues to rest that what ends from now on is told."""
+        self.pause_here()
+        self._store.ring()
+
+    def _cancel(self, job_id: str, fence: int) -> None:
+        if not self._pool.cancel_job(job_id, fence) and (job_id, fence) not in self._reports:
+            self._feed.cancel(job_id, fence)
+
+    def holds(self, queue: str) -> bool:
+        """Return whether a job of a queue runs here, or its outcome is on its way."""
+        return self._pool.queue_runs(queue) or self._reports.has(queue)
+
+    def _count_start(self, job: ClaimedJob, at: int) -> None:
+        self._starts.count(job, at)
+        self._wake.set()
+
     def _interrupted(self) -> bool:
         """Return whether cancellations now come from the end of the client or of the loop."""
         return self._stop.asked or self._serving is None or self._serving.cancelling() > 0
@@ -428,7 +498,7 @@ class Dispatcher:
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
         job = attempt.job
-        self._feed.ended(attempt.handler)
+        self._feed.ended(job, attempt.handler)
         if attempt.completed:
             self._unending.pop(job.id, None)
             if result.error:
@@ -444,7 +514,13 @@ class Dispatcher:
             self._leases.finish_late(outcome, lambda: log.emit(event, **naming(job), **report))
         else:
             self._reports.put(job, event, report)
-            self._completions.put(outcome)
+            self._put(job, outcome)
+
+    def _put(self, job: ClaimedJob, outcome: Outcome) -> None:
+        """Have an outcome written; who waits for a paused queue to rest hears of it."""
+        if outcome.frees is None and job.queue in self.paused:
+            outcome = msgspec.structs.replace(outcome, frees=Place(job.queue, None, 0))
+        self._completions.put(outcome)
 
     def _refused(self, outcome: Outcome, reason: str) -> Outcome:
         """Return what to store instead of an outcome that the database refuses."""
@@ -458,13 +534,21 @@ class Dispatcher:
 
     def _finish(self, job: ClaimedJob, outcome: Outcome, event: log.Event, **report: object) -> None:
         self._reports.put(job, event, report)
-        self._completions.put(outcome)
+        self._put(job, outcome)
 
     def _written(self, outcome: Outcome, lost: bool) -> None:
         self._leases.drop(outcome.id, outcome.fence)
         self._store.ended(outcome.id, outcome.fence)
+        self._feed.forget(outcome.id, outcome.fence)
         self._reports.written(outcome, lost=lost)
         if isinstance(outcome, Complete) and outcome.keep is not None:
             self._maintenance.expect(outcome.keep.until)
-        if self._awaits_writes or self._feed.alone or not isinstance(outcome, Complete):
+        if outcome.frees is not None:
+            self._client.news()
+        if (
+            self._awaits_writes
+            or self._feed.alone
+            or outcome.frees is not None
+            or not isinstance(outcome, Complete)
+        ):
             self._wake.set()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 
 from . import _log as log
 from ._ahead import Ahead
 from ._clock import Clock
 from ._job import ClaimedJob
-from ._outcome import Result, decide, give_back, last_chance, postpone, used_up
+from ._outcome import Result, cancelled, decide, give_back, last_chance, postpone, used_up
 from ._registry import Handler, Registry
 from ._reports import Finish
 from ._solo import POSTPONED, Solo
@@ -36,8 +37,9 @@ class Feed:
 
     Whatever has waited through the end of its lease does not start: others may have taken it, as
     after a computer has slept. `unwritten`: the outcomes on their way; `writing` tells whether the
-    store writes. `postponed`: seconds for which a job is given back that runs here already, under a
-    claim that another owner has taken away.
+    store writes. `not_started` hears of claims that are over before their handlers start. `paused`:
+    the queues of which nothing may start. `postponed`: seconds for which a job is given back that runs
+    here already, under a claim that another owner has taken away.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class Feed:
         unwritten: Sized,
         finish: Finish,
         wake: Callable[[], None],
+        not_started: Callable[[ClaimedJob], None],
+        paused: Callable[[], Collection[str]],
         writing: Callable[[], bool],
     ) -> None:
         self._pool = pool
@@ -63,11 +67,17 @@ class Feed:
         self._unwritten = unwritten
         self._finish = finish
         self._wake = wake
+        self._not_started = not_started
+        self._paused = paused
         self._writing = writing
         self._solo = Solo()
         self._broken: Exception | None = None
         self._started = self._since_break = 0
         self._looked_at = 0
+        self._queues: dict[str, str] = {}
+        self._cancelled: set[tuple[str, int]] = set()
+        self.held: Counter[str] = Counter()
+        """How many jobs are here, waiting or running, of each queue with a limit of its own here."""
         self.ahead = Ahead()
         self.crowded = True
         """Whether more may be due than there was room for, so that the end of a job makes room for one."""
@@ -80,17 +90,22 @@ class Feed:
     def hand_over(self, jobs: Sequence[ClaimedJob], since: float, until: int) -> None:
         """Give claimed jobs to workers, those for which none is free when one is."""
         lonely = []
+        paused = self._paused()
         for job in jobs:
             handler = self._registry.find(job.queue, job.task)
-            if self._stop.asked or handler is None:
+            if self._stop.asked or handler is None or job.queue in paused:
                 self.give_back(job)
+            elif (job.id, job.fence) in self._cancelled:
+                self._end_cancelled(job, handler)
             elif job.id in self._unending or self._pool.runs(job.id):
                 self._not_beside_itself(job)
             elif reason := used_up(job, handler.config):
                 self._refuse(job, handler, reason)
             elif last_chance(job, handler.config):
+                self._hold(job, handler)
                 lonely.append((job, handler))
             else:
+                self._hold(job, handler)
                 self.ahead.put(job, threaded=handler.threaded, since=since, until=until)
         self._fill()
         for job, handler in lonely:
@@ -124,10 +139,49 @@ class Feed:
         if self.ahead:
             self._go_on()
 
-    def ended(self, handler: Handler) -> None:
+    def _hold(self, job: ClaimedJob, handler: Handler) -> None:
+        """Count a job that takes a place of its queue here."""
+        if handler.config.concurrency is not None:
+            self._queues[job.id] = job.queue
+            self.held[job.queue] += 1
+
+    def _let_go(self, job: ClaimedJob) -> None:
+        queue = self._queues.pop(job.id, None)
+        if queue is not None:
+            self.held[queue] -= 1
+
+    def ended(self, job: ClaimedJob, handler: Handler) -> None:
         """Take note that a job has ended, and give its worker the next one."""
+        self._let_go(job)
+        self._cancelled.discard((job.id, job.fence))
+        if handler.config.limited:
+            self._wake()
         self.ahead.ended(self._clock.monotonic(), threaded=handler.threaded)
         self._go_on()
+
+    def cancel(self, job_id: str, fence: int) -> None:
+        """End a claimed job as cancelled, now if it waits here, or when it is handed over."""
+        self._cancelled.add((job_id, fence))
+        for job in [*self.ahead.take_out(lambda job: job.id == job_id), *self._solo.take_out(job_id)]:
+            handler = self._registry.find(job.queue, job.task)
+            assert handler is not None  # handlers stay
+            self._end_cancelled(job, handler)
+
+    def forget(self, job_id: str, fence: int) -> None:
+        """Take note that a claim is over."""
+        if self._cancelled:
+            self._cancelled.discard((job_id, fence))
+
+    def _end_cancelled(self, job: ClaimedJob, handler: Handler) -> None:
+        self._cancelled.discard((job.id, job.fence))
+        self._let_go(job)
+        self._not_started(job)
+        self._finish(job, cancelled(job, handler.config, self._clock.now()), log.JOB_CANCELLED)
+
+    def give_back_queues(self, queues: Collection[str]) -> None:
+        """Give back what waits of these queues."""
+        for job in self.ahead.take_out(lambda job: job.queue in queues):
+            self.give_back(job)
 
     def _go_on(self) -> None:
         """Fill the workers that have become free, and claim more where little is left for them."""
@@ -173,6 +227,8 @@ class Feed:
 
     def give_back(self, job: ClaimedJob) -> None:
         """Give back a claim, as if it had not been made."""
+        self._let_go(job)
+        self._not_started(job)
         self._finish(job, give_back(job, self._clock.now()), log.JOB_GIVEN_BACK)
 
     def _start(self, job: ClaimedJob, handler: Handler) -> None:
@@ -185,10 +241,12 @@ class Feed:
 
     def _not_beside_itself(self, job: ClaimedJob) -> None:
         """Give back a job that another owner took away while it runs here, and that is free again."""
+        self._not_started(job)
         self._finish(job, postpone(job, self._clock.now(), self._postponed), log.JOB_GIVEN_BACK)
 
     def _refuse(self, job: ClaimedJob, handler: Handler, reason: str) -> None:
         """Fail a job that must not run once more."""
+        self._not_started(job)
         result = Result(finished_at=self._clock.now(), error=reason, final=True)
         outcome = decide(job, handler.config, result, 0.0)
         self._finish(job, outcome, log.JOB_FAILED, error=result.error)
@@ -204,6 +262,8 @@ class Feed:
                 return remaining or math.inf
             now = self._clock.now()
             for job in self._solo.give_up():
+                self._let_go(job)
+                self._not_started(job)
                 self._finish(job, postpone(job, now, POSTPONED), log.JOB_GIVEN_BACK)
             return 0.0
         alone = self._solo.start()

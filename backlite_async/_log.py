@@ -40,17 +40,21 @@ JOB_STARTED = Event("job.started", logging.DEBUG, "an attempt begins")
 JOB_SUCCEEDED = Event("job.succeeded", logging.INFO, "the handler returned and the job is complete")
 JOB_RETRIED = Event("job.retried", logging.WARNING, "an attempt failed; the job runs again at due_at")
 JOB_FAILED = Event("job.failed", logging.ERROR, "the job has failed for good")
+JOB_CANCELLED = Event("job.cancelled", logging.INFO, "the job was cancelled, and has ended")
 JOB_SNOOZED = Event("job.snoozed", logging.INFO, "the handler asked to run again at due_at")
 JOB_GIVEN_BACK = Event("job.given_back", logging.INFO, "the claim was undone; the attempt does not count")
 JOB_CRASHED = Event("job.crashed", logging.WARNING, "the process that ran the job died; it runs again")
 JOB_RAISED_LATE = Event(
     "job.raised_late", logging.WARNING, "the handler raised after its job.transaction() had completed the job"
 )
-JOB_LATE = Event("job.late", logging.WARNING, "the handler returned after its timeout; its return counts")
+JOB_LATE = Event(
+    "job.late", logging.WARNING, "the handler returned though it was to be cut off; its return counts"
+)
 JOB_UNRESPONSIVE = Event("job.unresponsive", logging.ERROR, "the handler was cancelled and does not end")
 JOB_LEASE_LOST = Event("job.lease_lost", logging.ERROR, "an outcome was dropped: the claim is another's")
 JOB_UNWRITABLE = Event("job.unwritable", logging.ERROR, "an outcome cannot be stored; the job fails instead")
 JOBS_EXPIRED = Event("jobs.expired", logging.DEBUG, "completed jobs were removed when their retention ended")
+QUEUES_PAUSED = Event("queues.paused", logging.INFO, "which queues are paused now has changed")
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
 OWNER_DIED = Event("owner.died", logging.WARNING, "an owner is gone without a word; its jobs are released")
 STORE_HAZARD = Event("store.hazard", logging.WARNING, "something here is dangerous, and what to do")

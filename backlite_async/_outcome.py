@@ -10,24 +10,31 @@ from ._backoff import delay
 from ._clock import after, aware, seconds, to_millis, whole_millis
 from ._config import Duration, QueueConfig, Retention
 from ._errors import InvalidValue
-from ._job import ClaimedJob, Complete, JobStatus, Keep, Outcome, Reschedule
+from ._job import ClaimedJob, Complete, JobStatus, Keep, Outcome, Place, Reschedule
 
 __all__ = [
+    "CANCELLED",
     "Discard",
     "Result",
     "Retry",
     "Snooze",
     "Steer",
+    "cancelled",
     "conclude",
     "crashed",
     "decide",
     "give_back",
+    "kept",
     "last_chance",
     "postpone",
     "refused",
     "succeeded",
     "used_up",
 ]
+
+
+CANCELLED = "cancelled"
+"""The error of a job that was cancelled."""
 
 
 class Steer(Exception):
@@ -81,7 +88,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended.
 
     `error` None: the handler returned. `steer`: what it raised to steer its job. `stopped`: it
-    was cancelled because its client stops. `ends_process`: it raised what ends the process,
+    was cut off because its client stops. `cancelled`: somebody asked to cancel the job, and it did not
+    return. `ends_process`: it raised what ends the process,
     which counts as a crash, or a supervisor would restart it without end. `final`: no further
     attempt can help. `traceback`, `late` and `timed_out` are for the log. Times: milliseconds of
     wall time, and microseconds.
@@ -93,6 +101,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     steer: Steer | None = None
     stopped: bool = False
+    cancelled: bool = False
     final: bool = False
     ends_process: bool = False
     late: bool = False
@@ -107,22 +116,24 @@ def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) 
     """
     steer = result.steer
     now = result.finished_at
+    if result.cancelled:
+        return _complete(job, config, JobStatus.CANCELLED, result)
     if isinstance(steer, Snooze):
         if steer.until is not None:
-            return _again(job, to_millis(steer.until), None, attempt=job.attempt - 1)
-        return _again(job, after(now, steer.duration or 0.0), now, attempt=job.attempt - 1)
+            return _again(job, to_millis(steer.until), None, now, attempt=job.attempt - 1)
+        return _again(job, after(now, steer.duration or 0.0), now, now, attempt=job.attempt - 1)
     if result.stopped:
         return give_back(job, now)
     if result.ends_process:
         return crashed(job, config, now)
     if result.error is None:
-        return _complete(job, config.retention, JobStatus.SUCCEEDED, result)
+        return _complete(job, config, JobStatus.SUCCEEDED, result)
     if result.final or isinstance(steer, Discard) or job.attempt >= job.max_attempts:
-        return _complete(job, config.retention, JobStatus.FAILED, result)
+        return _complete(job, config, JobStatus.FAILED, result)
     wait = steer.after if isinstance(steer, Retry) else None
     if wait is None:
         wait = delay(config.backoff, job.attempt, spread)
-    return _again(job, after(now, wait), now, attempt=job.attempt, error=result.error)
+    return _again(job, after(now, wait), now, now, attempt=job.attempt, error=result.error)
 
 
 def conclude(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) -> tuple[Outcome, Result]:
@@ -141,12 +152,19 @@ def give_back(job: ClaimedJob, now: int) -> Reschedule:
     The job keeps its place in the order. It was due when it was claimed, so it is due now,
     also if the wall clock was set back meanwhile.
     """
-    return _again(job, min(job.scheduled_at, now), job.waits_from, attempt=job.attempt - 1)
+    return _again(job, min(job.scheduled_at, now), job.waits_from, now, attempt=job.attempt - 1)
 
 
 def postpone(job: ClaimedJob, now: int, wait: float) -> Reschedule:
     """Return the outcome of a claim that is given back for others to take, and for us only after a wait."""
-    return _again(job, after(now, wait), now, attempt=job.attempt - 1)
+    return _again(job, after(now, wait), now, now, attempt=job.attempt - 1)
+
+
+def cancelled(job: ClaimedJob, config: QueueConfig, now: int) -> Complete:
+    """Return the outcome of a claim that ends by a cancellation before its handler has started."""
+    result = Result(finished_at=now, error=CANCELLED)
+    done = _complete(job, config, JobStatus.CANCELLED, result)
+    return msgspec.structs.replace(done, attempt=job.attempt - 1)
 
 
 def crashed(
@@ -175,8 +193,9 @@ def crashed(
         attempt=attempt,
         crashes=crashes,
         error=too_many_crashes(crashes),
-        keep=_keep(config.retention, JobStatus.FAILED, now),
+        keep=kept(config.retention, JobStatus.FAILED, now),
         lapsed_by=lapsed_by,
+        frees=_place(job, config, now),
     )
 
 
@@ -201,7 +220,7 @@ def last_chance(job: ClaimedJob, config: QueueConfig) -> bool:
 
 def succeeded(job: ClaimedJob, config: QueueConfig, result: Result, value: str | None) -> Complete:
     """Return the outcome of an attempt that completes its job itself, with a result of its own."""
-    done = _complete(job, config.retention, JobStatus.SUCCEEDED, result)
+    done = _complete(job, config, JobStatus.SUCCEEDED, result)
     return msgspec.structs.replace(done, result=value)
 
 
@@ -217,13 +236,26 @@ def refused(outcome: Outcome, config: QueueConfig | None, now: int, reason: str)
         attempt=outcome.attempt,
         crashes=outcome.crashes,
         error=f"its outcome could not be stored: {reason}"[:1000],
-        keep=None if config is None else _keep(config.retention, JobStatus.FAILED, now),
+        keep=None if config is None else kept(config.retention, JobStatus.FAILED, now),
         lapsed_by=outcome.lapsed_by,
+        frees=outcome.frees,
     )
 
 
+def _place(job: ClaimedJob, config: QueueConfig | None, now: int) -> Place | None:
+    """Return what others may wait for that a job leaves; None: nobody does."""
+    counted = config is not None and config.global_concurrency is not None
+    return Place(job.queue, job.key, now) if counted or job.key is not None else None
+
+
 def _again(
-    job: ClaimedJob, due_at: int, waits_from: int | None, *, attempt: int, error: str | None = None
+    job: ClaimedJob,
+    due_at: int,
+    waits_from: int | None,
+    now: int,
+    *,
+    attempt: int,
+    error: str | None = None,
 ) -> Reschedule:
     return Reschedule(
         id=job.id,
@@ -233,10 +265,11 @@ def _again(
         attempt=attempt,
         crashes=job.crashes,
         error=error,
+        frees=_place(job, None, now) if due_at > now else None,  # else it holds its turn
     )
 
 
-def _complete(job: ClaimedJob, retention: Retention | None, status: JobStatus, result: Result) -> Complete:
+def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: Result) -> Complete:
     return Complete(
         id=job.id,
         fence=job.fence,
@@ -247,11 +280,12 @@ def _complete(job: ClaimedJob, retention: Retention | None, status: JobStatus, r
         attempt=job.attempt,
         crashes=job.crashes,
         error=result.error,
-        keep=_keep(retention, status, result.finished_at),
+        keep=kept(config.retention, status, result.finished_at),
+        frees=_place(job, config, result.finished_at),
     )
 
 
-def _keep(retention: Retention | None, status: JobStatus, now: int) -> Keep | None:
+def kept(retention: Retention | None, status: JobStatus, now: int) -> Keep | None:
     """Return how a job that completes now is kept; None: not at all."""
     failed = status is not JobStatus.SUCCEEDED
     if retention is None or (retention.only_failed and not failed):

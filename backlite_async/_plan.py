@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from ._job import Lane
+from ._clock import seconds, whole_millis
+from ._config import QueueConfig
+from ._job import Lane, Limit
 
-__all__ = ["Kind", "plan_claim"]
+__all__ = ["Kind", "plan_claim", "plan_limits"]
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -44,3 +46,30 @@ def plan_claim(
         if members and room > 0:
             lanes.append(Lane(kinds=members, room=room))
     return lanes
+
+
+def plan_limits(queues: Iterable[QueueConfig], *, held: Mapping[str, int], workers_free: int) -> list[Limit]:
+    """Return what limits claims of queues; `held`: how many jobs of each are here.
+
+    What counts for all processes is not claimed ahead of a free worker: others may have one.
+    """
+    limits = []
+    for config in queues:
+        room = None if config.concurrency is None else max(config.concurrency - held.get(config.name, 0), 0)
+        rate = (
+            None
+            if config.rate is None
+            else (config.rate.count, whole_millis(seconds("per", config.rate.per)))
+        )
+        if config.global_concurrency is not None or rate is not None:
+            room = workers_free if room is None else min(room, workers_free)
+        limits.append(
+            Limit(
+                queue=config.name,
+                room=room,
+                in_all=config.global_concurrency,
+                per_key=config.concurrency_per_key,
+                rate=rate,
+            )
+        )
+    return limits

@@ -39,9 +39,14 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: dict[tuple[str, str], Handler] = {}
-        self._queues: dict[str, QueueConfig] = {}
+        self.queues: dict[str, QueueConfig] = {}
+        """The queues that were met, by name."""
         self._classes: dict[tuple[str, str], type] = {}
+        self._paused: set[str] = set()
         self.kinds: list[Kind] = []
+        """What can be run here, but for queues that are paused here."""
+        self.limited: list[QueueConfig] = []
+        """The queues of these kinds that are limited."""
         self.sorts: set[bool] = set()
         """Whether there are handlers in threads (True), and in the event loop (False)."""
 
@@ -66,12 +71,33 @@ class Registry:
         self.meet(kind)
         for name in kind.names:
             self._handlers[kind.config.name, name] = handler
-            self.kinds.append(Kind(kind.config.name, name, handler.threaded))
-            self.sorts.add(handler.threaded)
+        self._sort()
+
+    def pause(self, queue: str) -> None:
+        """Have nothing of a queue claimed here."""
+        self._paused.add(queue)
+        self._sort()
+
+    def resume(self, queue: str) -> None:
+        """Undo `pause`."""
+        self._paused.discard(queue)
+        self._sort()
+
+    @property
+    def paused(self) -> frozenset[str]:
+        """The queues that are paused here."""
+        return frozenset(self._paused)
+
+    def _sort(self) -> None:
+        found = {kind: handler for kind, handler in self._handlers.items() if kind[0] not in self._paused}
+        self.kinds = [Kind(*kind, handler.threaded) for kind, handler in found.items()]
+        self.sorts = {handler.threaded for handler in found.values()}
+        configs = {handler.config.name: handler.config for handler in found.values()}
+        self.limited = [config for config in configs.values() if config.limited]
 
     def meet(self, kind: TaskType) -> None:
         """Take note of a task type's queue; two configurations of one name are an error."""
-        known = self._queues.setdefault(kind.config.name, kind.config)
+        known = self.queues.setdefault(kind.config.name, kind.config)
         if known is not kind.config:
             raise AlreadyRegistered(
                 f"queue {kind.config.name!r} of {kind.cls.__qualname__} has another QueueConfig already;"

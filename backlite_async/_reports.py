@@ -21,6 +21,13 @@ class Finish(Protocol):
     def __call__(self, job: ClaimedJob, outcome: Outcome, event: log.Event, **report: object) -> None: ...
 
 
+_COMPLETED = {
+    JobStatus.SUCCEEDED: log.JOB_SUCCEEDED,
+    JobStatus.FAILED: log.JOB_FAILED,
+    JobStatus.CANCELLED: log.JOB_CANCELLED,
+}
+
+
 def naming(job: ClaimedJob) -> dict[str, Any]:
     """Return the fields that name a job's attempt on every line."""
     return {"job_id": job.id, "queue": job.queue, "task": job.task, "attempt": job.attempt}
@@ -34,7 +41,7 @@ def milliseconds(duration: int | None) -> float | None:
 def told(outcome: Outcome, result: Result) -> tuple[log.Event, dict[str, Any]]:
     """Return the event of an attempt that has ended, and its fields."""
     if isinstance(outcome, Complete):
-        event = log.JOB_SUCCEEDED if outcome.status is JobStatus.SUCCEEDED else log.JOB_FAILED
+        event = _COMPLETED[outcome.status]
     elif isinstance(result.steer, Snooze):
         event = log.JOB_SNOOZED
     elif result.ends_process:
@@ -63,6 +70,10 @@ class Reports:
 
     def __contains__(self, claim: tuple[str, int]) -> bool:
         return claim in self._waiting
+
+    def has(self, queue: str) -> bool:
+        """Return whether the outcome of a job of a queue is on its way."""
+        return any(report.job.queue == queue for report in self._waiting.values())
 
     def put(self, job: ClaimedJob, event: log.Event, fields: dict[str, Any]) -> None:
         """Log this once the outcome is written."""

@@ -51,6 +51,12 @@ class Solo:
         """Return for how many seconds nothing new may start; None: until the one that runs has ended."""
         return None if self._running is not None else max(0.0, self._deadline - now)
 
+    def take_out(self, job_id: str) -> list[ClaimedJob]:
+        """Return a job that waits, which waits no longer."""
+        jobs = [job for job, _ in self._waiting if job.id == job_id]
+        self._waiting = [waiting for waiting in self._waiting if waiting[0].id != job_id]
+        return jobs
+
     def give_up(self) -> list[ClaimedJob]:
         """Return the jobs that have waited in vain, and wait no longer."""
         jobs, self._waiting = [job for job, _ in self._waiting], []

@@ -24,7 +24,7 @@ from ._deadlines import Deadlines
 from ._errors import InvalidState, PayloadError
 from ._failure import describe, short_traceback
 from ._job import ClaimedJob
-from ._outcome import Result, Steer
+from ._outcome import CANCELLED, Result, Steer
 from ._registry import Handler
 from ._transaction import JobTransaction
 
@@ -41,14 +41,17 @@ class Attempt:
     """One claimed job in the hands of one worker."""
 
     __slots__ = (
-        "began", "call", "completed", "handler", "job", "result", "scope", "started_at", "stopping", "watch"
+        "began", "call", "cancelled", "completed", "context", "handler", "job", "result", "scope",
+        "started_at", "stopping", "timeout", "watch"
     )  # fmt: skip
 
     def __init__(self, job: ClaimedJob, handler: Handler, scope: anyio.CancelScope) -> None:
         self.job = job
         self.handler = handler
         self.scope = scope
-        self.stopping = False
+        self.timeout = handler.config.timeout if job.timeout is None else job.timeout / 1000
+        self.context: JobContext | None = None
+        self.stopping = self.cancelled = False
         self.started_at = 0
         self.began = 0.0
         self.call: _ThreadCall | None = None
@@ -74,6 +77,7 @@ class WorkerPool:
         clock: Clock,
         context: Context,
         started: Callable[[str, int], None],
+        counted: Callable[[ClaimedJob, int], None],
         transaction: Callable[[Attempt, JobContext], JobTransaction],
         ended: Callable[[Attempt, Result], None],
         interrupted: Callable[[], bool],
@@ -85,6 +89,7 @@ class WorkerPool:
         self._clock = clock
         self._context = context
         self._started = started
+        self._counted = counted
         self._transaction = transaction
         self._ended = ended
         self._interrupted = interrupted
@@ -142,6 +147,22 @@ class WorkerPool:
             attempt.stopping = True
             attempt.scope.cancel()
 
+    def cancel_job(self, job_id: str, fence: int) -> bool:
+        """Cancel a running handler, because somebody asked to; return whether it runs here."""
+        for attempt in self.running.values():
+            if attempt.job.id == job_id and attempt.job.fence == fence:
+                if not attempt.cancelled:
+                    attempt.cancelled = True
+                    if attempt.context is not None:
+                        attempt.context.cancel_asked = True
+                    self._cut_off(attempt)
+                return True
+        return False
+
+    def queue_runs(self, queue: str) -> bool:
+        """Return whether a job of a queue runs."""
+        return any(attempt.job.queue == queue for attempt in self.running.values())
+
     def idle(self) -> asyncio.Future[None]:
         """Return a future that is done once no worker runs and every end has been reported."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -156,8 +177,8 @@ class WorkerPool:
         handler = attempt.handler
         self._in_threads -= handler.threaded
         self._ids.discard(attempt.job.id)
-        if handler.config.timeout is not None:
-            self._deadlines.end(attempt, handler.config.timeout)
+        if attempt.timeout is not None:
+            self._deadlines.end(attempt, attempt.timeout)
         if attempt.watch is not None:
             attempt.watch.cancel()
         result = attempt.result
@@ -196,15 +217,18 @@ class WorkerPool:
 
     def _begin(self, attempt: Attempt) -> JobContext:
         """Start the clocks of an attempt; its timeout counts from here."""
-        job, timeout = attempt.job, attempt.handler.config.timeout
+        job, timeout = attempt.job, attempt.timeout
         attempt.started_at, attempt.began = self._clock.now(), self._clock.monotonic()
         if timeout is not None:
             self._deadlines.begin(attempt, timeout)
         transaction = partial(self._transaction, attempt)
-        context = JobContext(job, self._client, attempt.started_at, timeout, transaction)
+        context = attempt.context = JobContext(job, self._client, attempt.started_at, timeout, transaction)
+        context.cancel_asked = attempt.cancelled
         running_job.set(context)
         if not attempt.handler.threaded:
             self._started(job.id, job.fence)
+            if attempt.handler.config.rate is not None:
+                self._counted(job, self._clock.now())
         if log.heard(log.JOB_STARTED):
             log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         return context
@@ -226,7 +250,7 @@ class WorkerPool:
                 raise InvalidState(
                     "the handler has returned without leaving its job.transaction(); use async with"
                 )
-            started = partial(self._started, attempt.job.id, attempt.job.fence)
+            started = partial(self._started_in_thread, attempt)
             attempt.call = _ThreadCall(function, arguments, started)
             try:
                 await anyio.to_thread.run_sync(attempt.call, limiter=self._limiter)
@@ -236,12 +260,26 @@ class WorkerPool:
             return attempt.call.answer()
         raise _Cut
 
+    def _started_in_thread(self, attempt: Attempt) -> None:
+        """Write down that a handler starts, in its thread."""
+        job = attempt.job
+        self._started(job.id, job.fence)
+        if attempt.handler.config.rate is not None:
+            with contextlib.suppress(RuntimeError):  # nobody counts on a closed loop
+                self._loop.call_soon_threadsafe(self._counted, job, self._clock.now())
+
     def _overdue(self, attempt: Attempt) -> None:
-        """Cut off a handler at its deadline, and see whether it ends."""
-        if attempt.result is not None:  # it has just ended
-            return
+        """Cut off a handler at its deadline."""
+        if attempt.result is None:  # else it has just ended
+            self._cut_off(attempt)
+
+    def _cut_off(self, attempt: Attempt) -> None:
+        """Cancel a handler, and see whether it ends."""
         attempt.scope.cancel()
-        attempt.watch = asyncio.get_running_loop().call_later(UNRESPONSIVE_AFTER, self._unresponsive, attempt)
+        if attempt.watch is None:
+            attempt.watch = asyncio.get_running_loop().call_later(
+                UNRESPONSIVE_AFTER, self._unresponsive, attempt
+            )
 
     def _unresponsive(self, attempt: Attempt) -> None:
         job = attempt.job
@@ -277,6 +315,8 @@ class WorkerPool:
     def _judged(self, attempt: Attempt, error: BaseException) -> Result:
         cut = isinstance(error, _Cut)
         cancelled = cut or isinstance(error, asyncio.CancelledError)
+        if attempt.cancelled:
+            return self._failed(attempt, None if cancelled else error, cancelled=True)
         if isinstance(error, Steer):
             return self._failed(attempt, error)
         if attempt.stopping or (cancelled and self._interrupted()):
@@ -290,12 +330,15 @@ class WorkerPool:
         error: BaseException | None,
         *,
         stopped: bool = False,
+        cancelled: bool = False,
         timed_out: bool = False,
         ends_process: bool = False,
     ) -> Result:
         """Make a result that keeps an error's text, never the error: it would keep all its frames."""
-        limit = attempt.handler.config.timeout
-        if isinstance(error, _Cut):
+        limit = attempt.timeout
+        if cancelled:
+            text = CANCELLED if error is None else f"{describe(error)} (after it was cancelled)"
+        elif isinstance(error, _Cut):
             text = (
                 f"TimeoutError: the handler ran longer than its timeout of {limit:g} s" if timed_out else ""
             )
@@ -311,6 +354,7 @@ class WorkerPool:
             error=text,
             steer=error.with_traceback(None) if isinstance(error, Steer) else None,
             stopped=stopped,
+            cancelled=cancelled,
             timed_out=timed_out,
             ends_process=ends_process,
             traceback=trace,

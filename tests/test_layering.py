@@ -26,7 +26,7 @@ ROOT = "backlite_async"
 
 LAYERS = {
     "data": "_errors _clock _config _task _job",
-    "decisions": "_ahead _codec _backoff _plan _outcome _suspects",
+    "decisions": "_ahead _codec _backoff _fingerprint _options _plan _outcome _suspects",
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
     " _deadlines _failure _feed _reports _solo _takeover _transaction _dispatcher _client",
     "around": "__main__ _demo",
@@ -42,7 +42,8 @@ BELOW = {
 }
 
 PURE = set(
-    "__future__ collections collections.abc dataclasses datetime math typing weakref inspect msgspec".split()
+    "__future__ collections collections.abc dataclasses datetime hashlib math typing weakref inspect"
+    " msgspec".split()
 )
 """What decisions may import: nothing that reads a clock, throws dice, or touches the world."""
 

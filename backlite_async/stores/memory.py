@@ -2,51 +2,50 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
+from .._clock import from_millis
 from .._errors import InvalidState
-from .._job import Claim, ClaimedJob, Complete, Job, JobStatus, Lane, Lapsed, NewJob, Outcome, Owner, record
-from ._base import Dead, id_taken, step_of_wait, still_open
+from .._job import (
+    Cancelled,
+    Claim,
+    ClaimedJob,
+    Complete,
+    Declared,
+    Job,
+    JobStatus,
+    Lane,
+    Lapsed,
+    Limit,
+    NewJob,
+    Orders,
+    Outcome,
+    Owner,
+    Queue,
+    Unique,
+    record,
+)
+from ._base import Dead, id_taken, step_of_wait
+from ._limits import Limits
+from ._rows import Live, Row
 
 __all__ = ["MemoryStore"]
 
 
-class _Row(msgspec.Struct, kw_only=True):
-    """A job, live or completed."""
+class _Added(NamedTuple):
+    """The job that was last added with a unique key. `until`: for how long that was to keep others out."""
 
-    seq: int
     id: str
-    queue: str
-    task: str
-    status: JobStatus
-    priority: int
-    payload: bytes | None
-    attempt: int = 0
-    max_attempts: int
-    crashes: int = 0
-    fence: int | None = None
-    owner: str | None = None
-    created_at: int
-    scheduled_at: int
-    due_at: int
-    waits_from: int | None = None
-    started_at: int | None = None
-    finished_at: int | None = None
-    duration: int | None = None
-    error: str | None = None
-    result: bytes | None = None
-    expires_at: int | None = None
+    added_at: int
+    until: int
 
-    @property
-    def kind(self) -> tuple[str, str]:
-        return self.queue, self.task
-
-    @property
-    def order(self) -> tuple[int, int, int]:
-        return -self.priority, self.due_at, self.seq
+    def lasts(self, within: int | None, now: int) -> bool:
+        """Return whether it keeps a job out that asks for this distance, though it may have ended."""
+        return within is not None and self.added_at > now - within and self.until > now
 
 
 class MemoryStore:
@@ -57,10 +56,12 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._listeners: set[Callable[[], None]] = set()
-        self._live: dict[str, _Row] = {}
-        self._completed: dict[str, _Row] = {}
-        self._seq = 0
+        self._live = Live()
+        self._limits = Limits(self._live)
+        self._completed: dict[str, Row] = {}
         self._fence = 0
+        self._unique: dict[tuple[str, str], _Added] = {}
+        self._declared: dict[str, Declared] = {}
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back when jobs were added."""
@@ -114,27 +115,45 @@ class MemoryStore:
     async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
         """Store pending jobs."""
         ids = {job.id for job in jobs}
-        if not again and (len(ids) < len(jobs) or not self._live.keys().isdisjoint(ids)):
+        if not again and (len(ids) < len(jobs) or not self._live.rows.keys().isdisjoint(ids)):
             raise id_taken()
         for job in jobs:
-            if again and (job.id in self._live or job.id in self._completed):
-                continue
-            self._seq += 1
-            self._live[job.id] = _Row(
-                seq=self._seq,
-                id=job.id,
-                queue=job.queue,
-                task=job.task,
-                status=JobStatus.PENDING,
-                priority=job.priority,
-                payload=job.payload,
-                max_attempts=job.max_attempts,
-                created_at=job.created_at,
-                scheduled_at=job.due_at,
-                due_at=job.due_at,
-                waits_from=job.waits_from,
-            )
+            if not again or not (job.id in self._live.rows or job.id in self._completed):
+                self._live.add(job)
+        self._live.take_turns(jobs, now=max((job.created_at for job in jobs), default=0))
         self._ring()
+
+    async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
+        """Store a pending job, unless there is one that `unique` names."""
+        there = self._find(job.id, now)
+        if there is not None and again and (not unique.own_id or _same(there, job)):
+            return None
+        if there is not None and unique.own_id:
+            return self._keep_or_replace(job, job.id, replace=unique.replace_own, now=now)
+        added = self._unique.get((job.queue, unique.key)) if unique.key is not None else None
+        if added is not None and added.id == job.id and again:
+            return None
+        if added is not None and (added.id in self._live.rows or added.lasts(unique.within, now)):
+            return self._keep_or_replace(job, added.id, replace=unique.replace_key, now=now)
+        await self.add([job])
+        if unique.key is not None:
+            until = job.created_at + (unique.within or 0)
+            self._unique[job.queue, unique.key] = _Added(job.id, job.created_at, until)
+        return None
+
+    def _keep_or_replace(self, job: NewJob, job_id: str, *, replace: bool, now: int) -> str:
+        """Return the id of a job that is in the way; give it what the new one has, if that is asked for."""
+        row = self._live.rows.get(job_id)
+        if replace and row is not None and row.status is JobStatus.PENDING:
+            had_turn = row.due_at is not None and row.until <= now
+            if row.due_at is not None or job.due_at > now:  # else it waits on
+                row.due_at = job.due_at
+            row.task, row.payload = job.task, job.payload
+            row.scheduled_at, row.waits_from = job.due_at, job.waits_from
+            if had_turn and job.due_at > now and row.key is not None:
+                self._live.let_in(row.queue, row.key, at=now)
+            self._ring()
+        return job_id
 
     def check_connection(self, connection: object) -> None:
         """Refuse: there are no transactions here."""
@@ -151,9 +170,18 @@ class MemoryStore:
     async def probe(self) -> None:
         """Do nothing: one can always write."""
 
-    async def add_within(self, connection: Any, jobs: Sequence[NewJob], *, again: bool = False) -> None:
+    async def add_within(
+        self,
+        connection: Any,
+        jobs: Sequence[NewJob],
+        *,
+        unique: Unique | None = None,
+        now: int = 0,
+        again: bool = False,
+    ) -> str | None:
         """Refuse: there are no transactions here."""
         self.check_connection(connection)
+        return None
 
     async def claim(
         self,
@@ -162,13 +190,11 @@ class MemoryStore:
         owner: str,
         now: int,
         until: int,
+        limits: Sequence[Limit] = (),
         taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
     ) -> Claim:
         """Take due jobs."""
-        total = max((lane.room for lane in lanes), default=0)
-        best = sorted((row for row in self._pending() if row.due_at <= now), key=lambda row: row.order)
-        fits = [row for lane in lanes for row in [row for row in best if row.kind in lane.kinds][: lane.room]]
-        chosen = sorted(fits, key=lambda row: row.order)[:total]
+        chosen = self._limits.choose(lanes, limits, now=now)
         if chosen:
             self._fence += 1
         for row in chosen:
@@ -176,21 +202,27 @@ class MemoryStore:
             row.attempt, row.started_at, row.due_at = row.attempt + 1, now, until
         if taking is not None:
             taking([_claimed(row) for row in chosen])
+        rates = {limit.queue: limit.rate for limit in limits if limit.rate is not None}
+        starts = {
+            row.id: self._limits.starts[row.queue].take(rates[row.queue], now=now, until=until)
+            for row in chosen
+            if row.queue in rates
+        }
         kinds = {kind for lane in lanes for kind in lane.kinds}
-        others = [row for row in self._running() if row.kind in kinds and row.owner != owner]
-        open_kinds = still_open(lanes, [row.kind for row in chosen])
-        waiting = [row for row in self._pending() if row.kind in open_kinds]
-        lapsed = [row for row in others if row.due_at <= now]
-        held = [row for row in others if row.due_at > now]
+        others = [row for row in self._live.running() if row.kind in kinds and row.owner != owner]
+        lapsed = [row for row in others if row.until <= now]
+        instants = [row.until for row in others if row.until > now]
+        instants += self._limits.next_due(lanes, limits, chosen, now=now)
         return Claim(
             jobs=[_claimed(row) for row in chosen],
-            lapsed=[Lapsed(job=_claimed(row), owner=str(row.owner), until=row.due_at) for row in lapsed],
-            next_at=min((row.due_at for row in [*waiting, *held]), default=None),
+            lapsed=[Lapsed(job=_claimed(row), owner=str(row.owner), until=row.until) for row in lapsed],
+            next_at=min(instants, default=None),
+            starts=starts,
         )
 
     async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
         """Return what an owner has claimed."""
-        return [_claimed(row) for row in self._running() if row.owner == owner]
+        return [_claimed(row) for row in self._live.running() if row.owner == owner]
 
     async def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes."""
@@ -199,22 +231,31 @@ class MemoryStore:
     def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes."""
         lost = {outcome.id for outcome in outcomes if not self._finish(outcome)}
-        if any(not isinstance(outcome, Complete) for outcome in outcomes):
+        if any(not isinstance(outcome, Complete) or outcome.frees is not None for outcome in outcomes):
             self._ring()
         return lost
 
     def _finish(self, outcome: Outcome) -> bool:
-        row = self._held(outcome.id, outcome.fence)
-        if row is None or (outcome.lapsed_by is not None and row.due_at > outcome.lapsed_by):
+        row = self._live.held(outcome.id, outcome.fence)
+        if row is None or (outcome.lapsed_by is not None and row.until > outcome.lapsed_by):
             return False
         row.attempt, row.crashes = outcome.attempt, outcome.crashes
         row.error = row.error if outcome.error is None else outcome.error
-        if not isinstance(outcome, Complete):
+        if isinstance(outcome, Complete):
+            self._complete(row, outcome)
+        elif row.cancelled_at is not None:
+            self._cancel(row, outcome.error or "cancelled", row.cancelled_at)
+            return True
+        else:
             row.status, row.owner, row.started_at = JobStatus.PENDING, None, None
             row.scheduled_at = row.due_at = outcome.due_at
             row.waits_from = outcome.waits_from
-            return True
-        del self._live[row.id]
+        if outcome.frees is not None and outcome.frees.key is not None:
+            self._live.let_in(outcome.frees.queue, outcome.frees.key, at=outcome.frees.at)
+        return True
+
+    def _complete(self, row: Row, outcome: Complete) -> None:
+        self._live.remove(row)
         if outcome.keep is not None:
             row.status, row.finished_at, row.duration = outcome.status, outcome.finished_at, outcome.duration
             row.started_at = outcome.started_at if outcome.started_at is not None else row.started_at
@@ -222,17 +263,29 @@ class MemoryStore:
             row.result = None if outcome.result is None else outcome.result.encode()
             row.expires_at = outcome.keep.until
             self._completed[row.id] = row
-        return True
+
+    def _cancel(self, row: Row, error: str, now: int) -> None:
+        """End a job as cancelled, which is kept as its queue was declared."""
+        self._live.remove(row)
+        if row.due_at is not None and row.key is not None:
+            self._live.let_in(row.queue, row.key, at=now)
+        declared = self._declared.get(row.queue)
+        if declared is not None and declared.keeps:
+            row.status, row.error, row.owner, row.started_at = JobStatus.CANCELLED, error, None, None
+            row.cancelled_at = row.finished_at = now
+            row.payload = row.payload if declared.keep_payload else None
+            row.expires_at = None if declared.keep_for is None else now + declared.keep_for
+            self._completed[row.id] = row
 
     def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
         """Extend leases."""
         lost = set()
         for job_id, fence in claims:
-            row = self._held(job_id, fence)
+            row = self._live.held(job_id, fence)
             if row is None:
                 lost.add(job_id)
             else:
-                row.due_at = max(row.due_at, until)
+                row.due_at = max(row.until, until)
         return lost
 
     async def status(self, job_id: str, *, now: int) -> JobStatus:
@@ -247,15 +300,17 @@ class MemoryStore:
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs."""
-        return sorted({row.kind for row in self._pending()})
+        return sorted({row.kind for row in self._live.pending()})
 
     async def shift_waits(self, *, now: int, by: int) -> int:
         """Let waits go on as they were meant after a step of the wall clock."""
         shifted = 0
-        for row in self._pending():
+        self._limits.shift(now=now, by=by)
+        for row in self._live.pending():
             if row.waits_from is not None:
-                step = step_of_wait(waits_from=row.waits_from, due_at=row.due_at, now=now, by=by)
-                row.scheduled_at = row.due_at = row.due_at + step
+                step = step_of_wait(waits_from=row.waits_from, due_at=row.until, now=now, by=by)
+                row.due_at = row.until + step
+                row.scheduled_at += step
                 row.waits_from += step
                 shifted += step != 0
         return shifted
@@ -270,33 +325,100 @@ class MemoryStore:
         expired = [row.id for row in self._completed.values() if _expired(row, now)][:limit]
         for job_id in expired:
             del self._completed[job_id]
+        for place, added in list(self._unique.items()):
+            if added.id not in self._live.rows and added.until <= now:
+                del self._unique[place]
         return len(expired)
+
+    async def declare(self, queues: Sequence[Declared]) -> None:
+        """Remember what is to be known of queues."""
+        for declared in queues:
+            self._declared[declared.queue] = declared
+            for row in [] if declared.turns else self._live.waiting(declared.queue):
+                row.due_at = row.scheduled_at
+        self._ring()
+
+    async def pause(self, queue: str, *, now: int) -> None:
+        """Let nothing of a queue be claimed."""
+        self._limits.paused.add(queue)
+        self._ring()
+
+    async def resume(self, queue: str) -> None:
+        """Undo `pause`."""
+        self._limits.paused.discard(queue)
+        self._ring()
+
+    async def running(self, queue: str) -> int:
+        """Return how many jobs of a queue are claimed."""
+        return len(self._live.running(queue))
+
+    async def queues(self, *, now: int) -> Sequence[Queue]:
+        """Return how the queues are doing."""
+        due = defaultdict[str, list[int]](list)
+        for row in self._live.pending():
+            if row.until <= now:
+                due[row.queue].append(row.until)
+        for row in self._live.waiting():
+            due[row.queue].append(row.scheduled_at)
+        return [
+            Queue(
+                name=name,
+                paused=name in self._limits.paused,
+                running=len(self._live.running(name)),
+                oldest_due=from_millis(now) - from_millis(min(due[name])) if due[name] else None,
+            )
+            for name in sorted({row.queue for row in self._live.rows.values()} | self._limits.paused)
+        ]
+
+    async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
+        """End pending jobs as cancelled, and ask the owners of running ones to."""
+        ended, asked = [], []
+        for job_id in dict.fromkeys(job_ids):
+            row = self._live.rows.get(job_id)
+            if row is not None and row.status is JobStatus.PENDING:
+                self._cancel(row, "cancelled", now)
+                ended.append(job_id)
+            elif row is not None:
+                row.cancelled_at = now if row.cancelled_at is None else row.cancelled_at
+                asked.append(job_id)
+        self._ring()
+        return Cancelled(ended=ended, asked=asked)
+
+    async def orders(self, owner: str) -> Orders:
+        """Return what an owner is to heed."""
+        claims = [row for row in self._live.running() if row.owner == owner and row.cancelled_at is not None]
+        return Orders(
+            paused=frozenset(self._limits.paused), cancelled=[(row.id, row.fence or 0) for row in claims]
+        )
+
+    async def note_starts(self, starts: Sequence[tuple[str, int, int]]) -> None:
+        """Correct when starts that a rate counts were."""
+        for queue, number, at in starts:
+            self._limits.starts[queue].note(number, at)
+
+    def ring(self) -> None:
+        """Call the listeners of all who share this store."""
+        self._ring()
 
     def _ring(self) -> None:
         for callback in list(self._listeners):
             callback()
 
-    def _pending(self) -> list[_Row]:
-        return [row for row in self._live.values() if row.status is JobStatus.PENDING]
-
-    def _running(self) -> list[_Row]:
-        return [row for row in self._live.values() if row.status is JobStatus.RUNNING]
-
-    def _held(self, job_id: str, fence: int) -> _Row | None:
-        row = self._live.get(job_id)
-        held = row is not None and row.status is JobStatus.RUNNING and row.fence == fence
-        return row if held else None
-
-    def _find(self, job_id: str, now: int) -> _Row | None:
-        live = self._live.get(job_id)
+    def _find(self, job_id: str, now: int) -> Row | None:
+        live = self._live.rows.get(job_id)
         completed = self._completed.get(job_id)
         return live if live or completed is None or _expired(completed, now) else completed
 
 
-def _expired(row: _Row, now: int) -> bool:
+def _expired(row: Row, now: int) -> bool:
     return row.expires_at is not None and row.expires_at <= now
 
 
-def _claimed(row: _Row) -> ClaimedJob:
+def _same(row: Row, job: NewJob) -> bool:
+    """Return whether a job of the caller's own id is the one that an earlier try has added."""
+    return row.created_at == job.created_at and row.payload in (None, job.payload)
+
+
+def _claimed(row: Row) -> ClaimedJob:
     job = {name: getattr(row, name) for name in ClaimedJob.__struct_fields__}
     return ClaimedJob(**job | {"payload": job["payload"].decode("utf-8", "surrogateescape")})
