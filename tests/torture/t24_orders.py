@@ -300,7 +300,7 @@ def still_running(events: Iterable[Event]) -> dict[str, int]:
     for event in events:
         if event["what"] == "start":
             running[event["job"]] = event["pid"]
-        elif event["what"] == "end":
+        elif event["what"] in ("end", "cancelled"):
             running.pop(event["job"], None)
         elif event["what"] == "killed":
             running = {job: pid for job, pid in running.items() if pid != event["victim"]}

@@ -84,17 +84,18 @@ class Places:
         self._ledger = ledger
 
     @contextmanager
-    def held(self, job: JobContext, **groups: int) -> Iterator[None]:
-        """Hold a place in each group, of so many, and note the start and the end of the run."""
-        run = f"{job.id}#{job.attempt}"  # a try that failed is no reason for none, nor is another one
+    def held(self, job: JobContext, **groups: int) -> Iterator[ExitStack]:
+        """Hold a place in each group, of so many, and note the start and the end of the run.
+
+        Who has ended before his handler has closes the stack.
+        """
+        run = f"{job.id}#{job.attempt}"  # what is tried again is another run
         with ExitStack() as stack:
             for group, size in groups.items():
                 self._hold(stack, run, group, size)
             self._ledger.note("start", job=run, fence=job.fence, groups=groups)
-            try:
-                yield
-            finally:
-                self._ledger.note("end", job=run, fence=job.fence)
+            stack.callback(self._ledger.note, "end", job=run, fence=job.fence)
+            yield stack
 
     def _hold(self, stack: ExitStack, run: str, group: str, size: int) -> None:
         """Take the first free place; it is refused where all are taken. A place tells its holder's pid."""
@@ -123,8 +124,8 @@ async def worker(stop: asyncio.Event, *, database: str, ledger: str, places: str
 
     @client.handler(Alone)
     async def alone(task: Alone, job: JobContext) -> None:
-        with room.held(job, alone=1):
-            await work(task.number, job)
+        with room.held(job, alone=1) as run:
+            await work(task.number, job, run)
 
     @client.handler(Threaded)
     def threaded(task: Threaded, job: JobContext) -> None:
@@ -138,15 +139,15 @@ async def worker(stop: asyncio.Event, *, database: str, ledger: str, places: str
 
     @client.handler(Keyed)
     async def keyed(task: Keyed, job: JobContext) -> None:
-        with room.held(job, **{f"customer-{task.customer}": PER_KEY}):
-            await work(task.number, job)
+        with room.held(job, **{f"customer-{task.customer}": PER_KEY}) as run:
+            await work(task.number, job, run)
 
     async with client:
         book.note("up")
         await stop.wait()
 
 
-async def work(number: int, job: JobContext) -> None:
+async def work(number: int, job: JobContext, run: ExitStack) -> None:
     """End in one of the ways in which a place can become free."""
     match number % 8:
         case 0 if job.attempt == 1:
@@ -154,6 +155,7 @@ async def work(number: int, job: JobContext) -> None:
         case 1:
             async with job.transaction():
                 job.result = number
+                run.close()  # with the block, the job ends
         case 2:
             await asyncio.sleep(0.002)
         case 3:
