@@ -39,7 +39,7 @@ class Rate(NamedTuple):
     per: float
 
 
-RATES = {"slow": Rate(20, 1.0), "single": Rate(1, 0.05), "quick": Rate(10, 0.1), "long": Rate(150, 3.0)}
+RATES = {"slow": Rate(20, 1.0), "single": Rate(1, 0.2), "quick": Rate(10, 0.25), "long": Rate(150, 3.0)}
 """The rates of the roles' queues."""
 
 Starts = Mapping[str, Sequence[int]]
@@ -51,11 +51,11 @@ def run(budget: Budget, *, kills: float = KILLS) -> Row:
     row = Row("T23", "rates over 4 processes, kill -9 in between", unit="starts", hangs=0)
     with tempfile.TemporaryDirectory(prefix="t23-") as name:
         folder = Path(name)
-        ledger, starts = folder / "ledger", folder / "starts"
+        ledger, starts, end = folder / "ledger", folder / "starts", time.time_ns()
         with Crew("t23_roles", folder / "errors") as crew:
             try:
-                killed = compete(crew, folder, max(2.0, budget.seconds - 2), kills)
-                row.notes.append(f"{killed} kills")
+                killed, end = compete(crew, folder, max(2.0, budget.seconds - 2), kills)
+                row.notes.append(f"{killed} processes died")
             except Late as error:
                 row.hangs = 1
                 row.failures.append(str(error))
@@ -64,33 +64,32 @@ def run(budget: Budget, *, kills: float = KILLS) -> Row:
         row.require("the database is whole", row.corrupt == 0)
         errors = [event["text"] for event in Ledger.read(ledger) if event["what"] == "error"]
         row.require(f"the library logged {len(errors)} errors: {errors[:2]}", not errors)
-        judge(row, read(starts), RATES)
+        judge(row, read(starts), RATES, end)
     row.require(f"at least {budget.least} starts", row.trials >= budget.least)
     return row
 
 
-def compete(crew: Crew, folder: Path, seconds: float, kills: float) -> int:
-    """Add more than can start in so many seconds, let it start, and kill; return how often."""
+def compete(crew: Crew, folder: Path, seconds: float, kills: float) -> tuple[int, int]:
+    """Add more than can start in so many seconds, let it start, and kill; return how often, and the end."""
     files = {"database": str(folder / "app.db"), "ledger": str(folder / "ledger")}
     crew.start("adder", **files, seconds=seconds)
     until(lambda: _count(files["ledger"], "added") == 1, 20.0, "the adding")
-    for _ in range(PROCESSES):
-        crew.start("worker", **files, starts=str(folder / "starts"))
-    until(lambda: _count(files["ledger"], "up") == PROCESSES, 20.0, "the start of all processes")
-    end, killed = time.monotonic() + seconds, 0
-    at = time.monotonic() + kills / 2
+    end = at = float("inf")
+    processes = 0
     while (now := time.monotonic()) < end:
-        crew.listen(min(end, at) - now)
+        while len(crew.of("worker")) < PROCESSES:  # some kill themselves
+            crew.start("worker", **files, starts=str(folder / "starts"))
+            processes += 1
+        if end == float("inf") and _count(files["ledger"], "up") >= PROCESSES:
+            end, at = now + seconds, now + kills / 2
+        crew.listen(min(0.05, end - now))
         if time.monotonic() >= at:
             at += kills
-            [victim] = random.sample(crew.of("worker"), 1)
-            crew.send([victim], signal.SIGKILL)
-            crew.ended([victim], 20.0, "a killed process")
-            crew.start("worker", **files, starts=str(folder / "starts"))
-            killed += 1
+            crew.send(random.sample(crew.of("worker"), 1), signal.SIGKILL)
+    ended = time.time_ns()
     if statuses := crew.dismiss("worker"):
         raise Late(f"processes ended with {statuses}")
-    return killed
+    return processes - PROCESSES, ended
 
 
 def _count(ledger: str, what: str) -> int:
@@ -110,8 +109,8 @@ def read(path: Path) -> Starts:
 # -- judging ---------------------------------------------------------------------------------------
 
 
-def judge(row: Row, starts: Starts, rates: Mapping[str, Rate]) -> None:
-    """Fill in what is to be said of the starts of each queue."""
+def judge(row: Row, starts: Starts, rates: Mapping[str, Rate], end: int) -> None:
+    """Fill in what is to be said of the starts of each queue; until `end` there were jobs that were due."""
     for queue, rate in rates.items():
         instants = starts.get(queue, ())
         row.trials += len(instants)
@@ -119,9 +118,9 @@ def judge(row: Row, starts: Starts, rates: Mapping[str, Rate]) -> None:
         if len(instants) <= rate.count:
             continue
         least, crowded = narrowest(instants, rate)
-        lasted = (instants[-1] - instants[0]) / 1e9
+        lasted = (end - instants[0]) / 1e9
         share = len(instants) / (rate.count * (lasted // rate.per + 1))
-        gap = max(later - earlier for earlier, later in pairwise(instants)) / 1e9
+        gap = max(later - earlier for earlier, later in pairwise([*instants, end])) / 1e9
         more = f"{rate.count + 1} starts"
         row.notes.append(
             f"{queue}, {rate.count} in {rate.per:g} s: {len(instants)} starts, {share:.0%} of the permitted,"

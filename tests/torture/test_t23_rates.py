@@ -24,20 +24,21 @@ def test_the_judge_knows_the_rates_of_the_queues() -> None:
 
 
 @pytest.mark.parametrize(
-    ("instants", "told"),
+    ("instants", "end", "told"),
     [
-        ([0, 10, 50, 60, 100, 110, 150], ""),
-        ([0, 10, 50, 60, 99.999, 110, 150], "1 times, 5 starts in less than 0.1 s, once in 0.1000"),
-        ([0, 10, 20, 30, 40], "1 times"),
-        ([0, 1, 2, 3, 250, 251, 252, 253], "67% of the permitted"),
-        ([0, 1, 2, 3], "only 4 starts"),
-        ([], "only 0 starts"),
+        ([0, 10, 50, 60, 100, 110, 150], 190, ""),
+        ([0, 10, 50, 60, 99.999, 110, 150], 190, "1 times, 5 starts in less than 0.1 s, once in 0.1000"),
+        ([0, 10, 20, 30, 40], 50, "1 times"),
+        ([0, 1, 2, 3, 250, 251, 252, 253], 260, "67% of the permitted"),
+        ([0, 1, 2, 3, 100, 101, 102, 103], 390, "50% of the permitted"),
+        ([0, 1, 2, 3], 90, "only 4 starts"),
+        ([], 10, "only 0 starts"),
     ],
 )
-def test_a_crowded_window_or_a_long_pause_is_told(instants: list[float], told: str) -> None:
+def test_a_crowded_window_or_a_long_pause_is_told(instants: list[float], end: int, told: str) -> None:
     """A microsecond too early, wherever the window begins; or far fewer than there may be."""
     row = Row("T23", "a history")
-    judge(row, {"q": [round(instant * MILLI) for instant in instants]}, {"q": Rate(4, 0.1)})
+    judge(row, {"q": [round(instant * MILLI) for instant in instants]}, {"q": Rate(4, 0.1)}, end * MILLI)
     assert bool(row.failures) is bool(told)
     assert any(told in failure for failure in row.failures) or not told, row.failures
 
