@@ -262,6 +262,8 @@ class AddOperation:
         try:
             if self._jobs is None:
                 self._jobs = await self._encode()
+            if self._connection is None:  # else it would wait for the caller's own transaction
+                await self._client.declare_queues()
             existing = await self._store(store, self._jobs)
         except BaseException:
             self._state = "new"

@@ -211,9 +211,8 @@ class QueueConfig:
     @property
     def limited(self) -> bool:
         """Whether a job's end can let in another one of this queue that would not have fitted before."""
-        return not (
-            self.concurrency is self.global_concurrency is self.concurrency_per_key is self.rate is None
-        )
+        limits = (self.concurrency, self.global_concurrency, self.concurrency_per_key, self.rate)
+        return any(limit is not None for limit in limits)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a QueueConfig does not change: make another one with {name}={value!r}")

@@ -120,6 +120,7 @@ def _replace(job: NewJob, there: str, now: int) -> Generator[tuple[str, dict[str
         "replace",
         {
             "id": there,
+            "queue": job.queue,
             "task": job.task,
             "payload": job.payload,
             "due_at": job.due_at,
@@ -127,5 +128,5 @@ def _replace(job: NewJob, there: str, now: int) -> Generator[tuple[str, dict[str
             "now": now,
         },
     )
-    if turn and job.due_at > now:
+    if turn and (job.due_at > now or turn[0][0] != job.queue):
         yield "let_in", {"keys": text(turn), "now": now}

@@ -73,8 +73,8 @@ WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at <= :now
 -- One that waits for its turn waits on, unless it is for later.
 UPDATE backlite_jobs
 SET
-    task = :task, payload = :payload, scheduled_at = :due_at, waits_from = :waits_from,
-    due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now THEN :due_at END
+    queue = :queue, task = :task, payload = :payload, scheduled_at = :due_at, waits_from = :waits_from,
+    due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now OR queue <> :queue THEN :due_at END
 WHERE id = :id AND +status = 'pending'
 
 -- name: write_nothing
@@ -590,7 +590,7 @@ WHERE jobs.id = json_each.value AND +jobs.status = 'running'
 -- Pending jobs that are to be cancelled: their ids, and keys whose turn they leave to others.
 SELECT
     json_group_array(id),
-    json_group_array(json_array(queue, key)) FILTER (WHERE key IS NOT NULL AND due_at IS NOT NULL),
+    json_group_array(json_array(queue, key)) FILTER (WHERE key IS NOT NULL AND due_at <= cancelled_at),
     max(cancelled_at)
 FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
 
