@@ -119,10 +119,10 @@ class Narrows:
 
     def _ends(self) -> int:
         """Return how many jobs of the limit of 1 have ended in this file."""
-        return self.ask("SELECT count(*) FROM backlite_completed WHERE queue = 'alone'")[0][0]
+        return int(self.ask("SELECT count(*) FROM backlite_completed WHERE queue = 'alone'")[0][0])
 
     def _left(self) -> int:
-        return self.ask("SELECT count(*) FROM backlite_jobs")[0][0]
+        return int(self.ask("SELECT count(*) FROM backlite_jobs")[0][0])
 
     def _kill(self, crew: Crew) -> None:
         """Kill who holds the one place, if there is somebody; or anybody; or, now and then, all."""

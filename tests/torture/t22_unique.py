@@ -25,7 +25,7 @@ __all__ = ["judge_one", "judge_turns", "run"]
 
 Event = dict[str, Any]
 
-SECONDS, LEAST = 30.0, 10_000
+SECONDS, LEAST = 12.0, 10_000
 
 PROCESSES = 8
 

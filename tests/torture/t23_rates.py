@@ -21,7 +21,7 @@ from .kit import Budget, Ledger, Row, intact
 
 __all__ = ["Rate", "judge", "narrowest", "run"]
 
-SECONDS, LEAST = 25.0, 1_000
+SECONDS, LEAST = 20.0, 1_000
 
 PROCESSES = 4
 
@@ -35,7 +35,7 @@ ENOUGH = 0.8
 class Rate(NamedTuple):
     """So many starts, in a window of so many seconds."""
 
-    count: int
+    starts: int
     per: float
 
 
@@ -114,16 +114,16 @@ def judge(row: Row, starts: Starts, rates: Mapping[str, Rate], end: int) -> None
     for queue, rate in rates.items():
         instants = starts.get(queue, ())
         row.trials += len(instants)
-        row.require(f"{queue}: only {len(instants)} starts", len(instants) > rate.count)
-        if len(instants) <= rate.count:
+        row.require(f"{queue}: only {len(instants)} starts", len(instants) > rate.starts)
+        if len(instants) <= rate.starts:
             continue
         least, crowded = narrowest(instants, rate)
         lasted = (end - instants[0]) / 1e9
-        share = len(instants) / (rate.count * (lasted // rate.per + 1))
+        share = len(instants) / (rate.starts * (lasted // rate.per + 1))
         gap = max(later - earlier for earlier, later in pairwise([*instants, end])) / 1e9
-        more = f"{rate.count + 1} starts"
+        more = f"{rate.starts + 1} starts"
         row.notes.append(
-            f"{queue}, {rate.count} in {rate.per:g} s: {len(instants)} starts, {share:.0%} of the permitted,"
+            f"{queue}, {rate.starts} in {rate.per:g} s: {len(instants)} starts, {share:.0%} of the permitted,"
             f" {more} in {least:.4f} s at least, none for {gap:.2f} s at most"
         )
         row.require(
@@ -135,6 +135,6 @@ def judge(row: Row, starts: Starts, rates: Mapping[str, Rate], end: int) -> None
 
 def narrowest(instants: Sequence[int], rate: Rate) -> tuple[float, int]:
     """Return the seconds in which one start more than may came at least, and how often within the window."""
-    pairs = zip(instants, instants[rate.count :], strict=False)
+    pairs = zip(instants, instants[rate.starts :], strict=False)
     spans = [later - earlier for earlier, later in pairs]
     return min(spans) / 1e9, sum(span < rate.per * 1e9 for span in spans)

@@ -30,7 +30,7 @@ __all__ = ["Stage", "judge", "run", "still_running"]
 
 Event = dict[str, Any]
 
-SECONDS, LEAST = 15.0, 200
+SECONDS, LEAST = 20.0, 100
 
 PROCESSES, EACH = 4, 2
 """Processes, and jobs of one queue that each of them runs at once."""
@@ -70,7 +70,8 @@ class Stage:
 
     def found(self, what: str, jobs: Iterable[str]) -> dict[str, Event]:
         """Return the first event of a sort for each of these jobs, as far as there is one."""
-        wanted, found = set(jobs), {}
+        wanted = set(jobs)
+        found: dict[str, Event] = {}
         for event in self.look():
             if event["what"] == what and event["job"] in wanted:
                 found.setdefault(event["job"], event)

@@ -25,7 +25,7 @@ from .kit import Budget, Row
 
 __all__ = ["Counted", "Scene", "count", "judge", "measure", "run"]
 
-SECONDS, LEAST = 15.0, 1
+SECONDS, LEAST = 5.0, 1
 
 NOW, LEASE_END = 100_000_000, 100_030_000
 

@@ -71,7 +71,9 @@ def test_a_good_history_passes() -> None:
     row = judged(GOOD, DONE)
     assert row.failures == []
     assert row.trials == 2
-    assert waits(GOOD, "alone") == ([pytest.approx(0.1)], [pytest.approx(0.2)])
+    turns, deaths = waits(GOOD, "alone")
+    assert turns == [pytest.approx(0.1)]
+    assert deaths == [pytest.approx(0.2)]
 
 
 def test_who_is_refused_by_a_dead_one_is_no_failure() -> None:

@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 
 from .kit import Budget, Row
-from .t25_claim_steps import FULL, NAMES, OPEN, PAUSED, ROOM, Counted, Scene, claim, count, database, judge, run
+from .t25_claim_steps import (
+    FULL,
+    NAMES,
+    OPEN,
+    PAUSED,
+    ROOM,
+    Counted,
+    Scene,
+    claim,
+    count,
+    database,
+    judge,
+    run,
+)
 
 
 def test_what_cannot_run_costs_the_claim_nothing() -> None:
