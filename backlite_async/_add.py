@@ -289,6 +289,7 @@ class AddOperation:
     async def _store_unique(self, store: Store, job: NewJob, unique: Unique, again: bool) -> str | None:
         now = self._client.clock.now()
         if self._connection is None:
+            self._client.adding([job])
             found = await store.add_unique(job, unique, now=now, again=again)
         else:
             found = await store.add_within(self._connection, [job], unique=unique, now=now, again=again)
@@ -322,6 +323,8 @@ class AddOperation:
         next_id = self._client.ids.next if own is None else lambda: own.value
         jobs: list[NewJob] = []
         kind: TaskType | None = None
+        max_attempts = priority = 0
+        more: More | None = None
         for number, task in enumerate(self._tasks[first : first + CHUNK], first + 1):
             if kind is None or type(task) is not kind.cls:
                 kind = self._kind(task)

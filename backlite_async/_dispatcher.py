@@ -463,6 +463,7 @@ class Dispatcher:
     def _cancel(self, job_id: str, fence: int) -> None:
         if not self._pool.cancel_job(job_id, fence) and (job_id, fence) not in self._reports:
             self._feed.cancel(job_id, fence)
+            self._wake.set()  # others may have waited for it to run alone
 
     def holds(self, queue: str) -> bool:
         """Return whether a job of a queue runs here, or its outcome is on its way."""

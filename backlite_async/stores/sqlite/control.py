@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import timedelta
 
 import msgspec
 
+from ..._clock import from_millis
 from ..._job import Cancelled, Declared, Orders, Queue
 from .rows import end_cancelled
 from .sql import fetch, statements, text
@@ -48,7 +48,7 @@ def queues(raw: sqlite3.Connection, now: int) -> list[Queue]:
     found = []
     for name, paused, number in fetch(raw, "queues", {}):
         due_at = fetch(raw, "oldest_due", {"queue": name})[0][0]
-        oldest = timedelta(milliseconds=now - due_at) if due_at is not None and due_at <= now else None
+        oldest = from_millis(now) - from_millis(due_at) if due_at is not None and due_at <= now else None
         found.append(Queue(name=name, paused=bool(paused), running=number, oldest_due=oldest))
     return found
 
