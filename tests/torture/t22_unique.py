@@ -168,13 +168,14 @@ def judge_one(row: Row, events: Sequence[Event], there: Mapping[str, Sequence[st
 def judge_turns(row: Row, events: Sequence[Event]) -> None:
     """Require that jobs of a key run one after the other, each of them once, and none that was not told."""
     running: dict[str, str] = {}
+    crowded: list[str] = []
     news: list[str] = []
     starts: list[str] = []
     told: set[str] = set()
     for event in events:
         if event["what"] == "start":
-            beside = running.get(event["key"])
-            row.require(f"{event['job']} of {event['key']} runs beside {beside}", beside is None)
+            if event["key"] in running:
+                crowded.append(f"{event['job']} of {event['key']} runs beside {running[event['key']]}")
             running[event["key"]] = event["job"]
             starts.append(event["job"])
         elif event["what"] == "end":
@@ -189,6 +190,7 @@ def judge_turns(row: Row, events: Sequence[Event]) -> None:
     row.lost = (row.lost or 0) + len(lost)
     row.doubles = (row.doubles or 0) + twice
     row.notes.append(f"{len(starts)} jobs of 3 keys ran, one after the other")
+    row.require(f"{len(crowded)} are not alone: {crowded[:3]}", not crowded)
     row.require(f"told, and never run: {lost[:3]}", not lost)
     row.require(f"{twice} times, a job was new or ran twice", twice == 0)
     row.require("ran, and new for nobody", set(starts) == set(news) == told)

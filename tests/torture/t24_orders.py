@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from backlite_async import Client, JobStatus, Task
 
 from .crew import Crew, Late, percentile
 from .kit import Budget, Ledger, Row, audit, intact
-from .programs.t24_roles import Brief, Endless, Stubborn, Threaded
+from .programs.t24_roles import Brief, Endless, Stream, Stubborn, Threaded
 from .t04_kill_storm import unexplained
 
 __all__ = ["Stage", "judge", "run", "still_running"]
@@ -38,7 +39,7 @@ PROCESSES, EACH = 4, 2
 SOON = 0.1
 """Seconds within which an order is heeded."""
 
-QUIET = 0.25
+QUIET = 0.2
 """Seconds for which it is watched that nothing happens."""
 
 PATIENCE = 10.0
@@ -97,9 +98,9 @@ class Stage:
         found = await self.all_found("start", jobs)
         return {job: found[job]["pid"] for job in jobs}
 
-    async def flowing(self, number: int, seconds: float = 0.015) -> None:
+    async def flowing(self, kind: type[Brief | Stream], number: int, seconds: float) -> None:
         """Add many brief jobs, and wait until every process runs some."""
-        tasks = [Brief(random.uniform(0, 2 * seconds)) for _ in range(number)]
+        tasks = [kind(random.uniform(0, 2 * seconds)) for _ in range(number)]
         jobs = await self.client.add(*tasks).save()
         for job in jobs:
             self.book.note("ack", job=job)
@@ -281,16 +282,17 @@ async def drained(stage: Stage) -> None:
     await stage.until(lambda: live(stage) == 0, "the rest of the jobs")
 
 
-async def pause(stage: Stage) -> None:
+async def pause(stage: Stage, kind: type[Brief | Stream], number: int, seconds: float) -> None:
     """Pause everywhere, also for who starts meanwhile; resume."""
-    await stage.flowing(300)
-    await stage.client.pause("flow")
+    queue = kind.config.name
+    await stage.flowing(kind, number, seconds)
+    await stage.client.pause(queue)
     await quiet(stage, "pause", time.monotonic(), list(stage.crew.living))
     await stage.kill(random.choice(list(stage.crew.living)))
     began = time.monotonic()
     await stage.enlist()
     await quiet(stage, "pause, started later", began, list(stage.crew.living))
-    await stage.client.resume("flow")
+    await stage.client.resume(queue)
     await resumed(stage, time.monotonic(), list(stage.crew.living))
     await drained(stage)
 
@@ -308,22 +310,23 @@ def still_running(events: Iterable[Event]) -> dict[str, int]:
     return running
 
 
-async def pause_and_wait(stage: Stage) -> None:
-    """Pause, and wait for what runs; also where one of the processes is stopped."""
-    await stage.flowing(150, seconds=0.05)
-    await stage.client.pause("flow", wait=True)
+async def pause_and_wait(stage: Stage, kind: type[Brief | Stream], number: int, seconds: float) -> None:
+    """Pause, and wait for what runs."""
+    queue = kind.config.name
+    await stage.flowing(kind, number, seconds)
+    await stage.client.pause(queue, wait=True)
     at = time.monotonic()
     left = still_running(stage.look())
     stage.row.require(f"{len(left)} ran when a pause had waited", not left)
     await quiet(stage, "pause and wait", at, list(stage.crew.living))
-    await stage.client.resume("flow")
+    await stage.client.resume(queue)
     await resumed(stage, time.monotonic(), list(stage.crew.living))
     await drained(stage)
 
 
 async def pause_and_wait_for_stopped(stage: Stage) -> None:
     """Pause and wait while a process that runs something is stopped."""
-    await stage.flowing(60, seconds=0.1)
+    await stage.flowing(Brief, 40, 0.1)
     victim = random.choice(list(stage.crew.living))
     stage.crew.send([victim], signal.SIGSTOP)
     waiting = asyncio.create_task(stage.client.pause("flow", wait=True))
@@ -331,8 +334,7 @@ async def pause_and_wait_for_stopped(stage: Stage) -> None:
     held = victim in still_running(stage.look()).values()
     stage.row.require("a pause did not wait for a stopped process", not (held and waiting.done()))
     stage.crew.send([victim], signal.SIGCONT)
-    async with asyncio.timeout(PATIENCE):
-        await waiting
+    await waiting
     at = time.monotonic()
     left = still_running(stage.look())
     stage.row.require(f"{len(left)} ran when a pause had waited for a stopped one", not left)
@@ -343,7 +345,7 @@ async def pause_and_wait_for_stopped(stage: Stage) -> None:
 
 async def pause_here(stage: Stage) -> None:
     """Let one process pause for itself: the others go on."""
-    await stage.flowing(400)
+    await stage.flowing(Brief, 250, 0.015)
     victim, *others = random.sample(list(stage.crew.living), PROCESSES)
     orders = 1 + sum(event["what"] in ("paused here", "resumed here") for event in stage.look())
 
@@ -367,8 +369,10 @@ SCENES: list[Callable[[Stage], Coroutine[Any, Any, None]]] = [
     cancel_threads,
     cancel_in_stopped,
     cancel_in_killed,
-    pause,
-    pause_and_wait,
+    partial(pause, kind=Brief, number=150, seconds=0.015),
+    partial(pause, kind=Stream, number=1_500, seconds=0.005),
+    partial(pause_and_wait, kind=Brief, number=80, seconds=0.05),
+    partial(pause_and_wait, kind=Stream, number=1_000, seconds=0.01),
     pause_and_wait_for_stopped,
     pause_here,
 ]
@@ -383,7 +387,12 @@ async def play(row: Row, budget: Budget, crew: Crew, folder: Path) -> list[Event
             await stage.enlist()
         scenes = 0
         while scenes < len(SCENES) or budget.more(row.trials):
-            await SCENES[scenes % len(SCENES)](stage)
+            scene = SCENES[scenes % len(SCENES)]
+            try:
+                async with asyncio.timeout(3 * PATIENCE):
+                    await scene(stage)
+            except TimeoutError:
+                raise Late(f"no end of {scene}") from None
             scenes += 1
         statuses = await asyncio.to_thread(crew.dismiss, "worker")
         row.require(f"statuses of processes at the end: {statuses}", not statuses)
@@ -431,7 +440,7 @@ def judge(row: Row, events: Sequence[Event], completed: Collection[tuple[str, st
     wrong = [
         (job, task, status)
         for job, task, status in completed
-        if (task == "Brief" and status != "succeeded")
+        if (task in ("Brief", "Stream") and status != "succeeded")
         or (task in ("Endless", "Stubborn") and status != "cancelled")
     ]
     row.lost, row.doubles = len(verdict.lost), len(doubles)

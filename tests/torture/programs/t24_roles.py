@@ -17,10 +17,11 @@ sys.path.append(str(Path(__file__).parents[3]))
 from backlite_async import Client, JobContext, QueueConfig, Retention, Task
 from tests.torture.kit import Ledger
 
-__all__ = ["ROLES", "Brief", "Endless", "Stubborn", "Threaded", "backlite_async"]
+__all__ = ["ROLES", "Brief", "Endless", "Stream", "Stubborn", "Threaded", "backlite_async"]
 
 ENDLESS = QueueConfig("endless", concurrency=2, retention=Retention())
 FLOW = QueueConfig("flow", concurrency=2, retention=Retention())
+STREAM = QueueConfig("stream", retention=Retention())
 
 
 class Endless(Task):
@@ -45,6 +46,13 @@ class Brief(Task):
     """One of many jobs that end soon."""
 
     config: ClassVar[QueueConfig] = FLOW
+    seconds: float
+
+
+class Stream(Task):
+    """The same, without a limit: some are claimed before a worker is free."""
+
+    config: ClassVar[QueueConfig] = STREAM
     seconds: float
 
 
@@ -93,6 +101,12 @@ async def worker(stop: asyncio.Event, *, database: str, ledger: str) -> None:
 
     @client.handler(Brief)
     async def brief(task: Brief, job: JobContext) -> None:
+        book.note("start", job=job.id, fence=job.fence)
+        await asyncio.sleep(task.seconds)
+        book.note("end", job=job.id, fence=job.fence)
+
+    @client.handler(Stream)
+    async def stream(task: Stream, job: JobContext) -> None:
         book.note("start", job=job.id, fence=job.fence)
         await asyncio.sleep(task.seconds)
         book.note("end", job=job.id, fence=job.fence)
