@@ -150,6 +150,7 @@ class QueueConfig:
         "concurrency",
         "concurrency_per_key",
         "global_concurrency",
+        "limited",
         "max_attempts",
         "max_crashes",
         "name",
@@ -170,6 +171,7 @@ class QueueConfig:
     global_concurrency: int | None
     concurrency_per_key: int | None
     rate: Rate | None
+    limited: bool
 
     def __init__(
         self,
@@ -207,12 +209,8 @@ class QueueConfig:
         set_field("global_concurrency", _limit("global_concurrency", global_concurrency))
         set_field("concurrency_per_key", _limit("concurrency_per_key", concurrency_per_key))
         set_field("rate", rate)
-
-    @property
-    def limited(self) -> bool:
-        """Whether a job's end can let in another one of this queue that would not have fitted before."""
-        limits = (self.concurrency, self.global_concurrency, self.concurrency_per_key, self.rate)
-        return any(limit is not None for limit in limits)
+        limits = (concurrency, global_concurrency, concurrency_per_key, rate)
+        set_field("limited", any(limit is not None for limit in limits))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a QueueConfig does not change: make another one with {name}={value!r}")
