@@ -392,7 +392,7 @@ async def play(row: Row, budget: Budget, crew: Crew, folder: Path) -> list[Event
                 async with asyncio.timeout(3 * PATIENCE):
                     await scene(stage)
             except TimeoutError:
-                raise Late(f"no end of {scene}") from None
+                raise Late(f"no end of {getattr(scene, 'func', scene).__name__}") from None
             scenes += 1
         statuses = await asyncio.to_thread(crew.dismiss, "worker")
         row.require(f"statuses of processes at the end: {statuses}", not statuses)

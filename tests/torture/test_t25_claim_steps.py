@@ -51,14 +51,14 @@ def test_steps_are_counted_and_undone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("counts", "told"),
     [
-        ([105, 100, 100, 10], ""),
-        ([111, 100, 110, 10], "1.11 times the steps of few"),
-        ([111, 110, 100, 10], "1.11 times the steps of alone"),
-        ([80, 100, 80, 10], "0.80 times"),
+        ([10_500, 10_000, 2_500, 10], ""),
+        ([11_100, 10_000, 4_000, 10], "1.11 times the steps of few"),
+        ([10_500, 10_000, 2_400, 10], "162 steps for each closed queue"),
+        ([8_000, 10_000, 8_000, 10], "0.80 times"),
     ],
 )
 def test_more_steps_are_told(counts: list[int], told: str) -> None:
-    """A tenth more than in the other databases is too much."""
+    """A tenth more than with a few rows is too much, and what a closed queue costs has a limit."""
     row, names = Row("T25", "a history"), ["large", "few", "alone", "one"]
     found = {name: {"rate": Counted(steps, 1.0, ROOM)} for name, steps in zip(names, counts, strict=True)}
     judge(row, names, found)
