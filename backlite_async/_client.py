@@ -285,7 +285,7 @@ class Client:
     async def pause(self, queue: str, *, wait: bool = False, here: bool = False) -> None:
         """Start nothing more of a queue, in all processes, until `resume`; running jobs go on.
 
-        It is stored, so it outlives restarts. `here=True`: in this client alone, until it ends.
+        It is stored, so it outlives restarts. `here=True`: in this client alone, and not stored.
         `wait=True` returns once no job of the queue runs any more, in any process (with `here`: here).
         """
         name = checked_name(queue)

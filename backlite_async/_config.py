@@ -112,8 +112,9 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 class Rate(msgspec.Struct, frozen=True):
     """How many attempts of a queue may start: at most `count` in any window of `per`, over all processes.
 
-    `per`: seconds or timedelta. Windows are of wall time; retries count, and so does an attempt whose
-    process died before it began.
+    `per`: seconds or timedelta. A window is counted from the handlers' first lines, in wall time, and is
+    20 ms longer than asked, as nobody knows when exactly these run; so what is permitted is not quite
+    reached where `per` is short. Retries count, and so does an attempt whose process died before it began.
     """
 
     count: int

@@ -12,7 +12,18 @@ from ..._job import Cancelled, Declared, Orders, Queue
 from .rows import end_cancelled
 from .sql import fetch, statements, text
 
-__all__ = ["cancel", "declare", "declared", "note_starts", "orders", "pause", "queues", "resume", "running"]
+__all__ = [
+    "cancel",
+    "declare",
+    "declared",
+    "end_starts",
+    "note_starts",
+    "orders",
+    "pause",
+    "queues",
+    "resume",
+    "running",
+]
 
 
 def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool | None:
@@ -67,6 +78,11 @@ def orders(raw: sqlite3.Connection, owner: str) -> Orders:
         paused=msgspec.json.decode(paused, type=frozenset[str]),
         cancelled=msgspec.json.decode(cancelled, type=list[tuple[str, int]]),
     )
+
+
+def end_starts(raw: sqlite3.Connection, owner: str, now: int) -> None:
+    """Count what an owner that has died may have started as started by now."""
+    raw.execute(statements()["end_starts"], {"owner": owner, "now": now})
 
 
 def note_starts(raw: sqlite3.Connection, starts: Sequence[tuple[str, int, int]]) -> None:

@@ -91,9 +91,9 @@ ROLLBACK TO backlite_add
 RELEASE backlite_add
 
 -- part: head
--- The kinds of :places, by their place in it, and the first pending job of each: one seek per kind.
-head (kind, queue, task, cap, seq) AS MATERIALIZED (
-        SELECT kind, queue, task, cap, (
+-- The kinds of :places, and the first pending job of each: one seek per kind.
+head (queue, task, value, seq) AS MATERIALIZED (
+        SELECT queue, task, value, (
             SELECT seq FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
             WHERE status = 'pending' AND due_at IS NOT NULL
               AND jobs.queue = wanted.queue AND jobs.task = wanted.task
@@ -101,19 +101,18 @@ head (kind, queue, task, cap, seq) AS MATERIALIZED (
         )
         FROM (
             SELECT
-                key AS kind, json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS task,
-                json_extract(value, '$[2]') AS cap
+                json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS task, value
             FROM json_each(:places)
         ) AS wanted
     )
 
 -- part: level
 -- The priority levels in use of each kind, from above, down to where it has :total due jobs: one seek per level.
-level (kind, queue, task, priority, wanted) AS (
-        SELECT head.kind, head.queue, head.task, jobs.priority, :total
+level (queue, task, priority, wanted) AS (
+        SELECT head.queue, head.task, jobs.priority, :total
         FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
         UNION ALL
-        SELECT level.kind, level.queue, level.task, jobs.priority, level.wanted - (
+        SELECT level.queue, level.task, jobs.priority, level.wanted - (
             SELECT count(*) FROM (
                 SELECT 1 FROM backlite_jobs AS above
                 WHERE status = 'pending' AND above.due_at <= :now
@@ -132,8 +131,8 @@ level (kind, queue, task, priority, wanted) AS (
 
 -- part: candidate
 -- The best few of each kind and priority level: for few kinds, as each brings up to :total rows.
-candidate (seq, priority, due_at, kind) AS (
-        SELECT jobs.seq, jobs.priority, jobs.due_at, level.kind
+candidate (seq, priority, due_at, queue, task) AS (
+        SELECT jobs.seq, jobs.priority, jobs.due_at, level.queue, level.task
         FROM level CROSS JOIN backlite_jobs AS jobs
         WHERE level.wanted > 0 AND jobs.seq IN (
             SELECT seq FROM backlite_jobs AS best
@@ -143,20 +142,13 @@ candidate (seq, priority, due_at, kind) AS (
         )
     )
 
--- part: merge
+-- part: next_of_kind
 -- A merge of kinds, begun by their heads: the best job that is offered is taken from the queue of the recursion, and
--- its kind offers its next one, by a seek or two, until `cap` of its due jobs are taken. So no kind is read further
--- than it is taken from. A level's first job is offered also if it is not due: once it is taken, and passed over, the
--- level below has its turn. The CASE is no condition of the WHERE, from which SQLite would draw its own conclusions,
--- and walk over jobs.
-merge (kind, queue, task, priority, due_at, seq, remaining) AS (
-        SELECT head.kind, head.queue, head.task, jobs.priority, jobs.due_at, jobs.seq, head.cap
-        FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
-        UNION ALL
-        SELECT
-            merge.kind, jobs.queue, jobs.task, jobs.priority, jobs.due_at, jobs.seq,
-            merge.remaining - (merge.due_at <= :now)
-        FROM merge CROSS JOIN backlite_jobs AS jobs
+-- its kind offers its next one, by a seek or two, until `remaining` of its due jobs are taken. So no kind is read
+-- further than it is taken from. A level's first job is offered also if it is not due: once it is taken, and passed
+-- over, the level below has its turn. The CASE is no condition of the WHERE, from which SQLite would draw its own
+-- conclusions, and walk over jobs.
+FROM merge CROSS JOIN backlite_jobs AS jobs
         WHERE merge.remaining > (merge.due_at <= :now) AND jobs.seq = coalesce(
             CASE WHEN merge.due_at <= :now THEN (
                 SELECT seq FROM backlite_jobs AS twin INDEXED BY backlite_jobs_pending
@@ -177,41 +169,31 @@ merge (kind, queue, task, priority, due_at, seq, remaining) AS (
                 ORDER BY priority DESC, due_at, seq LIMIT 1
             )
         )
-        ORDER BY 4 DESC, 5, 6
-    )
+        ORDER BY 3 DESC, 4, 5
 
 -- part: chosen_in_lanes
--- Of the candidates the best that fit the portion of their queue, of those the best that fit their lane.
-place (kind, lane, room, portion, size) AS MATERIALIZED (
-        SELECT
-            key, json_extract(value, '$[3]'), json_extract(value, '$[4]'),
-            json_extract(value, '$[5]'), json_extract(value, '$[6]')
-        FROM json_each(:places)
-    ),
-    in_portion AS (
-        SELECT
-            candidate.*, lane, room, size,
-            row_number() OVER (PARTITION BY portion ORDER BY priority DESC, due_at, seq) AS number
-        FROM candidate JOIN place USING (kind)
-    ),
-    in_lane AS (
-        SELECT
-            seq, priority, due_at, room,
-            row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, seq) AS number
-        FROM in_portion WHERE number <= size
+ranked AS (
+        SELECT *, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, seq) AS place
+        FROM in_lane
     ),
     chosen (seq) AS (
-        SELECT seq FROM in_lane WHERE number <= room ORDER BY priority DESC, due_at, seq LIMIT :total
+        SELECT seq FROM ranked WHERE place <= room ORDER BY priority DESC, due_at, seq LIMIT :total
     )
 
 -- part: jobs
--- Claimed jobs to be, as arrays in the order of the fields of `ClaimedJob`. A payload that is larger than
--- :largest bytes is left out.
-CAST(json_group_array(json_array(
-    id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
-    max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
-    waits_from, key, timeout, parent, meta, tags
-)) AS BLOB)
+-- Claimed jobs to be, as arrays in the order of the fields of `ClaimedJob`, which end early where nothing follows. A
+-- payload that is larger than :largest bytes is left out.
+CAST(json_group_array(
+    CASE WHEN coalesce(key, timeout, parent, meta, tags) IS NULL THEN json_array(
+        id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
+        max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
+        waits_from
+    ) ELSE json_array(
+        id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
+        max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
+        waits_from, key, timeout, parent, meta, tags
+    ) END
+) AS BLOB)
 
 -- part: other
 -- The owners with claims, one seek each; to begin with, one before all of them.
@@ -310,7 +292,15 @@ WITH RECURSIVE
     {head},
     {level},
     {other},
-    {merge},
+    merge (queue, task, priority, due_at, seq, remaining) AS (
+        SELECT head.queue, head.task, jobs.priority, jobs.due_at, jobs.seq, json_extract(value, '$[2]')
+        FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
+        UNION ALL
+        SELECT
+            jobs.queue, jobs.task, jobs.priority, jobs.due_at, jobs.seq,
+            merge.remaining - (merge.due_at <= :now)
+        {next_of_kind}
+    ),
     chosen (seq) AS (SELECT seq FROM merge WHERE due_at <= :now LIMIT :total)
 SELECT
     json_group_array(seq),
@@ -320,12 +310,17 @@ SELECT
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: claimable_in_lanes
--- The same of few kinds in several lanes: the best of those that fit theirs.
+-- The same of few kinds, each in a lane of its own: the best of those that fit theirs.
 WITH RECURSIVE
     {head},
     {level},
     {candidate},
     {other},
+    in_lane (seq, priority, due_at, lane, room) AS (
+        SELECT
+            candidate.seq, priority, due_at, json_extract(value, '$[3]'), json_extract(value, '$[2]')
+        FROM candidate CROSS JOIN head USING (queue, task)
+    ),
     {chosen_in_lanes}
 SELECT
     json_group_array(seq),
@@ -335,13 +330,36 @@ SELECT
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: claimable_of_kinds_in_lanes
--- The same of any number of kinds; :most are enough, though some of them do not fit.
+-- The same of any number of kinds, a merge for each portion.
 WITH RECURSIVE
     {head},
     {other},
-    {merge},
-    candidate (seq, priority, due_at, kind) AS (
-        SELECT seq, priority, due_at, kind FROM merge WHERE due_at <= :now LIMIT :most
+    part (queue, task, cap, lane, room, portion, size, seq) AS MATERIALIZED (
+        SELECT
+            queue, task, json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
+            json_extract(value, '$[5]'), json_extract(value, '$[6]'), seq
+        FROM head
+    ),
+    portion (portion, size) AS (SELECT DISTINCT portion, size FROM part),
+    in_lane (seq, priority, due_at, lane, room) AS (
+        SELECT
+            json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+            json_extract(value, '$[3]'), json_extract(value, '$[4]')
+        FROM portion CROSS JOIN json_each((
+            WITH RECURSIVE merge (queue, task, priority, due_at, seq, remaining, lane, room) AS (
+                SELECT part.queue, part.task, jobs.priority, jobs.due_at, jobs.seq, cap, lane, room
+                FROM part CROSS JOIN backlite_jobs AS jobs USING (seq)
+                WHERE part.portion = portion.portion
+                UNION ALL
+                SELECT
+                    jobs.queue, jobs.task, jobs.priority, jobs.due_at, jobs.seq,
+                    merge.remaining - (merge.due_at <= :now), lane, room
+                {next_of_kind}
+            )
+            SELECT json_group_array(json_array(seq, priority, due_at, lane, room))
+            FROM (SELECT * FROM merge WHERE due_at <= :now LIMIT :total)
+        ))
+        WHERE json_each.key < size
     ),
     {chosen_in_lanes}
 SELECT
@@ -375,8 +393,12 @@ FROM (SELECT 1) LEFT JOIN (
 DELETE FROM backlite_starts WHERE queue = :queue AND number < :number
 
 -- name: count_starts
-INSERT INTO backlite_starts (queue, number, at)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), :at FROM json_each(:starts)
+INSERT INTO backlite_starts (queue, number, owner, at)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), :owner, :at FROM json_each(:starts)
+
+-- name: end_starts
+-- An owner that has died starts nothing more. All starts are read: owners die seldom.
+UPDATE backlite_starts SET at = :now WHERE owner = :owner AND at > :now
 
 -- name: note_starts
 UPDATE backlite_starts SET at = json_extract(value, '$[2]')
