@@ -39,7 +39,7 @@ class Rate(NamedTuple):
     per: float
 
 
-RATES = {"slow": Rate(20, 1.0), "single": Rate(1, 0.2), "quick": Rate(10, 0.25), "long": Rate(150, 3.0)}
+RATES = {"slow": Rate(20, 1.0), "single": Rate(1, 0.25), "quick": Rate(20, 0.5), "long": Rate(150, 3.0)}
 """The rates of the roles' queues."""
 
 Starts = Mapping[str, Sequence[int]]

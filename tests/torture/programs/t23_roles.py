@@ -22,8 +22,8 @@ __all__ = ["RATES", "ROLES", "backlite_async"]
 
 RATES = {
     "slow": Rate(20, per=1.0),
-    "single": Rate(1, per=0.2),
-    "quick": Rate(10, per=0.25),
+    "single": Rate(1, per=0.25),
+    "quick": Rate(20, per=0.5),
     "long": Rate(150, per=3.0),
 }
 
