@@ -167,6 +167,7 @@ CLAIMABLE = {
     "places": json.dumps(PLACES),
     "kinds": json.dumps(KINDS),
     "total": 4,
+    "most": 4,
     "owner": "busy",
     "now": NOW,
     "after": -1,
@@ -187,7 +188,13 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "remember_key": {"queue": "q", "key": "key-7", "id": "new", "added_at": 1, "until": 1, "look_at": 1},
     "let_in_pending": {"id": "qTfull1900000-1", "now": NOW},
     "replace": {
-        "id": "qTfull1900000-1", "task": "T", "payload": b"{}", "due_at": NOW, "waits_from": NOW, "now": NOW
+        "id": "qTfull1900000-1",
+        "queue": "q",
+        "task": "T",
+        "payload": b"{}",
+        "due_at": NOW,
+        "waits_from": NOW,
+        "now": NOW,
     },
     "write_nothing": {},
     "look": CLAIMABLE,
@@ -240,7 +247,7 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
 """What each statement that runs beside a backlog is given."""
 
 SMALL = set("json_each outcome claim place kind lane head level merge candidate ranked chosen held".split())
-SMALL |= {"other", "first", "portion", "part", "in_lane", "waiting", "again", "backlite_fence"}
+SMALL |= {"other", "first", "portion", "part", "in_lane", "owners", "waiting", "again", "backlite_fence"}
 """What a statement may walk over: what it was given, and what it has found by seeks."""
 
 SCHEMA = {"schema_version", "schema_tables", "create_schema", "start_schema", "set_schema_version"}
@@ -265,7 +272,7 @@ RARE: dict[str, dict[str, Any]] = {
 When the clock was set, in a backup, and where a person asks.
 """
 
-BEFORE = {name: "cancel" for name in ("to_end", "keep_cancelled", "end_cancelled")}
+BEFORE = dict.fromkeys(("to_end", "keep_cancelled", "end_cancelled"), "cancel")
 """What comes before a statement in its transaction."""
 
 RESULTS = {
@@ -353,7 +360,7 @@ CHANGES = {
     "declare": 2,
     "end_turns": 5,
     "look_later": 5,
-    "forget_keys": 5,
+    "forget_keys": 4,
     "expire": 10,
 }
 

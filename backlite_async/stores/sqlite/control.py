@@ -68,7 +68,7 @@ def cancel(raw: sqlite3.Connection, job_ids: Sequence[str], now: int) -> Cancell
     """End pending jobs as cancelled, and ask for the end of running ones."""
     raw.execute(statements()["cancel"], {"ids": text(job_ids), "now": now})
     asked = msgspec.json.decode(fetch(raw, "asked", {"ids": text(job_ids)})[0][0])
-    return Cancelled(ended=end_cancelled(raw, now), asked=asked)
+    return Cancelled(ended=end_cancelled(raw), asked=asked)
 
 
 def orders(raw: sqlite3.Connection, owner: str) -> Orders:

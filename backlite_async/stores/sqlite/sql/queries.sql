@@ -330,7 +330,7 @@ SELECT
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: claimable_of_kinds_in_lanes
--- The same of any number of kinds, a merge for each portion.
+-- The same of any number of kinds, a merge for each portion, whose best :most are enough.
 WITH RECURSIVE
     {head},
     {other},
@@ -357,7 +357,7 @@ WITH RECURSIVE
                 {next_of_kind}
             )
             SELECT json_group_array(json_array(seq, priority, due_at, lane, room))
-            FROM (SELECT * FROM merge WHERE due_at <= :now LIMIT :total)
+            FROM (SELECT * FROM merge WHERE due_at <= :now LIMIT :most)
         ))
         WHERE json_each.key < size
     ),
@@ -373,12 +373,13 @@ FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 SELECT json_group_array(queue) FROM backlite_queues WHERE paused_at IS NOT NULL
 
 -- name: running_of_queues
-WITH RECURSIVE
-    {other}
 -- How many jobs of each of these queues are claimed, by whomever.
+WITH RECURSIVE
+    {other},
+    owners (owner) AS MATERIALIZED (SELECT owner FROM other WHERE owner <> '')
 SELECT json_group_object(value, (
-    SELECT count(*) FROM other CROSS JOIN backlite_jobs AS jobs
-    WHERE status = 'running' AND jobs.owner = other.owner AND jobs.queue = json_each.value
+    SELECT count(*) FROM owners CROSS JOIN backlite_jobs AS jobs
+    WHERE status = 'running' AND jobs.owner = owners.owner AND jobs.queue = json_each.value
 ))
 FROM json_each(:queues)
 
@@ -473,12 +474,13 @@ WHERE seq IN (SELECT value FROM json_each(:seqs)) AND key IS NOT NULL AND +statu
 
 -- name: let_in
 -- Of each of these keys and each task the best job that waits for its turn, behind what is due already.
-UPDATE backlite_jobs SET due_at = :now, waits_from = :now
-WHERE seq IN (
-    WITH RECURSIVE waiting (queue, key, task) AS (
-        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), '' FROM json_each(:keys)
+UPDATE backlite_jobs SET due_at = at, waits_from = at
+FROM (
+    WITH RECURSIVE waiting (queue, key, at, task) AS (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), ''
+        FROM json_each(:keys)
         UNION ALL
-        SELECT queue, key, (
+        SELECT queue, key, at, (
             SELECT task FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
             WHERE jobs.queue = waiting.queue AND jobs.key = waiting.key
               AND status = 'pending' AND due_at IS NULL AND jobs.task > waiting.task
@@ -486,14 +488,15 @@ WHERE seq IN (
         )
         FROM waiting WHERE task IS NOT NULL
     )
-    SELECT (
+    SELECT at, (
         SELECT seq FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
         WHERE jobs.queue = waiting.queue AND jobs.key = waiting.key AND jobs.task = waiting.task
           AND status = 'pending' AND due_at IS NULL
         ORDER BY priority DESC, scheduled_at, seq LIMIT 1
-    )
+    ) AS place
     FROM waiting WHERE task <> ''
-)
+) AS next
+WHERE backlite_jobs.seq = next.place
 
 -- name: next_fence
 UPDATE backlite_fence SET value = value + 1 WHERE only_row = 1
@@ -586,7 +589,8 @@ SET
     status = 'pending', owner = NULL, started_at = NULL,
     due_at = json_extract(value, '$[2]'), scheduled_at = json_extract(value, '$[2]'),
     attempt = json_extract(value, '$[3]'), crashes = json_extract(value, '$[4]'),
-    waits_from = json_extract(value, '$[5]'), error = coalesce(json_extract(value, '$[6]'), error)
+    waits_from = json_extract(value, '$[5]'),
+    error = coalesce(json_extract(value, '$[6]'), CASE WHEN cancelled_at IS NULL THEN error END)
 FROM (
     WITH held (seq, value) AS MATERIALIZED (
         SELECT jobs.seq, value FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
@@ -598,7 +602,8 @@ FROM (
 WHERE backlite_jobs.seq = again.seq
 
 -- name: cancel
-UPDATE backlite_jobs SET cancelled_at = coalesce(cancelled_at, :now)
+UPDATE backlite_jobs
+SET cancelled_at = coalesce(cancelled_at, :now), error = CASE WHEN status = 'running' THEN error END
 WHERE seq IN (
     SELECT jobs.seq FROM json_each(:ids) CROSS JOIN backlite_jobs AS jobs WHERE jobs.id = json_each.value
 )
@@ -609,11 +614,8 @@ SELECT json_group_array(jobs.id) FROM json_each(:ids) CROSS JOIN backlite_jobs A
 WHERE jobs.id = json_each.value AND +jobs.status = 'running'
 
 -- name: to_end
--- Pending jobs that are to be cancelled: their ids, and keys whose turn they leave to others.
-SELECT
-    json_group_array(id),
-    json_group_array(json_array(queue, key)) FILTER (WHERE key IS NOT NULL AND due_at <= cancelled_at),
-    max(cancelled_at)
+-- Pending jobs that are to be cancelled, and what becomes free by that.
+SELECT id, queue, key, cancelled_at, coalesce(due_at <= cancelled_at, false)
 FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
 
 -- name: keep_cancelled
@@ -625,7 +627,7 @@ INSERT OR REPLACE INTO backlite_completed (
 SELECT
     id, queue, task, 'cancelled', priority, key, CASE WHEN keep_payload THEN payload END, meta, attempt,
     max_attempts, crashes, fence, owner, created_at, scheduled_at, started_at, cancelled_at, NULL,
-    'cancelled', NULL, cancelled_at + keep_for, timeout, parent, tags, cancelled_at
+    coalesce(error, 'cancelled'), NULL, cancelled_at + keep_for, timeout, parent, tags, cancelled_at
 FROM backlite_jobs AS jobs JOIN backlite_queues USING (queue)
 WHERE jobs.cancelled_at IS NOT NULL AND jobs.owner IS NULL AND keeps
 
@@ -848,7 +850,9 @@ WHERE (queue, key) IN {looked_at}
   AND EXISTS (SELECT 1 FROM backlite_jobs AS jobs WHERE jobs.id = job_id)
 
 -- name: forget_keys
-DELETE FROM backlite_unique WHERE (queue, key) IN {looked_at} AND look_at <= :now
+DELETE FROM backlite_unique
+WHERE (queue, key) IN {looked_at}
+  AND NOT EXISTS (SELECT 1 FROM backlite_jobs AS jobs WHERE jobs.id = job_id)
 
 -- name: expire
 DELETE FROM backlite_completed WHERE seq IN (
