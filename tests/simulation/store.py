@@ -8,51 +8,49 @@ from functools import partial
 from typing import Any, TypeVar
 
 from backlite_async import InvalidState, Job, JobStatus, QueueConfig
-from backlite_async._job import Claim, ClaimedJob, Complete, Lane, NewJob, Outcome, Owner
-from backlite_async.stores import Dead, MemoryStore
+from backlite_async._job import (
+    Cancelled,
+    Claim,
+    ClaimedJob,
+    Complete,
+    Declared,
+    Lane,
+    Limit,
+    NewJob,
+    Orders,
+    Outcome,
+    Owner,
+    Queue,
+    Unique,
+)
+from backlite_async.stores import Dead
 
 from .company import Company, Member
 from .faults import Faults, Host, Killed
 from .history import Claimed, Marked, Misuse, Shifted, Stored, Written
+from .memory import SharedMemory
 
-__all__ = ["FaultyStore", "SharedMemory"]
+__all__ = ["FaultyStore"]
 
 T = TypeVar("T")
 
-ASKED = frozenset({"add", "begin", "commit", "get", "status"})
+ASKED = frozenset(
+    {
+        "add",
+        "add_unique",
+        "begin",
+        "cancel",
+        "commit",
+        "declare",
+        "get",
+        "pause",
+        "queues",
+        "resume",
+        "running",
+        "status",
+    }
+)
 """What applications and handlers ask for at any time, and are refused once the store is closed."""
-
-
-class SharedMemory(MemoryStore):
-    """A memory store that calls nobody back, and can be looked into."""
-
-    def _ring(self) -> None:
-        pass  # each process tells the others in its own way
-
-    def rows(self) -> list[tuple[str, JobStatus, str | None, tuple[str, str], int]]:
-        """Return id, status, owner, kind and due time of the jobs that have not ended."""
-        return [(row.id, row.status, row.owner, row.kind, row.due_at) for row in self._live.values()]
-
-    def has(self, job_id: str) -> bool:
-        """Return whether a job is there that has not ended."""
-        return job_id in self._live
-
-    def lease_end(self, job_id: str, fence: int) -> int | None:
-        """Return when the lease of a claim ends; None: it is no longer there."""
-        row = self._held(job_id, fence)
-        return None if row is None else row.due_at
-
-    def claimed_by(self, owner: str) -> list[str]:
-        """Return the jobs that an owner has claimed."""
-        return [row.id for row in self._running() if row.owner == owner]
-
-    def waits(self) -> dict[str, tuple[int, int | None]]:
-        """Return when each pending job is due, and when its wait began."""
-        return {row.id: (row.due_at, row.waits_from) for row in self._pending()}
-
-    def expiries(self) -> list[int | None]:
-        """Return when the completed jobs that are kept expire."""
-        return [row.expires_at for row in self._completed.values()]
 
 
 class FaultyStore(Faults):
@@ -228,6 +226,20 @@ class FaultyStore(Faults):
     def _add(self, jobs: Sequence[NewJob], again: bool) -> None:
         there = {job.id for job in jobs if self._inner.has(job.id)}
         _now(self._inner.add(jobs, again=again))
+        self._tell_stored(jobs, there)
+
+    async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
+        """Store a pending job, unless there is one that `unique` names."""
+        add = partial(self._add_unique, job, unique, now, again)
+        return await self._do("add_unique", add, committed=lambda _: self._ring_all())
+
+    def _add_unique(self, job: NewJob, unique: Unique, now: int, again: bool) -> str | None:
+        there = {job.id} if self._inner.has(job.id) else set()
+        found: str | None = _now(self._inner.add_unique(job, unique, now=now, again=again))
+        self._tell_stored([job], there)
+        return found
+
+    def _tell_stored(self, jobs: Sequence[NewJob], there: set[str]) -> None:
         for job in jobs:
             if job.id not in there and self._inner.has(job.id):
                 self._history.add(
@@ -245,9 +257,17 @@ class FaultyStore(Faults):
         """Refuse: there are no transactions of callers here."""
         self._inner.check_connection(connection)
 
-    async def add_within(self, connection: Any, jobs: Sequence[NewJob], *, again: bool = False) -> None:
+    async def add_within(
+        self,
+        connection: Any,
+        jobs: Sequence[NewJob],
+        *,
+        unique: Unique | None = None,
+        now: int = 0,
+        again: bool = False,
+    ) -> str | None:
         """Refuse: there are no transactions of callers here."""
-        await self._inner.add_within(connection, jobs, again=again)
+        return await self._inner.add_within(connection, jobs, unique=unique, now=now, again=again)
 
     async def claim(
         self,
@@ -256,6 +276,7 @@ class FaultyStore(Faults):
         owner: str,
         now: int,
         until: int,
+        limits: Sequence[Limit] = (),
         taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
     ) -> Claim:
         """Take due jobs."""
@@ -263,7 +284,7 @@ class FaultyStore(Faults):
             self._misuse("claims in another's name")
         if now > self._history.now():
             self._misuse("claims what is due only in the future")
-        claim = partial(self._claim, lanes, owner=owner, now=now, until=until, taking=taking)
+        claim = partial(self._claim, lanes, owner=owner, now=now, until=until, limits=limits, taking=taking)
         return await self._do("claim", claim, insist=self._host.random.random() < 0.5)
 
     def _claim(self, lanes: Sequence[Lane], **how: Any) -> Claim:
@@ -305,7 +326,7 @@ class FaultyStore(Faults):
         )
 
     def _finished(self, outcomes: Sequence[Outcome]) -> None:
-        if any(not isinstance(outcome, Complete) for outcome in outcomes):
+        if any(outcome.frees or not isinstance(outcome, Complete) for outcome in outcomes):
             self._ring()
 
     def _finish(self, outcomes: Sequence[Outcome], *, within: bool = False) -> set[str]:
@@ -355,6 +376,52 @@ class FaultyStore(Faults):
         self._strike("finish_now", took_effect=True)
         self._finished(outcomes)
         return lost
+
+    # -- control -----------------------------------------------------------------------------------
+
+    async def declare(self, queues: Sequence[Declared]) -> None:
+        """Remember what is to be known of queues."""
+        declare = partial(self._inner.declare, queues)
+        await self._do("declare", lambda: _now(declare()), committed=lambda _: self._ring_all())
+
+    async def pause(self, queue: str, *, now: int) -> None:
+        """Let nothing of a queue be claimed."""
+        pause = partial(self._inner.pause, queue, now=now)
+        await self._do("pause", lambda: _now(pause()), committed=lambda _: self._ring_all())
+
+    async def resume(self, queue: str) -> None:
+        """Undo `pause`."""
+        resume = partial(self._inner.resume, queue)
+        await self._do("resume", lambda: _now(resume()), committed=lambda _: self._ring_all())
+
+    async def running(self, queue: str) -> int:
+        """Return how many jobs of a queue are claimed."""
+        return await self._do("running", lambda: _now(self._inner.running(queue)))
+
+    async def queues(self, *, now: int) -> Sequence[Queue]:
+        """Return how the queues are doing."""
+        return await self._do("queues", lambda: _now(self._inner.queues(now=now)))
+
+    async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
+        """End pending jobs as cancelled, and ask for the end of running ones."""
+        cancel = partial(self._inner.cancel, job_ids, now=now)
+        return await self._do("cancel", lambda: _now(cancel()), committed=lambda _: self._ring_all())
+
+    async def orders(self, owner: str) -> Orders:
+        """Return what an owner is to heed."""
+        if owner != self._me.id:
+            self._misuse("heeds another's orders")
+        return await self._do("orders", lambda: _now(self._inner.orders(owner)))
+
+    async def note_starts(self, starts: Sequence[tuple[str, int, int]]) -> None:
+        """Correct when counted starts were."""
+        note = partial(self._inner.note_starts, starts)
+        await self._do("note_starts", lambda: _now(note()), committed=lambda _: self._ring_all())
+
+    def ring(self) -> None:
+        """Tell the others to look."""
+        if not self._host.dead:
+            self._ring()
 
     # -- queries and upkeep ------------------------------------------------------------------------
 

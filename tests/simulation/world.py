@@ -35,8 +35,8 @@ from .history import (
     StopAsked,
 )
 from .loop import Deadlock, Livelock, SimLoop
+from .memory import SharedMemory
 from .process import Process
-from .store import SharedMemory
 from .work import KINDS, PLAIN_STEPS, Probe, Simple, Step, Work, how_it_ended, raise_as_planned
 
 __all__ = ["World", "run_world"]
