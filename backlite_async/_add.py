@@ -262,7 +262,7 @@ class AddOperation:
         try:
             if self._jobs is None:
                 self._jobs = await self._encode()
-            if self._connection is None:  # else it would wait for the caller's own transaction
+            if self._connection is None and self._client.undeclared:  # else it would wait for the caller
                 await self._client.declare_queues()
             existing = await self._store(store, self._jobs)
         except BaseException:
@@ -270,9 +270,11 @@ class AddOperation:
             raise
         self._state = "saved"
         if existing is not None:
-            return Added([existing], [existing])
+            found = Added([existing])
+            found.existing = (existing,)
+            return found
         self._client.added(self._jobs)
-        return Added(job.id for job in self._jobs)
+        return Added([job.id for job in self._jobs])
 
     async def _store(self, store: Store, jobs: list[NewJob]) -> str | None:
         """Store the jobs; return the id of the one that was in the way of the only one."""
@@ -289,6 +291,7 @@ class AddOperation:
     async def _store_unique(self, store: Store, job: NewJob, unique: Unique, again: bool) -> str | None:
         now = self._client.clock.now()
         if self._connection is None:
+            self._client.adding([job])
             found = await store.add_unique(job, unique, now=now, again=again)
         else:
             found = await store.add_within(self._connection, [job], unique=unique, now=now, again=again)
@@ -322,11 +325,15 @@ class AddOperation:
         next_id = self._client.ids.next if own is None else lambda: own.value
         jobs: list[NewJob] = []
         kind: TaskType | None = None
+        max_attempts = priority = 0
+        more: More | None = None
         for number, task in enumerate(self._tasks[first : first + CHUNK], first + 1):
             if kind is None or type(task) is not kind.cls:
                 kind = self._kind(task)
-                max_attempts, priority = self._attempts_and_priority(kind.config)
-                more = self._more(kind.config)
+                config = kind.config
+                max_attempts = config.max_attempts if self._max_attempts is None else self._max_attempts
+                priority = config.priority if self._priority is None else self._priority
+                more = self._more(config)
             jobs.append(
                 NewJob(
                     id=next_id(),
@@ -343,16 +350,9 @@ class AddOperation:
             )
         return jobs
 
-    def _attempts_and_priority(self, config: QueueConfig) -> tuple[int, int]:
-        return (
-            config.max_attempts if self._max_attempts is None else self._max_attempts,
-            config.priority if self._priority is None else self._priority,
-        )
-
     def _more(self, config: QueueConfig) -> More | None:
         """Return what most jobs have not; None for those, which makes them quicker to store."""
-        said = (self._key, self._timeout, self._parent, self._meta, self._tags)
-        if said == (None, None, None, None, None):
+        if (self._key or self._timeout or self._parent or self._meta or self._tags) is None:
             return None
         return More(
             key=self._key,

@@ -383,10 +383,15 @@ class Client:
         for event in self._waiting_for_news:
             event.set()
 
+    @property
+    def undeclared(self) -> bool:
+        """Whether queues were met that are not declared."""
+        return len(self.registry.queues) > len(self._declared)
+
     async def declare_queues(self) -> None:
         """Store what others are to know of the queues that were met, once each."""
-        queues = self.registry.queues
-        if len(queues) > len(self._declared):
+        if self.undeclared:
+            queues = self.registry.queues
             new = [config for name, config in queues.items() if name not in self._declared]
             await self.open_store().declare([_declaration(config) for config in new])
             self._declared.update(config.name for config in new)

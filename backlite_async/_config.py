@@ -112,8 +112,9 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 class Rate(msgspec.Struct, frozen=True):
     """How many attempts of a queue may start: at most `count` in any window of `per`, over all processes.
 
-    `per`: seconds or timedelta. Windows are of wall time; retries count, and so does an attempt whose
-    process died before it began.
+    `per`: seconds or timedelta. A window is counted from the handlers' first lines, in wall time, and is
+    20 ms longer than asked, as nobody knows when exactly these run; so what is permitted is not quite
+    reached where `per` is short. Retries count, and so does an attempt whose process died before it began.
     """
 
     count: int
@@ -150,6 +151,7 @@ class QueueConfig:
         "concurrency",
         "concurrency_per_key",
         "global_concurrency",
+        "limited",
         "max_attempts",
         "max_crashes",
         "name",
@@ -170,6 +172,7 @@ class QueueConfig:
     global_concurrency: int | None
     concurrency_per_key: int | None
     rate: Rate | None
+    limited: bool
 
     def __init__(
         self,
@@ -207,12 +210,8 @@ class QueueConfig:
         set_field("global_concurrency", _limit("global_concurrency", global_concurrency))
         set_field("concurrency_per_key", _limit("concurrency_per_key", concurrency_per_key))
         set_field("rate", rate)
-
-    @property
-    def limited(self) -> bool:
-        """Whether a job's end can let in another one of this queue that would not have fitted before."""
-        limits = (self.concurrency, self.global_concurrency, self.concurrency_per_key, self.rate)
-        return any(limit is not None for limit in limits)
+        limits = (concurrency, global_concurrency, concurrency_per_key, rate)
+        set_field("limited", any(limit is not None for limit in limits))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a QueueConfig does not change: make another one with {name}={value!r}")

@@ -130,8 +130,9 @@ class JobContext:
 
         `async with job.transaction() as connection:` gives an aiosqlite connection to the client's
         database, inside a write transaction. At the end of the block the job has succeeded; nothing
-        the handler does afterwards changes that. Inside, jobs are added with `.tx(connection)`, and
-        `job.result = value` sets what is kept as the job's result.
+        the handler does afterwards changes that, and the limits of its queue count it no longer.
+        Inside, jobs are added with `.tx(connection)`, and `job.result = value` sets what is kept as the
+        job's result.
 
         The block keeps everybody else from writing: after 5 seconds (or 0.3 of the lease, if that is
         less) it is rolled back with `TransactionTimeout`. `LeaseLost`: the job was taken away

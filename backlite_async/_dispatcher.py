@@ -107,6 +107,8 @@ class Dispatcher:
         self._unending = unending
         self._wake = asyncio.Event()
         self.lost: DatabaseReplaced | None = None
+        self.paused = registry.paused
+        """The queues of which nothing may start here."""
         troubled: set[str] = set()
         self._health = Health("claim jobs", troubled)
         self._uncertain = False
@@ -443,13 +445,9 @@ class Dispatcher:
 
     # -- orders ------------------------------------------------------------------------------------
 
-    @property
-    def paused(self) -> frozenset[str]:
-        """The queues of which nothing may start here."""
-        return self._heed.paused | self._registry.paused
-
     def pause_here(self) -> None:
         """Start nothing more of queues that are paused now, and what waits of those that are no longer."""
+        self.paused = self._heed.paused | self._registry.paused
         self._feed.give_back_queues(self.paused)
         log.emit(log.QUEUES_PAUSED, owner=self._owner, queues=sorted(self.paused))
         self._client.news()
@@ -463,6 +461,7 @@ class Dispatcher:
     def _cancel(self, job_id: str, fence: int) -> None:
         if not self._pool.cancel_job(job_id, fence) and (job_id, fence) not in self._reports:
             self._feed.cancel(job_id, fence)
+            self._wake.set()  # others may have waited for it to run alone
 
     def holds(self, queue: str) -> bool:
         """Return whether a job of a queue runs here, or its outcome is on its way."""
@@ -539,7 +538,8 @@ class Dispatcher:
     def _written(self, outcome: Outcome, lost: bool) -> None:
         self._leases.drop(outcome.id, outcome.fence)
         self._store.ended(outcome.id, outcome.fence)
-        self._feed.forget(outcome.id, outcome.fence)
+        if self._feed.cancelled:
+            self._feed.cancelled.discard((outcome.id, outcome.fence))
         self._reports.written(outcome, lost=lost)
         if isinstance(outcome, Complete) and outcome.keep is not None:
             self._maintenance.expect(outcome.keep.until)

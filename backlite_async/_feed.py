@@ -75,7 +75,8 @@ class Feed:
         self._started = self._since_break = 0
         self._looked_at = 0
         self._queues: dict[str, str] = {}
-        self._cancelled: set[tuple[str, int]] = set()
+        self.cancelled: set[tuple[str, int]] = set()
+        """Claims that are to end as cancelled when they are handed over."""
         self.held: Counter[str] = Counter()
         """How many jobs are here, waiting or running, of each queue with a limit of its own here."""
         self.ahead = Ahead()
@@ -95,7 +96,7 @@ class Feed:
             handler = self._registry.find(job.queue, job.task)
             if self._stop.asked or handler is None or job.queue in paused:
                 self.give_back(job)
-            elif (job.id, job.fence) in self._cancelled:
+            elif self.cancelled and (job.id, job.fence) in self.cancelled:
                 self._end_cancelled(job, handler)
             elif job.id in self._unending or self._pool.runs(job.id):
                 self._not_beside_itself(job)
@@ -105,7 +106,8 @@ class Feed:
                 self._hold(job, handler)
                 lonely.append((job, handler))
             else:
-                self._hold(job, handler)
+                if handler.config.limited:
+                    self._hold(job, handler)
                 self.ahead.put(job, threaded=handler.threaded, since=since, until=until)
         self._fill()
         for job, handler in lonely:
@@ -152,28 +154,22 @@ class Feed:
 
     def ended(self, job: ClaimedJob, handler: Handler) -> None:
         """Take note that a job has ended, and give its worker the next one."""
-        self._let_go(job)
-        self._cancelled.discard((job.id, job.fence))
         if handler.config.limited:
+            self._let_go(job)
             self._wake()
         self.ahead.ended(self._clock.monotonic(), threaded=handler.threaded)
         self._go_on()
 
     def cancel(self, job_id: str, fence: int) -> None:
         """End a claimed job as cancelled, now if it waits here, or when it is handed over."""
-        self._cancelled.add((job_id, fence))
+        self.cancelled.add((job_id, fence))
         for job in [*self.ahead.take_out(lambda job: job.id == job_id), *self._solo.take_out(job_id)]:
             handler = self._registry.find(job.queue, job.task)
             assert handler is not None  # handlers stay
             self._end_cancelled(job, handler)
 
-    def forget(self, job_id: str, fence: int) -> None:
-        """Take note that a claim is over."""
-        if self._cancelled:
-            self._cancelled.discard((job_id, fence))
-
     def _end_cancelled(self, job: ClaimedJob, handler: Handler) -> None:
-        self._cancelled.discard((job.id, job.fence))
+        self.cancelled.discard((job.id, job.fence))
         self._let_go(job)
         self._not_started(job)
         self._finish(job, cancelled(job, handler.config, self._clock.now()), log.JOB_CANCELLED)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -31,17 +32,18 @@ def fingerprint(kind: TaskType, task: msgspec.Struct) -> str:
 
 
 def _form(value: object) -> object:
-    """Return a value in which everything has its place.
+    """Return what a value is in JSON, with everything in its place.
 
     The encoder's own `order="deterministic"` takes no dict whose keys are not text, and no set of
     what cannot be sorted.
     """
     members = _members(value)
     if members is not None:
-        tag = value.__struct_config__.tag if isinstance(value, msgspec.Struct) else None
-        return [tag, sorted([name, _form(inner)] for name, inner in members if inner is not msgspec.UNSET)]
+        return {
+            name: _form(inner) for name, inner in sorted(members, key=_name) if inner is not msgspec.UNSET
+        }
     if isinstance(value, Mapping):
-        return sorted(([_form(key), _form(inner)] for key, inner in value.items()), key=_encode)
+        return {key: _form(inner) for key, inner in sorted(value.items(), key=_key)}
     if isinstance(value, (set, frozenset)):
         return sorted((_form(inner) for inner in value), key=_encode)
     if isinstance(value, (list, tuple)):
@@ -51,15 +53,25 @@ def _form(value: object) -> object:
     return value
 
 
-def _members(value: object) -> Iterator[tuple[str, object]] | None:
+def _name(member: tuple[str, object]) -> str:
+    return member[0]
+
+
+def _key(item: tuple[Any, object]) -> bytes:
+    return _encode({item[0]: None})
+
+
+def _members(value: object) -> list[tuple[str, object]] | None:
     """Return the fields of an object that is encoded by its fields; None for any other."""
     if isinstance(value, msgspec.Struct):
         names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
-        return ((encoded, getattr(value, name)) for encoded, name in names)
+        tagged = value.__struct_config__
+        tag: list[tuple[str, object]] = [(tagged.tag_field, tagged.tag)] if tagged.tag_field else []
+        return tag + [(encoded, getattr(value, name)) for encoded, name in names]
     if dataclasses.is_dataclass(value):
         fields = [field.name for field in dataclasses.fields(value)]
     else:
         fields = [field.name for field in getattr(type(value), "__attrs_attrs__", ())]  # attrs
     if not fields:
         return None
-    return ((name, getattr(value, name, msgspec.UNSET)) for name in fields)
+    return [(name, getattr(value, name, msgspec.UNSET)) for name in fields]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -51,15 +50,12 @@ class Added(list[str]):
     `.id()` have such. `new`: all others.
     """
 
-    __slots__ = ("existing", "new")
+    existing: tuple[str, ...] = ()
 
-    existing: tuple[str, ...]
-    new: tuple[str, ...]
-
-    def __init__(self, ids: Iterable[str] = (), existing: Iterable[str] = ()) -> None:
-        super().__init__(ids)
-        self.existing = tuple(existing)
-        self.new = tuple(job_id for job_id in self if job_id not in self.existing)
+    @property
+    def new(self) -> tuple[str, ...]:
+        """The ids of jobs that were added."""
+        return tuple(job_id for job_id in self if job_id not in self.existing)
 
 
 class OwnId(msgspec.Struct, frozen=True):

@@ -281,7 +281,7 @@ def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: R
         crashes=job.crashes,
         error=result.error,
         keep=kept(config.retention, status, result.finished_at),
-        frees=_place(job, config, result.finished_at),
+        frees=None if job.key is None and not config.limited else _place(job, config, result.finished_at),
     )
 
 

@@ -174,6 +174,7 @@ class WorkerPool:
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
         attempt = self.running.pop(task)
+        attempt.context = None  # which leads back here: no work for the garbage collector
         handler = attempt.handler
         self._in_threads -= handler.threaded
         self._ids.discard(attempt.job.id)

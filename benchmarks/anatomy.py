@@ -21,7 +21,7 @@ import anyio
 import msgspec
 
 from backlite_async import Client
-from backlite_async._job import Claim, ClaimedJob, Lane, Outcome
+from backlite_async._job import Claim, ClaimedJob, Lane, Limit, Outcome
 from backlite_async.stores.memory import MemoryStore
 from backlite_async.stores.sqlite.database import Database
 
@@ -84,6 +84,7 @@ class _Free(MemoryStore):
         owner: str,
         now: int,
         until: int,
+        limits: Sequence[Limit] = (),
         taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
     ) -> Claim:
         room = min(len(self._left), max(lane.room for lane in lanes))

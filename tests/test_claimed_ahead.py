@@ -16,7 +16,7 @@ from backlite_async import Client, JobContext, JobStatus, QueueConfig, Retention
 from backlite_async import _dispatcher as dispatcher
 from backlite_async._ahead import LIMIT as AHEAD_LIMIT
 from backlite_async._feed import BURST
-from backlite_async._job import Claim, ClaimedJob, Job, Lane, NewJob, Reschedule
+from backlite_async._job import Claim, ClaimedJob, Job, Lane, Limit, NewJob, Reschedule
 from backlite_async.stores import MemoryStore
 
 from .conftest import LIMIT, Journal
@@ -512,9 +512,10 @@ class Lingering(MemoryStore):
         owner: str,
         now: int,
         until: int,
+        limits: Sequence[Limit] = (),
         taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
     ) -> Claim:
-        found = await super().claim(lanes, owner=owner, now=now, until=until, taking=taking)
+        found = await super().claim(lanes, owner=owner, now=now, until=until, limits=limits, taking=taking)
         self.asked.set()
         await self.answers.wait()
         return found

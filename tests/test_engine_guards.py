@@ -30,7 +30,7 @@ from backlite_async import (
 )
 from backlite_async import _dispatcher as dispatcher
 from backlite_async._health import FIRST_PAUSE, LONGEST_PAUSE, Health
-from backlite_async._job import Claim, ClaimedJob, Lane, NewJob, Outcome, Reschedule
+from backlite_async._job import Claim, ClaimedJob, Lane, Limit, NewJob, Outcome, Reschedule
 from backlite_async._outcome import Result, conclude
 from backlite_async._registry import Registry
 from backlite_async._takeover import Takeover
@@ -159,9 +159,10 @@ class Slow(MemoryStore):
         owner: str,
         now: int,
         until: int,
+        limits: Sequence[Limit] = (),
         taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
     ) -> Claim:
-        found = await super().claim(lanes, owner=owner, now=now, until=until, taking=taking)
+        found = await super().claim(lanes, owner=owner, now=now, until=until, limits=limits, taking=taking)
         self.clock.ahead += 6.0 * bool(found.jobs)
         return found
 
@@ -452,7 +453,7 @@ async def test_only_what_had_started_counts_a_crash(graveyard: Graveyard) -> Non
     """A job that was only claimed by a dead process goes back as if it had not been."""
     await takeover(graveyard)._take_over()
     assert graveyard.corpses[0].buried
-    rows = graveyard._live
+    rows = graveyard._live.rows
     assert {job_id: (row.crashes, row.attempt) for job_id, row in rows.items()} == {
         "started": (1, 0),
         "claimed": (0, 0),

@@ -10,6 +10,7 @@ import pytest
 
 from backlite_async import _errors
 from backlite_async._errors import (
+    AlreadyExists,
     AlreadyRegistered,
     BackliteError,
     DatabaseBusy,
@@ -32,6 +33,7 @@ EXAMPLES: list[BackliteError] = [
     InvalidTask("X is no task type"),
     InvalidState("not started"),
     AlreadyRegistered("has a handler already"),
+    AlreadyExists("018f-id", "unique key 'invoice-7'"),
     PayloadError("SendEmail", "Expected `str`, got `int` - at `$.to`"),
     DatabaseUnusable("/tmp/app.db", "is a folder"),
     DatabaseReplaced("/tmp/app.db", "was deleted"),
@@ -74,6 +76,7 @@ def test_one_root(error: BackliteError) -> None:
         (InvalidTask, InvalidType),
         (InvalidState, RuntimeError),
         (AlreadyRegistered, ValueError),
+        (AlreadyExists, ValueError),
         (PayloadError, ValueError),
         (DatabaseBusy, DatabaseUnavailable),
     ],

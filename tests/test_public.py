@@ -20,12 +20,13 @@ FIXED = {
     "Job", "JobContext", "JobStatus",
     "Retry", "Snooze", "Discard",
     "BackliteError", "AlreadyRegistered", "PayloadError", "DatabaseBusy", "LeaseLost",
-    "current_client", "current_job",
+    "current_client", "current_job", "Rate", "AlreadyExists",
 }  # fmt: skip
 """What is promised to be there."""
 
 EXTRAS = {
-    "AddOperation",  # what client.add() returns: for annotations
+    "AddOperation", "Added",  # what client.add() and save() return: for annotations
+    "Queue",  # what client.queues.list() returns: the same
     "Clock", "SystemClock",  # Client(clock=...): for tests of applications
     "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up
     "DatabaseReplaced", "TransactionTimeout",  # the same: put the file back; take less time

@@ -257,6 +257,10 @@ class Control(Protocol):
         """Correct when starts that a rate counts were: queue, number, instant (0: it was none)."""
         ...
 
+    async def end_starts(self, owner: str, *, now: int) -> None:
+        """Count what an owner that has died may have started, by its claims, as started by `now`."""
+        ...
+
     def ring(self) -> None:
         """Tell the others to look; safe from any thread."""
         ...

@@ -22,6 +22,7 @@ class Starts:
 
     def __init__(self) -> None:
         self._instants: dict[int, int] = {}
+        self._owners: dict[int, str] = {}
         self._next = 1
 
     def room(self, rate: tuple[int, int], *, now: int) -> int:
@@ -34,11 +35,12 @@ class Starts:
         first = self._first(rate, now)
         return now if first is None or self.room(rate, now=now) > 0 else self._instants[first] + rate[1]
 
-    def take(self, rate: tuple[int, int], *, now: int, until: int) -> int:
+    def take(self, rate: tuple[int, int], *, owner: str, now: int, until: int) -> int:
         """Count a start, at `until` at the latest; return its number. Forget what no window can hold."""
         oldest, begin = self._next - rate[0], now - rate[1]
         kept = dropwhile(lambda start: start[0] < oldest and start[1] <= begin, self._instants.items())
         self._instants = dict(kept) | {self._next: until}
+        self._owners = {number: self._owners.get(number, owner) for number in self._instants}
         self._next += 1
         return self._next - 1
 
@@ -46,6 +48,12 @@ class Starts:
         """Correct when a start was; 0: it was none."""
         if number in self._instants:
             self._instants[number] = at
+
+    def end(self, owner: str, *, now: int) -> None:
+        """Count what an owner that has died may have started as started by now."""
+        for number, at in self._instants.items():
+            if self._owners[number] == owner:
+                self._instants[number] = min(at, now)
 
     def shift(self, *, now: int, by: int) -> None:
         """Follow a step of the clock; with 0, one that nobody saw: what has started has started by now."""
@@ -68,6 +76,11 @@ class Limits:
         self._live = live
         self.paused: set[str] = set()
         self.starts: defaultdict[str, Starts] = defaultdict(Starts)
+
+    def end_starts(self, owner: str, *, now: int) -> None:
+        """Count what an owner that has died may have started as started by now."""
+        for starts in self.starts.values():
+            starts.end(owner, now=now)
 
     def choose(self, lanes: Sequence[Lane], limits: Sequence[Limit], *, now: int) -> list[Row]:
         """Return the jobs to claim, best first; settle of their keys which jobs have their turn."""

@@ -104,12 +104,26 @@ class Live:
             waits_from=job.waits_from,
             **more,
         )
-        if row.key is not None:
-            self._keyed.setdefault((row.queue, row.key), {})[row.id] = row
+        self._index(row)
+
+    def move(self, row: Row, queue: str) -> str:
+        """Move a job to another queue; return the one it was in."""
+        before = row.queue
+        self._unindex(row)
+        row.queue = queue
+        self._index(row)
+        return before
 
     def remove(self, row: Row) -> None:
         """Remove a job that has ended."""
         del self.rows[row.id]
+        self._unindex(row)
+
+    def _index(self, row: Row) -> None:
+        if row.key is not None:
+            self._keyed.setdefault((row.queue, row.key), {})[row.id] = row
+
+    def _unindex(self, row: Row) -> None:
         if row.key is not None:
             of_key = self._keyed[row.queue, row.key]
             del of_key[row.id]

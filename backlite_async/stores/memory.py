@@ -146,7 +146,7 @@ class MemoryStore:
         row = self._live.rows.get(job_id)
         if replace and row is not None and row.status is JobStatus.PENDING:
             had_turn = row.due_at is not None and row.until <= now
-            queue, row.queue = row.queue, job.queue
+            queue = self._live.move(row, job.queue)
             if row.due_at is not None or job.due_at > now or queue != job.queue:  # else it waits on
                 row.due_at = job.due_at
             row.task, row.payload = job.task, job.payload
@@ -205,7 +205,7 @@ class MemoryStore:
             taking([_claimed(row) for row in chosen])
         rates = {limit.queue: limit.rate for limit in limits if limit.rate is not None}
         starts = {
-            row.id: self._limits.starts[row.queue].take(rates[row.queue], now=now, until=until)
+            row.id: self._limits.starts[row.queue].take(rates[row.queue], owner=owner, now=now, until=until)
             for row in chosen
             if row.queue in rates
         }
@@ -246,13 +246,14 @@ class MemoryStore:
             self._complete(row, outcome)
         elif row.cancelled_at is not None:
             self._cancel(row, outcome.error or "cancelled", row.cancelled_at)
-            return True
         else:
             row.status, row.owner, row.started_at = JobStatus.PENDING, None, None
             row.scheduled_at = row.due_at = outcome.due_at
             row.waits_from = outcome.waits_from
         if outcome.frees is not None and outcome.frees.key is not None:
             self._live.let_in(outcome.frees.queue, outcome.frees.key, at=outcome.frees.at)
+        elif row.cancelled_at is not None and row.key is not None:
+            self._live.let_in(row.queue, row.key, at=row.cancelled_at)
         return True
 
     def _complete(self, row: Row, outcome: Complete) -> None:
@@ -268,8 +269,6 @@ class MemoryStore:
     def _cancel(self, row: Row, error: str, now: int) -> None:
         """End a job as cancelled, which is kept as its queue was declared."""
         self._live.remove(row)
-        if row.due_at is not None and row.key is not None:
-            self._live.let_in(row.queue, row.key, at=now)
         declared = self._declared.get(row.queue)
         if declared is not None and declared.keeps:
             row.status, row.error, row.owner, row.started_at = JobStatus.CANCELLED, error, None, None
@@ -378,6 +377,8 @@ class MemoryStore:
             row = self._live.rows.get(job_id)
             if row is not None and row.status is JobStatus.PENDING:
                 self._cancel(row, "cancelled", now)
+                if row.key is not None and row.due_at is not None and row.due_at <= now:
+                    self._live.let_in(row.queue, row.key, at=now)
                 ended.append(job_id)
             elif row is not None:
                 row.cancelled_at = now if row.cancelled_at is None else row.cancelled_at
@@ -391,6 +392,10 @@ class MemoryStore:
         return Orders(
             paused=frozenset(self._limits.paused), cancelled=[(row.id, row.fence or 0) for row in claims]
         )
+
+    async def end_starts(self, owner: str, *, now: int) -> None:
+        """Count what an owner that has died may have started as started by now."""
+        self._limits.end_starts(owner, now=now)
 
     async def note_starts(self, starts: Sequence[tuple[str, int, int]]) -> None:
         """Correct when starts that a rate counts were."""

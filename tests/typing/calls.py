@@ -5,19 +5,23 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ClassVar, assert_type
+from typing import Any, ClassVar, assert_type
 
 import aiosqlite
 
 from backlite_async import (
+    Added,
     AddOperation,
+    AlreadyExists,
     Backoff,
     Client,
     Discard,
     Job,
     JobContext,
     JobStatus,
+    Queue,
     QueueConfig,
+    Rate,
     Retention,
     Retry,
     Snooze,
@@ -57,6 +61,20 @@ Backoff(5)  # type: ignore[call-arg]
 SendEmail(to=5)  # type: ignore[arg-type]
 SendEmail()  # type: ignore[call-arg]
 
+QueueConfig(
+    "a", priority=-5, concurrency=1, global_concurrency=2, concurrency_per_key=3, rate=Rate(100, per=60)
+)
+QueueConfig("a", rate=Rate(100, timedelta(minutes=1)))
+QueueConfig("a", rate=5)  # type: ignore[arg-type]
+QueueConfig("a", priority="high")  # type: ignore[arg-type]
+
+
+def queues(queue: Queue) -> None:
+    """How a queue is doing."""
+    assert_type(queue.oldest_due, timedelta | None)
+    assert_type(queue.paused, bool)
+
+
 # -- clients --------------------------------------------------------------------------------------
 
 Client(Path("app.db"), workers=0, lease=timedelta(seconds=30), stop_timeout=None, durability="normal")
@@ -77,7 +95,12 @@ async def calls(connection: aiosqlite.Connection) -> None:
     operation = client.add(SendEmail("a"), SendEmail("b", "hi"))
     assert_type(operation, AddOperation)
     assert_type(operation.at(datetime.now(UTC)).wait(5).wait(timedelta(1)).tx(connection), AddOperation)
-    assert_type(await operation.save(), list[str])
+    added = await operation.save()
+    assert_type(added, Added)
+    ids: list[str] = added
+    assert_type(ids[0], str)
+    assert_type(added.new, tuple[str, ...])
+    assert_type(added.existing, tuple[str, ...])
     assert_type(await client.status("id"), JobStatus)
     job = await client.get("id")
     assert_type(job, Job | None)
@@ -85,6 +108,8 @@ async def calls(connection: aiosqlite.Connection) -> None:
     assert_type(job.payload, bytes | None)
     assert_type(job.due_at, datetime)
     assert_type(job.duration, timedelta | None)
+    assert_type(job.meta, dict[str, Any])
+    assert_type(job.tags, tuple[str, ...])
     job.status = JobStatus.FAILED  # type: ignore[misc]
     client.add("no task")  # type: ignore[arg-type]
     client.add(SendEmail)  # type: ignore[arg-type]
@@ -92,6 +117,37 @@ async def calls(connection: aiosqlite.Connection) -> None:
     operation.wait("5")  # type: ignore[arg-type]
     operation.tx("app.db")  # type: ignore[arg-type]
     await client.status(5)  # type: ignore[arg-type]
+
+
+async def options(client: Client, task: SendEmail, connection: aiosqlite.Connection) -> None:
+    """What can be said of a job when it is added."""
+    plain: dict[str, str] = {"source": "import"}
+    names = ["a", "b"]
+    operation = (
+        client.add(task).priority(5).max_attempts(1).timeout(5).timeout(timedelta(1)).key("customer-42")
+    )
+    assert_type(operation, AddOperation)
+    operation = operation.meta({"a": [1, None, {"b": 2.5}]}).meta(plain).tags("a", "b").tags(*names).tags()
+    assert_type(operation, AddOperation)
+    operation = operation.unique().unique("key").unique("key", 3600, "replace").tx(connection)
+    assert_type(operation.unique("key", within=timedelta(hours=1), on_conflict="keep"), AddOperation)
+    assert_type(operation.unique(within=1, on_conflict="raise").id("order-42", "keep"), AddOperation)
+    try:
+        await operation.id("order-42", on_conflict="raise").save()
+    except AlreadyExists as error:
+        assert_type(error.job_id, str)
+    operation.priority("high")  # type: ignore[arg-type]
+    operation.max_attempts(None)  # type: ignore[arg-type]
+    operation.timeout(None)  # type: ignore[arg-type]
+    operation.key(42)  # type: ignore[arg-type]
+    operation.meta([("a", 1)])  # type: ignore[arg-type]
+    operation.meta({1: 2})  # type: ignore[dict-item]
+    operation.tags(names)  # type: ignore[arg-type]
+    operation.unique(42)  # type: ignore[arg-type]
+    operation.unique(on_conflict="skip")  # type: ignore[arg-type]
+    operation.id(42)  # type: ignore[arg-type]
+    operation.id()  # type: ignore[call-arg]
+    operation.id("a", on_conflict=None)  # type: ignore[arg-type]
 
 
 # -- inside handlers ------------------------------------------------------------------------------
@@ -105,6 +161,12 @@ def inside(task: SendEmail, job: JobContext) -> None:
     assert_type(job.fence, int)
     assert_type(job.created_at, datetime)
     assert_type(job.deadline, datetime | None)
+    assert_type(job.key, str | None)
+    assert_type(job.parent, str | None)
+    assert_type(job.tags, tuple[str, ...])
+    assert_type(job.meta["a"], Any)
+    assert_type(job.cancelled, bool)
+    job.cancelled = True  # type: ignore[misc]
     assert_type(job.client, Client)
     assert_type(current_client(), Client)
     assert_type(current_job(), JobContext)

@@ -141,7 +141,7 @@ class _Offer:
                 instants.append(max(due_at, self._permitted[queue]))
         return min(instants, default=None)
 
-    def count_starts(self, claimed: Sequence[ClaimedJob], until: int) -> dict[str, int]:
+    def count_starts(self, claimed: Sequence[ClaimedJob], owner: str, until: int) -> dict[str, int]:
         """Count the starts of queues with a rate, at `until` for now; return their numbers by job."""
         numbers: dict[str, int] = {}
         starts: list[tuple[str, int]] = []
@@ -153,7 +153,9 @@ class _Offer:
         if starts:
             for queue in {queue for queue, _ in starts}:
                 self._forget_starts(queue)
-            self._raw.execute(statements()["count_starts"], {"starts": text(starts), "at": until})
+            self._raw.execute(
+                statements()["count_starts"], {"starts": text(starts), "owner": owner, "at": until}
+            )
         return numbers
 
     def _forget_starts(self, queue: str) -> None:
@@ -183,7 +185,7 @@ def claim(
         raw.execute(statements()["claim"], {"seqs": found.seqs, "owner": owner, "now": now, "until": until})
     if taking is not None:
         taking(found.jobs)
-    starts = offer.count_starts(found.jobs, until) if found.jobs and limits else {}
+    starts = offer.count_starts(found.jobs, owner, until) if found.jobs and limits else {}
     due_at = now if more else _next_due(raw, offer, found, now)
     return _told(raw, lanes, owner=owner, now=now, found=found, due_at=due_at, starts=starts)
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import timedelta
 
 import msgspec
 
+from ..._clock import from_millis
 from ..._job import Cancelled, Declared, Orders, Queue
 from .rows import end_cancelled
 from .sql import fetch, statements, text
 
-__all__ = ["cancel", "declare", "declared", "note_starts", "orders", "pause", "queues", "resume", "running"]
+__all__ = [
+    "cancel",
+    "declare",
+    "declared",
+    "end_starts",
+    "note_starts",
+    "orders",
+    "pause",
+    "queues",
+    "resume",
+    "running",
+]
 
 
 def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool | None:
@@ -48,7 +59,7 @@ def queues(raw: sqlite3.Connection, now: int) -> list[Queue]:
     found = []
     for name, paused, number in fetch(raw, "queues", {}):
         due_at = fetch(raw, "oldest_due", {"queue": name})[0][0]
-        oldest = timedelta(milliseconds=now - due_at) if due_at is not None and due_at <= now else None
+        oldest = from_millis(now) - from_millis(due_at) if due_at is not None and due_at <= now else None
         found.append(Queue(name=name, paused=bool(paused), running=number, oldest_due=oldest))
     return found
 
@@ -67,6 +78,11 @@ def orders(raw: sqlite3.Connection, owner: str) -> Orders:
         paused=msgspec.json.decode(paused, type=frozenset[str]),
         cancelled=msgspec.json.decode(cancelled, type=list[tuple[str, int]]),
     )
+
+
+def end_starts(raw: sqlite3.Connection, owner: str, now: int) -> None:
+    """Count what an owner that has died may have started as started by now."""
+    raw.execute(statements()["end_starts"], {"owner": owner, "now": now})
 
 
 def note_starts(raw: sqlite3.Connection, starts: Sequence[tuple[str, int, int]]) -> None:

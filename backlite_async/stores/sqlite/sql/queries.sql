@@ -375,8 +375,12 @@ FROM (SELECT 1) LEFT JOIN (
 DELETE FROM backlite_starts WHERE queue = :queue AND number < :number
 
 -- name: count_starts
-INSERT INTO backlite_starts (queue, number, at)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), :at FROM json_each(:starts)
+INSERT INTO backlite_starts (queue, number, owner, at)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), :owner, :at FROM json_each(:starts)
+
+-- name: end_starts
+-- An owner that has died starts nothing more. All starts are read: owners die seldom.
+UPDATE backlite_starts SET at = :now WHERE owner = :owner AND at > :now
 
 -- name: note_starts
 UPDATE backlite_starts SET at = json_extract(value, '$[2]')

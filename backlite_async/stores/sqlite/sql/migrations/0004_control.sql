@@ -56,6 +56,7 @@ CREATE INDEX backlite_queues_paused ON backlite_queues (queue)
 CREATE TABLE backlite_starts (
     queue  TEXT    NOT NULL,
     number INTEGER NOT NULL,
+    owner  TEXT    NOT NULL,
     at     INTEGER NOT NULL,
     PRIMARY KEY (queue, number)
 ) STRICT, WITHOUT ROWID;
