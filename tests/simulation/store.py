@@ -418,6 +418,11 @@ class FaultyStore(Faults):
         note = partial(self._inner.note_starts, starts)
         await self._do("note_starts", lambda: _now(note()), committed=lambda _: self._ring_all())
 
+    async def end_starts(self, owner: str, *, now: int) -> None:
+        """Count what a dead owner may have started as started by now."""
+        end = partial(self._inner.end_starts, owner, now=now)
+        await self._do("end_starts", lambda: _now(end()), committed=lambda _: self._ring_all())
+
     def ring(self) -> None:
         """Tell the others to look."""
         if not self._host.dead:
