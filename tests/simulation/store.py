@@ -27,8 +27,10 @@ from backlite_async.stores import Dead
 
 from .company import Company, Member
 from .faults import Faults, Host, Killed
-from .history import Claimed, Marked, Misuse, Shifted, Stored, Written
+from .history import Marked, Misuse, Paused, Revoked
 from .memory import SharedMemory
+from .telling import Teller
+from .telling import now as at_once
 
 __all__ = ["FaultyStore"]
 
@@ -70,7 +72,7 @@ class FaultyStore(Faults):
         self._inner = inner
         self._company = company
         self._history = host.history
-        self._crash_limits = {queue.name: queue.max_crashes for queue in queues}
+        self._teller = Teller(inner, host.history, queues)
         self._listeners: dict[Callable[[], None], None] = {}
         self._member: Member | None = None
         self._open = self._lent = self._renewed = False
@@ -221,37 +223,13 @@ class FaultyStore(Faults):
 
     async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
         """Store pending jobs."""
-        await self._do("add", lambda: self._add(jobs, again), committed=lambda _: self._ring_all())
-
-    def _add(self, jobs: Sequence[NewJob], again: bool) -> None:
-        there = {job.id for job in jobs if self._inner.has(job.id)}
-        _now(self._inner.add(jobs, again=again))
-        self._tell_stored(jobs, there)
+        add = partial(self._teller.add, jobs, again)
+        await self._do("add", add, committed=lambda _: self._ring_all())
 
     async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
         """Store a pending job, unless there is one that `unique` names."""
-        add = partial(self._add_unique, job, unique, now, again)
+        add = partial(self._teller.add_unique, job, unique, now, again)
         return await self._do("add_unique", add, committed=lambda _: self._ring_all())
-
-    def _add_unique(self, job: NewJob, unique: Unique, now: int, again: bool) -> str | None:
-        there = {job.id} if self._inner.has(job.id) else set()
-        found: str | None = _now(self._inner.add_unique(job, unique, now=now, again=again))
-        self._tell_stored([job], there)
-        return found
-
-    def _tell_stored(self, jobs: Sequence[NewJob], there: set[str]) -> None:
-        for job in jobs:
-            if job.id not in there and self._inner.has(job.id):
-                self._history.add(
-                    Stored(
-                        job=job.id,
-                        kind=(job.queue, job.task),
-                        due_at=job.due_at,
-                        waits_from=job.waits_from,
-                        max_attempts=job.max_attempts,
-                        max_crashes=self._crash_limits.get(job.queue, 3),
-                    )
-                )
 
     def check_connection(self, connection: object) -> None:
         """Refuse: there are no transactions of callers here."""
@@ -284,28 +262,22 @@ class FaultyStore(Faults):
             self._misuse("claims in another's name")
         if now > self._history.now():
             self._misuse("claims what is due only in the future")
-        claim = partial(self._claim, lanes, owner=owner, now=now, until=until, limits=limits, taking=taking)
+        claim = partial(
+            self._teller.claim,
+            self._me.number,
+            self._host.name,
+            lanes,
+            owner=owner,
+            now=now,
+            until=until,
+            limits=limits,
+            taking=taking,
+        )
         return await self._do("claim", claim, insist=self._host.random.random() < 0.5)
-
-    def _claim(self, lanes: Sequence[Lane], **how: Any) -> Claim:
-        claim: Claim = _now(self._inner.claim(lanes, **how))
-        for job in claim.jobs:
-            self._history.add(
-                Claimed(
-                    job=job.id,
-                    owner=self._me.number,
-                    client=self._host.name,
-                    fence=job.fence,
-                    attempt=job.attempt,
-                    crashes=job.crashes,
-                    now=how["now"],
-                )
-            )
-        return claim
 
     async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
         """Return what an owner has claimed."""
-        return await self._do("claims_of", lambda: _now(self._inner.claims_of(owner)))
+        return await self._do("claims_of", lambda: at_once(self._inner.claims_of(owner)))
 
     async def probe(self) -> None:
         """Do nothing, if that is possible."""
@@ -332,32 +304,8 @@ class FaultyStore(Faults):
     def _finish(self, outcomes: Sequence[Outcome], *, within: bool = False) -> set[str]:
         if len({outcome.id for outcome in outcomes}) < len(outcomes):
             self._misuse("writes two outcomes of one job at a time")
-        return {outcome.id for outcome in outcomes if not self._finish_one(outcome, within=within)}
-
-    def _finish_one(self, outcome: Outcome, *, within: bool) -> bool:
-        lease_end = self._inner.lease_end(outcome.id, outcome.fence)
-        accepted = not self._inner.finish_now([outcome])
-        keep = outcome.keep if isinstance(outcome, Complete) else None
-        self._history.add(
-            Written(
-                job=outcome.id,
-                owner=self._me.number,
-                client=self._host.name,
-                fence=outcome.fence,
-                accepted=accepted,
-                status=outcome.status if isinstance(outcome, Complete) else JobStatus.PENDING,
-                attempt=outcome.attempt,
-                crashes=outcome.crashes,
-                due_at=None if isinstance(outcome, Complete) else outcome.due_at,
-                waits_from=None if isinstance(outcome, Complete) else outcome.waits_from,
-                keep=keep is not None,
-                until=None if keep is None else keep.until,
-                lapse=outcome.lapsed_by is not None,
-                lease_end=lease_end or 0,
-                within=within,
-            )
-        )
-        return accepted
+        finish = partial(self._teller.finish, self._me.number, self._host.name, within=within)
+        return {outcome.id for outcome in outcomes if not finish(outcome)}
 
     def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
         """Extend leases."""
@@ -381,47 +329,54 @@ class FaultyStore(Faults):
 
     async def declare(self, queues: Sequence[Declared]) -> None:
         """Remember what is to be known of queues."""
-        declare = partial(self._inner.declare, queues)
-        await self._do("declare", lambda: _now(declare()), committed=lambda _: self._ring_all())
+        declare = partial(self._teller.declare, queues)
+        await self._do("declare", declare, committed=lambda _: self._ring_all())
 
     async def pause(self, queue: str, *, now: int) -> None:
         """Let nothing of a queue be claimed."""
-        pause = partial(self._inner.pause, queue, now=now)
-        await self._do("pause", lambda: _now(pause()), committed=lambda _: self._ring_all())
+        pause = partial(self._teller.pause, queue, now)
+        await self._do("pause", pause, committed=lambda paused: self._tell([paused]))
 
     async def resume(self, queue: str) -> None:
         """Undo `pause`."""
-        resume = partial(self._inner.resume, queue)
-        await self._do("resume", lambda: _now(resume()), committed=lambda _: self._ring_all())
+        resume = partial(self._teller.resume, queue)
+        await self._do("resume", resume, committed=lambda _: self._ring_all())
+
+    def _tell(self, orders: Sequence[Paused | Revoked]) -> None:
+        """Tell everybody of orders that were given."""
+        for order in orders:
+            order.told = True
+        self._ring_all()
 
     async def running(self, queue: str) -> int:
         """Return how many jobs of a queue are claimed."""
-        return await self._do("running", lambda: _now(self._inner.running(queue)))
+        return await self._do("running", lambda: at_once(self._inner.running(queue)))
 
     async def queues(self, *, now: int) -> Sequence[Queue]:
         """Return how the queues are doing."""
-        return await self._do("queues", lambda: _now(self._inner.queues(now=now)))
+        return await self._do("queues", lambda: at_once(self._inner.queues(now=now)))
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask for the end of running ones."""
-        cancel = partial(self._inner.cancel, job_ids, now=now)
-        return await self._do("cancel", lambda: _now(cancel()), committed=lambda _: self._ring_all())
+        cancel = partial(self._teller.cancel, job_ids, now)
+        done, _ = await self._do("cancel", cancel, committed=lambda result: self._tell(result[1]))
+        return done
 
     async def orders(self, owner: str) -> Orders:
         """Return what an owner is to heed."""
         if owner != self._me.id:
             self._misuse("heeds another's orders")
-        return await self._do("orders", lambda: _now(self._inner.orders(owner)))
+        return await self._do("orders", lambda: at_once(self._inner.orders(owner)))
 
     async def note_starts(self, starts: Sequence[tuple[str, int, int]]) -> None:
         """Correct when counted starts were."""
         note = partial(self._inner.note_starts, starts)
-        await self._do("note_starts", lambda: _now(note()), committed=lambda _: self._ring_all())
+        await self._do("note_starts", lambda: at_once(note()), committed=lambda _: self._ring_all())
 
     async def end_starts(self, owner: str, *, now: int) -> None:
         """Count what a dead owner may have started as started by now."""
         end = partial(self._inner.end_starts, owner, now=now)
-        await self._do("end_starts", lambda: _now(end()), committed=lambda _: self._ring_all())
+        await self._do("end_starts", lambda: at_once(end()), committed=lambda _: self._ring_all())
 
     def ring(self) -> None:
         """Tell the others to look."""
@@ -432,15 +387,15 @@ class FaultyStore(Faults):
 
     async def status(self, job_id: str, *, now: int) -> JobStatus:
         """Return where a job is in its life."""
-        return await self._do("status", lambda: _now(self._inner.status(job_id, now=now)))
+        return await self._do("status", lambda: at_once(self._inner.status(job_id, now=now)))
 
     async def get(self, job_id: str, *, now: int) -> Job | None:
         """Return a job's record."""
-        return await self._do("get", lambda: _now(self._inner.get(job_id, now=now)))
+        return await self._do("get", lambda: at_once(self._inner.get(job_id, now=now)))
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs."""
-        return await self._do("kinds", lambda: _now(self._inner.kinds()))
+        return await self._do("kinds", lambda: at_once(self._inner.kinds()))
 
     async def shift_waits(self, *, now: int, by: int) -> int:
         """Let waits go on as they were meant; one owner does it, where others can tell it to look."""
@@ -448,17 +403,7 @@ class FaultyStore(Faults):
             self._check_open("shift_waits")
             self._ring()
             return 0
-        return await self._do("shift_waits", lambda: self._shift(now, by), committed=self._shifted)
-
-    def _shift(self, now: int, by: int) -> int:
-        before = self._inner.waits()
-        shifted: int = _now(self._inner.shift_waits(now=now, by=by))
-        for job, wait in self._inner.waits().items():
-            if wait != before[job]:
-                due_at, waits_from = wait
-                assert waits_from is not None
-                self._history.add(Shifted(job=job, by=by, due_at=due_at, waits_from=waits_from))
-        return shifted
+        return await self._do("shift_waits", partial(self._teller.shift, now, by), committed=self._shifted)
 
     def _shifted(self, count: int) -> None:
         if count:
@@ -470,11 +415,11 @@ class FaultyStore(Faults):
 
     async def next_expiry(self) -> int | None:
         """Return the instant at which the next completed job expires."""
-        return await self._do("next_expiry", lambda: _now(self._inner.next_expiry()))
+        return await self._do("next_expiry", lambda: at_once(self._inner.next_expiry()))
 
     async def expire(self, *, now: int, limit: int) -> int:
         """Remove completed jobs that have expired."""
-        return await self._do("expire", lambda: _now(self._inner.expire(now=now, limit=limit)))
+        return await self._do("expire", lambda: at_once(self._inner.expire(now=now, limit=limit)))
 
 
 class Block:
@@ -512,12 +457,3 @@ class Block:
     async def rollback(self) -> None:
         """Undo all of it."""
         self._ended = True
-
-
-def _now(operation: Any) -> Any:
-    """Return the result of a coroutine that never waits."""
-    try:
-        operation.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("the memory store waited")
