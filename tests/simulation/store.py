@@ -327,9 +327,9 @@ class FaultyStore(Faults):
 
     # -- control -----------------------------------------------------------------------------------
 
-    async def declare(self, queues: Sequence[Declared]) -> None:
+    async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
         """Remember what is to be known of queues."""
-        declare = partial(self._teller.declare, queues)
+        declare = partial(self._teller.declare, queues, now)
         await self._do("declare", declare, committed=lambda _: self._ring_all())
 
     async def pause(self, queue: str, *, now: int) -> None:
