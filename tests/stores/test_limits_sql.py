@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -253,24 +254,40 @@ def backlogs(draw: st.DrawFn) -> Backlog:
     )
 
 
-def best(backlog: Backlog, lanes: Sequence[Lane]) -> list[str]:
-    """Return what a claim is to take, by sorting all there is."""
+def best(backlog: Backlog, lanes: Sequence[Lane]) -> tuple[list[str], int | None]:
+    """Return what a claim is to take, by sorting all there is, and when to look for more."""
     order = sorted(
         range(len(backlog.jobs)), key=lambda seq: (-backlog.jobs[seq][1], backlog.jobs[seq][2], seq)
     )
     lane_of = {kind: number for number, lane in enumerate(lanes) for kind in lane.kinds if lane.room > 0}
     rooms = [lane.room for lane in lanes]
-    left = {queue: len(order) if size is None else size for queue, size in backlog.sizes.items()}
-    chosen = []
+    left = {queue: size_of(backlog, queue) for queue, _ in backlog.kinds}
+    chosen: list[int] = []
     for seq in order:
         kind = backlog.kinds[backlog.jobs[seq][0]]
         due = backlog.jobs[seq][2] <= NOW and kind[0] not in backlog.paused and kind in lane_of
-        if due and left.get(kind[0], 1) > 0:
-            left[kind[0]] = left.get(kind[0], 1 + len(order)) - 1
+        if due and left[kind[0]] > 0:
+            left[kind[0]] -= 1
             if rooms[lane_of[kind]] > 0:
                 rooms[lane_of[kind]] -= 1
-                chosen.append(str(seq))
-    return chosen[: max(lane.room for lane in lanes)]
+                chosen.append(seq)
+    total = max(lane.room for lane in lanes)
+    if len(chosen) >= total:
+        return [str(seq) for seq in chosen[:total]], None
+    taken = Counter(backlog.kinds[backlog.jobs[seq][0]][0] for seq in chosen)
+    waiting = [
+        backlog.jobs[seq][2]
+        for seq in order
+        for kind in (backlog.kinds[backlog.jobs[seq][0]],)
+        if seq not in chosen and kind in lane_of and kind[0] not in backlog.paused
+        if rooms[lane_of[kind]] > 0 and taken[kind[0]] < size_of(backlog, kind[0])
+    ]
+    return [str(seq) for seq in chosen], min(waiting, default=None)
+
+
+def size_of(backlog: Backlog, queue: str) -> int:
+    size = backlog.sizes.get(queue)
+    return len(backlog.jobs) + 1 if size is None else size
 
 
 def test_claim_takes_the_best_within_limits(connection: sqlite3.Connection) -> None:
@@ -300,8 +317,9 @@ def test_claim_takes_the_best_within_limits(connection: sqlite3.Connection) -> N
                 control.pause(connection, queue, NOW)
             seen = claims.look(connection, lanes, owner="mine", now=NOW, limits=limits)
             found = claims.claim(connection, lanes, owner="mine", now=NOW, until=UNTIL, limits=limits)
-        expected = best(backlog, lanes)
+        expected, next_at = best(backlog, lanes)
         assert [job.id for job in found.jobs] == expected
+        assert found.next_at == next_at
         assert (seen is None) == (len(expected) > 0)
         if seen is not None:
             assert seen.next_at == found.next_at
