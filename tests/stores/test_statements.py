@@ -121,8 +121,8 @@ FROM number CROSS JOIN (SELECT 'q' AS queue UNION ALL SELECT 'z-queue')
 
 STARTS = """
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
-INSERT INTO backlite_starts (queue, number, at)
-SELECT queue, n, 1000 + n FROM number CROSS JOIN (SELECT 'q' AS queue UNION ALL SELECT 'z-queue')
+INSERT INTO backlite_starts (queue, number, owner, at)
+SELECT queue, n, 'mine', 1000 + n FROM number CROSS JOIN (SELECT 'q' AS queue UNION ALL SELECT 'z-queue')
 """
 
 QUEUES = """
@@ -167,6 +167,7 @@ CLAIMABLE = {
     "places": json.dumps(PLACES),
     "kinds": json.dumps(KINDS),
     "total": 4,
+    "most": 4,
     "owner": "busy",
     "now": NOW,
     "after": -1,
@@ -176,7 +177,7 @@ ROW = ["new", "q", "T", b"{}", 3, NOW, NOW, NOW, 0, None]
 ADDED = [[f"new {number}", "q", "T", "{}", 3, NOW, NOW, 0] for number in range(10)]
 FULL = json.dumps([["q", "full"], ["q", "key-7"], ["q", "none"]])
 IDS = json.dumps(["qT0-1", "qT0-2", "qTfull00-3", "mine-1", "gone"])
-DECLARED = json.dumps([["q", True, 1000, False, True], ["r", True, 1000, False, False]])
+DECLARED = json.dumps([["q", True, 1000, False, 1], ["r", True, 1000, False, None]])
 
 PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "add": ROW,
@@ -187,7 +188,13 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "remember_key": {"queue": "q", "key": "key-7", "id": "new", "added_at": 1, "until": 1, "look_at": 1},
     "let_in_pending": {"id": "qTfull1900000-1", "now": NOW},
     "replace": {
-        "id": "qTfull1900000-1", "task": "T", "payload": b"{}", "due_at": NOW, "waits_from": NOW, "now": NOW
+        "id": "qTfull1900000-1",
+        "queue": "q",
+        "task": "T",
+        "payload": b"{}",
+        "due_at": NOW,
+        "waits_from": NOW,
+        "now": NOW,
     },
     "write_nothing": {},
     "look": CLAIMABLE,
@@ -200,12 +207,12 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "running_of_queues": {"queues": json.dumps(["r", "a-queue"])},
     "starts": {"queue": "q", "since": 1003},
     "forget_starts": {"queue": "q", "number": 3},
-    "count_starts": {"starts": json.dumps([["q", 900_000], ["r", 1]]), "at": NOW},
+    "count_starts": {"starts": json.dumps([["q", 900_000], ["r", 1]]), "owner": "mine", "at": NOW},
     "note_starts": {"starts": json.dumps([["q", 5, 0], ["q", 6, NOW], ["r", 1, NOW]])},
     "turns": {"keys": FULL, "now": NOW},
     "wait_for_turn": {"keys": json.dumps([["q", "full", 1], ["q", "none", 0]]), "now": NOW},
     "wait_for_turns": {"seqs": "[1, 2, 3, 4]"},
-    "let_in": {"keys": FULL, "now": NOW},
+    "let_in": {"keys": json.dumps([[*key, NOW] for key in json.loads(FULL)])},
     "next_fence": {},
     "claim": {"seqs": "[1, 2, 3, 4]", "owner": "mine", "now": NOW, "until": 2_000_000},
     "to_claim": {"seqs": "[1, 2, 3, 4]"},
@@ -218,7 +225,7 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "reschedule": {"outcomes": AGAIN, "lapsed_by": None, "count": 10},
     "cancel": {"ids": IDS, "now": NOW},
     "asked": {"ids": IDS},
-    "to_end": {"now": NOW},
+    "to_end": {},
     "keep_cancelled": {"now": NOW, "errors": "{}"},
     "end_cancelled": {},
     "orders": {"owner": "mine"},
@@ -240,7 +247,7 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
 """What each statement that runs beside a backlog is given."""
 
 SMALL = set("json_each outcome claim place kind lane head level merge candidate ranked chosen held".split())
-SMALL |= {"other", "first", "portion", "part", "in_lane", "waiting", "again", "backlite_fence"}
+SMALL |= {"other", "first", "portion", "part", "in_lane", "owners", "waiting", "again", "backlite_fence"}
 """What a statement may walk over: what it was given, and what it has found by seeks."""
 
 SCHEMA = {"schema_version", "schema_tables", "create_schema", "start_schema", "set_schema_version"}
@@ -257,15 +264,17 @@ RARE: dict[str, dict[str, Any]] = {
     "starts_ahead": {"latest": NOW},
     "pull_starts": {"now": NOW, "latest": NOW},
     "shift_starts": {"by": -1},
+    "end_starts": {"owner": "mine", "now": NOW},
     "free_claims": {},
     "queues": {},
+    "waiting_keys": {"queue": "q"},
 }
 """Statements that look at every job that waits, or runs, or at every start of a window.
 
 When the clock was set, in a backup, and where a person asks.
 """
 
-BEFORE = {name: "cancel" for name in ("to_end", "keep_cancelled", "end_cancelled")}
+BEFORE = dict.fromkeys(("to_end", "keep_cancelled", "end_cancelled"), "cancel")
 """What comes before a statement in its transaction."""
 
 RESULTS = {
@@ -306,7 +315,7 @@ RESULTS = {
     "reschedule": 0,
     "cancel": 0,
     "asked": 1,
-    "to_end": 1,
+    "to_end": 3,
     "keep_cancelled": 0,
     "end_cancelled": 0,
     "orders": 1,
@@ -353,7 +362,7 @@ CHANGES = {
     "declare": 2,
     "end_turns": 5,
     "look_later": 5,
-    "forget_keys": 5,
+    "forget_keys": 4,
     "expire": 10,
 }
 

@@ -71,7 +71,11 @@ class _Offer:
 
     def _sizes(self) -> dict[str, int]:
         """Return how many more jobs of each limited queue may run."""
-        counted = [limit.queue for limit in self._limits.values() if limit.in_all is not None]
+        counted = [
+            limit.queue
+            for limit in self._limits.values()
+            if limit.in_all is not None and limit.room != 0 and limit.queue not in self._paused
+        ]
         running: dict[str, int] = {}
         if counted:
             running = msgspec.json.decode(
@@ -79,12 +83,13 @@ class _Offer:
             )
         sizes = {}
         for queue, limit in self._limits.items():
-            size = self.total if limit.room is None else limit.room
+            rooms = [] if limit.room is None else [limit.room]
             if limit.in_all is not None:
-                size = min(size, limit.in_all - running[queue])
+                rooms.append(limit.in_all - running.get(queue, 0))
             if limit.rate is not None and queue not in self._paused:
-                size = min(size, self._permitted_starts(queue, *limit.rate))
-            sizes[queue] = max(size, 0)
+                rooms.append(self._permitted_starts(queue, *limit.rate))
+            if rooms:
+                sizes[queue] = max(min(rooms), 0)
         return sizes
 
     def _permitted_starts(self, queue: str, count: int, per: int) -> int:
@@ -108,17 +113,24 @@ class _Offer:
         limited queue that has several.
         """
         sizes, found = self.sizes, []
-        kinds = Counter(queue for lane in self.lanes for queue, _ in lane.kinds) if sizes else {}
+        kinds, lanes_of = self._spread() if sizes else ({}, {})
         for number, lane in enumerate(self.lanes):
             for queue, task in lane.kinds:
                 size = sizes.get(queue, lane.room)
                 if size > 0 and lane.room > 0 and queue not in self._paused:
-                    cap = min(size, lane.room)
-                    if queue in sizes and kinds[queue] > 1:
+                    # In other lanes, what fits none of this one counts all the same.
+                    cap = size if lanes_of.get(queue, 1) > 1 else min(size, lane.room)
+                    if kinds.get(queue, 1) > 1:
                         found.append(_Place(queue, task, cap, number, lane.room, queue, size))
                     else:
                         found.append(_Place(queue, task, cap, number, lane.room, number, lane.room))
         return found
+
+    def _spread(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Return of each limited queue how many kinds it has here, and how many lanes."""
+        places = [(queue, number) for number, lane in enumerate(self.lanes) for queue, _ in lane.kinds]
+        limited = [place for place in places if place[0] in self.sizes]
+        return Counter(queue for queue, _ in limited), Counter(queue for queue, _ in set(limited))
 
     @property
     def simple(self) -> bool:
@@ -126,15 +138,16 @@ class _Offer:
         return len(self.lanes) == 1 and not any(place.queue in self.sizes for place in self.places)
 
     def statement(self) -> tuple[str, int]:
-        """Return the statement that finds what can be claimed, and how much it is asked for."""
+        """Return the statement that finds what can be claimed, and of how many it is the best."""
         few = len(self.places) <= FEW_KINDS
         if self.simple:
             return "claimable" if few else "claimable_of_kinds", self.total
-        lanes = {place.lane for place in self.places}
-        if few and len(lanes) == len(self.places):
-            return "claimable_in_lanes", self.total
-        if len(lanes) == 1 and lanes == {place.portion for place in self.places}:
-            return "claimable_of_kinds", self.places[0].room
+        lanes: set[int | str] = {place.lane for place in self.places}
+        if lanes == {place.portion for place in self.places}:
+            if few and len(lanes) == len(self.places):
+                return "claimable_in_lanes", self.total
+            if len(lanes) == 1:
+                return "claimable_of_kinds", self.places[0].room
         return "claimable_of_kinds_in_lanes", self.total
 
     def still_open(self, claimed: Sequence[ClaimedJob]) -> list[_Kind]:
@@ -278,10 +291,12 @@ def _without(found: _Found, places: Sequence[int]) -> _Found:
 def _claimable(raw: sqlite3.Connection, offer: _Offer, owner: str, now: int) -> _Found:
     """Return what can be claimed by the rooms of lanes and queues."""
     name, total = offer.statement()
+    most = max([total, *(place.size for place in offer.places)])
     parameters = {
         "places": text(offer.places),
         "kinds": _kinds_of(offer.lanes),
         "total": total,
+        "most": most,
         "owner": owner,
         "now": now,
         "after": -1,

@@ -53,9 +53,10 @@ SELECT status, created_at, payload FROM backlite_completed
 WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: same_key
--- The job that was last added with a unique key, and its status if it is live.
+-- The job that was last added with a unique key, and its status if it is live. Another may have got its id since.
 SELECT job_id, added_at, until, jobs.status
-FROM backlite_unique AS known LEFT JOIN backlite_jobs AS jobs ON jobs.id = known.job_id
+FROM backlite_unique AS known
+    LEFT JOIN backlite_jobs AS jobs ON jobs.id = known.job_id AND jobs.created_at = known.added_at
 WHERE known.queue = :queue AND known.key = :key
 
 -- name: remember_key
@@ -330,7 +331,7 @@ SELECT
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: claimable_of_kinds_in_lanes
--- The same of any number of kinds, a merge for each portion.
+-- The same of any number of kinds, a merge for each portion, whose best :most are enough.
 WITH RECURSIVE
     {head},
     {other},
@@ -357,7 +358,7 @@ WITH RECURSIVE
                 {next_of_kind}
             )
             SELECT json_group_array(json_array(seq, priority, due_at, lane, room))
-            FROM (SELECT * FROM merge WHERE due_at <= :now LIMIT :total)
+            FROM (SELECT * FROM merge WHERE due_at <= :now LIMIT :most)
         ))
         WHERE json_each.key < size
     ),
@@ -373,12 +374,13 @@ FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 SELECT json_group_array(queue) FROM backlite_queues WHERE paused_at IS NOT NULL
 
 -- name: running_of_queues
-WITH RECURSIVE
-    {other}
 -- How many jobs of each of these queues are claimed, by whomever.
+WITH RECURSIVE
+    {other},
+    owners (owner) AS MATERIALIZED (SELECT owner FROM other WHERE owner <> '')
 SELECT json_group_object(value, (
-    SELECT count(*) FROM other CROSS JOIN backlite_jobs AS jobs
-    WHERE status = 'running' AND jobs.owner = other.owner AND jobs.queue = json_each.value
+    SELECT count(*) FROM owners CROSS JOIN backlite_jobs AS jobs
+    WHERE status = 'running' AND jobs.owner = owners.owner AND jobs.queue = json_each.value
 ))
 FROM json_each(:queues)
 
@@ -449,6 +451,20 @@ SELECT
     )
 FROM json_each(:keys)
 
+-- name: waiting_keys
+-- The keys of a queue of which jobs wait: one seek per key.
+WITH RECURSIVE waiting (key) AS (
+    SELECT ''
+    UNION ALL
+    SELECT (
+        SELECT key FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
+        WHERE jobs.queue = :queue AND jobs.key > waiting.key AND status = 'pending' AND due_at IS NULL
+        ORDER BY key LIMIT 1
+    )
+    FROM waiting WHERE key IS NOT NULL
+)
+SELECT key FROM waiting WHERE key <> ''
+
 -- name: wait_for_turn
 -- Of the due jobs of keys and tasks all but the best `room`.
 UPDATE backlite_jobs SET due_at = NULL
@@ -473,12 +489,13 @@ WHERE seq IN (SELECT value FROM json_each(:seqs)) AND key IS NOT NULL AND +statu
 
 -- name: let_in
 -- Of each of these keys and each task the best job that waits for its turn, behind what is due already.
-UPDATE backlite_jobs SET due_at = :now, waits_from = :now
-WHERE seq IN (
-    WITH RECURSIVE waiting (queue, key, task) AS (
-        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), '' FROM json_each(:keys)
+UPDATE backlite_jobs SET due_at = at, waits_from = at
+FROM (
+    WITH RECURSIVE waiting (queue, key, at, task) AS (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), ''
+        FROM json_each(:keys)
         UNION ALL
-        SELECT queue, key, (
+        SELECT queue, key, at, (
             SELECT task FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
             WHERE jobs.queue = waiting.queue AND jobs.key = waiting.key
               AND status = 'pending' AND due_at IS NULL AND jobs.task > waiting.task
@@ -486,14 +503,15 @@ WHERE seq IN (
         )
         FROM waiting WHERE task IS NOT NULL
     )
-    SELECT (
+    SELECT at, (
         SELECT seq FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
         WHERE jobs.queue = waiting.queue AND jobs.key = waiting.key AND jobs.task = waiting.task
           AND status = 'pending' AND due_at IS NULL
         ORDER BY priority DESC, scheduled_at, seq LIMIT 1
-    )
+    ) AS place
     FROM waiting WHERE task <> ''
-)
+) AS next
+WHERE backlite_jobs.seq = next.place
 
 -- name: next_fence
 UPDATE backlite_fence SET value = value + 1 WHERE only_row = 1
@@ -510,7 +528,8 @@ WHERE seq IN (SELECT value FROM json_each(:seqs))
 SELECT
     jobs.id, queue, task, payload, attempt + 1, max_attempts, crashes,
     (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at, waits_from,
-    jobs.key, timeout, jobs.parent, meta, tags
+    CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
+    CAST(tags AS BLOB)
 FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.seq = place.value
 ORDER BY place.key
@@ -520,7 +539,8 @@ WITH RECURSIVE
     {other}
 SELECT
     jobs.owner, due_at, jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at,
-    scheduled_at, waits_from, jobs.key, timeout, jobs.parent, meta, tags
+    scheduled_at, waits_from, CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
+    CAST(tags AS BLOB)
 FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN backlite_jobs AS jobs
 WHERE status = 'running' AND other.owner NOT IN ('', :owner) AND jobs.owner = other.owner
   AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
@@ -529,8 +549,9 @@ LIMIT 1000
 -- name: claims_of
 SELECT
     id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from,
-    key, timeout, parent, meta, tags
-FROM backlite_jobs WHERE status = 'running' AND owner = :owner
+    CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
+    CAST(tags AS BLOB)
+FROM backlite_jobs AS jobs WHERE status = 'running' AND owner = :owner
 
 -- name: holds_claims
 SELECT EXISTS (SELECT 1 FROM backlite_jobs WHERE status = 'running' AND owner = :owner)
@@ -586,7 +607,8 @@ SET
     status = 'pending', owner = NULL, started_at = NULL,
     due_at = json_extract(value, '$[2]'), scheduled_at = json_extract(value, '$[2]'),
     attempt = json_extract(value, '$[3]'), crashes = json_extract(value, '$[4]'),
-    waits_from = json_extract(value, '$[5]'), error = coalesce(json_extract(value, '$[6]'), error)
+    waits_from = json_extract(value, '$[5]'),
+    error = coalesce(json_extract(value, '$[6]'), CASE WHEN cancelled_at IS NULL THEN error END)
 FROM (
     WITH held (seq, value) AS MATERIALIZED (
         SELECT jobs.seq, value FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
@@ -598,7 +620,8 @@ FROM (
 WHERE backlite_jobs.seq = again.seq
 
 -- name: cancel
-UPDATE backlite_jobs SET cancelled_at = coalesce(cancelled_at, :now)
+UPDATE backlite_jobs
+SET cancelled_at = coalesce(cancelled_at, :now), error = CASE WHEN status = 'running' THEN error END
 WHERE seq IN (
     SELECT jobs.seq FROM json_each(:ids) CROSS JOIN backlite_jobs AS jobs WHERE jobs.id = json_each.value
 )
@@ -609,11 +632,8 @@ SELECT json_group_array(jobs.id) FROM json_each(:ids) CROSS JOIN backlite_jobs A
 WHERE jobs.id = json_each.value AND +jobs.status = 'running'
 
 -- name: to_end
--- Pending jobs that are to be cancelled: their ids, and keys whose turn they leave to others.
-SELECT
-    json_group_array(id),
-    json_group_array(json_array(queue, key)) FILTER (WHERE key IS NOT NULL AND due_at <= cancelled_at),
-    max(cancelled_at)
+-- Pending jobs that are to be cancelled, and what becomes free by that.
+SELECT id, queue, CAST(key AS BLOB), cancelled_at, coalesce(due_at <= cancelled_at, false)
 FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
 
 -- name: keep_cancelled
@@ -625,7 +645,7 @@ INSERT OR REPLACE INTO backlite_completed (
 SELECT
     id, queue, task, 'cancelled', priority, key, CASE WHEN keep_payload THEN payload END, meta, attempt,
     max_attempts, crashes, fence, owner, created_at, scheduled_at, started_at, cancelled_at, NULL,
-    'cancelled', NULL, cancelled_at + keep_for, timeout, parent, tags, cancelled_at
+    coalesce(error, 'cancelled'), NULL, cancelled_at + keep_for, timeout, parent, tags, cancelled_at
 FROM backlite_jobs AS jobs JOIN backlite_queues USING (queue)
 WHERE jobs.cancelled_at IS NOT NULL AND jobs.owner IS NULL AND keeps
 
@@ -657,7 +677,7 @@ SELECT EXISTS (
     )
 ) OR EXISTS (
     SELECT 1 FROM json_each(:queues) CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
-    WHERE NOT json_extract(value, '$[4]') AND jobs.queue = json_extract(value, '$[0]')
+    WHERE json_extract(value, '$[4]') IS NULL AND jobs.queue = json_extract(value, '$[0]')
       AND jobs.key IS NOT NULL AND status = 'pending' AND due_at IS NULL
 )
 
@@ -674,7 +694,7 @@ ON CONFLICT (queue) DO UPDATE SET
 -- name: end_turns
 UPDATE backlite_jobs SET due_at = scheduled_at
 WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL
-  AND queue IN (SELECT json_extract(value, '$[0]') FROM json_each(:queues) WHERE NOT json_extract(value, '$[4]'))
+  AND queue IN (SELECT json_extract(value, '$[0]') FROM json_each(:queues) WHERE json_extract(value, '$[4]') IS NULL)
 
 -- name: queues
 -- Queues with live jobs, and paused ones; how many of each run.
@@ -848,7 +868,9 @@ WHERE (queue, key) IN {looked_at}
   AND EXISTS (SELECT 1 FROM backlite_jobs AS jobs WHERE jobs.id = job_id)
 
 -- name: forget_keys
-DELETE FROM backlite_unique WHERE (queue, key) IN {looked_at} AND look_at <= :now
+DELETE FROM backlite_unique
+WHERE (queue, key) IN {looked_at}
+  AND NOT EXISTS (SELECT 1 FROM backlite_jobs AS jobs WHERE jobs.id = job_id)
 
 -- name: expire
 DELETE FROM backlite_completed WHERE seq IN (
