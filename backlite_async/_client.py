@@ -393,7 +393,7 @@ class Client:
         if self.undeclared:
             queues = self.registry.queues
             new = [config for name, config in queues.items() if name not in self._declared]
-            await self.open_store().declare([_declaration(config) for config in new])
+            await self.open_store().declare([_declaration(config) for config in new], now=self.clock.now())
             self._declared.update(config.name for config in new)
 
     def adding(self, jobs: list[NewJob]) -> None:
@@ -482,7 +482,7 @@ def _declaration(config: QueueConfig) -> Declared:
         keeps=keep is not None,
         keep_for=None if keep is None else keep.until,
         keep_payload=keep is not None and keep.payload,
-        turns=config.concurrency_per_key is not None,
+        turns=config.concurrency_per_key,
     )
 
 

@@ -234,16 +234,17 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Declared(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What a store is to know of a queue: how it keeps cancelled jobs, and whether keys are limited.
+    """What a store is to know of a queue: how it keeps cancelled jobs, and what limits its keys.
 
-    `keeps`: whether at all; `keep_for`: milliseconds, None: for ever; `keep_payload`: with it.
+    `keeps`: whether at all; `keep_for`: milliseconds, None: for ever; `keep_payload`: with it; `turns`:
+    how many jobs of a key may run at once, None: any number.
     """
 
     queue: str
     keeps: bool
     keep_for: int | None
     keep_payload: bool
-    turns: bool
+    turns: int | None
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):

@@ -29,7 +29,7 @@ from backlite_async import (
 )
 from backlite_async._job import NewJob
 from backlite_async.stores import MemoryStore
-from backlite_async.stores.sqlite import rows
+from backlite_async.stores.sqlite import claims, rows
 from backlite_async.stores.sqlite.database import Database
 from backlite_async.stores.sqlite.store import SQLiteStore
 
@@ -232,7 +232,7 @@ async def test_claim_that_fails_takes_no_add_with_it(
     file: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job is added all the same, and runs once claims work again."""
-    original = rows.claim
+    original = claims.claim
     failures = 0
 
     def claim(raw: sqlite3.Connection, *arguments: Any, **options: Any) -> Any:
@@ -245,7 +245,7 @@ async def test_claim_that_fails_takes_no_add_with_it(
     async with Client(file) as client:
         client.register(Work, nothing)
         await settled(client)
-        monkeypatch.setattr(rows, "claim", claim)
+        monkeypatch.setattr(claims, "claim", claim)
         [job_id] = await client.add(Work()).save()
         assert await client.status(job_id) is JobStatus.PENDING
         await journal.ended(job_id)

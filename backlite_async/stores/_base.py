@@ -222,8 +222,8 @@ class Queries(Protocol):
 class Control(Protocol):
     """What decides whether jobs run. All of it is stored, and told to the other owners at once."""
 
-    async def declare(self, queues: Sequence[Declared]) -> None:
-        """Remember what is to be known of queues; let in what waits for a turn where keys are not limited."""
+    async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
+        """Remember what is to be known of queues; let in what waits for turns that there are now."""
         ...
 
     async def pause(self, queue: str, *, now: int) -> None:

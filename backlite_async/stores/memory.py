@@ -29,7 +29,7 @@ from .._job import (
     Unique,
     record,
 )
-from ._base import Dead, id_taken, step_of_wait
+from ._base import STEP_NOTICE, Dead, id_taken, step_of_wait
 from ._limits import Limits
 from ._rows import Live, Row
 
@@ -133,7 +133,7 @@ class MemoryStore:
         added = self._unique.get((job.queue, unique.key)) if unique.key is not None else None
         if added is not None and added.id == job.id and again:
             return None
-        if added is not None and (added.id in self._live.rows or added.lasts(unique.within, now)):
+        if added is not None and (self._lives(added) or added.lasts(unique.within, now)):
             return self._keep_or_replace(job, added.id, replace=unique.replace_key, now=now)
         await self.add([job])
         if unique.key is not None:
@@ -204,11 +204,10 @@ class MemoryStore:
         if taking is not None:
             taking([_claimed(row) for row in chosen])
         rates = {limit.queue: limit.rate for limit in limits if limit.rate is not None}
-        starts = {
-            row.id: self._limits.starts[row.queue].take(rates[row.queue], owner=owner, now=now, until=until)
-            for row in chosen
-            if row.queue in rates
-        }
+        started = [row for row in chosen if row.queue in rates]
+        for queue in {row.queue for row in started}:
+            self._limits.starts[queue].forget(rates[queue], now=now)
+        starts = {row.id: self._limits.starts[row.queue].take(owner=owner, until=until) for row in started}
         kinds = {kind for lane in lanes for kind in lane.kinds}
         others = [row for row in self._live.running() if row.kind in kinds and row.owner != owner]
         lapsed = [row for row in others if row.until <= now]
@@ -326,16 +325,21 @@ class MemoryStore:
         for job_id in expired:
             del self._completed[job_id]
         for place, added in list(self._unique.items()):
-            if added.id not in self._live.rows and added.until <= now:
+            if not self._lives(added) and added.until + STEP_NOTICE <= now:
                 del self._unique[place]
         return len(expired)
 
-    async def declare(self, queues: Sequence[Declared]) -> None:
+    async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
         """Remember what is to be known of queues."""
         for declared in queues:
             self._declared[declared.queue] = declared
-            for row in [] if declared.turns else self._live.waiting(declared.queue):
-                row.due_at = row.scheduled_at
+            waiting = self._live.waiting(declared.queue)
+            if declared.turns is None:
+                for row in waiting:
+                    row.due_at = row.scheduled_at
+            else:
+                for key in {row.key for row in waiting if row.key is not None}:
+                    self._live.fill_up(declared.queue, key, declared.turns, now=now)
         self._ring()
 
     async def pause(self, queue: str, *, now: int) -> None:
@@ -409,6 +413,11 @@ class MemoryStore:
     def _ring(self) -> None:
         for callback in list(self._listeners):
             callback()
+
+    def _lives(self, added: _Added) -> bool:
+        """Return whether the job that has a unique key lives; another one may have got its id since."""
+        row = self._live.rows.get(added.id)
+        return row is not None and row.created_at == added.added_at
 
     def _find(self, job_id: str, now: int) -> Row | None:
         live = self._live.rows.get(job_id)

@@ -180,6 +180,20 @@ async def test_queue_before_lanes(store: Store, tasks: str) -> None:
     assert ids((await within(store, Limit(queue="q", room=1), lanes[1])).jobs) == ["c"]
 
 
+async def test_lane_without_room_takes_no_place_of_its_queue(store: Store) -> None:
+    """Kinds that there is no room for do not count among the best of their queue."""
+    lanes = [Lane(kinds=(("q", "T"),), room=0), Lane(kinds=(("q", "U"),), room=5)]
+    await store.add([new("a", due_at=1), new("b", "U", due_at=2)])
+    assert ids((await within(store, Limit(queue="q", room=1), *lanes)).jobs) == ["b"]
+
+
+async def test_limit_of_keys_alone_leaves_lanes_their_room(store: Store) -> None:
+    """Where a queue has no number, but that of its keys, each lane takes what it has room for."""
+    lanes = [Lane(kinds=(("q", "T"),), room=1), Lane(kinds=(("q", "U"),), room=2)]
+    await store.add([new("a", due_at=1), new("b", due_at=2), new("c", due_at=3), new("d", "U", due_at=4)])
+    assert ids((await within(store, Limit(queue="q", per_key=1), *lanes)).jobs) == ["a", "d"]
+
+
 async def test_lanes_within_a_queue(store: Store) -> None:
     """A lane takes no more than it has room for, nor all lanes more than the largest."""
     lanes = [Lane(kinds=(("q", "T"),), room=1), Lane(kinds=(("q", "U"),), room=3)]
@@ -417,10 +431,11 @@ async def declare(
     keeps: bool = False,
     keep_for: int | None = None,
     keep_payload: bool = False,
-    turns: bool = True,
+    turns: int | None = 1,
 ) -> None:
     await store.declare(
-        [Declared(queue=queue, keeps=keeps, keep_for=keep_for, keep_payload=keep_payload, turns=turns)]
+        [Declared(queue=queue, keeps=keeps, keep_for=keep_for, keep_payload=keep_payload, turns=turns)],
+        now=100,
     )
 
 

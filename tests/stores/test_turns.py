@@ -256,13 +256,15 @@ async def test_fewer_may_run_than_before(store: Store) -> None:
     assert await let_in(store) == []
 
 
-async def test_claim_lets_in_where_nobody_did(store: Store) -> None:
-    """Where an outcome freed a turn and did not say so, the next claim lets in who waits."""
-    await store.add(turns("a", "b", "c"))
-    (job,) = await take(store, per_key(1))
-    await finish(store, complete(job))
-    assert await let_in(store) == []
-    assert ids(await take(store, per_key(1), now=300)) == ["b"]
+async def test_more_may_run_by_a_declaration(store: Store) -> None:
+    """Where a limit is raised, those are let in at once that may run now, behind what is due."""
+    await store.add([*turns("a", "b", "c", "d"), *turns("x", "y", key="l")])
+    await store.add(turns("other", "another", queue="r"))
+    await take(store, per_key(1), room=1)
+    await declare(store, turns=1)
+    assert await let_in(store) == ["x", "other"]
+    await declare(store, turns=3)
+    assert await let_in(store) == ["x", "other", "b", "c", "y"]
 
 
 async def test_claim_lets_in_the_best(store: Store) -> None:
@@ -486,19 +488,19 @@ async def test_keys_are_limited_no_more(store: Store) -> None:
     """Where a queue is declared not to limit keys, all that wait are let in, at their own times."""
     await store.add([*turns("a", "b", "c"), *turns("x", "y", key="l", due_at=7, created_at=7)])
     await store.add(turns("r", "s", queue="r"))
-    await declare(store, turns=True)
+    await declare(store, turns=1)
     assert await let_in(store) == ["a", "r", "x"]
-    await declare(store, turns=False)
+    await declare(store, turns=None)
     assert await let_in(store) == ["a", "b", "c", "r", "x", "y"]
     await store.add(turns("d", "e"))
-    await declare(store, turns=False)
+    await declare(store, turns=None)
     assert await let_in(store) == ["a", "b", "c", "r", "d", "e", "x", "y"]
 
 
 async def test_what_is_let_in_by_a_declaration_can_be_made_to_wait(store: Store) -> None:
     """A process that still limits keys makes no more of them run than may."""
     await store.add(turns("a", "b", "c"))
-    await declare(store, turns=False)
+    await declare(store, turns=None)
     assert ids(await take(store, per_key(1))) == ["a"]
     assert await let_in(store) == []
 

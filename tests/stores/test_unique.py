@@ -505,6 +505,14 @@ async def test_one_kept_out_by_its_id_takes_over_no_key(store: Store) -> None:
     assert await add(store, "b", BY_KEY) is None
 
 
+async def test_key_is_not_that_of_another_job_that_got_the_id(store: Store) -> None:
+    """An id of the caller's own can be had again, by a job that has not the key of the former one."""
+    await add(store, "a", Unique(own_id=True, key="u"), now=5)
+    await store.cancel(["a"], now=6)
+    await add(store, "a", OWN_ID, now=7)
+    assert await add(store, "b", BY_KEY, now=8) is None
+
+
 async def test_generated_id_that_is_there(store: Store) -> None:
     """An id that is not the caller's own, and is there, is an error, as in `add`; nothing is added."""
     await store.add([new("a")])

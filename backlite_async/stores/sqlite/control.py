@@ -11,6 +11,7 @@ from ..._clock import from_millis
 from ..._job import Cancelled, Declared, Orders, Queue
 from .rows import end_cancelled
 from .sql import fetch, statements, text
+from .turns import fill_up
 
 __all__ = [
     "cancel",
@@ -31,10 +32,13 @@ def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool | None
     return None if fetch(raw, "undeclared", {"queues": text(queues)})[0][0] else True
 
 
-def declare(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool:
-    """Remember what is to be known of queues; let in what waits for a turn where keys are not limited."""
+def declare(raw: sqlite3.Connection, queues: Sequence[Declared], now: int) -> bool:
+    """Remember what is to be known of queues; let in what waits for turns that there are now."""
     raw.execute(statements()["declare"], {"queues": text(queues)})
     raw.execute(statements()["end_turns"], {"queues": text(queues)})
+    for declared in queues:
+        if declared.turns is not None:
+            fill_up(raw, declared.queue, declared.turns, now)
     return True
 
 
@@ -68,7 +72,7 @@ def cancel(raw: sqlite3.Connection, job_ids: Sequence[str], now: int) -> Cancell
     """End pending jobs as cancelled, and ask for the end of running ones."""
     raw.execute(statements()["cancel"], {"ids": text(job_ids), "now": now})
     asked = msgspec.json.decode(fetch(raw, "asked", {"ids": text(job_ids)})[0][0])
-    return Cancelled(ended=end_cancelled(raw, now), asked=asked)
+    return Cancelled(ended=end_cancelled(raw), asked=asked)
 
 
 def orders(raw: sqlite3.Connection, owner: str) -> Orders:

@@ -301,9 +301,9 @@ class SQLiteStore:
 
     # -- control -----------------------------------------------------------------------------------
 
-    async def declare(self, queues: Sequence[Declared]) -> None:
+    async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
         """Remember what is to be known of queues."""
-        declare = partial(control.declare, queues=queues)
+        declare = partial(control.declare, queues=queues, now=now)
         look = partial(control.declared, queues=queues)
         await self._writing().submit(declare, look=look, durable=False, committed=self._ring_all)
 

@@ -16,7 +16,7 @@ import msgspec
 from ..._job import ClaimedJob, NewJob, Place
 from .sql import fetch, statements, text
 
-__all__ = ["Turns", "let_in", "take_turns"]
+__all__ = ["Turns", "fill_up", "let_in", "take_turns"]
 
 _Key = tuple[str, str]
 
@@ -38,16 +38,16 @@ class Turns:
         found = _count(self._raw, keys, self._now)
         changed = False
         over: list[tuple[str, str, int]] = []
-        wanted: Counter[_Key] = Counter()
+        wanted: list[tuple[str, str, int]] = []
         for key, running, due, waiting in found:
             room = self._rooms[key] = max(self._limits[key[0]] - running, 0)
             if any(number > room for number in due.values()):
                 over.append((*key, room))
-            wanted[key] = max((room - due.get(task, 0) for task in waiting), default=0)
+            wanted += [(*key, self._now)] * max((room - due.get(task, 0) for task in waiting), default=0)
         if over:
             self._raw.execute(statements()["wait_for_turn"], {"keys": text(over), "now": self._now})
             changed = True
-        return _let_in(self._raw, wanted, self._now) or changed
+        return _let_in(self._raw, wanted) or changed
 
     def excess(self, jobs: Sequence[ClaimedJob], *, whole: bool = False) -> list[int]:
         """Return the places of jobs whose key has no room beside those before them.
@@ -87,20 +87,34 @@ def take_turns(raw: sqlite3.Connection, jobs: Iterable[NewJob], now: int) -> Non
         raw.execute(statements()["wait_for_turn"], {"keys": text(over), "now": now})
 
 
+def fill_up(raw: sqlite3.Connection, queue: str, turns: int, now: int) -> None:
+    """Let in what waits of a queue's keys that have room, when the limit was raised."""
+    keys = [(queue, key) for (key,) in fetch(raw, "waiting_keys", {"queue": queue})]
+    wanted: list[tuple[str, str, int]] = []
+    for key, running, due, waiting in _count(raw, keys, now):
+        missing = max((turns - running - due.get(task, 0) for task in waiting), default=0)
+        wanted += [(*key, now)] * max(missing, 0)
+    _let_in(raw, wanted)
+
+
 def let_in(raw: sqlite3.Connection, freed: Iterable[Place]) -> None:
-    """Let in the next of those that wait for turns which are free."""
-    places = [place for place in freed if place.key is not None]
-    if places:
-        wanted = Counter((place.queue, str(place.key)) for place in places)
-        _let_in(raw, wanted, max(place.at for place in places))
+    """Let in the next of those that wait for turns which are free, due since then."""
+    _let_in(raw, [(place.queue, place.key, place.at) for place in freed if place.key is not None])
 
 
-def _let_in(raw: sqlite3.Connection, wanted: Counter[_Key], now: int) -> bool:
-    """Let in so many of each key; return whether there were any."""
+def _let_in(raw: sqlite3.Connection, turns: Iterable[tuple[str, str, int]]) -> bool:
+    """Let in one for each turn; return whether there were any."""
+    rounds: list[list[tuple[str, str, int]]] = []
+    taken: Counter[_Key] = Counter()
+    for queue, key, at in turns:
+        number = taken[queue, key]
+        taken[queue, key] += 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append((queue, key, at))
     let = 0
-    for number in range(max(wanted.values(), default=0)):
-        keys = [key for key, count in wanted.items() if count > number]
-        let += raw.execute(statements()["let_in"], {"keys": text(keys), "now": now}).rowcount
+    for keys in rounds:
+        let += raw.execute(statements()["let_in"], {"keys": text(keys)}).rowcount
     return let > 0
 
 

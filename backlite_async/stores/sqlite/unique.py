@@ -129,4 +129,4 @@ def _replace(job: NewJob, there: str, now: int) -> Generator[tuple[str, dict[str
         },
     )
     if turn and (job.due_at > now or turn[0][0] != job.queue):
-        yield "let_in", {"keys": text(turn), "now": now}
+        yield "let_in", {"keys": text([(*turn[0], now)])}
