@@ -262,12 +262,14 @@ def best(backlog: Backlog, lanes: Sequence[Lane]) -> tuple[list[str], int | None
     lane_of = {kind: number for number, lane in enumerate(lanes) for kind in lane.kinds if lane.room > 0}
     rooms = [lane.room for lane in lanes]
     left = {queue: size_of(backlog, queue) for queue, _ in backlog.kinds}
+    fits = {kind: rooms[number] for kind, number in lane_of.items()}
     chosen: list[int] = []
     for seq in order:
         kind = backlog.kinds[backlog.jobs[seq][0]]
         due = backlog.jobs[seq][2] <= NOW and kind[0] not in backlog.paused and kind in lane_of
-        if due and left[kind[0]] > 0:
+        if due and left[kind[0]] > 0 and fits[kind] > 0:
             left[kind[0]] -= 1
+            fits[kind] -= 1
             if rooms[lane_of[kind]] > 0:
                 rooms[lane_of[kind]] -= 1
                 chosen.append(seq)

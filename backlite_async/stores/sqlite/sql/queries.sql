@@ -385,8 +385,10 @@ SELECT json_group_object(value, (
 FROM json_each(:queues)
 
 -- name: starts
--- The first start of a queue that a window which ends now still holds, and the number of its last one.
-SELECT first.number, first.at, (SELECT max(number) FROM backlite_starts WHERE queue = :queue)
+-- The first start of a queue that a window which ends now still holds, and the numbers of its last and first one.
+SELECT
+    first.number, first.at, (SELECT max(number) FROM backlite_starts WHERE queue = :queue),
+    (SELECT min(number) FROM backlite_starts WHERE queue = :queue)
 FROM (SELECT 1) LEFT JOIN (
     SELECT number, at FROM backlite_starts WHERE queue = :queue AND at > :since ORDER BY number LIMIT 1
 ) AS first
@@ -605,7 +607,8 @@ DELETE FROM backlite_jobs WHERE seq IN (
 UPDATE backlite_jobs
 SET
     status = 'pending', owner = NULL, started_at = NULL,
-    due_at = json_extract(value, '$[2]'), scheduled_at = json_extract(value, '$[2]'),
+    due_at = json_extract(value, '$[2]'),
+    scheduled_at = CASE WHEN cancelled_at IS NULL THEN json_extract(value, '$[2]') ELSE scheduled_at END,
     attempt = json_extract(value, '$[3]'), crashes = json_extract(value, '$[4]'),
     waits_from = json_extract(value, '$[5]'),
     error = coalesce(json_extract(value, '$[6]'), CASE WHEN cancelled_at IS NULL THEN error END)
