@@ -331,15 +331,16 @@ class MemoryStore:
 
     async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
         """Remember what is to be known of queues."""
-        for declared in queues:
-            self._declared[declared.queue] = declared
-            waiting = self._live.waiting(declared.queue)
-            if declared.turns is None:
-                for row in waiting:
-                    row.due_at = row.scheduled_at
-            else:
-                for key in {row.key for row in waiting if row.key is not None}:
-                    self._live.fill_up(declared.queue, key, declared.turns, now=now)
+        known = {declared.queue: declared for declared in queues}
+        late = [row for row in self._live.waiting() if row.queue in known and known[row.queue].turns is None]
+        for row in late:
+            row.due_at = row.scheduled_at
+        if late or any(self._declared.get(queue) != declared for queue, declared in known.items()):
+            self._declared |= known
+            for row in self._live.waiting():
+                turns = known[row.queue].turns if row.queue in known else None
+                if row.key is not None and turns is not None:
+                    self._live.fill_up(row.queue, row.key, turns, now=now)
         self._ring()
 
     async def pause(self, queue: str, *, now: int) -> None:
