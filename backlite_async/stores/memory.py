@@ -243,12 +243,12 @@ class MemoryStore:
         row.error = row.error if outcome.error is None else outcome.error
         if isinstance(outcome, Complete):
             self._complete(row, outcome)
-        elif row.cancelled_at is not None:
-            self._cancel(row, outcome.error or "cancelled", row.cancelled_at)
         else:
             row.status, row.owner, row.started_at = JobStatus.PENDING, None, None
             row.scheduled_at = row.due_at = outcome.due_at
             row.waits_from = outcome.waits_from
+            if row.cancelled_at is not None:
+                self._cancel(row, outcome.error or "cancelled", row.cancelled_at)
         if outcome.frees is not None and outcome.frees.key is not None:
             self._live.let_in(outcome.frees.queue, outcome.frees.key, at=outcome.frees.at)
         elif row.cancelled_at is not None and row.key is not None:
@@ -270,7 +270,7 @@ class MemoryStore:
         self._live.remove(row)
         declared = self._declared.get(row.queue)
         if declared is not None and declared.keeps:
-            row.status, row.error, row.owner, row.started_at = JobStatus.CANCELLED, error, None, None
+            row.status, row.error = JobStatus.CANCELLED, error
             row.cancelled_at = row.finished_at = now
             row.payload = row.payload if declared.keep_payload else None
             row.expires_at = None if declared.keep_for is None else now + declared.keep_for
