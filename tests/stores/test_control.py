@@ -584,6 +584,7 @@ async def test_job_that_is_to_run_again_after_a_request(store: Store, error: str
     assert (found.status, found.finished_at, found.cancelled_at) == (JobStatus.CANCELLED, at(150), at(150))
     assert (found.attempt, found.crashes, found.error) == (0, 2, error or "cancelled")
     assert (found.payload, found.expires_at, found.fence) == (b"[1]", at(1150), job.fence)
+    assert (found.owner, found.started_at, found.duration) == (None, None, None)
     assert (await record(store, "b")).status is JobStatus.PENDING
     assert ids((await claim(store, now=10_000)).jobs) == ["b"]
 
