@@ -146,12 +146,13 @@ class MemoryStore:
         row = self._live.rows.get(job_id)
         if replace and row is not None and row.status is JobStatus.PENDING:
             had_turn = row.due_at is not None and row.until <= now
-            queue = self._live.move(row, job.queue)
-            if row.due_at is not None or job.due_at > now or queue != job.queue:  # else it waits on
+            queue, leaves = row.queue, job.due_at > now or row.kind != (job.queue, job.task)
+            self._live.move(row, job.queue)
+            if row.due_at is not None or leaves:  # else it waits on
                 row.due_at = job.due_at
             row.task, row.payload = job.task, job.payload
             row.scheduled_at, row.waits_from = job.due_at, job.waits_from
-            if had_turn and (job.due_at > now or queue != job.queue) and row.key is not None:
+            if had_turn and leaves and row.key is not None:
                 self._live.let_in(queue, row.key, at=now)
             self._ring()
         return job_id

@@ -66,8 +66,8 @@ ON CONFLICT (queue, key) DO UPDATE SET
     job_id = excluded.job_id, added_at = excluded.added_at, until = excluded.until, look_at = excluded.look_at
 
 -- name: let_in_pending
--- The queue and key of a pending job that has a turn.
-SELECT queue, key FROM backlite_jobs
+-- The queue, key and task of a pending job that has a turn.
+SELECT queue, key, task FROM backlite_jobs
 WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at <= :now
 
 -- name: replace
@@ -75,7 +75,7 @@ WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at <= :now
 UPDATE backlite_jobs
 SET
     queue = :queue, task = :task, payload = :payload, scheduled_at = :due_at, waits_from = :waits_from,
-    due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now OR queue <> :queue THEN :due_at END
+    due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now OR queue <> :queue OR task <> :task THEN :due_at END
 WHERE id = :id AND +status = 'pending'
 
 -- name: write_nothing
@@ -607,8 +607,7 @@ DELETE FROM backlite_jobs WHERE seq IN (
 UPDATE backlite_jobs
 SET
     status = 'pending', owner = NULL, started_at = NULL,
-    due_at = json_extract(value, '$[2]'),
-    scheduled_at = CASE WHEN cancelled_at IS NULL THEN json_extract(value, '$[2]') ELSE scheduled_at END,
+    due_at = json_extract(value, '$[2]'), scheduled_at = json_extract(value, '$[2]'),
     attempt = json_extract(value, '$[3]'), crashes = json_extract(value, '$[4]'),
     waits_from = json_extract(value, '$[5]'),
     error = coalesce(json_extract(value, '$[6]'), CASE WHEN cancelled_at IS NULL THEN error END)
