@@ -198,7 +198,10 @@ class Application:
             self.note("refused", error=repr(error))
             self.refused.append(operation)
             return []
-        self.acknowledge(number, ids)
+        if ids.existing:  # nothing new is promised; nor written, if it is not pending any more
+            self.acknowledged.update(ids)
+        else:
+            self.acknowledge(number, ids)
         return ids
 
     async def order(
@@ -238,6 +241,7 @@ class Application:
         again = add(Paused("p 1", version=1)).unique("p", 3600, "replace")
         replaced = await self.save(again)
         if paused and first and replaced == first:
+            self.note("did", number=self._tries, order="replaced")
             self.note("replaced", job=first[0], version=1)
         if await self.save(add(Dropped("dropped")).id("dropped")):
             await self.insist(self.drop)
