@@ -336,6 +336,8 @@ async def calm(world: World) -> None:
     """Pause a queue, add what it may have once, and let it go on."""
     client = world.client
     await world.insist(partial(client.pause, "calm"), about="pausing", done="paused", queue="calm")
+    if "calm" not in [queue.name for queue in await client.queues.list() if queue.paused]:
+        world.note("wrong", text="said to be paused, and is not")
     key = f"once {len(world.acknowledged)}"
     saves = [world.saved(client.add(Calm(number)).unique(key, within=3600)) for number in range(3)]
     found = {job_id for [job_id] in await asyncio.gather(*saves)}
