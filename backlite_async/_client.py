@@ -276,6 +276,7 @@ class Client:
                 raise InvalidType(f"cancel() takes ids of jobs, which are str, not {job_id!r}")
         if not job_ids:
             return 0
+        await self.declare_queues()  # which says how pending ones are kept
         done = await self.open_store().cancel(list(dict.fromkeys(job_ids)), now=self.clock.now())
         for job_id in done.ended:
             log.emit(log.JOB_CANCELLED, job_id=job_id)

@@ -455,6 +455,8 @@ class Dispatcher:
     def _ended(self, attempt: Attempt, result: Result) -> None:
         job = attempt.job
         self._feed.ended(job, attempt.handler)
+        if attempt.handler.config.rate is not None:
+            self._starts.void(job)  # if its handler has not begun
         if attempt.completed:
             self._unending.pop(job.id, None)
             if result.error:

@@ -87,7 +87,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
-    """How a queue is doing. `oldest_due`: for how long its oldest job that could run has been due."""
+    """How a queue is doing.
+
+    `paused`: for all processes; `running`: claims of all of them; `oldest_due`: for how long its oldest
+    pending job has been due, None if none is. One that waited for its key counts from its turn.
+    """
 
     name: str
     paused: bool

@@ -68,6 +68,9 @@ class Snooze(Steer):
         self.duration = None if duration is None else seconds("Snooze.duration", duration)
         self.until = None if until is None else aware("Snooze.until", until)
 
+    def __str__(self) -> str:
+        return "asked to run later"
+
     def __reduce__(self) -> tuple[object, ...]:
         return _snooze, (self.duration, self.until)
 

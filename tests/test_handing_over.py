@@ -192,6 +192,7 @@ async def test_claim_sees_what_was_added_after_it_was_asked_for(file: str, journ
 async def test_adds_of_one_group_are_all_stored(file: str, transactions: list[bool]) -> None:
     """Those that wait together are written at once, each whole, in their order."""
     async with Client(file, workers=0) as client:
+        await client.add(Work()).save()  # which declares the queue
         transactions.clear()
         saves = [client.add(*[Work(f"{n} of {count}") for n in range(count)]).save() for count in (1, 3, 2)]
         groups = await asyncio.gather(*saves)

@@ -126,7 +126,8 @@ class Life(Protocol):
 
         At most `room` of each lane and the largest room in all, for one attempt each, with a new
         fence, until the lease ends at `until`. Nothing of a paused queue. Of each of the queues of
-        `limits` the best jobs that it leaves room for, and of those what fits the lanes: at most
+        `limits` the best jobs that it leaves room for (of each kind no more than fit its lane), and of
+        those what fits the lanes: at most
         `room`, at most `in_all` less what runs, and at most as many as its rate permits, each of
         which counts as a start at `until` unless `note_starts` corrects it. Of each key of theirs, at
         most `per_key` less what runs of it: the others then wait for their turn, and due jobs of keys

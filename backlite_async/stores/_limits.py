@@ -102,9 +102,11 @@ class Limits:
                 return chosen
 
     def _fitting(self, lanes: Sequence[Lane], limits: Sequence[Limit], *, now: int) -> list[Row]:
-        """Return the best due jobs that their queues have room for, and of those what fits the lanes."""
-        kinds = {kind for lane in lanes if lane.room > 0 for kind in lane.kinds if kind[0] not in self.paused}
-        due = [row for row in self._live.pending() if row.until <= now and row.kind in kinds]
+        """Return what fits: of each kind its lane, of that the room of its queue, of that its lane again."""
+        due: list[Row] = []
+        for kind, room in {kind: lane.room for lane in lanes for kind in lane.kinds}.items():
+            of_kind = [row for row in self._live.pending() if row.until <= now and row.kind == kind]
+            due += sorted(of_kind, key=lambda row: row.order)[: 0 if kind[0] in self.paused else room]
         for limit in limits:
             of_queue = sorted((row for row in due if row.queue == limit.queue), key=lambda row: row.order)
             due = [row for row in due if row.queue != limit.queue] + of_queue[: self._room(limit, now=now)]

@@ -146,12 +146,13 @@ class MemoryStore:
         row = self._live.rows.get(job_id)
         if replace and row is not None and row.status is JobStatus.PENDING:
             had_turn = row.due_at is not None and row.until <= now
-            queue = self._live.move(row, job.queue)
-            if row.due_at is not None or job.due_at > now or queue != job.queue:  # else it waits on
+            queue, leaves = row.queue, job.due_at > now or row.kind != (job.queue, job.task)
+            self._live.move(row, job.queue)
+            if row.due_at is not None or leaves:  # else it waits on
                 row.due_at = job.due_at
             row.task, row.payload = job.task, job.payload
             row.scheduled_at, row.waits_from = job.due_at, job.waits_from
-            if had_turn and (job.due_at > now or queue != job.queue) and row.key is not None:
+            if had_turn and leaves and row.key is not None:
                 self._live.let_in(queue, row.key, at=now)
             self._ring()
         return job_id
@@ -243,12 +244,12 @@ class MemoryStore:
         row.error = row.error if outcome.error is None else outcome.error
         if isinstance(outcome, Complete):
             self._complete(row, outcome)
-        elif row.cancelled_at is not None:
-            self._cancel(row, outcome.error or "cancelled", row.cancelled_at)
         else:
             row.status, row.owner, row.started_at = JobStatus.PENDING, None, None
             row.scheduled_at = row.due_at = outcome.due_at
             row.waits_from = outcome.waits_from
+            if row.cancelled_at is not None:
+                self._cancel(row, outcome.error or "cancelled", row.cancelled_at)
         if outcome.frees is not None and outcome.frees.key is not None:
             self._live.let_in(outcome.frees.queue, outcome.frees.key, at=outcome.frees.at)
         elif row.cancelled_at is not None and row.key is not None:
@@ -270,7 +271,7 @@ class MemoryStore:
         self._live.remove(row)
         declared = self._declared.get(row.queue)
         if declared is not None and declared.keeps:
-            row.status, row.error, row.owner, row.started_at = JobStatus.CANCELLED, error, None, None
+            row.status, row.error = JobStatus.CANCELLED, error
             row.cancelled_at = row.finished_at = now
             row.payload = row.payload if declared.keep_payload else None
             row.expires_at = None if declared.keep_for is None else now + declared.keep_for
@@ -331,15 +332,16 @@ class MemoryStore:
 
     async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
         """Remember what is to be known of queues."""
-        for declared in queues:
-            self._declared[declared.queue] = declared
-            waiting = self._live.waiting(declared.queue)
-            if declared.turns is None:
-                for row in waiting:
-                    row.due_at = row.scheduled_at
-            else:
-                for key in {row.key for row in waiting if row.key is not None}:
-                    self._live.fill_up(declared.queue, key, declared.turns, now=now)
+        known = {declared.queue: declared for declared in queues}
+        late = [row for row in self._live.waiting() if row.queue in known and known[row.queue].turns is None]
+        for row in late:
+            row.due_at = row.scheduled_at
+        if late or any(self._declared.get(queue) != declared for queue, declared in known.items()):
+            self._declared |= known
+            for row in self._live.waiting():
+                turns = known[row.queue].turns if row.queue in known else None
+                if row.key is not None and turns is not None:
+                    self._live.fill_up(row.queue, row.key, turns, now=now)
         self._ring()
 
     async def pause(self, queue: str, *, now: int) -> None:

@@ -80,7 +80,7 @@ lanes = st.one_of(
     st.builds(lambda kind, room: [lane(room, kind)], st.sampled_from(KINDS), rooms),
 )
 numbers = st.sampled_from([None, None, 0, 1, 3])
-rates = st.sampled_from([None, (1, 4), (3, 10)])
+rates = st.sampled_from([None, (2, 6)])
 limits = st.tuples(numbers, numbers, numbers, numbers, rates)
 
 
@@ -99,7 +99,7 @@ class Machine(RuleBasedStateMachine):
         self.names = map(str, itertools.count())
         self.ids: list[str] = []
         self.claims: list[ClaimedJob] = []
-        self.starts: list[tuple[str, int]] = []
+        self.starts: list[tuple[str, int, int, int]] = []
         self.both(lambda store: store.open(install=True))
 
     def teardown(self) -> None:
@@ -184,7 +184,7 @@ class Machine(RuleBasedStateMachine):
             same=self.comparable,
         )
         self.claims += found.jobs
-        self.starts += [("r", number) for number in found.starts.values()]
+        self.starts += [("r", number, self.now, until) for number in found.starts.values()]
         for (queue, key), count in self.running_of_keys().items():
             assert count <= max(TURNS[queue], before.get((queue, key), 0))
 
@@ -275,11 +275,11 @@ class Machine(RuleBasedStateMachine):
             self.both(lambda store, name=name: store.resume(name))  # type: ignore[misc]
 
     @precondition(lambda self: self.starts)
-    @rule(pick=picks, ago=st.integers(0, 3), void=st.booleans())
-    def note_start(self, pick: int, ago: int, void: bool) -> None:
-        """Note when a job started, or that it did not."""
-        queue, number = self.starts[-1 - pick % len(self.starts)]
-        note = [(queue, number, 0 if void else self.now - ago)]
+    @rule(pick=picks, late=waits, void=st.booleans())
+    def note_start(self, pick: int, late: int, void: bool) -> None:
+        """Note when a job started, while its lease lasted, or that it did not."""
+        queue, number, claimed_at, until = self.starts.pop(-1 - pick % len(self.starts))
+        note = [(queue, number, 0 if void else min(claimed_at + late, until, self.now))]
         self.both(lambda store: store.note_starts(note))
 
     @rule(wait=waits)

@@ -270,11 +270,10 @@ async def test_more_may_run_by_a_declaration(store: Store) -> None:
 async def test_claim_lets_in_the_best(store: Store) -> None:
     """By priority, then the time that they were to be due at, then the order of adding."""
     await store.add(turns("x", priority=9))
-    await store.add(
-        [turn("a", due_at=3), turn("b", due_at=2), turn("c", due_at=9, priority=1), turn("d", due_at=2)]
-    )
-    await take(store, Limit(queue="q"), room=1)
-    assert ids(await take(store, per_key(3), now=300)) == ["c", "b"]
+    waiting = [turn("a", due_at=3), turn("b", due_at=2), turn("c", due_at=9, priority=1), turn("d", due_at=2)]
+    await store.add([msgspec.structs.replace(job, created_at=10) for job in waiting])
+    assert await let_in(store) == ["x"]
+    assert ids(await take(store, per_key(3), now=300)) == ["x", "c", "b"]
 
 
 # -- let in the next -------------------------------------------------------------------------------
@@ -337,12 +336,28 @@ async def test_outcomes_free_turns_each_at_its_time(store: Store) -> None:
     assert ids(await take(store, per_key(1), now=260)) == ["b"]
 
 
+async def test_outcomes_let_in_the_best(store: Store) -> None:
+    """One after the other, in the same order."""
+    await store.add(turns("x", priority=9))
+    waiting = [turn("a", due_at=3), turn("b", due_at=2), turn("c", due_at=9, priority=1), turn("d", due_at=2)]
+    await store.add([msgspec.structs.replace(job, created_at=10) for job in waiting])
+    order = []
+    for now in range(300, 305):
+        (job,) = await take(store, per_key(1), now=now)
+        order.append(job.id)
+        await finish(store, frees(complete(job), at=now))
+    assert order == ["x", "c", "b", "d", "a"]
+
+
 async def test_next_of_each_task_is_let_in(store: Store) -> None:
     """As tasks may be handled by different processes, one of each is let in; the claim takes the best."""
     await store.add([*turns("a", "b", "c"), *turns("d", "e", task="U"), *turns("f", "g", task="V")])
+    assert await let_in(store) == ["a", "d", "f"]
     (job,) = await take(store, per_key(1))
     assert job.id == "a"
+    assert await let_in(store) == []
     await finish(store, frees(complete(job)))
+    assert await let_in(store, now=300) == ["b", "d", "f"]
     lane = Lane(kinds=(("q", "U"),), room=5)
     assert ids((await within(store, per_key(1), lane, now=300)).jobs) == ["d"]
     assert ids(await take(store, per_key(1), now=300)) == []

@@ -25,6 +25,9 @@ LARGEST_PAYLOAD = 65_536
 FEW_KINDS = 2
 """Kinds of which the best jobs of each are read and sorted; with more, a merge of them costs less."""
 
+STALE = 100
+"""Starts that have left their window, which every claim would walk over."""
+
 ROUNDS = 8
 """Choices made in one claim, as long as they meet jobs that are to wait for a turn."""
 
@@ -63,6 +66,7 @@ class _Offer:
         self._paused: set[str] = set() if paused == "[]" else set(msgspec.json.decode(paused))
         self._next_starts: dict[str, int] = {}
         self._permitted: dict[str, int] = {}
+        self._stale: dict[str, int] = {}
         self.lanes = lanes
         self.total = max([lane.room for lane in lanes], default=0)
         self.sizes = self._sizes() if limits else {}
@@ -99,8 +103,11 @@ class _Offer:
         have left the window that ends now: then no window holds more than `count`.
         """
         parameters = {"queue": queue, "since": self._now - per}
-        ((first, at, last),) = fetch(self._raw, "starts", parameters)
+        ((first, at, last, lowest),) = fetch(self._raw, "starts", parameters)
         self._next_starts[queue] = (last or 0) + 1
+        oldest = last if first is None else first
+        if oldest is not None and oldest - lowest >= STALE:
+            self._stale[queue] = oldest
         permitted = count if first is None else count - (last + 1 - first)
         if permitted <= 0 and at is not None:
             self._permitted[queue] = at + per
@@ -113,24 +120,17 @@ class _Offer:
         limited queue that has several.
         """
         sizes, found = self.sizes, []
-        kinds, lanes_of = self._spread() if sizes else ({}, {})
+        kinds = Counter(queue for lane in self.lanes for queue, _ in lane.kinds if queue in sizes)
         for number, lane in enumerate(self.lanes):
             for queue, task in lane.kinds:
                 size = sizes.get(queue, lane.room)
                 if size > 0 and lane.room > 0 and queue not in self._paused:
-                    # In other lanes, what fits none of this one counts all the same.
-                    cap = size if lanes_of.get(queue, 1) > 1 else min(size, lane.room)
-                    if kinds.get(queue, 1) > 1:
+                    cap = min(size, lane.room)
+                    if kinds[queue] > 1:
                         found.append(_Place(queue, task, cap, number, lane.room, queue, size))
                     else:
                         found.append(_Place(queue, task, cap, number, lane.room, number, lane.room))
         return found
-
-    def _spread(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
-        """Return of each limited queue how many kinds it has here, and how many lanes."""
-        places = [(queue, number) for number, lane in enumerate(self.lanes) for queue, _ in lane.kinds]
-        limited = [place for place in places if place[0] in self.sizes]
-        return Counter(queue for queue, _ in limited), Counter(queue for queue, _ in set(limited))
 
     @property
     def simple(self) -> bool:
@@ -205,10 +205,17 @@ class _Offer:
             )
         return numbers
 
+    def forget_stale_starts(self) -> None:
+        """Forget what has left the windows of queues that start nothing, where it has become much."""
+        for queue, number in self._stale.items():
+            self._raw.execute(statements()["forget_starts"], {"queue": queue, "number": number})
+
     def _forget_starts(self, queue: str) -> None:
         limit = self._limits[queue]
         assert limit.rate is not None
-        ((first, _, last),) = fetch(self._raw, "starts", {"queue": queue, "since": self._now - limit.rate[1]})
+        ((first, _, last, _),) = fetch(
+            self._raw, "starts", {"queue": queue, "since": self._now - limit.rate[1]}
+        )
         number = first if first is not None else last
         if number is not None:
             self._raw.execute(statements()["forget_starts"], {"queue": queue, "number": number})
@@ -226,6 +233,7 @@ def claim(
 ) -> Claim:
     """Take due jobs, best first; `taking` is called when they are taken."""
     offer = _Offer(raw, lanes, limits, now)
+    offer.forget_stale_starts()
     found, more = _choose(raw, offer, owner, now)
     if found.jobs:
         raw.execute(statements()["next_fence"])

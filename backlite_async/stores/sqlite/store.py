@@ -309,11 +309,15 @@ class SQLiteStore:
 
     async def pause(self, queue: str, *, now: int) -> None:
         """Let nothing of a queue be claimed."""
-        await self._writing().submit(partial(control.pause, queue=queue, now=now), committed=self._ring_all)
+        await self._writing().submit(partial(control.pause, queue=queue, now=now), committed=self._ordered)
 
     async def resume(self, queue: str) -> None:
         """Undo `pause`."""
-        await self._writing().submit(partial(control.resume, queue=queue), committed=self._ring_all)
+        await self._writing().submit(partial(control.resume, queue=queue), committed=self._ordered)
+
+    def _ordered(self, claimed: bool) -> None:
+        """Tell everybody of orders, ourselves too: a claim beside them was asked for before."""
+        self._ring_all()
 
     async def running(self, queue: str) -> int:
         """Return how many jobs of a queue are claimed."""
@@ -326,7 +330,7 @@ class SQLiteStore:
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask for the end of running ones."""
         cancel = partial(control.cancel, job_ids=job_ids, now=now)
-        return await self._writing().submit(cancel, committed=self._ring_all)
+        return await self._writing().submit(cancel, committed=self._ordered)
 
     async def orders(self, owner: str) -> Orders:
         """Return what an owner is to heed."""

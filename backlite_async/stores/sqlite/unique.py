@@ -128,5 +128,6 @@ def _replace(job: NewJob, there: str, now: int) -> Generator[tuple[str, dict[str
             "now": now,
         },
     )
-    if turn and (job.due_at > now or turn[0][0] != job.queue):
-        yield "let_in", {"keys": text([(*turn[0], now)])}
+    for queue, key, task in turn:
+        if job.due_at > now or (queue, task) != (job.queue, job.task):
+            yield "let_in", {"keys": text([(queue, key, now)])}

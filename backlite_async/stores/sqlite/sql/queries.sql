@@ -66,8 +66,8 @@ ON CONFLICT (queue, key) DO UPDATE SET
     job_id = excluded.job_id, added_at = excluded.added_at, until = excluded.until, look_at = excluded.look_at
 
 -- name: let_in_pending
--- The queue and key of a pending job that has a turn.
-SELECT queue, key FROM backlite_jobs
+-- The queue, key and task of a pending job that has a turn.
+SELECT queue, key, task FROM backlite_jobs
 WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at <= :now
 
 -- name: replace
@@ -75,7 +75,7 @@ WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at <= :now
 UPDATE backlite_jobs
 SET
     queue = :queue, task = :task, payload = :payload, scheduled_at = :due_at, waits_from = :waits_from,
-    due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now OR queue <> :queue THEN :due_at END
+    due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now OR queue <> :queue OR task <> :task THEN :due_at END
 WHERE id = :id AND +status = 'pending'
 
 -- name: write_nothing
@@ -385,8 +385,10 @@ SELECT json_group_object(value, (
 FROM json_each(:queues)
 
 -- name: starts
--- The first start of a queue that a window which ends now still holds, and the number of its last one.
-SELECT first.number, first.at, (SELECT max(number) FROM backlite_starts WHERE queue = :queue)
+-- The first start of a queue that a window which ends now still holds, and the numbers of its last and first one.
+SELECT
+    first.number, first.at, (SELECT max(number) FROM backlite_starts WHERE queue = :queue),
+    (SELECT min(number) FROM backlite_starts WHERE queue = :queue)
 FROM (SELECT 1) LEFT JOIN (
     SELECT number, at FROM backlite_starts WHERE queue = :queue AND at > :since ORDER BY number LIMIT 1
 ) AS first
