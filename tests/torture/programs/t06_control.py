@@ -33,6 +33,10 @@ class Ordered(Open):
         self.world.calls += 1
         self.number = self.world.calls
 
+    async def flushed(self) -> None:
+        """Wait until what was cut has been written, if it will be: writes come in their order."""
+        await self.client.resume("nothing")
+
     def rows(self, *, part: int | None = None) -> int:
         """Return how many jobs of this call another connection sees."""
         sql = (
@@ -70,6 +74,7 @@ class Cancel(Ordered):
         return await self.client.cancel(*self.ids)
 
     async def after(self, ended: Ended) -> None:
+        await self.flushed()
         found = set(self.statuses(self.ids))
         wanted = [{"cancelled"}] if ended.how == "returned" else [{"cancelled"}, {"pending"}]
         self.world.require(found in wanted, f"of jobs that were cancelled some are {found}")
@@ -91,6 +96,7 @@ class CancelTurn(Ordered):
         return await self.client.cancel(self.ids[0])
 
     async def after(self, ended: Ended) -> None:
+        await self.flushed()
         found = self.statuses(self.ids)
         whole = found[1:] == ["pending"] * 2 and found[0] in ("cancelled", "pending") and self.let_in() == 1
         self.world.require(whole, f"jobs of a key are {found}, {self.let_in()} of them are let in")
@@ -116,6 +122,7 @@ class CancelRunning(Ordered):
         return await self.client.cancel(self.id)
 
     async def after(self, ended: Ended) -> None:
+        await self.flushed()
         asked = "SELECT count(*) FROM backlite_jobs WHERE cancelled_at IS NULL"
         if self.world.count(asked):  # else it was stored, and whoever runs the job knows
             self.world.require(ended.how != "returned", "cancel() has returned, and nothing is stored")
@@ -148,6 +155,7 @@ class Pause(Ordered):
         await self.client.pause(self.queue, **self.options)
 
     async def after(self, ended: Ended) -> None:
+        await self.flushed()
         if ended.how == "returned":
             self.world.require(self.paused(), "pause() has returned, and the queue is not paused")
             await self.new().save()
@@ -227,6 +235,7 @@ class Resume(Pause):
         await self.client.resume(self.queue)
 
     async def after(self, ended: Ended) -> None:
+        await self.flushed()
         self.world.require(not (ended.how == "returned" and self.paused()), "resume() has returned")
         if self.paused():
             self.world.require(self.world.ran[self.number, 0] == 0, "a job of a paused queue has run")
@@ -263,6 +272,7 @@ class SaveUnique(Ordered):
         return await self.operation().save()
 
     async def after(self, ended: Ended) -> None:
+        await self.flushed()
         self.check_one(ended)
         [job_id] = await self.operation(1).save()
         self.world.acknowledge(self.number)
@@ -323,6 +333,7 @@ class SaveReplace(SaveUnique):
         return super().operation(part).unique(f"u{self.number}", None, "replace")
 
     async def after(self, ended: Ended) -> None:
+        await self.flushed()
         self.check_one(ended._replace(how="returned"))
         due = "SELECT count(*) FROM backlite_jobs WHERE id = ? AND scheduled_at <= created_at + 50000"
         found = (self.rows(part=0), self.world.count(due, self.id))
@@ -344,6 +355,7 @@ class SaveTurns(Ordered):
         return await self.client.add(*tasks).key(f"k{self.number}").save()
 
     async def after(self, ended: Ended) -> None:
+        await self.flushed()
         rows = self.rows()
         wanted = [JOBS] if ended.how == "returned" else [0, JOBS]
         self.world.require(rows in wanted, f"{rows} of {JOBS} jobs are there")
