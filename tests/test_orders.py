@@ -370,9 +370,10 @@ async def test_thread_is_asked(place: Any, journal: Journal, way: str) -> None:
     began, loop = asyncio.Event(), asyncio.get_running_loop()
     asked, gate = threading.Event(), threading.Event()
     beats = threading.Event()
+    at_first: list[bool] = []
 
     def work(task: Work, job: JobContext) -> None:
-        assert not job.cancelled
+        at_first.append(job.cancelled)
         loop.call_soon_threadsafe(began.set)
         while not job.cancelled:
             beats.wait(0.0005)
@@ -385,6 +386,7 @@ async def test_thread_is_asked(place: Any, journal: Journal, way: str) -> None:
         try:
             assert await client.cancel(job_id) == 1
             assert await anyio.to_thread.run_sync(asked.wait, LIMIT)
+            assert at_first == [False]
             assert await client.status(job_id) is JobStatus.RUNNING
         finally:
             gate.set()
@@ -750,7 +752,7 @@ class Whole(Task):
 
 @pytest.mark.parametrize("manner", ["pending", "running"])
 async def test_client_that_knows_no_queue_keeps_what_it_cancels(place: Any, manner: str) -> None:
-    """As the queue's own retention says, which others have declared; also where a running one does not run again."""
+    """As the queue's own retention says, which others have declared; running or not."""
     clock = Still()
     kinds: list[type[Task]] = [Lost, Bare, Whole]
     async with (
