@@ -28,7 +28,7 @@ class JobState:
         self.completed: list[Written | Revoked] = []
         self.kind = ("", "")
         self.max_crashes: float = float("inf")
-        self.waits_for_turn = False
+        self.waits_for_turn = self.had_turn = False
         self.revoked: Revoked | None = None
         self.told_at = float("inf")
         self.acknowledged = False

@@ -178,15 +178,18 @@ class World:
         finally:
             self.ended(process, job, how, wait)
 
+    async def _cancel_own(self, seconds: float) -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+        if seconds < 1:
+            await asyncio.sleep(0)  # else it returns before the cancellation can reach it
+
     async def _act(self, process: Process, job: JobContext, name: str, seconds: float) -> None:
         if name in ("late", "stubborn"):
             await self._swallow(seconds + (6.0 if name == "stubborn" else 0.0))
         elif name == "cancel own":
-            current = asyncio.current_task()
-            assert current is not None
-            current.cancel()
-            if seconds < 1:
-                await asyncio.sleep(0)  # else it returns before the cancellation can reach it
+            await self._cancel_own(seconds)
         elif name == "add":
             with contextlib.suppress(DatabaseUnavailable, InvalidState):
                 await self.save(process, [self.task((Simple,))])
@@ -210,9 +213,10 @@ class World:
             if self.deadly:
                 process.kill()
                 raise Killed
+        elif name == "cancel":
+            await self.cancel(process, self.some_jobs(self.rng))
+            await asyncio.sleep(seconds)
         elif name not in ("snooze", "retry"):
-            if name == "cancel":
-                await self.cancel(process, self.some_jobs(self.rng))
             await asyncio.sleep(seconds)
 
     async def _swallow(self, seconds: float) -> None:
@@ -350,7 +354,7 @@ class World:
 
     async def pause(self, process: Process, queue: str, *, here: bool, wait: bool) -> None:
         """Pause a queue, and see it come to rest."""
-        since = self.loop.time()
+        since, life = self.loop.time(), process.life
         client = process.name if here else None
         with contextlib.suppress(DatabaseUnavailable, InvalidState, Killed):
             if here:
@@ -359,7 +363,7 @@ class World:
             if wait or not here:
                 await process.client.pause(queue, wait=wait, here=here)
             if wait:
-                self.history.add(Rested(queue=queue, client=client, since=since))
+                self.history.add(Rested(queue=queue, client=client, life=life, since=since))
 
     async def resume(self, process: Process, queue: str, *, here: bool) -> None:
         """Resume a queue, if that works."""
