@@ -453,8 +453,11 @@ class _Checker:
         if event.status is JobStatus.PENDING and job.revoked is not None:
             self.fail(event, "cancelled", f"{event.job} is to run again after it was cancelled")
         if run is None:
-            again = JobStatus.PENDING if job.revoked is None else JobStatus.CANCELLED
-            given_back = event.status is again and event.attempt == claim.attempt - 1
+            given_back = event.status is JobStatus.PENDING and event.attempt == claim.attempt - 1
+            given_back |= event.status is JobStatus.CANCELLED and event.attempt in (
+                claim.attempt - 1,
+                claim.attempt,
+            )
             too_many = claim.attempt > job.stored[-1].max_attempts or claim.crashes >= job.max_crashes
             if not (given_back or (event.status is JobStatus.FAILED and too_many)):
                 self.fail(event, "lost", f"{event.job} became {event.status} without having run")

@@ -103,7 +103,7 @@ class World:
         self.choosy = False
         self.known: list[str] = []
         self.paused: set[str] = set()
-        self.waiters: set[asyncio.Task[None]] = set()
+        self.waiters: dict[asyncio.Task[None], Process] = {}
         for queue in (*QUEUES, Probe.config):
             self.history.add(rule_of(queue))
 
@@ -371,11 +371,11 @@ class World:
             self.history.add(Resumed(queue=queue, client=process.name))
             await process.client.resume(queue, here=here)
 
-    def in_background(self, what: Coroutine[Any, Any, None]) -> None:
-        """Do something that may last until all jobs have ended."""
+    def in_background(self, process: Process, what: Coroutine[Any, Any, None]) -> None:
+        """Do something in a process that may last until all jobs have ended."""
         task = asyncio.get_running_loop().create_task(what)
-        self.waiters.add(task)
-        task.add_done_callback(self.waiters.discard)
+        self.waiters[task] = process
+        task.add_done_callback(self.waiters.pop)
 
     async def resume_all(self) -> None:
         """Let everything run again."""
@@ -445,8 +445,9 @@ class World:
         await self.settle()
         if self.waiters:
             await asyncio.wait(self.waiters, timeout=5.0)
-        for waiter in self.waiters:
-            self.history.add(Misuse(what="a wait for a paused queue to rest never ended"))
+        for waiter, process in self.waiters.items():
+            if process.alive:
+                self.history.add(Misuse(what="a wait for a paused queue to rest never ended"))
             waiter.cancel()
         for process in self.processes:
             if process.started and not await process.stop(60.0):
