@@ -186,6 +186,8 @@ class _Checker:
     def waits(self, event: Stored | Replaced | Turned | Written, job: JobState) -> None:
         """A wait was asked for a while ago, and the wall may have been moved since then."""
         assert event.due_at is not None
+        if not isinstance(event, Turned):
+            job.meant = event.due_at
         ends, began = [virtual(event, event.due_at)], event.at
         if event.waits_from is not None:
             began = self.wall.shown(event.waits_from, event.at)
@@ -435,7 +437,8 @@ class _Checker:
         if not failed and event.status is not expected:
             self.fail(event, "cancelled", f"{event.job} was released, and is {event.status}")
         moved = job.had_turn and self.back_at > job.stored[-1].at  # what waits for its turn is not shifted
-        if event.due_at is not None and event.due_at > job.due_at and not moved:
+        place = max(job.due_at, job.meant) if job.had_turn else job.due_at
+        if event.due_at is not None and event.due_at > place and not moved:
             self.fail(event, "place", f"{event.job} was released, and lost its place")
 
     def may_not_know(self, event: Written, job: JobState) -> bool:
@@ -454,10 +457,8 @@ class _Checker:
             self.fail(event, "cancelled", f"{event.job} is to run again after it was cancelled")
         if run is None:
             given_back = event.status is JobStatus.PENDING and event.attempt == claim.attempt - 1
-            given_back |= event.status is JobStatus.CANCELLED and event.attempt in (
-                claim.attempt - 1,
-                claim.attempt,
-            )
+            if event.status is JobStatus.CANCELLED:
+                given_back = event.attempt in (claim.attempt - 1, claim.attempt)
             too_many = claim.attempt > job.stored[-1].max_attempts or claim.crashes >= job.max_crashes
             if not (given_back or (event.status is JobStatus.FAILED and too_many)):
                 self.fail(event, "lost", f"{event.job} became {event.status} without having run")

@@ -32,7 +32,7 @@ class JobState:
         self.revoked: Revoked | None = None
         self.told_at = float("inf")
         self.acknowledged = False
-        self.due_at = 0
+        self.due_at = self.meant = 0
         self.waits_from: int | None = None
         self.ends: list[float] = []
         self.shifts = self.jumps_before = 0

@@ -38,7 +38,7 @@ class _Limits:
         self.keys: dict[str, str | None] = {}
         self.claims: dict[str, Claimed] = {}
         self.runs: dict[Run, Started] = {}
-        self.starts: dict[str, list[Started]] = {}
+        self.starts: dict[str, list[tuple[Started, float]]] = {}
         self.jumps: list[Jumped] = []
         self.paused: dict[str, Paused] = {}
         self.paused_here: dict[tuple[str, str], Paused] = {}
@@ -132,11 +132,13 @@ class _Limits:
 
     def see_rate(self, event: Started, queue: str, count: int, per: float) -> None:
         starts = self.starts.setdefault(queue, [])
-        starts.append(event)
+        claim = self.claims.get(event.job)
+        starts.append((event, event.at if claim is None else claim.at))
         if len(starts) <= count:
             return
-        first = starts[-1 - count]
-        if any(jump.by > 0 and jump.at >= first.at for jump in self.jumps):
+        first = starts[-1 - count][0]
+        since = min(claimed_at for _, claimed_at in starts[-1 - count :])
+        if any(jump.by > 0 and jump.at >= since for jump in self.jumps):
             return  # the wall shows that more time has passed
         if event.at - first.at < per - 1e-6:
             text = f"{count + 1} jobs of {queue!r} started within {event.at - first.at:.6f} s"

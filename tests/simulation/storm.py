@@ -239,7 +239,7 @@ def simulate(seed: int) -> tuple[list[Event], list[str]]:
     if storm.calm:
         workers = world.processes[0].workers
         if storm.manner == "bells" or not storm.jumps:  # else nobody heeds the wall
-            found += check_prompt(events, workers=workers, within=4 * storm.latency + 0.01)
+            found += check_prompt(events, workers=workers, within=6 * storm.latency + 0.01)
         found += check_order(events)
         found += [f"fault: {event} in calm weather" for event in events if isinstance(event, Fault)]
     return events, found
