@@ -311,7 +311,13 @@ async def test_place_is_free_again_whatever_happens_to_a_job(
         if manner == "payload":
             now = client.clock.now()
             bad = NewJob(
-                id="bad", queue="narrow", task="Narrow", payload=b"[]", max_attempts=1, created_at=now, due_at=now
+                id="bad",
+                queue="narrow",
+                task="Narrow",
+                payload=b"[]",
+                max_attempts=1,
+                created_at=now,
+                due_at=now,
             )
             await client.open_store().add([bad])
         elif manner == "no task":
@@ -343,9 +349,7 @@ async def test_job_that_runs_alone_keeps_its_place(place: Any) -> None:
     crowd, gate = Crowd(), asyncio.Event()
 
     class Last(Task):
-        config: ClassVar[QueueConfig] = QueueConfig(
-            "last", concurrency=1, max_crashes=2, retention=KEEP
-        )
+        config: ClassVar[QueueConfig] = QueueConfig("last", concurrency=1, max_crashes=2, retention=KEEP)
 
     async def other(task: Free) -> None:
         await gate.wait()
@@ -465,7 +469,10 @@ async def test_what_is_limited_for_all_is_not_claimed_ahead(place: Any, clock: S
     def fast(task: Free) -> None:
         pass
 
-    async with Client(place, workers=8, threads=2, clock=clock) as client, Client(place, clock=clock) as other:
+    async with (
+        Client(place, workers=8, threads=2, clock=clock) as client,
+        Client(place, clock=clock) as other,
+    ):
         try:
             client.register(Free, fast if threaded else nothing)
             ids = await client.add(*[Free(number) for number in range(100)]).save()
@@ -574,9 +581,7 @@ async def test_key_is_shared_by_the_types_of_a_queue(place: Any) -> None:
     async with Client(place) as client, Client(place) as other:
         client.register(Odd, crowd.work)
         other.register(Even, crowd.work)
-        ids = [
-            (await client.add(kind()).key("a").save())[0] for _ in range(10) for kind in (Odd, Even)
-        ]
+        ids = [(await client.add(kind()).key("a").save())[0] for _ in range(10) for kind in (Odd, Even)]
         await until(client, ids, JobStatus.SUCCEEDED)
     assert (crowd.most, crowd.calls) == (1, 20)
 
@@ -836,14 +841,18 @@ async def test_job_that_is_refused_frees_its_start(place: Any, clock: Still) -> 
     async with Client(place, clock=clock) as client:
         store, now = client.open_store(), clock.now()
         job = NewJob(
-            id="poison", queue="rated", task="Rated", payload=b"{}", max_attempts=3, created_at=now, due_at=now
+            id="poison",
+            queue="rated",
+            task="Rated",
+            payload=b"{}",
+            max_attempts=3,
+            created_at=now,
+            due_at=now,
         )
         await store.add([job])
         lane = Lane(kinds=(("rated", "Rated"),), room=1)
         [claimed] = (await store.claim([lane], owner="dead", now=now, until=now + 9)).jobs
-        await store.finish(
-            [Reschedule(id=claimed.id, fence=claimed.fence, due_at=now, attempt=0, crashes=2)]
-        )
+        await store.finish([Reschedule(id=claimed.id, fence=claimed.fence, due_at=now, attempt=0, crashes=2)])
         client.register(Rated, crowd.work)
         await until(client, ["poison"], JobStatus.FAILED)
         ids = await client.add(Rated(1), Rated(2)).save()

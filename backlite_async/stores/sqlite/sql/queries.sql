@@ -418,7 +418,9 @@ SELECT EXISTS (SELECT 1 FROM backlite_starts WHERE at > :latest)
 UPDATE backlite_starts SET at = :now WHERE at > :latest
 
 -- name: shift_starts
-UPDATE backlite_starts SET at = at + :by WHERE at > 0
+-- What may have started after the step already is left, or counted as started now.
+UPDATE backlite_starts SET at = iif(:by < 0, at + :by, max(at, min(at + :by, :now)))
+WHERE at > 0 AND (:by > 0 OR at > :latest)
 
 -- name: turns
 -- Of keys: how many jobs run; how many are let in and due, by task.
