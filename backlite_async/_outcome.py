@@ -69,7 +69,7 @@ class Snooze(Steer):
         self.until = None if until is None else aware("Snooze.until", until)
 
     def __str__(self) -> str:
-        return "asked to run later"
+        return "asked to run again later"
 
     def __reduce__(self) -> tuple[object, ...]:
         return _snooze, (self.duration, self.until)

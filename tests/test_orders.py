@@ -303,7 +303,7 @@ async def test_handler_that_returns_all_the_same_has_succeeded(place: Any, journ
     [
         (ValueError("no more"), "ValueError: no more (after it was cancelled)"),
         (Retry(0), "Retry: asked to run again after 0 s (after it was cancelled)"),
-        (Snooze(0), "Snooze: (0, None) (after it was cancelled)"),
+        (Snooze(0), "Snooze: asked to run again later (after it was cancelled)"),
         (Discard("bad"), "bad (after it was cancelled)"),
     ],
     ids=["error", "retry", "snooze", "discard"],

@@ -145,7 +145,7 @@ class MemoryStore:
         """Return the id of a job that is in the way; give it what the new one has, if that is asked for."""
         row = self._live.rows.get(job_id)
         if replace and row is not None and row.status is JobStatus.PENDING:
-            had_turn = row.due_at is not None and row.until <= now
+            had_turn = row.due_at is not None
             queue, leaves = row.queue, job.due_at > now or row.kind != (job.queue, job.task)
             self._live.move(row, job.queue)
             if row.due_at is not None or leaves:  # else it waits on
@@ -383,7 +383,7 @@ class MemoryStore:
             row = self._live.rows.get(job_id)
             if row is not None and row.status is JobStatus.PENDING:
                 self._cancel(row, "cancelled", now)
-                if row.key is not None and row.due_at is not None and row.due_at <= now:
+                if row.key is not None and row.due_at is not None:
                     self._live.let_in(row.queue, row.key, at=now)
                 ended.append(job_id)
             elif row is not None:

@@ -186,7 +186,7 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "same_id": {"id": "completed-3", "now": 0},
     "same_key": {"queue": "q", "key": "key-7"},
     "remember_key": {"queue": "q", "key": "key-7", "id": "new", "added_at": 1, "until": 1, "look_at": 1},
-    "let_in_pending": {"id": "qTfull1900000-1", "now": NOW},
+    "let_in_pending": {"id": "qTfull1900000-1"},
     "replace": {
         "id": "qTfull1900000-1",
         "queue": "q",
@@ -263,7 +263,7 @@ RARE: dict[str, dict[str, Any]] = {
     "shift_waits_back": {"now": NOW, "by": 1},
     "starts_ahead": {"latest": NOW},
     "pull_starts": {"now": NOW, "latest": NOW},
-    "shift_starts": {"by": -1},
+    "shift_starts": {"now": NOW, "by": -1},
     "end_starts": {"owner": "mine", "now": NOW},
     "free_claims": {},
     "queues": {},

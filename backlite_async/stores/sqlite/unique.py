@@ -115,7 +115,7 @@ def _memory(job: NewJob, unique: Unique, key: str) -> dict[str, Any]:
 
 def _replace(job: NewJob, there: str, now: int) -> Generator[tuple[str, dict[str, Any]], list[Any], None]:
     """Give a pending job another task, payload and due time; a turn that it had goes to the next."""
-    turn = yield "let_in_pending", {"id": there, "now": now}
+    turn = yield "let_in_pending", {"id": there}
     yield (
         "replace",
         {

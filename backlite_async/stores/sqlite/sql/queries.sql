@@ -68,7 +68,7 @@ ON CONFLICT (queue, key) DO UPDATE SET
 -- name: let_in_pending
 -- The queue, key and task of a pending job that has a turn.
 SELECT queue, key, task FROM backlite_jobs
-WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at <= :now
+WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at IS NOT NULL
 
 -- name: replace
 -- One that waits for its turn waits on, unless it is for later.
@@ -638,8 +638,9 @@ SELECT json_group_array(jobs.id) FROM json_each(:ids) CROSS JOIN backlite_jobs A
 WHERE jobs.id = json_each.value AND +jobs.status = 'running'
 
 -- name: to_end
--- Pending jobs that are to be cancelled, and what becomes free by that.
-SELECT id, queue, CAST(key AS BLOB), cancelled_at, coalesce(due_at <= cancelled_at, false)
+-- Pending jobs that are to be cancelled, and what becomes free by that: where the wall clock was set back, one that
+-- is for later may be one that has its turn.
+SELECT id, queue, CAST(key AS BLOB), cancelled_at, due_at IS NOT NULL
 FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
 
 -- name: keep_cancelled
