@@ -263,7 +263,7 @@ RARE: dict[str, dict[str, Any]] = {
     "shift_waits_back": {"now": NOW, "by": 1},
     "starts_ahead": {"latest": NOW},
     "pull_starts": {"now": NOW, "latest": NOW},
-    "shift_starts": {"now": NOW, "by": -1},
+    "shift_starts": {"now": NOW, "by": -1, "latest": NOW},
     "end_starts": {"owner": "mine", "now": NOW},
     "free_claims": {},
     "queues": {},
