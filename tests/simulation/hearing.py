@@ -6,7 +6,7 @@ from .history import Died, Event, Fault, Opened, StopAsked
 
 __all__ = ["THREADED", "Hearing"]
 
-THREADED = 1.1
+THREADED = 0.6
 """Seconds that a `def` handler may take to start once it is with a worker."""
 
 HEED = 0.15

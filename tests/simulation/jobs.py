@@ -44,6 +44,7 @@ class JobState:
         self.running: dict[int, Started] = {}
         self.marks: dict[int, Marked] = {}
         self.lapsed: set[int] = set()
+        self.over: set[int] = set()
 
     def wait(self, due_at: int, waits_from: int | None, *ends: float) -> None:
         """Wait anew; `ends` are the times at which it would be due, before and after each jump."""

@@ -488,7 +488,7 @@ def patched(world: World) -> Iterator[None]:
         await anyio.lowlevel.checkpoint()
         async with limiter:
             with anyio.CancelScope(shield=True):
-                await asyncio.sleep(world.rng.choice((0.0, 0.01, 1.0)))
+                await asyncio.sleep(world.rng.choice((0.0, 0.01, 0.5)))
             return function(*arguments)
 
     def no_frames(_: object) -> list[traceback.FrameSummary]:
