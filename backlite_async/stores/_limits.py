@@ -60,13 +60,16 @@ class Starts:
                 self._instants[number] = min(at, now)
 
     def shift(self, *, now: int, by: int) -> None:
-        """Follow a step of the clock; with 0, one that nobody saw: what has started has started by now."""
+        """Follow a step of the clock; with 0, one that nobody saw: what has started has started by now.
+
+        Where it cannot be told whether a start was before the step or after it, it counts for longer.
+        """
         latest = now + STEP_NOTICE
         for number, at in self._instants.items():
-            if by == 0:
-                self._instants[number] = now if at > latest else at
-            elif at > 0:
-                self._instants[number] = at + by
+            if by > 0 and at > 0:
+                self._instants[number] = max(at, min(at + by, now))
+            elif at > latest:
+                self._instants[number] = at + by if by else now
 
     def _first(self, rate: tuple[int, int], now: int) -> int | None:
         """Return the first number whose start is in the window that ends now."""

@@ -28,11 +28,11 @@ class JobState:
         self.completed: list[Written | Revoked] = []
         self.kind = ("", "")
         self.max_crashes: float = float("inf")
-        self.waits_for_turn = False
+        self.waits_for_turn = self.had_turn = False
         self.revoked: Revoked | None = None
         self.told_at = float("inf")
         self.acknowledged = False
-        self.due_at = 0
+        self.due_at = self.meant = 0
         self.waits_from: int | None = None
         self.ends: list[float] = []
         self.shifts = self.jumps_before = 0

@@ -80,10 +80,9 @@ class _Prompt:
         self.running: set[str] = set()
         self.jumps: list[Jumped] = []
         self.starts: dict[str, list[float]] = {}
-        self.moved_at = float(
-            "-inf"
-        )  # when a place became free, or a job took one: then all others wait anew
-        self.queue_moved_at: dict[str, float] = {}  # the same of the places of each queue
+        # When a place became free, or a job took one: then all others wait anew. The same for each queue.
+        self.moved_at = float("-inf")
+        self.queue_moved_at: dict[str, float] = {}
 
     def see(self, event: Event) -> None:
         match event:
@@ -102,7 +101,8 @@ class _Prompt:
                 if len(self.running) >= self.workers:
                     self.moved_at = event.at
                 self.running.discard(event.job)
-            case Written() | Revoked():
+                self.queue_moved_at[self.queues[event.job]] = event.at
+            case Written() | Revoked(ended=True):
                 self.queue_moved_at[self.queues[event.job]] = event.at
                 self.waiting.pop(event.job, None)
                 if isinstance(event, Written) and event.due_at is not None:

@@ -275,6 +275,17 @@ async def test_clock_that_was_set_back(store: Store) -> None:
     assert next_at(await start(store, limit, 200)) == 1000
 
 
+@pytest.mark.parametrize("by", [-500_000, -5_000, 5_000, 500_000])
+async def test_start_after_a_step_of_the_clock_does_not_follow_it(store: Store, by: int) -> None:
+    """The step may be noticed only after a start that has seen the new time: that counts as long as any."""
+    await store.add(numbered(3))
+    limit = rated(1, 1000)
+    claim = await start(store, limit, 0)
+    await store.note_starts([("q", number, BEGIN + 10) for number in claim.starts.values()])
+    await store.shift_waits(now=BEGIN + 20, by=by)
+    assert BEGIN + 1010 <= BEGIN + (next_at(await start(store, limit, 30)) or 0) <= BEGIN + 1020
+
+
 async def test_clock_that_was_set_back_while_nobody_ran(store: Store) -> None:
     """A start that is later than any can be was now."""
     await store.add(numbered(3))

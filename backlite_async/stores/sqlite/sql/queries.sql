@@ -418,7 +418,9 @@ SELECT EXISTS (SELECT 1 FROM backlite_starts WHERE at > :latest)
 UPDATE backlite_starts SET at = :now WHERE at > :latest
 
 -- name: shift_starts
-UPDATE backlite_starts SET at = at + :by WHERE at > 0
+-- What may have started after the step already is left, or counted as started now.
+UPDATE backlite_starts SET at = iif(:by < 0, at + :by, max(at, min(at + :by, :now)))
+WHERE at > 0 AND (:by > 0 OR at > :latest)
 
 -- name: turns
 -- Of keys: how many jobs run; how many are let in and due, by task.
@@ -490,14 +492,16 @@ UPDATE backlite_jobs SET due_at = NULL
 WHERE seq IN (SELECT value FROM json_each(:seqs)) AND key IS NOT NULL AND +status = 'pending'
 
 -- name: let_in
--- Of each of these keys and each task the best job that waits for its turn, behind what is due already.
+-- Of each of these keys and each task, or the one that is given, the best job that waits for its turn, behind what is due already.
 UPDATE backlite_jobs SET due_at = at, waits_from = at
 FROM (
-    WITH RECURSIVE waiting (queue, key, at, task) AS (
-        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), ''
+    WITH RECURSIVE waiting (queue, key, at, alone, task) AS (
+        SELECT
+            json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+            json_extract(value, '$[3]'), ''
         FROM json_each(:keys)
         UNION ALL
-        SELECT queue, key, at, (
+        SELECT queue, key, at, alone, (
             SELECT task FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
             WHERE jobs.queue = waiting.queue AND jobs.key = waiting.key
               AND status = 'pending' AND due_at IS NULL AND jobs.task > waiting.task
@@ -511,7 +515,7 @@ FROM (
           AND status = 'pending' AND due_at IS NULL
         ORDER BY priority DESC, scheduled_at, seq LIMIT 1
     ) AS place
-    FROM waiting WHERE task <> ''
+    FROM waiting WHERE task <> '' AND coalesce(task = alone, true)
 ) AS next
 WHERE backlite_jobs.seq = next.place
 
