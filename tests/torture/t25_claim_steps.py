@@ -44,7 +44,7 @@ KEYS, PER_KEY = 50, 200
 SAME = 1.1
 """By how much two counts may differ that are to be the same."""
 
-CLOSED = 160
+CLOSED = 75
 """Steps that a closed queue may cost a claim, to find that it is closed, whatever is in it."""
 
 OPTIONS: dict[str, dict[str, object]] = {

@@ -51,9 +51,9 @@ def test_steps_are_counted_and_undone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("counts", "told"),
     [
-        ([10_500, 10_000, 2_500, 10], ""),
-        ([11_100, 10_000, 4_000, 10], "1.11 times the steps of few"),
-        ([10_500, 10_000, 2_400, 10], "162 steps for each closed queue"),
+        ([10_500, 10_000, 6_800, 10], ""),
+        ([11_100, 10_000, 8_000, 10], "1.11 times the steps of few"),
+        ([10_500, 10_000, 6_700, 10], "76 steps for each closed queue"),
         ([8_000, 10_000, 8_000, 10], "0.80 times"),
     ],
 )
