@@ -464,7 +464,10 @@ class Dispatcher:
         job = attempt.job
         self._feed.ended(job, attempt.handler)
         if attempt.handler.config.rate is not None:
-            self._starts.void(job)  # if its handler has not begun
+            if attempt.begun is None:
+                self._starts.void(job)
+            else:
+                self._starts.count(job, attempt.begun)
         if attempt.completed:
             self._unending.pop(job.id, None)
             if result.error:

@@ -32,7 +32,7 @@ from backlite_async._plan import plan_limits
 from backlite_async._starts import MARGIN, Starts
 from backlite_async.stores import MemoryStore
 
-from .conftest import LIMIT, Journal
+from .conftest import LIMIT
 from .test_claimed_ahead import Quick, Still, nothing, quicken, record, until
 from .test_engine_guards import turns
 from .test_orders import LateClaims
@@ -702,7 +702,7 @@ async def test_window_slides(place: Any, clock: Still, sleeps: Sleeps) -> None:
 
 
 async def test_rate_holds_over_all_clients_and_lives(place: Any, clock: Still, sleeps: Sleeps) -> None:
-    """It is kept in the database: another client, and one that is started again, have no window of their own."""
+    """It is kept in the database: another client, or one that is started again, has no window of its own."""
     crowd = Crowd()
     async with Client(place, clock=clock) as client, Client(place, clock=clock) as other:
         client.register(Rated, crowd.work)

@@ -27,19 +27,18 @@ __all__ = [
 ]
 
 
-def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool | None:
-    """Return True if there is nothing to declare; None: there is."""
-    return None if fetch(raw, "undeclared", {"queues": text(queues)})[0][0] else True
+def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool:
+    """Return whether all of it is known, and nothing waits for turns that are no more."""
+    return not fetch(raw, "undeclared", {"queues": text(queues)})[0][0]
 
 
-def declare(raw: sqlite3.Connection, queues: Sequence[Declared], now: int) -> bool:
+def declare(raw: sqlite3.Connection, queues: Sequence[Declared], now: int) -> None:
     """Remember what is to be known of queues; let in what waits for turns that there are now."""
     raw.execute(statements()["declare"], {"queues": text(queues)})
     raw.execute(statements()["end_turns"], {"queues": text(queues)})
     for declared in queues:
         if declared.turns is not None:
             fill_up(raw, declared.queue, declared.turns, now)
-    return True
 
 
 def pause(raw: sqlite3.Connection, queue: str, now: int) -> None:

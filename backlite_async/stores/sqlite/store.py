@@ -303,9 +303,9 @@ class SQLiteStore:
 
     async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
         """Remember what is to be known of queues."""
-        declare = partial(control.declare, queues=queues, now=now)
-        look = partial(control.declared, queues=queues)
-        await self._writing().submit(declare, look=look, durable=False, committed=self._ring_all)
+        if not await self._database.read(lambda raw: control.declared(raw, queues)):
+            declare = partial(control.declare, queues=queues, now=now)
+            await self._writing().submit(declare, durable=False, committed=self._ring_all)
 
     async def pause(self, queue: str, *, now: int) -> None:
         """Let nothing of a queue be claimed."""
