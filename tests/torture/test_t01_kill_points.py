@@ -27,10 +27,10 @@ from .t01_kill_points import (
 from .traced import counted, in_turns
 
 
-def tried(*lives: str, calls: str = "unlink", limit: float = 20.0, module: str = PLAIN) -> Row:
+def tried(*lives: str, calls: str = "unlink", limit: float = 20.0, module: str = PLAIN, most: int = 6) -> Row:
     """Return what the row finds in a few trials of other lives than its own, at their stop if not said."""
     try:
-        budget = Budget(2.0, most=6)
+        budget = Budget(2.0, most=most)
         others = [Life(life, module=module) for life in lives]
         return kill_points(budget, others, calls=calls, limit=limit, benches=2)
     except Missing as error:
@@ -73,7 +73,7 @@ def test_executions_without_a_reason_and_halves_are_seen() -> None:
 )
 def test_promises_of_control_that_are_not_kept_are_seen(life: str, found: str) -> None:
     """A cancellation and a pause that were never stored, two of one unique key, and two of one turn."""
-    assert found in "".join(tried(life, module=CONTROL).failures)
+    assert found in "".join(tried(life, module=CONTROL, most=2).failures)
 
 
 def test_a_spoilt_database_is_seen() -> None:

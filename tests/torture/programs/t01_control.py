@@ -300,9 +300,8 @@ async def recover(database: str, ledger: str) -> None:
 async def rehearse(database: str, ledger: str) -> None:
     """Use what lives use."""
     await t01_lives.rehearse(database, ledger)
-    for life in (turns, limits, unique, unique_within, cancel, pause):
-        await life(database, ledger)
-        await recover(database, ledger)
+    await unique_within(database, ledger)
+    await recover(database, ledger)
 
 
 # -- what some lives find -----------------------------------------------------------------------------
