@@ -196,7 +196,7 @@ def limits_of(scene: Scene, options: dict[str, object]) -> list[Limit]:
         for queue in scene.queues
     ]
     limited = [config for config in configs if config.limited]
-    return plan_limits(limited, held={}, workers_free=ROOM)
+    return plan_limits(limited, held={}, workers_free=ROOM, threads_free=ROOM)
 
 
 def count(raw: sqlite3.Connection, queues: Sequence[str], limits: Sequence[Limit]) -> Counted:
