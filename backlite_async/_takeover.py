@@ -85,13 +85,13 @@ class Takeover:
     async def _release(self, dead: Dead) -> None:
         jobs = await self._store.claims_of(dead.id)
         log.emit(log.OWNER_DIED, owner=dead.id, jobs=len(jobs))
-        await self._store.end_starts(dead.id, now=self._clock.now())
         for first in range(0, len(jobs), GROUP):
             group = jobs[first : first + GROUP]
             outcomes = [self._outcome(job, started=dead.started(job.id, job.fence)) for job in group]
             lost = await self._store.finish(outcomes)
             self._report(group, outcomes, lost)
         self._released()
+        await self._store.end_starts(dead.id, now=self._clock.now())
 
     def _outcome(self, job: ClaimedJob, *, started: bool) -> Outcome:
         handler = self._registry.find(job.queue, job.task)
