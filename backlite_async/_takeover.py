@@ -36,6 +36,7 @@ class Takeover:
         self._released = released
         self._wake = asyncio.Event()
         self._wake.set()
+        self._ended: list[str] = []
         self._closing = False
 
     def look(self) -> None:
@@ -77,10 +78,14 @@ class Takeover:
         try:
             while dead:
                 await self._release(dead[-1])
+                self._ended.append(dead[-1].id)
                 dead.pop().bury()
         finally:
             for owner in dead:
                 owner.leave()
+        if self._ended:
+            await self._store.end_starts(self._ended, now=self._clock.now())
+            self._ended.clear()
 
     async def _release(self, dead: Dead) -> None:
         jobs = await self._store.claims_of(dead.id)
@@ -91,7 +96,6 @@ class Takeover:
             lost = await self._store.finish(outcomes)
             self._report(group, outcomes, lost)
         self._released()
-        await self._store.end_starts(dead.id, now=self._clock.now())
 
     def _outcome(self, job: ClaimedJob, *, started: bool) -> Outcome:
         handler = self._registry.find(job.queue, job.task)

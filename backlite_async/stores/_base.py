@@ -258,8 +258,8 @@ class Control(Protocol):
         """Correct when starts that a rate counts were: queue, number, instant (0: it was none)."""
         ...
 
-    async def end_starts(self, owner: str, *, now: int) -> None:
-        """Count what an owner that has died may have started, by its claims, as started by `now`."""
+    async def end_starts(self, owners: Sequence[str], *, now: int) -> None:
+        """Count what owners that have died may have started, by their claims, as started by `now`."""
         ...
 
     def ring(self) -> None:

@@ -53,10 +53,10 @@ class Starts:
         if number in self._instants:
             self._instants[number] = at
 
-    def end(self, owner: str, *, now: int) -> None:
-        """Count what an owner that has died may have started as started by now."""
+    def end(self, owners: Sequence[str], *, now: int) -> None:
+        """Count what owners that have died may have started as started by now."""
         for number, at in self._instants.items():
-            if self._owners[number] == owner:
+            if self._owners[number] in owners:
                 self._instants[number] = min(at, now)
 
     def shift(self, *, now: int, by: int) -> None:
@@ -84,10 +84,10 @@ class Limits:
         self.paused: set[str] = set()
         self.starts: defaultdict[str, Starts] = defaultdict(Starts)
 
-    def end_starts(self, owner: str, *, now: int) -> None:
-        """Count what an owner that has died may have started as started by now."""
+    def end_starts(self, owners: Sequence[str], *, now: int) -> None:
+        """Count what owners that have died may have started as started by now."""
         for starts in self.starts.values():
-            starts.end(owner, now=now)
+            starts.end(owners, now=now)
 
     def choose(self, lanes: Sequence[Lane], limits: Sequence[Limit], *, now: int) -> list[Row]:
         """Return the jobs to claim, best first; settle of their keys which jobs have their turn."""

@@ -399,9 +399,9 @@ class MemoryStore:
             paused=frozenset(self._limits.paused), cancelled=[(row.id, row.fence or 0) for row in claims]
         )
 
-    async def end_starts(self, owner: str, *, now: int) -> None:
-        """Count what an owner that has died may have started as started by now."""
-        self._limits.end_starts(owner, now=now)
+    async def end_starts(self, owners: Sequence[str], *, now: int) -> None:
+        """Count what owners that have died may have started as started by now."""
+        self._limits.end_starts(owners, now=now)
 
     async def note_starts(self, starts: Sequence[tuple[str, int, int]]) -> None:
         """Correct when starts that a rate counts were."""

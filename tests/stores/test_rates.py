@@ -205,8 +205,8 @@ async def test_starts_of_an_owner_that_died(store: Store) -> None:
     await store.note_starts([("q", number, BEGIN + 100) for number in first.starts.values()])
     await within(store, limit, lane, owner="dead", now=BEGIN, until=BEGIN + 30_000)
     await within(store, limit, lane, owner="other", now=BEGIN, until=BEGIN + 20_000)
-    await store.end_starts("dead", now=BEGIN + 500)
-    await store.end_starts("nobody", now=BEGIN + 1)
+    await store.end_starts(["dead"], now=BEGIN + 500)
+    await store.end_starts(["nobody"], now=BEGIN + 1)
     assert next_at(await start(store, limit, 600, room=0)) == 1100
     assert ids((await start(store, limit, 1100)).jobs) == ["3"]
     assert next_at(await start(store, limit, 1200, room=0)) == 1500

@@ -264,7 +264,7 @@ RARE: dict[str, dict[str, Any]] = {
     "starts_ahead": {"latest": NOW},
     "pull_starts": {"now": NOW, "latest": NOW},
     "shift_starts": {"now": NOW, "by": -1, "latest": NOW},
-    "end_starts": {"owner": "mine", "now": NOW},
+    "end_starts": {"owners": '["mine"]', "now": NOW},
     "free_claims": {},
     "queues": {},
     "waiting_keys": {"queue": "q"},

@@ -83,9 +83,9 @@ def orders(raw: sqlite3.Connection, owner: str) -> Orders:
     )
 
 
-def end_starts(raw: sqlite3.Connection, owner: str, now: int) -> None:
-    """Count what an owner that has died may have started as started by now."""
-    raw.execute(statements()["end_starts"], {"owner": owner, "now": now})
+def end_starts(raw: sqlite3.Connection, owners: Sequence[str], now: int) -> None:
+    """Count what owners that have died may have started as started by now."""
+    raw.execute(statements()["end_starts"], {"owners": text(owners), "now": now})
 
 
 def note_starts(raw: sqlite3.Connection, starts: Sequence[tuple[str, int, int]]) -> None:

@@ -341,9 +341,9 @@ class SQLiteStore:
         note = partial(control.note_starts, starts=starts)
         await self._writing().submit(note, durable=False, committed=self._ring_all)
 
-    async def end_starts(self, owner: str, *, now: int) -> None:
-        """Count what an owner that has died may have started as started by now."""
-        end = partial(control.end_starts, owner=owner, now=now)
+    async def end_starts(self, owners: Sequence[str], *, now: int) -> None:
+        """Count what owners that have died may have started as started by now."""
+        end = partial(control.end_starts, owners=list(owners), now=now)
         await self._writing().submit(end, durable=False, committed=self._ring_all)
 
     def ring(self) -> None:

@@ -401,8 +401,8 @@ INSERT INTO backlite_starts (queue, number, owner, at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), :owner, :at FROM json_each(:starts)
 
 -- name: end_starts
--- An owner that has died starts nothing more. All starts are read: owners die seldom.
-UPDATE backlite_starts SET at = :now WHERE owner = :owner AND at > :now
+-- Owners that have died start nothing more. All starts are read: owners die seldom.
+UPDATE backlite_starts SET at = :now WHERE owner IN (SELECT value FROM json_each(:owners)) AND at > :now
 
 -- name: note_starts
 UPDATE backlite_starts SET at = json_extract(value, '$[2]')
