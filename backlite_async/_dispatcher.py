@@ -311,11 +311,7 @@ class Dispatcher:
         pause = await self._heed_clock() or self._feed.let_alone()
         self._feed.crowded = True
         lanes = self._lanes() if pause == 0 else []
-        limits = (
-            plan_limits(self._registry.limited, held=self._feed.held, workers_free=self._pool.free)
-            if self._registry.limited
-            else []
-        )
+        limits = self._limits()
         if not lanes:
             return min(pause or math.inf, self._longest_sleep, self._feed.pause())
         wrote_in = await self._probe() if self._suspects else 0.0
@@ -369,6 +365,17 @@ class Dispatcher:
             writes_free=writes_free,
             ahead=self._feed.ahead.room(threaded=False),
             ahead_in_threads=self._feed.ahead.room(threaded=True),
+        )
+
+    def _limits(self) -> list[Limit]:
+        if not self._registry.limited:
+            return []
+        return plan_limits(
+            self._registry.limited,
+            held=self._feed.held,
+            workers_free=self._pool.free,
+            threads_free=self._pool.threads_free,
+            in_threads=self._registry.in_threads,
         )
 
     def _is_crowded(self, lanes: Sequence[Lane], limits: Sequence[Limit], claim: Claim) -> bool:
