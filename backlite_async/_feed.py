@@ -158,7 +158,6 @@ class Feed:
         """Take note that a job has ended, and give its worker the next one."""
         if handler.config.limited:
             self._let_go(job)
-            self._not_started(job)  # where its handler never began; else it has been counted
             self._wake()
         self.ahead.ended(self._clock.monotonic(), threaded=handler.threaded)
         self._go_on()

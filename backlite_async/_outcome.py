@@ -268,7 +268,7 @@ def _again(
         attempt=attempt,
         crashes=job.crashes,
         error=error,
-        frees=_place(job, None, now) if due_at > now else None,  # else it holds its turn
+        frees=_place(job, None, now),
     )
 
 
