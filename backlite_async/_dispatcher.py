@@ -431,7 +431,11 @@ class Dispatcher:
         self._store.ring()
 
     def _cancel(self, job_id: str, fence: int) -> None:
-        if not self._pool.cancel_job(job_id, fence) and (job_id, fence) not in self._reports:
+        claim = job_id, fence
+        ours = (
+            claim in self._leases and claim not in self._reports
+        )  # else its outcome is written, or on its way
+        if ours and not self._pool.cancel_job(job_id, fence):
             self._feed.cancel(job_id, fence)
             self._wake.set()  # others may have waited for it to run alone
 
