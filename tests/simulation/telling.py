@@ -93,7 +93,7 @@ class Teller:
                 job=found,
                 kind=(job.queue, job.task),
                 own=job.id if by_id else None,
-                unique=None if by_id else unique.key,
+                unique=unique.key,
                 within=unique.within,
                 replace=asked,
                 now=at,

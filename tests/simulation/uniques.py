@@ -85,13 +85,10 @@ class _Uniques:
         if known is None:
             self.fail(event, f"{event.job} was found, which was never there")
             return
-        if event.own is not None:
-            there = known.live or (known.kept and (known.until is None or known.until > event.now))
-        else:
-            last = None if event.unique is None else self.last.get((event.kind[0], event.unique))
-            there = last is not None and last.job == event.job
-            there = there and last is not None and self.keeps_out(last, event.within, event.now)
-        if not there:
+        last = None if event.unique is None else self.last.get((event.kind[0], event.unique))
+        by_key = last is not None and last.job == event.job and self.keeps_out(last, event.within, event.now)
+        kept = known.kept and (known.until is None or known.until > event.now)
+        if not (by_key or (event.own is not None and (known.live or kept))):
             self.fail(event, f"{event.job} was found to be in the way, and is not")
         if event.replace and known.live and not known.claimed:
             self.to_be_replaced = event
