@@ -162,7 +162,6 @@ class Dispatcher:
             finish=self._finish,
             wake=self._wake.set,
             not_started=self._starts.void,
-            paused=lambda: self.paused,
             writing=lambda: store.writing,
         )
         self._leases = LeaseKeeper(store, clock, lease=lease, in_thread=self._pool.in_thread)
@@ -320,11 +319,11 @@ class Dispatcher:
             return min(pause or math.inf, self._longest_sleep, self._feed.pause())
         wrote_in = await self._probe() if self._suspects else 0.0
         now, asked = self._clock.now(), self._clock.monotonic()
-        until = self._leases.until()
+        until, looks = self._leases.until(), self._heed.looks
         claim = await self._claim(lanes, limits, now, until)
         self._feed.crowded = self._is_crowded(lanes, limits, claim)
         self._starts.expect(claim)
-        self._feed.hand_over(claim.jobs, asked, until)
+        self._feed.hand_over(claim.jobs, asked, until, self._paused_for(claim, looks))
         self._suspect(claim.lapsed, wrote_in)
         if claim.jobs and self._clock.monotonic() - asked > self._lease / 10:
             self._leases.hurry()  # the lease began when the claim was asked for, not when it was made
@@ -444,6 +443,15 @@ class Dispatcher:
         self._uncertain = False
 
     # -- orders ------------------------------------------------------------------------------------
+
+    def _paused_for(self, claim: Claim, looks: int) -> frozenset[str]:
+        """Return the queues of which nothing of a claim is to start, asked for after so many looks at orders.
+
+        Where there was none since, the claim knows better: what it has taken is of no paused queue.
+        """
+        if self._heed.paused and any(job.queue in self._heed.paused for job in claim.jobs):
+            self._heed.look()
+        return self.paused if self._heed.looks > looks else self._registry.paused
 
     def pause_here(self) -> None:
         """Start nothing more of queues that are paused now, and what waits of those that are no longer."""
