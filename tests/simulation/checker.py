@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from backlite_async import JobStatus
 
-from .hearing import Hearing
+from .hearing import THREADED, Hearing
 from .history import (
     Acknowledged,
     Claimed,
@@ -138,7 +138,8 @@ class _Checker:
         job.kind, job.max_crashes = event.kind, event.max_crashes
         self.waits(event, job)
         job.attempt, job.crashes = 0, 0
-        job.waits_for_turn, job.revoked, job.told_at = False, None, float("inf")
+        job.waits_for_turn = job.had_turn = False
+        job.revoked, job.told_at = None, float("inf")
 
     def see_replaced(self, event: Replaced) -> None:
         job = self.job(event.job)
@@ -155,6 +156,7 @@ class _Checker:
             self.fail(event, "turn", f"{event.job} waits for its turn before it is due")
         job.waits_for_turn = event.due_at is None
         if event.due_at is not None:
+            job.had_turn = True
             self.waits(event, job)
 
     def see_revoked(self, event: Revoked) -> None:
@@ -184,6 +186,8 @@ class _Checker:
     def waits(self, event: Stored | Replaced | Turned | Written, job: JobState) -> None:
         """A wait was asked for a while ago, and the wall may have been moved since then."""
         assert event.due_at is not None
+        if not isinstance(event, Turned):
+            job.meant = event.due_at
         ends, began = [virtual(event, event.due_at)], event.at
         if event.waits_from is not None:
             began = self.wall.shown(event.waits_from, event.at)
@@ -216,7 +220,8 @@ class _Checker:
         elif event.by and event.at - self.unshifted_at > UNSURE:
             end = virtual(event, event.due_at)
             over = min(job.ends) <= event.at  # the wall jumped while it was decided: it may start in any case
-            early = not over and end < min(job.ends) - AGREEING - self.unnoticed(job)
+            overtaken = sum(jump.by for jump in self.jumps if jump.by > 0 and event.at - jump.at < AGREEING)
+            early = not over and end < min(job.ends) - AGREEING - self.unnoticed(job) - overtaken
             if early or end > max(job.ends) + max(event.by, 0) / 1000 + AGREEING:
                 text = f"{event.job} was to start at {min(job.ends):.3f} to {max(job.ends):.3f} s"
                 self.fail(event, "shifted", f"{text}, now at {end:.3f}")
@@ -280,12 +285,12 @@ class _Checker:
         for fence, other in job.running.items():
             if other.client == event.client:
                 self.fail(event, "overlap", f"{event.job} runs beside itself in {event.client}")
-            elif fence not in job.lapsed:
+            elif fence not in job.lapsed | job.over:
                 self.fail(event, "overlap", f"{event.job} runs in {event.client} beside {other.client}")
         went_back = claim is not None and self.back_at >= claim.at - 1
         if held and event.wall < job.due_at and not went_back:
             self.fail(event, "early", f"{event.job} started {job.due_at - event.wall} ms early")
-        if self.heeded(job, event.client, event.at):
+        if self.heeded(job, event.client, event.at - (0.0 if event.willing else THREADED)):
             self.fail(event, "cancelled", f"{event.job} started long after it was cancelled")
         if job.stored and event.attempt > job.stored[-1].max_attempts:
             self.fail(event, "attempts", f"{event.job} runs for the {event.attempt}th time")
@@ -361,6 +366,8 @@ class _Checker:
         else:
             self.taken_over(event, job, claim)
         job.attempt, job.crashes = event.attempt, event.crashes
+        if event.within:
+            job.over.add(event.fence)  # its handler may go on while an id of its own is used again
         if event.status is JobStatus.PENDING:
             assert event.due_at is not None
             self.waits(event, job)
@@ -432,7 +439,9 @@ class _Checker:
         expected = JobStatus.PENDING if job.revoked is None else JobStatus.CANCELLED
         if not failed and event.status is not expected:
             self.fail(event, "cancelled", f"{event.job} was released, and is {event.status}")
-        if event.due_at is not None and event.due_at > job.due_at:
+        moved = job.had_turn and self.back_at > job.stored[-1].at  # what waits for its turn is not shifted
+        place = max(job.due_at, job.meant) if job.had_turn else job.due_at
+        if event.due_at is not None and event.due_at > place and not moved:
             self.fail(event, "place", f"{event.job} was released, and lost its place")
 
     def may_not_know(self, event: Written, job: JobState) -> bool:
@@ -450,8 +459,9 @@ class _Checker:
         if event.status is JobStatus.PENDING and job.revoked is not None:
             self.fail(event, "cancelled", f"{event.job} is to run again after it was cancelled")
         if run is None:
-            again = JobStatus.PENDING if job.revoked is None else JobStatus.CANCELLED
-            given_back = event.status is again and event.attempt == claim.attempt - 1
+            given_back = event.status is JobStatus.PENDING and event.attempt == claim.attempt - 1
+            if event.status is JobStatus.CANCELLED:
+                given_back = event.attempt in (claim.attempt - 1, claim.attempt)
             too_many = claim.attempt > job.stored[-1].max_attempts or claim.crashes >= job.max_crashes
             if not (given_back or (event.status is JobStatus.FAILED and too_many)):
                 self.fail(event, "lost", f"{event.job} became {event.status} without having run")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from .history import Died, Event, Fault, Opened, StopAsked
 
-__all__ = ["HEED", "Hearing"]
+__all__ = ["THREADED", "Hearing"]
+
+THREADED = 0.6
+"""Seconds that a `def` handler may take to start once it is with a worker."""
 
 HEED = 0.15
 """Seconds in which a client that is told heeds an order, without the ways to the store."""
@@ -44,9 +47,8 @@ class Hearing:
         if opened is None or opened.manner != "bells" or client in self._gone:
             return False
         since = max(since, opened.at)
-        return (
-            since - self._trouble.get(client, float("-inf")) > RECOVERS and at - since > self._within + more
-        )
+        calm = since - self._trouble.get(client, float("-inf")) > RECOVERS
+        return calm and at - since > self._within + more
 
     def hears(self, client: str) -> bool:
         """Return whether a client runs and is not about to stop."""

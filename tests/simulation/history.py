@@ -193,6 +193,7 @@ class Rested(Event, kw_only=True):
     queue: str
     since: float
     client: str | None = None
+    life: int = 0
 
 
 class Shifted(Event, kw_only=True):

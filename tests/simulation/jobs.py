@@ -28,11 +28,11 @@ class JobState:
         self.completed: list[Written | Revoked] = []
         self.kind = ("", "")
         self.max_crashes: float = float("inf")
-        self.waits_for_turn = False
+        self.waits_for_turn = self.had_turn = False
         self.revoked: Revoked | None = None
         self.told_at = float("inf")
         self.acknowledged = False
-        self.due_at = 0
+        self.due_at = self.meant = 0
         self.waits_from: int | None = None
         self.ends: list[float] = []
         self.shifts = self.jumps_before = 0
@@ -44,6 +44,7 @@ class JobState:
         self.running: dict[int, Started] = {}
         self.marks: dict[int, Marked] = {}
         self.lapsed: set[int] = set()
+        self.over: set[int] = set()
 
     def wait(self, due_at: int, waits_from: int | None, *ends: float) -> None:
         """Wait anew; `ends` are the times at which it would be due, before and after each jump."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .hearing import Hearing
+from .hearing import THREADED, Hearing
 from .history import (
     Claimed,
     Died,
@@ -23,9 +23,6 @@ from .history import (
 
 __all__ = ["check_limits"]
 
-THREADED = 1.1
-"""Seconds that a `def` handler may take to start once it is with a worker."""
-
 Run = tuple[str, str, int]
 """A handler that runs: its client, job and fence."""
 
@@ -41,7 +38,7 @@ class _Limits:
         self.keys: dict[str, str | None] = {}
         self.claims: dict[str, Claimed] = {}
         self.runs: dict[Run, Started] = {}
-        self.starts: dict[str, list[Started]] = {}
+        self.starts: dict[str, list[tuple[Started, float]]] = {}
         self.jumps: list[Jumped] = []
         self.paused: dict[str, Paused] = {}
         self.paused_here: dict[tuple[str, str], Paused] = {}
@@ -127,18 +124,21 @@ class _Limits:
     def see_started_in_pause(self, event: Started, queue: str) -> None:
         pauses = (self.paused.get(queue), self.paused_here.get((event.client, queue)))
         for paused in pauses:
-            if paused is not None and paused.told:
-                if self.hearing.heeds(event.client, paused.at, event.at, more=THREADED):
-                    text = f"{event.job} of {queue!r} started {event.at - paused.at:.3f} s after its pause"
-                    self.fail(event, "paused", text)
+            if paused is None or not paused.told:
+                continue
+            if self.hearing.heeds(event.client, paused.at, event.at, more=0.0 if event.willing else THREADED):
+                text = f"{event.job} of {queue!r} started {event.at - paused.at:.3f} s after its pause"
+                self.fail(event, "paused", text)
 
     def see_rate(self, event: Started, queue: str, count: int, per: float) -> None:
         starts = self.starts.setdefault(queue, [])
-        starts.append(event)
+        claim = self.claims.get(event.job)
+        starts.append((event, event.at if claim is None else claim.at))
         if len(starts) <= count:
             return
-        first = starts[-1 - count]
-        if any(jump.by > 0 and jump.at >= first.at for jump in self.jumps):
+        first = starts[-1 - count][0]
+        since = min(claimed_at for _, claimed_at in starts[-1 - count :])
+        if any(jump.by > 0 and jump.at >= since for jump in self.jumps):
             return  # the wall shows that more time has passed
         if event.at - first.at < per - 1e-6:
             text = f"{count + 1} jobs of {queue!r} started within {event.at - first.at:.6f} s"
@@ -147,13 +147,15 @@ class _Limits:
     def see_rested(self, event: Rested) -> None:
         if self.resumed.get(event.queue, float("-inf")) >= event.since:
             return
+        if event.client is not None and not self.hearing.hears(event.client):
+            return  # it ended meanwhile, and with it the pause
         if event.client is None:
             running = [job for job in self.claims if self.queues.get(job) == event.queue]
         else:
             running = [
                 job
-                for client, job, _ in self.runs
-                if client == event.client and self.queues.get(job) == event.queue
+                for (client, job, _), run in self.runs.items()
+                if (client, run.life) == (event.client, event.life) and self.queues.get(job) == event.queue
             ]
         if running:
             self.fail(event, "rest", f"{event.queue!r} came to rest, with {running} running")

@@ -166,7 +166,7 @@ async def _pause(world: World, storm: Storm, rng: random.Random) -> None:
             continue
         process, queue = rng.choice(started), rng.choice(storm.kinds).config.name
         here = rng.random() < 0.3
-        world.in_background(world.pause(process, queue, here=here, wait=rng.random() < 0.4))
+        world.in_background(process, world.pause(process, queue, here=here, wait=rng.random() < 0.4))
         await asyncio.sleep(rng.uniform(0, storm.horizon / 3))
         again = process if here or not process.started else rng.choice(started)
         await world.resume(again, queue, here=here)
@@ -239,7 +239,7 @@ def simulate(seed: int) -> tuple[list[Event], list[str]]:
     if storm.calm:
         workers = world.processes[0].workers
         if storm.manner == "bells" or not storm.jumps:  # else nobody heeds the wall
-            found += check_prompt(events, workers=workers, within=4 * storm.latency + 0.01)
+            found += check_prompt(events, workers=workers, within=6 * storm.latency + 0.01)
         found += check_order(events)
         found += [f"fault: {event} in calm weather" for event in events if isinstance(event, Fault)]
     return events, found

@@ -103,7 +103,7 @@ class World:
         self.choosy = False
         self.known: list[str] = []
         self.paused: set[str] = set()
-        self.waiters: set[asyncio.Task[None]] = set()
+        self.waiters: dict[asyncio.Task[None], Process] = {}
         for queue in (*QUEUES, Probe.config):
             self.history.add(rule_of(queue))
 
@@ -178,15 +178,18 @@ class World:
         finally:
             self.ended(process, job, how, wait)
 
+    async def _cancel_own(self, seconds: float) -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+        if seconds < 1:
+            await asyncio.sleep(0)  # else it returns before the cancellation can reach it
+
     async def _act(self, process: Process, job: JobContext, name: str, seconds: float) -> None:
         if name in ("late", "stubborn"):
             await self._swallow(seconds + (6.0 if name == "stubborn" else 0.0))
         elif name == "cancel own":
-            current = asyncio.current_task()
-            assert current is not None
-            current.cancel()
-            if seconds < 1:
-                await asyncio.sleep(0)  # else it returns before the cancellation can reach it
+            await self._cancel_own(seconds)
         elif name == "add":
             with contextlib.suppress(DatabaseUnavailable, InvalidState):
                 await self.save(process, [self.task((Simple,))])
@@ -210,9 +213,10 @@ class World:
             if self.deadly:
                 process.kill()
                 raise Killed
+        elif name == "cancel":
+            await self.cancel(process, self.some_jobs(self.rng))
+            await asyncio.sleep(seconds)
         elif name not in ("snooze", "retry"):
-            if name == "cancel":
-                await self.cancel(process, self.some_jobs(self.rng))
             await asyncio.sleep(seconds)
 
     async def _swallow(self, seconds: float) -> None:
@@ -350,7 +354,7 @@ class World:
 
     async def pause(self, process: Process, queue: str, *, here: bool, wait: bool) -> None:
         """Pause a queue, and see it come to rest."""
-        since = self.loop.time()
+        since, life = self.loop.time(), process.life
         client = process.name if here else None
         with contextlib.suppress(DatabaseUnavailable, InvalidState, Killed):
             if here:
@@ -359,7 +363,7 @@ class World:
             if wait or not here:
                 await process.client.pause(queue, wait=wait, here=here)
             if wait:
-                self.history.add(Rested(queue=queue, client=client, since=since))
+                self.history.add(Rested(queue=queue, client=client, life=life, since=since))
 
     async def resume(self, process: Process, queue: str, *, here: bool) -> None:
         """Resume a queue, if that works."""
@@ -367,11 +371,11 @@ class World:
             self.history.add(Resumed(queue=queue, client=process.name))
             await process.client.resume(queue, here=here)
 
-    def in_background(self, what: Coroutine[Any, Any, None]) -> None:
-        """Do something that may last until all jobs have ended."""
+    def in_background(self, process: Process, what: Coroutine[Any, Any, None]) -> None:
+        """Do something in a process that may last until all jobs have ended."""
         task = asyncio.get_running_loop().create_task(what)
-        self.waiters.add(task)
-        task.add_done_callback(self.waiters.discard)
+        self.waiters[task] = process
+        task.add_done_callback(self.waiters.pop)
 
     async def resume_all(self) -> None:
         """Let everything run again."""
@@ -441,8 +445,9 @@ class World:
         await self.settle()
         if self.waiters:
             await asyncio.wait(self.waiters, timeout=5.0)
-        for waiter in self.waiters:
-            self.history.add(Misuse(what="a wait for a paused queue to rest never ended"))
+        for waiter, process in self.waiters.items():
+            if process.alive:
+                self.history.add(Misuse(what="a wait for a paused queue to rest never ended"))
             waiter.cancel()
         for process in self.processes:
             if process.started and not await process.stop(60.0):
@@ -483,7 +488,7 @@ def patched(world: World) -> Iterator[None]:
         await anyio.lowlevel.checkpoint()
         async with limiter:
             with anyio.CancelScope(shield=True):
-                await asyncio.sleep(world.rng.choice((0.0, 0.01, 1.0)))
+                await asyncio.sleep(world.rng.choice((0.0, 0.01, 0.5)))
             return function(*arguments)
 
     def no_frames(_: object) -> list[traceback.FrameSummary]:
