@@ -67,6 +67,11 @@ class _Wait:
             self.late += abs(jump.by)
 
 
+def is_limited(rule: Ruled) -> bool:
+    """Return whether anything but a pause keeps jobs of a queue from running."""
+    return any(limit is not None for limit in (rule.here, rule.in_all, rule.per_key, rule.rate))
+
+
 class _Prompt:
     """Which jobs wait, and since when each of them could have started."""
 
@@ -101,9 +106,9 @@ class _Prompt:
                 if len(self.running) >= self.workers:
                     self.moved_at = event.at
                 self.running.discard(event.job)
-                self.queue_moved_at[self.queues[event.job]] = event.at
+                self.queue_moved(event)
             case Written() | Revoked(ended=True):
-                self.queue_moved_at[self.queues[event.job]] = event.at
+                self.queue_moved(event)
                 self.waiting.pop(event.job, None)
                 if isinstance(event, Written) and event.due_at is not None:
                     self.wait(event, event.due_at, event.waits_from)
@@ -111,6 +116,12 @@ class _Prompt:
                 self.queue_moved_at[event.queue] = event.at
             case _:
                 pass
+
+    def queue_moved(self, event: Ended | Written | Revoked) -> None:
+        """Where a queue is limited, the end of a job may have made room for another."""
+        rule = self.rules.get(self.queues[event.job])
+        if rule is not None and is_limited(rule):
+            self.queue_moved_at[rule.queue] = event.at
 
     def wait(self, event: Event, due_at: int, waits_from: int | None) -> None:
         assert isinstance(event, (Stored, Replaced, Written))
@@ -236,7 +247,7 @@ def check_order(events: Sequence[Event]) -> list[str]:
     for number, event in enumerate(events):
         waiting.see(number, event)
         match event:
-            case Ruled() if any((event.here, event.in_all, event.per_key, event.rate)):
+            case Ruled() if is_limited(event):
                 limited.add(event.queue)
             case Paused():
                 resumed[event.queue] = float("inf")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .history import (
+    Buried,
     Claimed,
     Closed,
     Died,
@@ -24,6 +25,9 @@ __all__ = ["PATIENCE", "RECOVERY", "check_alone", "check_recovery"]
 
 RECOVERY = 1.0
 """Seconds after a death within which another process releases the jobs, if it is told at once."""
+
+WAYS = 6
+"""Ways to the store and back for each dead owner: what it has claimed and started, and its release."""
 
 LONGEST_LOOK = 30.0
 """Seconds between two looks of a process that is not told."""
@@ -46,6 +50,7 @@ class _Recovery:
         self.able: dict[int, float] = {}
         self.claims: dict[str, Claimed] = {}
         self.orphans: dict[str, float] = {}
+        self.buried: set[int] = set()
         self.calm_from = 0.0
 
     def see(self, event: Event) -> None:
@@ -65,6 +70,8 @@ class _Recovery:
                 for job, claim in self.claims.items():
                     if self.members.dead(claim.owner):
                         self.orphans.setdefault(job, event.at)
+            case Buried():
+                self.buried.add(event.owner)
             case Fault() | Outage():
                 self.calm_from = event.at + LONGEST_PAUSE
                 self.put_off(self.calm_from)
@@ -86,10 +93,10 @@ class _Recovery:
 
     def judge(self, now: float) -> None:
         for job, since in list(self.orphans.items()):
-            owners = {self.claims[other].owner for other in self.orphans}
+            owners = [owner for owner in self.opened if self.members.dead(owner) and owner not in self.buried]
             for owner, able_since in self.able.items():
                 waited = now - max(since, able_since)
-                if waited > self.limit(self.opened[owner]) + 4 * self.latency * len(owners):
+                if waited > self.limit(self.opened[owner]) + WAYS * self.latency * len(owners):
                     while_lived = f"though {self.opened[owner].client} lived (at {now:.6f} s)"
                     self.found.append(
                         f"slow recovery: {job} was not released for {waited:.3f} s, {while_lived}"
