@@ -16,6 +16,7 @@ __all__ = ["check_uniques"]
 class _Known(msgspec.Struct):
     """A job: whether it is pending or running, and until when it is kept once it has ended."""
 
+    created_at: int
     live: bool = True
     claimed: bool = False
     kept: bool = False
@@ -72,10 +73,11 @@ class _Uniques:
                 which = "is there" if self.jobs[last.job].live else "was added so short a time ago"
                 self.fail(event, f"{event.job} was stored, though {last.job}, with {event.unique!r}, {which}")
             self.last[place] = event
-        self.jobs[event.job] = _Known()
+        self.jobs[event.job] = _Known(created_at=event.created_at)
 
     def keeps_out(self, last: Stored, within: int | None, now: int) -> bool:
-        if self.jobs[last.job].live:
+        known = self.jobs[last.job]
+        if known.live and known.created_at == last.created_at:  # else another has got its id
             return True
         lasts = last.created_at + (last.within or 0) > now
         return within is not None and last.created_at > now - within and lasts
