@@ -484,8 +484,8 @@ async def test_cancelled_job_is_kept_as_declared(
     store: Store, ends: str, keep_payload: bool, keep_for: int | None
 ) -> None:
     """For as long as its queue was declared to keep it, with its payload if that was declared."""
-    await declare(store, "r", keeps=False)
     await declare(store, keeps=True, keep_for=keep_for, keep_payload=keep_payload)
+    await declare(store, "r", keeps=False)
     await store.add([new("a", payload=b"[1]")])
     await cancel_as(store, ends, now=200)
     if keep_for is None:

@@ -522,6 +522,21 @@ async def test_what_is_let_in_by_a_declaration_can_be_made_to_wait(store: Store)
     assert await let_in(store) == []
 
 
+# -- steps of the clock ----------------------------------------------------------------------------
+
+
+async def test_clock_is_set_back_after_a_turn_was_given(store: Store) -> None:
+    """Who was let in is due at once, as before; the time that it was to be due at goes back as well."""
+    begin = 10_000_000
+    await store.add(turns("a", "b", due_at=begin, created_at=begin, waits_from=begin))
+    (job,) = await take(store, per_key(1), now=begin + 20)
+    await finish(store, frees(complete(job), at=begin + 30))
+    assert await store.shift_waits(now=begin + 40 - 500_000, by=-500_000) == 1
+    assert await take(store, per_key(1), now=begin + 29 - 500_000) == []
+    (job,) = await take(store, per_key(1), now=begin + 30 - 500_000)
+    assert (job.scheduled_at, job.waits_from) == (begin - 500_000, begin + 30 - 500_000)
+
+
 # -- the whole -------------------------------------------------------------------------------------
 
 

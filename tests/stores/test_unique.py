@@ -462,6 +462,16 @@ async def test_replace_by_own_id_moves_to_another_queue(store: Store) -> None:
     assert await let_in(store, now=400) == ["a"]
 
 
+async def test_job_that_moved_takes_no_turn_where_it_was(store: Store) -> None:
+    """Turns are of a queue and a key: one that has moved counts where it is."""
+    own = Unique(own_id=True, replace_own=True)
+    await store.add([turn("a")])
+    await store.add_unique(turn("a", queue="r"), own, now=0)
+    await store.add([turn("b"), turn("c", queue="r")])
+    limits = [Limit(queue=queue, per_key=1) for queue in "qr"]
+    assert ids((await within(store, limits)).jobs) == ["a", "b"]
+
+
 async def test_one_that_waits_moves_to_another_queue(store: Store) -> None:
     """What waits for a turn is let in where it goes, as nobody knows of its turns there."""
     own = Unique(own_id=True, replace_own=True)
