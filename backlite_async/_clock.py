@@ -118,7 +118,7 @@ class WallSteps:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._ahead: int | None = None
-        self._behind = 0
+        self._seen = self._behind = 0
         self._check_at = math.inf
 
     @property
@@ -133,9 +133,10 @@ class WallSteps:
         nobody ran; and a while after a step back, as whoever should have shifted the waits may have
         died before it did. The same answer comes again until it is `heeded`.
         """
+        self._seen = self._now()
         if self._ahead is None or self.pause <= 0:
             return None
-        step = self._now() - self._ahead
+        step = self._seen - self._ahead
         if step < -1000:
             return step
         if step > 1000 and self._behind:
@@ -144,10 +145,10 @@ class WallSteps:
         return 0
 
     def heeded(self, step: int | None) -> None:
-        """Take note that what follows from a step was done."""
+        """Take note that what follows from a step was done; another one may have come meanwhile."""
         self._behind -= step or 0
         self._check_at = self._clock.monotonic() + CHECK_AFTER if step is not None and step < 0 else math.inf
-        self._ahead = self._now()
+        self._ahead = self._seen
 
     def _now(self) -> int:
         return self._clock.now() - round(self._clock.monotonic() * 1000)

@@ -37,9 +37,9 @@ class Feed:
 
     Whatever has waited through the end of its lease does not start: others may have taken it, as
     after a computer has slept. `unwritten`: the outcomes on their way; `writing` tells whether the
-    store writes. `not_started` hears of claims that are over before their handlers start. `paused`:
-    the queues of which nothing may start. `postponed`: seconds for which a job is given back that runs
-    here already, under a claim that another owner has taken away.
+    store writes. `not_started` hears of claims that are over before their handlers start. `postponed`:
+    seconds for which a job is given back that runs here already, under a claim that another owner has
+    taken away.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class Feed:
         finish: Finish,
         wake: Callable[[], None],
         not_started: Callable[[ClaimedJob], None],
-        paused: Callable[[], Collection[str]],
         writing: Callable[[], bool],
     ) -> None:
         self._pool = pool
@@ -68,7 +67,6 @@ class Feed:
         self._finish = finish
         self._wake = wake
         self._not_started = not_started
-        self._paused = paused
         self._writing = writing
         self._solo = Solo()
         self._broken: Exception | None = None
@@ -88,10 +86,14 @@ class Feed:
         """Whether a job runs alone, or is to."""
         return bool(self._solo)
 
-    def hand_over(self, jobs: Sequence[ClaimedJob], since: float, until: int) -> None:
-        """Give claimed jobs to workers, those for which none is free when one is."""
+    def hand_over(
+        self, jobs: Sequence[ClaimedJob], since: float, until: int, paused: Collection[str]
+    ) -> None:
+        """Give claimed jobs to workers, those for which none is free when one is.
+
+        `paused`: the queues of which nothing may start.
+        """
         lonely = []
-        paused = self._paused()
         for job in jobs:
             handler = self._registry.find(job.queue, job.task)
             if self._stop.asked or handler is None or job.queue in paused:
@@ -156,7 +158,6 @@ class Feed:
         """Take note that a job has ended, and give its worker the next one."""
         if handler.config.limited:
             self._let_go(job)
-            self._not_started(job)  # where its handler never began; else it has been counted
             self._wake()
         self.ahead.ended(self._clock.monotonic(), threaded=handler.threaded)
         self._go_on()

@@ -43,6 +43,8 @@ class Heed:
         self._earliest = 0.0
         self._closing = False
         self.paused: frozenset[str] = frozenset()
+        self.looks = 0
+        """How often it was seen which queues are paused."""
 
     def look(self) -> None:
         """Look soon."""
@@ -75,6 +77,7 @@ class Heed:
 
     async def _look(self) -> None:
         orders = await self._store.orders(self._owner)
+        self.looks += 1
         if orders.paused != self.paused:
             self.paused = orders.paused
             self._tell_paused(orders.paused)

@@ -139,3 +139,23 @@ def test_drift_is_no_step(hands: Hands, steps: WallSteps) -> None:
     for by in [-0.4] * 10 + [0.4] * 10:
         hands.step(by)
         assert steps.look() == 0
+
+
+def test_step_that_comes_while_another_is_heeded_is_seen(hands: Hands, steps: WallSteps) -> None:
+    """What follows from a step takes its time, in which the clock may be set once more."""
+    hands.step(-900)
+    assert steps.look() == -900_000
+    hands.step(-300)
+    steps.heeded(-900_000)
+    assert steps.look() == -300_000
+
+
+def test_step_that_comes_while_it_is_checked_is_seen(hands: Hands, steps: WallSteps) -> None:
+    """Nor is one overlooked that comes while it is seen what others have done about the last one."""
+    hands.step(-900)
+    steps.heeded(steps.look())
+    hands.pass_by(CHECK_AFTER)
+    assert steps.look() is None
+    hands.step(-300)
+    steps.heeded(None)
+    assert steps.look() == -300_000

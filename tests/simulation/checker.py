@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from backlite_async import JobStatus
 
+from .hearing import THREADED, Hearing
 from .history import (
     Acknowledged,
     Claimed,
@@ -20,22 +21,31 @@ from .history import (
     Marked,
     Misuse,
     Probed,
+    Replaced,
+    Revoked,
+    Ruled,
     Shifted,
     Started,
     StopAsked,
     Stopped,
     Stored,
+    Turned,
     Written,
 )
-from .jobs import JobState, Run, follows, virtual
-from .order import NOTICE, UNSURE
+from .jobs import JobState, Run, follows, follows_cancelled, virtual
+from .limits import check_limits
+from .order import NOTICE, UNSURE, check_priority
 from .owners import Members, Wall
 from .recovery import check_alone, check_recovery
+from .uniques import check_uniques
 
 __all__ = ["STOP_GRACE", "check"]
 
 STOP_GRACE = 3.0 + 0.5
 """Seconds after its limit within which `stop` returns: for handlers, for outcomes, and for the close."""
+
+OVERTIME = 0.2
+"""Seconds after its timeout within which a handler ends that does not resist."""
 
 AGREEING = 1.2
 """Seconds by which two clocks may differ that agree; and a decision come before it is written."""
@@ -45,8 +55,10 @@ STEADY = 0.75
 
 
 class _Checker:
-    def __init__(self) -> None:
+    def __init__(self, latency: float) -> None:
         self.found: list[str] = []
+        self.hearing = Hearing(latency)
+        self.rules: dict[str, Ruled] = {}
         self.jobs: dict[str, JobState] = {}
         self.members = Members()
         self.wall = Wall()
@@ -67,9 +79,18 @@ class _Checker:
     def see(self, event: Event) -> None:  # noqa: PLR0912 - a case for each kind of event
         self.members.see(event)
         self.wall.see(event)
+        self.hearing.see(event)
         match event:
+            case Ruled():
+                self.rules[event.queue] = event
             case Stored():
                 self.see_stored(event)
+            case Replaced():
+                self.see_replaced(event)
+            case Turned():
+                self.see_turned(event)
+            case Revoked():
+                self.see_revoked(event)
             case Acknowledged():
                 self.job(event.job).acknowledged = True
             case Claimed():
@@ -114,12 +135,59 @@ class _Checker:
         if len(job.stored) > len(job.completed):
             self.fail(event, "added twice", f"{event.job} was stored again while it was there")
         job.stored.append(event)
+        job.kind, job.max_crashes = event.kind, event.max_crashes
         self.waits(event, job)
         job.attempt, job.crashes = 0, 0
+        job.waits_for_turn = job.had_turn = False
+        job.revoked, job.told_at = None, float("inf")
 
-    def waits(self, event: Stored | Written, job: JobState) -> None:
+    def see_replaced(self, event: Replaced) -> None:
+        job = self.job(event.job)
+        job.kind, job.max_crashes = event.kind, event.max_crashes
+        job.waits_for_turn = False
+        self.waits(event, job)
+
+    def see_turned(self, event: Turned) -> None:
+        """A job of a key waits for its turn, or is let in, due now: that is no wait that was asked for."""
+        job = self.job(event.job)
+        if job.claim is not None or len(job.completed) >= len(job.stored):
+            self.fail(event, "turn", f"{event.job}, which is not pending")
+        if event.due_at is None and event.wall < job.due_at and self.back_at == float("-inf"):
+            self.fail(event, "turn", f"{event.job} waits for its turn before it is due")
+        job.waits_for_turn = event.due_at is None
+        if event.due_at is not None:
+            job.had_turn = True
+            self.waits(event, job)
+
+    def see_revoked(self, event: Revoked) -> None:
+        job = self.job(event.job)
+        if len(job.completed) >= len(job.stored):
+            self.fail(event, "cancelled", f"{event.job} was cancelled after its end")
+        elif event.ended and job.claim is not None:
+            self.fail(event, "cancelled", f"{event.job} has ended while it ran")
+        elif not event.ended and job.claim is None:
+            self.fail(event, "cancelled", f"{event.job} was only asked to end, and nobody runs it")
+        if event.told:
+            job.told_at = min(job.told_at, event.at)
+        if event.ended:
+            self.kept_as_cancelled(event, job, event.now)
+            job.completed.append(event)
+        elif job.revoked is None:
+            job.revoked = event
+
+    def kept_as_cancelled(self, event: Revoked | Written, job: JobState, now: int) -> None:
+        rule = self.rules.get(job.kind[0])
+        if rule is None:
+            return
+        until = None if rule.keep_for is None else now + rule.keep_for
+        if event.keep is not rule.keeps or (event.keep and event.until != until):
+            self.fail(event, "retention", f"{event.job}, cancelled, is kept until {event.until}, not {until}")
+
+    def waits(self, event: Stored | Replaced | Turned | Written, job: JobState) -> None:
         """A wait was asked for a while ago, and the wall may have been moved since then."""
         assert event.due_at is not None
+        if not isinstance(event, Turned):
+            job.meant = event.due_at
         ends, began = [virtual(event, event.due_at)], event.at
         if event.waits_from is not None:
             began = self.wall.shown(event.waits_from, event.at)
@@ -152,7 +220,8 @@ class _Checker:
         elif event.by and event.at - self.unshifted_at > UNSURE:
             end = virtual(event, event.due_at)
             over = min(job.ends) <= event.at  # the wall jumped while it was decided: it may start in any case
-            early = not over and end < min(job.ends) - AGREEING - self.unnoticed(job)
+            overtaken = sum(jump.by for jump in self.jumps if jump.by > 0 and event.at - jump.at < AGREEING)
+            early = not over and end < min(job.ends) - AGREEING - self.unnoticed(job) - overtaken
             if early or end > max(job.ends) + max(event.by, 0) / 1000 + AGREEING:
                 text = f"{event.job} was to start at {min(job.ends):.3f} to {max(job.ends):.3f} s"
                 self.fail(event, "shifted", f"{text}, now at {end:.3f}")
@@ -175,6 +244,10 @@ class _Checker:
             self.fail(event, "claimed twice", f"{event.job} is held by claim {job.claim.fence}")
         if len(job.completed) >= len(job.stored):
             self.fail(event, "ghost", f"{event.job} was claimed after its end")
+        if job.revoked is not None:
+            self.fail(event, "cancelled", f"{event.job} was claimed after it was cancelled")
+        if job.waits_for_turn:
+            self.fail(event, "turn", f"{event.job} was claimed while it waited for its turn")
         if event.fence <= max(job.fences, default=0):
             self.fail(event, "fence", f"claim {event.fence} of {event.job} is not newer than the last")
         if event.now < job.due_at:
@@ -212,11 +285,13 @@ class _Checker:
         for fence, other in job.running.items():
             if other.client == event.client:
                 self.fail(event, "overlap", f"{event.job} runs beside itself in {event.client}")
-            elif fence not in job.lapsed:
+            elif fence not in job.lapsed | job.over:
                 self.fail(event, "overlap", f"{event.job} runs in {event.client} beside {other.client}")
         went_back = claim is not None and self.back_at >= claim.at - 1
         if held and event.wall < job.due_at and not went_back:
             self.fail(event, "early", f"{event.job} started {job.due_at - event.wall} ms early")
+        if self.heeded(job, event.client, event.at - (0.0 if event.willing else THREADED)):
+            self.fail(event, "cancelled", f"{event.job} started long after it was cancelled")
         if job.stored and event.attempt > job.stored[-1].max_attempts:
             self.fail(event, "attempts", f"{event.job} runs for the {event.attempt}th time")
         if claim is not None and claim.crashes >= job.max_crashes:
@@ -225,6 +300,10 @@ class _Checker:
         run.last_chance = claim is not None and 0 < claim.crashes >= job.max_crashes - 1
         job.running[event.fence] = event
         self.beside(event, run)
+
+    def heeded(self, job: JobState, client: str, at: float, *, since: float = 0.0) -> bool:
+        """Return whether a client must have heeded by now that a job is to be cancelled."""
+        return job.revoked is not None and self.hearing.heeds(client, max(job.told_at, since), at)
 
     def beside(self, event: Started, run: Run) -> None:
         """Count what runs in the same client and process; a job with its last chance runs alone.
@@ -256,6 +335,14 @@ class _Checker:
             return
         run.ended = event
         job.running.pop(event.fence, None)
+        began = run.started.at
+        claimed = job.claim is not None and job.claim.fence == event.fence
+        if run.started.willing and claimed and self.heeded(job, event.client, event.at, since=began):
+            self.fail(event, "cancelled", f"{event.job} ran on for {event.at - job.told_at:.3f} s and more")
+        rule, own = self.rules.get(job.kind[0]), job.stored[-1].timeout if job.stored else None
+        limit = own if own is not None or rule is None else rule.timeout
+        if run.started.willing and claimed and limit is not None and event.at - began > limit + OVERTIME:
+            self.fail(event, "timeout", f"{event.job} ran for {event.at - began:.3f} s, not {limit:g}")
 
     def see_died(self, event: Died) -> None:
         self.dead.add(event.client)
@@ -279,10 +366,15 @@ class _Checker:
         else:
             self.taken_over(event, job, claim)
         job.attempt, job.crashes = event.attempt, event.crashes
+        if event.within:
+            job.over.add(event.fence)  # its handler may go on while an id of its own is used again
         if event.status is JobStatus.PENDING:
             assert event.due_at is not None
             self.waits(event, job)
             return
+        rule = self.rules.get(job.kind[0])
+        if event.status is JobStatus.CANCELLED and rule is not None and event.keep is not rule.keeps:
+            self.fail(event, "retention", f"{event.job}, cancelled, is kept: {event.keep}")
         job.completed.append(event)
         if len(job.completed) > len(job.stored):
             self.fail(event, "completed twice", f"{event.job} was completed {len(job.completed)} times")
@@ -318,6 +410,8 @@ class _Checker:
         if not seen:
             return
         since = self.wall.passed(event.lease_end, event.at)
+        if self.back_at > event.at - 2 * beat:  # nobody may have looked until the wall showed it once more
+            since = min(since, self.wall.first_shown(event.lease_end, claim.at))
         if event.at - since < beat - 1e-6:
             waited = f"{event.at - since:.3f} s after its lease, not {beat:.3f}"
             self.fail(event, "hasty", f"{event.job} was taken from {owner} {waited}")
@@ -342,12 +436,17 @@ class _Checker:
         failed = event.status is JobStatus.FAILED
         if failed is not last and not (last and self.may_not_know(event, job)):
             self.fail(event, "crashes", f"{event.job} is {event.status} after {event.crashes} crashes")
-        if event.due_at is not None and event.due_at > job.due_at:
+        expected = JobStatus.PENDING if job.revoked is None else JobStatus.CANCELLED
+        if not failed and event.status is not expected:
+            self.fail(event, "cancelled", f"{event.job} was released, and is {event.status}")
+        moved = job.had_turn and self.back_at > job.stored[-1].at  # what waits for its turn is not shifted
+        place = max(job.due_at, job.meant) if job.had_turn else job.due_at
+        if event.due_at is not None and event.due_at > place and not moved:
             self.fail(event, "place", f"{event.job} was released, and lost its place")
 
     def may_not_know(self, event: Written, job: JobState) -> bool:
         """Return whether who wrote it had no handler when it was decided, and so no limit."""
-        since = self.known.get((event.client, job.stored[-1].kind), float("inf"))
+        since = self.known.get((event.client, job.kind), float("inf"))
         return event.at - since < AGREEING
 
     def concluded(self, event: Written, job: JobState, claim: Claimed) -> None:
@@ -355,8 +454,14 @@ class _Checker:
         run = job.runs.get(claim.fence)
         if event.lapse:
             self.fail(event, "stale", f"{event.client} took {event.job} from itself")
+        if event.status is JobStatus.CANCELLED and job.revoked is None:
+            self.fail(event, "cancelled", f"{event.job} became cancelled, and nobody asked for that")
+        if event.status is JobStatus.PENDING and job.revoked is not None:
+            self.fail(event, "cancelled", f"{event.job} is to run again after it was cancelled")
         if run is None:
             given_back = event.status is JobStatus.PENDING and event.attempt == claim.attempt - 1
+            if event.status is JobStatus.CANCELLED:
+                given_back = event.attempt in (claim.attempt - 1, claim.attempt)
             too_many = claim.attempt > job.stored[-1].max_attempts or claim.crashes >= job.max_crashes
             if not (given_back or (event.status is JobStatus.FAILED and too_many)):
                 self.fail(event, "lost", f"{event.job} became {event.status} without having run")
@@ -369,7 +474,13 @@ class _Checker:
             self.fail(event, "outcome", f"{event.job} became {event.status} while it ran")
             return
         stopping = (claim.client, run.started.life) in self.stopping
-        if not follows(event, run.ended, job.stored[-1].max_attempts, claim, stopping=stopping):
+        attempts = job.stored[-1].max_attempts
+        if job.revoked is None:
+            right = follows(event, run.ended, attempts, claim, stopping=stopping)
+        else:
+            heeded = self.heeded(job, claim.client, run.ended.at, since=run.started.at)
+            right = follows_cancelled(event, run.ended, attempts, claim, heeded=heeded, stopping=stopping)
+        if not right:
             self.fail(
                 event,
                 "outcome",
@@ -403,12 +514,13 @@ class _Checker:
         if not job.completed or len(job.stored) > 1:
             return  # `finish` says so; a job without a record can be added again, by a repeated save
         last = job.completed[-1]
+        ended = last.status if isinstance(last, Written) else JobStatus.CANCELLED
         gone = not last.keep or (last.until is not None and last.until <= event.wall)
         if last.until is not None and self.jumped_at > last.at:
             return  # it may have expired before the wall went back
-        expected = JobStatus.NOT_FOUND if gone else last.status
+        expected = JobStatus.NOT_FOUND if gone else ended
         if event.status is not expected:
-            self.fail(event, "retention", f"{event.job} ended {last.status}, is shown as {event.status}")
+            self.fail(event, "retention", f"{event.job} ended {ended}, is shown as {event.status}")
 
     def finish(self) -> None:
         for name, job in self.jobs.items():
@@ -426,8 +538,15 @@ def check(events: Sequence[Event], *, latency: float = 0.0) -> list[str]:
     `latency`: seconds that a way to or from the store may take.
     """
     events = [event for event in events if not isinstance(event, Logged)]
-    checker = _Checker()
+    checker = _Checker(latency)
     for event in events:
         checker.see(event)
     checker.finish()
-    return [*checker.found, *check_recovery(events, latency=latency), *check_alone(events, latency=latency)]
+    return [
+        *checker.found,
+        *check_recovery(events, latency=latency),
+        *check_alone(events, latency=latency),
+        *check_limits(events, latency=latency),
+        *check_uniques(events),
+        *check_priority(events),
+    ]

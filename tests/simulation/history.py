@@ -21,6 +21,7 @@ __all__ = [
     "Event",
     "Fault",
     "Final",
+    "Found",
     "History",
     "How",
     "Jumped",
@@ -31,12 +32,19 @@ __all__ = [
     "Misuse",
     "Opened",
     "Outage",
+    "Paused",
     "Probed",
+    "Replaced",
+    "Rested",
+    "Resumed",
+    "Revoked",
+    "Ruled",
     "Shifted",
     "Started",
     "StopAsked",
     "Stopped",
     "Stored",
+    "Turned",
     "Written",
 ]
 
@@ -78,8 +86,29 @@ class Known(Event, kw_only=True):
     kinds: list[tuple[str, str]]
 
 
+class Ruled(Event, kw_only=True):
+    """What is promised of a queue: how many of its jobs run at once, here, in all, and of one key.
+
+    `rate`: starts, in so many seconds; `timeout`: seconds that an attempt may take. `keeps`: whether
+    cancelled jobs are kept, for `keep_for` milliseconds.
+    """
+
+    queue: str
+    here: int | None = None
+    in_all: int | None = None
+    per_key: int | None = None
+    rate: tuple[int, float] | None = None
+    timeout: float | None = None
+    keeps: bool = False
+    keep_for: int | None = None
+
+
 class Stored(Event, kw_only=True):
-    """A job came into being in the store. `waits_from`: when its wait began, if it is to wait for a while."""
+    """A job came into being in the store. `waits_from`: when its wait began, if it is to wait for a while.
+
+    `unique`: the key that it was to be the only one of, `within` so many milliseconds of another, and
+    what the caller took for `now`. `timeout`: seconds, where it has one of its own.
+    """
 
     job: str
     kind: tuple[str, str]
@@ -87,6 +116,84 @@ class Stored(Event, kw_only=True):
     waits_from: int | None = None
     max_attempts: int
     max_crashes: int
+    priority: int = 0
+    key: str | None = None
+    timeout: float | None = None
+    unique: str | None = None
+    within: int | None = None
+    created_at: int = 0
+    now: int = 0
+
+
+class Found(Event, kw_only=True):
+    """An add found a job in its way, of its own id or by a unique key, and stored nothing.
+
+    `replace`: a pending one was to be replaced. The rest is what it would have stored.
+    """
+
+    job: str
+    kind: tuple[str, str]
+    own: str | None = None
+    unique: str | None = None
+    within: int | None = None
+    replace: bool = False
+    now: int = 0
+
+
+class Replaced(Event, kw_only=True):
+    """A pending job got another task, and when it is due."""
+
+    job: str
+    kind: tuple[str, str]
+    due_at: int
+    waits_from: int | None = None
+    max_crashes: int
+
+
+class Turned(Event, kw_only=True):
+    """A job waits for its turn (`due_at` None), or has it and may be claimed."""
+
+    job: str
+    due_at: int | None
+    waits_from: int | None = None
+
+
+class Revoked(Event, kw_only=True):
+    """A job was cancelled: it has `ended`, kept `until` an instant or not, or its owner is asked.
+
+    `told`: the others were.
+    """
+
+    job: str
+    ended: bool
+    now: int
+    keep: bool = False
+    until: int | None = None
+    told: bool = False
+
+
+class Paused(Event, kw_only=True):
+    """A queue was paused, everywhere or in one client. `told`: the others were."""
+
+    queue: str
+    client: str | None = None
+    told: bool = False
+
+
+class Resumed(Event, kw_only=True):
+    """A queue may run again, everywhere or in one client."""
+
+    queue: str
+    client: str | None = None
+
+
+class Rested(Event, kw_only=True):
+    """`pause(wait=True)`, called at `since`, returned: none of its jobs runs, anywhere or in one client."""
+
+    queue: str
+    since: float
+    client: str | None = None
+    life: int = 0
 
 
 class Shifted(Event, kw_only=True):
@@ -102,7 +209,7 @@ class Shifted(Event, kw_only=True):
 
 
 class Acknowledged(Event, kw_only=True):
-    """`save()` returned this job's id."""
+    """`save()` returned this job's id, or `AlreadyExists` named it."""
 
     job: str
 
@@ -128,7 +235,10 @@ class Marked(Event, kw_only=True):
 
 
 class Started(Event, kw_only=True):
-    """A handler began. `life` counts the starts of its client, which has `workers`."""
+    """A handler began. `life` counts the starts of its client, which has `workers`.
+
+    `willing`: it ends as soon as it is cancelled.
+    """
 
     job: str
     client: str
@@ -136,6 +246,7 @@ class Started(Event, kw_only=True):
     workers: int
     fence: int
     attempt: int
+    willing: bool = False
 
 
 class Ended(Event, kw_only=True):

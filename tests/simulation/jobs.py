@@ -6,9 +6,9 @@ from math import ceil
 
 from backlite_async import JobStatus
 
-from .history import Claimed, Ended, Event, Marked, Started, Stored, Written
+from .history import Claimed, Ended, Event, Marked, Revoked, Started, Stored, Written
 
-__all__ = ["JobState", "Run", "follows", "virtual"]
+__all__ = ["JobState", "Run", "follows", "follows_cancelled", "virtual"]
 
 
 class Run:
@@ -25,9 +25,14 @@ class JobState:
 
     def __init__(self) -> None:
         self.stored: list[Stored] = []
-        self.completed: list[Written] = []
+        self.completed: list[Written | Revoked] = []
+        self.kind = ("", "")
+        self.max_crashes: float = float("inf")
+        self.waits_for_turn = self.had_turn = False
+        self.revoked: Revoked | None = None
+        self.told_at = float("inf")
         self.acknowledged = False
-        self.due_at = 0
+        self.due_at = self.meant = 0
         self.waits_from: int | None = None
         self.ends: list[float] = []
         self.shifts = self.jumps_before = 0
@@ -39,14 +44,11 @@ class JobState:
         self.running: dict[int, Started] = {}
         self.marks: dict[int, Marked] = {}
         self.lapsed: set[int] = set()
+        self.over: set[int] = set()
 
     def wait(self, due_at: int, waits_from: int | None, *ends: float) -> None:
         """Wait anew; `ends` are the times at which it would be due, before and after each jump."""
         self.due_at, self.waits_from, self.ends = due_at, waits_from, list(ends)
-
-    @property
-    def max_crashes(self) -> float:
-        return self.stored[-1].max_crashes if self.stored else float("inf")
 
 
 def virtual(event: Event, wall: int) -> float:
@@ -55,7 +57,7 @@ def virtual(event: Event, wall: int) -> float:
 
 
 def follows(event: Written, ended: Ended, max_attempts: int, claim: Claimed, *, stopping: bool) -> bool:
-    """Return whether an outcome follows from how the handler ended."""
+    """Return whether an outcome follows from how the handler ended, of a job that nobody has cancelled."""
     again = event.status is JobStatus.PENDING
     counted = event.attempt == claim.attempt
     given_back = again and event.attempt == claim.attempt - 1
@@ -75,6 +77,24 @@ def follows(event: Written, ended: Ended, max_attempts: int, claim: Claimed, *, 
             if claim.attempt >= max_attempts:
                 return failed
             return again and counted and late_enough(event, ended)
+
+
+def follows_cancelled(
+    event: Written, ended: Ended, max_attempts: int, claim: Claimed, *, heeded: bool, stopping: bool
+) -> bool:
+    """Return whether an outcome follows from how the handler ended, of a job that was to be cancelled.
+
+    It has ended as cancelled unless it returned, or failed for good before that was `heeded`.
+    """
+    match event.status:
+        case JobStatus.SUCCEEDED:
+            return ended.how == "returned" and event.attempt == claim.attempt
+        case JobStatus.CANCELLED:
+            return ended.how != "returned" and event.attempt in (claim.attempt, claim.attempt - 1)
+        case JobStatus.FAILED:
+            return not heeded and follows(event, ended, max_attempts, claim, stopping=stopping)
+        case _:
+            return False
 
 
 def late_enough(event: Written, ended: Ended) -> bool:

@@ -108,6 +108,12 @@ class SimLoop(asyncio.BaseEventLoop):
         self._ready.append(call)
         return call
 
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Make a callback ready: what plays a thread here runs in this one."""
+        return self.call_soon(callback, *args, context=context)
+
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:

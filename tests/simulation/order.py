@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .history import Claimed, Ended, Event, Jumped, Shifted, Started, Stored, Written
+from .history import (
+    Claimed,
+    Ended,
+    Event,
+    Jumped,
+    Paused,
+    Replaced,
+    Resumed,
+    Revoked,
+    Ruled,
+    Shifted,
+    Started,
+    Stored,
+    Turned,
+    Written,
+)
 
-__all__ = ["NOTICE", "UNSURE", "check_order", "check_prompt"]
+__all__ = ["MARGIN", "NOTICE", "UNSURE", "check_order", "check_priority", "check_prompt"]
 
 NOTICE = 45.0
 """Seconds within which a client notices that the wall clock was moved."""
@@ -14,6 +29,13 @@ NOTICE = 45.0
 
 UNSURE = 60.0
 """Seconds within which it cannot be told if a wait began before a step of the clock or after it."""
+
+
+MARGIN = 0.02
+"""Seconds by which the windows of a rate are longer than asked."""
+
+RESUMING = 1.0
+"""Seconds after which a queue that was resumed is claimed like any other."""
 
 
 class _Wait:
@@ -45,41 +67,89 @@ class _Wait:
             self.late += abs(jump.by)
 
 
+class _Prompt:
+    """Which jobs wait, and since when each of them could have started."""
+
+    def __init__(self, workers: int, within: float) -> None:
+        self.found: list[str] = []
+        self.workers = workers
+        self.within = within
+        self.rules: dict[str, Ruled] = {}
+        self.queues: dict[str, str] = {}
+        self.waiting: dict[str, _Wait] = {}
+        self.running: set[str] = set()
+        self.jumps: list[Jumped] = []
+        self.starts: dict[str, list[float]] = {}
+        # When a place became free, or a job took one: then all others wait anew. The same for each queue.
+        self.moved_at = float("-inf")
+        self.queue_moved_at: dict[str, float] = {}
+
+    def see(self, event: Event) -> None:
+        match event:
+            case Ruled():
+                self.rules[event.queue] = event
+            case Stored() | Replaced():
+                self.queues[event.job] = event.kind[0]
+                self.wait(event, event.due_at, event.waits_from)
+            case Jumped():
+                self.jumps.append(event)
+                for wait in self.waiting.values():
+                    wait.jumped(event)
+            case Started():
+                self.see_started(event)
+            case Ended():
+                if len(self.running) >= self.workers:
+                    self.moved_at = event.at
+                self.running.discard(event.job)
+                self.queue_moved_at[self.queues[event.job]] = event.at
+            case Written() | Revoked(ended=True):
+                self.queue_moved_at[self.queues[event.job]] = event.at
+                self.waiting.pop(event.job, None)
+                if isinstance(event, Written) and event.due_at is not None:
+                    self.wait(event, event.due_at, event.waits_from)
+            case Resumed():
+                self.queue_moved_at[event.queue] = event.at
+            case _:
+                pass
+
+    def wait(self, event: Event, due_at: int, waits_from: int | None) -> None:
+        assert isinstance(event, (Stored, Replaced, Written))
+        self.waiting[event.job] = _Wait(event, due_at, waits_from, self.jumps)
+
+    def see_started(self, event: Started) -> None:
+        wait = self.waiting.pop(event.job)
+        queue = self.queues[event.job]
+        since = max(wait.meant + wait.late, wait.noticed, self.moved_at, self.queue_since(queue))
+        if event.at - since > self.within:
+            self.found.append(f"idle: {event.job} waited {event.at - since:.6f} s (until {event.at:.6f} s)")
+        self.running.add(event.job)
+        self.moved_at = event.at
+        self.starts.setdefault(queue, []).append(event.at)
+
+    def queue_since(self, queue: str) -> float:
+        """Return since when its queue has room for a job, as far as that can be told."""
+        since = self.queue_moved_at.get(queue, float("-inf"))
+        rule = self.rules.get(queue)
+        if rule is None or rule.rate is None:
+            return since
+        if self.jumps:
+            return float("inf")
+        starts = self.starts.get(queue, [])
+        count, per = rule.rate
+        return since if len(starts) < count else max(since, starts[-count] + per + MARGIN)
+
+
 def check_prompt(events: Sequence[Event], *, workers: int, within: float) -> list[str]:
     """Return where a due job waited longer than `within` although a worker was free, and nothing started.
 
     For one client with all handlers, without faults. After a jump of the wall it may take a look
-    around until that is noticed.
+    around until that is noticed. Where a queue is limited, a job may also wait until one of that queue
+    has ended, its rate permits it, or it is resumed.
     """
-    found: list[str] = []
-    waiting: dict[str, _Wait] = {}
-    running: set[str] = set()
-    jumps: list[Jumped] = []
-    moved_at = float("-inf")  # when a place became free, or a job took one: then all others wait anew
+    prompt = _Prompt(workers, within)
     for event in events:
-        match event:
-            case Stored():
-                waiting[event.job] = _Wait(event, event.due_at, event.waits_from, jumps)
-            case Jumped():
-                jumps.append(event)
-                for wait in waiting.values():
-                    wait.jumped(event)
-            case Started():
-                wait = waiting.pop(event.job)
-                waited = event.at - max(wait.meant + wait.late, wait.noticed, moved_at)
-                if waited > within:
-                    found.append(f"idle: {event.job} waited {waited:.6f} s (until {event.at:.6f} s)")
-                running.add(event.job)
-                moved_at = event.at
-            case Ended():
-                if len(running) >= workers:
-                    moved_at = event.at
-                running.discard(event.job)
-            case Written() if event.due_at is not None:
-                waiting[event.job] = _Wait(event, event.due_at, event.waits_from, jumps)
-            case _:
-                pass
-    return found
+        prompt.see(event)
+    return prompt.found
 
 
 def _instant(event: Event, wall: int) -> float:
@@ -87,28 +157,103 @@ def _instant(event: Event, wall: int) -> float:
     return event.at + (wall - event.wall) / 1000
 
 
-def check_order(events: Sequence[Event]) -> list[str]:
-    """Return where a job was claimed before one that had been due for longer.
+class _Waiting:
+    """The jobs that can be claimed once they are due, by kind, each with its place in the order."""
 
-    For one client with one worker, without faults.
-    """
-    found: list[str] = []
-    waiting: dict[str, tuple[int, int]] = {}
-    numbers: dict[str, int] = {}
-    for number, event in enumerate(events):
+    def __init__(self) -> None:
+        self.of_kind: dict[tuple[str, str], dict[str, tuple[int, int, int]]] = {}
+        self._kinds: dict[str, tuple[str, str]] = {}
+        self._priorities: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
+
+    def see(self, number: int, event: Event) -> None:
+        """Take note of whatever changes who waits, but claims."""
         match event:
             case Stored():
-                numbers[event.job] = number
-                waiting[event.job] = (event.due_at, number)
-            case Written() if event.due_at is not None:
-                waiting[event.job] = (event.due_at, numbers[event.job])
-            case Shifted():
-                waiting[event.job] = (event.due_at, numbers[event.job])
+                self._numbers[event.job], self._priorities[event.job] = number, event.priority
+                self._put(event.job, event.kind, event.due_at)
+            case Replaced():
+                self.take(event.job)
+                self._put(event.job, event.kind, event.due_at)
+            case Turned(due_at=None):
+                self.take(event.job)
+            case Shifted() | Turned():
+                assert event.due_at is not None
+                self._put(event.job, self._kinds[event.job], event.due_at)
+            case Written() if event.accepted and event.due_at is not None:
+                self._put(event.job, self._kinds[event.job], event.due_at)
+            case Revoked(ended=True):
+                self.take(event.job)
+            case _:
+                pass
+
+    def _put(self, job: str, kind: tuple[str, str], due_at: int) -> None:
+        self._kinds[job] = kind
+        self.of_kind.setdefault(kind, {})[job] = -self._priorities[job], due_at, self._numbers[job]
+
+    def take(self, job: str) -> tuple[int, int, int] | None:
+        """Return the place of a job that waits no longer."""
+        return self.of_kind.get(self._kinds.get(job, ("", "")), {}).pop(job, None)
+
+    def kind(self, job: str) -> tuple[str, str]:
+        """Return the kind of a job."""
+        return self._kinds.get(job, ("", ""))
+
+
+def _fail(event: Claimed, better: list[str]) -> str:
+    return f"order: {event.job} was claimed before {better} (at {event.at:.6f} s)"
+
+
+def check_priority(events: Sequence[Event]) -> list[str]:
+    """Return where a job was claimed before a better one of its kind: what keeps one, keeps the other.
+
+    Better is a higher priority, then to be due for longer, then to have been added before.
+    """
+    found: list[str] = []
+    waiting = _Waiting()
+    for number, event in enumerate(events):
+        if not isinstance(event, Claimed):
+            waiting.see(number, event)
+            continue
+        mine = waiting.take(event.job)
+        others = waiting.of_kind.get(waiting.kind(event.job), {})
+        if mine is not None and others:
+            better = [job for job, place in others.items() if place < mine and place[1] <= event.now]
+            if better:
+                found.append(_fail(event, better))
+    return found
+
+
+def check_order(events: Sequence[Event]) -> list[str]:
+    """Return where a job was claimed before a better one of another kind, which nothing kept.
+
+    For one client, without faults, and for jobs of queues without limits that are not paused.
+    """
+    found: list[str] = []
+    waiting = _Waiting()
+    limited: set[str] = set()
+    resumed: dict[str, float] = {}
+    for number, event in enumerate(events):
+        waiting.see(number, event)
+        match event:
+            case Ruled() if any((event.here, event.in_all, event.per_key, event.rate)):
+                limited.add(event.queue)
+            case Paused():
+                resumed[event.queue] = float("inf")
+            case Resumed():
+                resumed[event.queue] = event.at
             case Claimed():
-                mine = waiting.pop(event.job)
-                better = [job for job, order in waiting.items() if order < mine]
+                mine = waiting.take(event.job)
+                kept = limited | {queue for queue, at in resumed.items() if at > event.at - RESUMING}
+                better = [
+                    job
+                    for kind, others in waiting.of_kind.items()
+                    if kind[0] not in kept
+                    for job, place in others.items()
+                    if mine is not None and place < mine and place[1] <= event.now
+                ]
                 if better:
-                    found.append(f"order: {event.job} was claimed before {better} (at {event.at:.6f} s)")
+                    found.append(_fail(event, better))
             case _:
                 pass
     return found

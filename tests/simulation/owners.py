@@ -87,6 +87,15 @@ class Wall:
                 return since
         return since
 
+    def first_shown(self, instant: int, since: float) -> float:
+        """Return when the wall showed this instant or a later one first, not before `since`."""
+        ends = [began for began, _ in self._offsets[1:]] + [float("inf")]
+        for (began, offset), end in zip(self._offsets, ends, strict=True):
+            crossed = max(began, since, (instant - EPOCH - offset) / 1000)
+            if crossed < end:
+                return crossed
+        return float("inf")
+
     def shown(self, instant: int, at: float) -> float:
         """Return when the wall showed this instant last, before `at`; `at` if it never did."""
         end = at

@@ -13,7 +13,7 @@ from backlite_async.stores import Store
 from .faults import Host, Killed
 from .history import Died, Known, StopAsked, Stopped
 from .store import FaultyStore
-from .work import QUEUES, Probe, Threaded, Work, kind_of
+from .work import QUEUES, THREADED, Probe, Work, kind_of
 
 if TYPE_CHECKING:
     from .world import World
@@ -67,7 +67,7 @@ class Process:
         new = [kind for kind in dict.fromkeys(kinds) if kind not in self.known]
         for kind in new:
             self.known.add(kind)
-            handler = self.sync_handler if kind is Threaded else self.handler
+            handler = self.sync_handler if kind in THREADED else self.handler
             self.client.register(kind, handler)
         if new:
             self.world.history.add(Known(client=self.name, kinds=[kind_of(kind) for kind in new]))

@@ -12,6 +12,7 @@ from .history import (
     Fault,
     Opened,
     Outage,
+    Replaced,
     Started,
     StopAsked,
     Stored,
@@ -132,7 +133,7 @@ class _Alone:
 
     def see(self, event: Event) -> None:
         match event:
-            case Stored():
+            case Stored() | Replaced():
                 self.limits[event.job] = event.max_crashes
             case Claimed() if 0 < event.crashes >= self.limits.get(event.job, 0) - 1:
                 self.held[event.job] = _Held(event)

@@ -8,51 +8,51 @@ from functools import partial
 from typing import Any, TypeVar
 
 from backlite_async import InvalidState, Job, JobStatus, QueueConfig
-from backlite_async._job import Claim, ClaimedJob, Complete, Lane, NewJob, Outcome, Owner
-from backlite_async.stores import Dead, MemoryStore
+from backlite_async._job import (
+    Cancelled,
+    Claim,
+    ClaimedJob,
+    Complete,
+    Declared,
+    Lane,
+    Limit,
+    NewJob,
+    Orders,
+    Outcome,
+    Owner,
+    Queue,
+    Unique,
+)
+from backlite_async.stores import Dead
 
 from .company import Company, Member
 from .faults import Faults, Host, Killed
-from .history import Claimed, Marked, Misuse, Shifted, Stored, Written
+from .history import Marked, Misuse, Paused, Revoked
+from .memory import SharedMemory
+from .telling import Teller
+from .telling import now as at_once
 
-__all__ = ["FaultyStore", "SharedMemory"]
+__all__ = ["FaultyStore"]
 
 T = TypeVar("T")
 
-ASKED = frozenset({"add", "begin", "commit", "get", "status"})
+ASKED = frozenset(
+    {
+        "add",
+        "add_unique",
+        "begin",
+        "cancel",
+        "commit",
+        "declare",
+        "get",
+        "pause",
+        "queues",
+        "resume",
+        "running",
+        "status",
+    }
+)
 """What applications and handlers ask for at any time, and are refused once the store is closed."""
-
-
-class SharedMemory(MemoryStore):
-    """A memory store that calls nobody back, and can be looked into."""
-
-    def _ring(self) -> None:
-        pass  # each process tells the others in its own way
-
-    def rows(self) -> list[tuple[str, JobStatus, str | None, tuple[str, str], int]]:
-        """Return id, status, owner, kind and due time of the jobs that have not ended."""
-        return [(row.id, row.status, row.owner, row.kind, row.due_at) for row in self._live.values()]
-
-    def has(self, job_id: str) -> bool:
-        """Return whether a job is there that has not ended."""
-        return job_id in self._live
-
-    def lease_end(self, job_id: str, fence: int) -> int | None:
-        """Return when the lease of a claim ends; None: it is no longer there."""
-        row = self._held(job_id, fence)
-        return None if row is None else row.due_at
-
-    def claimed_by(self, owner: str) -> list[str]:
-        """Return the jobs that an owner has claimed."""
-        return [row.id for row in self._running() if row.owner == owner]
-
-    def waits(self) -> dict[str, tuple[int, int | None]]:
-        """Return when each pending job is due, and when its wait began."""
-        return {row.id: (row.due_at, row.waits_from) for row in self._pending()}
-
-    def expiries(self) -> list[int | None]:
-        """Return when the completed jobs that are kept expire."""
-        return [row.expires_at for row in self._completed.values()]
 
 
 class FaultyStore(Faults):
@@ -72,7 +72,7 @@ class FaultyStore(Faults):
         self._inner = inner
         self._company = company
         self._history = host.history
-        self._crash_limits = {queue.name: queue.max_crashes for queue in queues}
+        self._teller = Teller(inner, host.history, queues)
         self._listeners: dict[Callable[[], None], None] = {}
         self._member: Member | None = None
         self._open = self._lent = self._renewed = False
@@ -223,31 +223,29 @@ class FaultyStore(Faults):
 
     async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
         """Store pending jobs."""
-        await self._do("add", lambda: self._add(jobs, again), committed=lambda _: self._ring_all())
+        add = partial(self._teller.add, jobs, again)
+        await self._do("add", add, committed=lambda _: self._ring_all())
 
-    def _add(self, jobs: Sequence[NewJob], again: bool) -> None:
-        there = {job.id for job in jobs if self._inner.has(job.id)}
-        _now(self._inner.add(jobs, again=again))
-        for job in jobs:
-            if job.id not in there and self._inner.has(job.id):
-                self._history.add(
-                    Stored(
-                        job=job.id,
-                        kind=(job.queue, job.task),
-                        due_at=job.due_at,
-                        waits_from=job.waits_from,
-                        max_attempts=job.max_attempts,
-                        max_crashes=self._crash_limits.get(job.queue, 3),
-                    )
-                )
+    async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
+        """Store a pending job, unless there is one that `unique` names."""
+        add = partial(self._teller.add_unique, job, unique, now, again)
+        return await self._do("add_unique", add, committed=lambda _: self._ring_all())
 
     def check_connection(self, connection: object) -> None:
         """Refuse: there are no transactions of callers here."""
         self._inner.check_connection(connection)
 
-    async def add_within(self, connection: Any, jobs: Sequence[NewJob], *, again: bool = False) -> None:
+    async def add_within(
+        self,
+        connection: Any,
+        jobs: Sequence[NewJob],
+        *,
+        unique: Unique | None = None,
+        now: int = 0,
+        again: bool = False,
+    ) -> str | None:
         """Refuse: there are no transactions of callers here."""
-        await self._inner.add_within(connection, jobs, again=again)
+        return await self._inner.add_within(connection, jobs, unique=unique, now=now, again=again)
 
     async def claim(
         self,
@@ -256,6 +254,7 @@ class FaultyStore(Faults):
         owner: str,
         now: int,
         until: int,
+        limits: Sequence[Limit] = (),
         taking: Callable[[Sequence[ClaimedJob]], None] | None = None,
     ) -> Claim:
         """Take due jobs."""
@@ -263,28 +262,22 @@ class FaultyStore(Faults):
             self._misuse("claims in another's name")
         if now > self._history.now():
             self._misuse("claims what is due only in the future")
-        claim = partial(self._claim, lanes, owner=owner, now=now, until=until, taking=taking)
+        claim = partial(
+            self._teller.claim,
+            self._me.number,
+            self._host.name,
+            lanes,
+            owner=owner,
+            now=now,
+            until=until,
+            limits=limits,
+            taking=taking,
+        )
         return await self._do("claim", claim, insist=self._host.random.random() < 0.5)
-
-    def _claim(self, lanes: Sequence[Lane], **how: Any) -> Claim:
-        claim: Claim = _now(self._inner.claim(lanes, **how))
-        for job in claim.jobs:
-            self._history.add(
-                Claimed(
-                    job=job.id,
-                    owner=self._me.number,
-                    client=self._host.name,
-                    fence=job.fence,
-                    attempt=job.attempt,
-                    crashes=job.crashes,
-                    now=how["now"],
-                )
-            )
-        return claim
 
     async def claims_of(self, owner: str) -> Sequence[ClaimedJob]:
         """Return what an owner has claimed."""
-        return await self._do("claims_of", lambda: _now(self._inner.claims_of(owner)))
+        return await self._do("claims_of", lambda: at_once(self._inner.claims_of(owner)))
 
     async def probe(self) -> None:
         """Do nothing, if that is possible."""
@@ -305,38 +298,14 @@ class FaultyStore(Faults):
         )
 
     def _finished(self, outcomes: Sequence[Outcome]) -> None:
-        if any(not isinstance(outcome, Complete) for outcome in outcomes):
+        if any(outcome.frees or not isinstance(outcome, Complete) for outcome in outcomes):
             self._ring()
 
     def _finish(self, outcomes: Sequence[Outcome], *, within: bool = False) -> set[str]:
         if len({outcome.id for outcome in outcomes}) < len(outcomes):
             self._misuse("writes two outcomes of one job at a time")
-        return {outcome.id for outcome in outcomes if not self._finish_one(outcome, within=within)}
-
-    def _finish_one(self, outcome: Outcome, *, within: bool) -> bool:
-        lease_end = self._inner.lease_end(outcome.id, outcome.fence)
-        accepted = not self._inner.finish_now([outcome])
-        keep = outcome.keep if isinstance(outcome, Complete) else None
-        self._history.add(
-            Written(
-                job=outcome.id,
-                owner=self._me.number,
-                client=self._host.name,
-                fence=outcome.fence,
-                accepted=accepted,
-                status=outcome.status if isinstance(outcome, Complete) else JobStatus.PENDING,
-                attempt=outcome.attempt,
-                crashes=outcome.crashes,
-                due_at=None if isinstance(outcome, Complete) else outcome.due_at,
-                waits_from=None if isinstance(outcome, Complete) else outcome.waits_from,
-                keep=keep is not None,
-                until=None if keep is None else keep.until,
-                lapse=outcome.lapsed_by is not None,
-                lease_end=lease_end or 0,
-                within=within,
-            )
-        )
-        return accepted
+        finish = partial(self._teller.finish, self._me.number, self._host.name, within=within)
+        return {outcome.id for outcome in outcomes if not finish(outcome)}
 
     def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
         """Extend leases."""
@@ -356,19 +325,77 @@ class FaultyStore(Faults):
         self._finished(outcomes)
         return lost
 
+    # -- control -----------------------------------------------------------------------------------
+
+    async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
+        """Remember what is to be known of queues."""
+        declare = partial(self._teller.declare, queues, now)
+        await self._do("declare", declare, committed=lambda _: self._ring_all())
+
+    async def pause(self, queue: str, *, now: int) -> None:
+        """Let nothing of a queue be claimed."""
+        pause = partial(self._teller.pause, queue, now)
+        await self._do("pause", pause, committed=lambda paused: self._tell([paused]))
+
+    async def resume(self, queue: str) -> None:
+        """Undo `pause`."""
+        resume = partial(self._teller.resume, queue)
+        await self._do("resume", resume, committed=lambda _: self._ring_all())
+
+    def _tell(self, orders: Sequence[Paused | Revoked]) -> None:
+        """Tell everybody of orders that were given."""
+        for order in orders:
+            order.told = True
+        self._ring_all()
+
+    async def running(self, queue: str) -> int:
+        """Return how many jobs of a queue are claimed."""
+        return await self._do("running", lambda: at_once(self._inner.running(queue)))
+
+    async def queues(self, *, now: int) -> Sequence[Queue]:
+        """Return how the queues are doing."""
+        return await self._do("queues", lambda: at_once(self._inner.queues(now=now)))
+
+    async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
+        """End pending jobs as cancelled, and ask for the end of running ones."""
+        cancel = partial(self._teller.cancel, job_ids, now)
+        done, _ = await self._do("cancel", cancel, committed=lambda result: self._tell(result[1]))
+        return done
+
+    async def orders(self, owner: str) -> Orders:
+        """Return what an owner is to heed."""
+        if owner != self._me.id:
+            self._misuse("heeds another's orders")
+        return await self._do("orders", lambda: at_once(self._inner.orders(owner)))
+
+    async def note_starts(self, starts: Sequence[tuple[str, int, int]]) -> None:
+        """Correct when counted starts were."""
+        note = partial(self._inner.note_starts, starts)
+        await self._do("note_starts", lambda: at_once(note()), committed=lambda _: self._ring_all())
+
+    async def end_starts(self, owners: Sequence[str], *, now: int) -> None:
+        """Count what a dead owner may have started as started by now."""
+        end = partial(self._inner.end_starts, list(owners), now=now)
+        await self._do("end_starts", lambda: at_once(end()), committed=lambda _: self._ring_all())
+
+    def ring(self) -> None:
+        """Tell the others to look."""
+        if not self._host.dead:
+            self._ring()
+
     # -- queries and upkeep ------------------------------------------------------------------------
 
     async def status(self, job_id: str, *, now: int) -> JobStatus:
         """Return where a job is in its life."""
-        return await self._do("status", lambda: _now(self._inner.status(job_id, now=now)))
+        return await self._do("status", lambda: at_once(self._inner.status(job_id, now=now)))
 
     async def get(self, job_id: str, *, now: int) -> Job | None:
         """Return a job's record."""
-        return await self._do("get", lambda: _now(self._inner.get(job_id, now=now)))
+        return await self._do("get", lambda: at_once(self._inner.get(job_id, now=now)))
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs."""
-        return await self._do("kinds", lambda: _now(self._inner.kinds()))
+        return await self._do("kinds", lambda: at_once(self._inner.kinds()))
 
     async def shift_waits(self, *, now: int, by: int) -> int:
         """Let waits go on as they were meant; one owner does it, where others can tell it to look."""
@@ -376,17 +403,7 @@ class FaultyStore(Faults):
             self._check_open("shift_waits")
             self._ring()
             return 0
-        return await self._do("shift_waits", lambda: self._shift(now, by), committed=self._shifted)
-
-    def _shift(self, now: int, by: int) -> int:
-        before = self._inner.waits()
-        shifted: int = _now(self._inner.shift_waits(now=now, by=by))
-        for job, wait in self._inner.waits().items():
-            if wait != before[job]:
-                due_at, waits_from = wait
-                assert waits_from is not None
-                self._history.add(Shifted(job=job, by=by, due_at=due_at, waits_from=waits_from))
-        return shifted
+        return await self._do("shift_waits", partial(self._teller.shift, now, by), committed=self._shifted)
 
     def _shifted(self, count: int) -> None:
         if count:
@@ -398,11 +415,11 @@ class FaultyStore(Faults):
 
     async def next_expiry(self) -> int | None:
         """Return the instant at which the next completed job expires."""
-        return await self._do("next_expiry", lambda: _now(self._inner.next_expiry()))
+        return await self._do("next_expiry", lambda: at_once(self._inner.next_expiry()))
 
     async def expire(self, *, now: int, limit: int) -> int:
         """Remove completed jobs that have expired."""
-        return await self._do("expire", lambda: _now(self._inner.expire(now=now, limit=limit)))
+        return await self._do("expire", lambda: at_once(self._inner.expire(now=now, limit=limit)))
 
 
 class Block:
@@ -440,12 +457,3 @@ class Block:
     async def rollback(self) -> None:
         """Undo all of it."""
         self._ended = True
-
-
-def _now(operation: Any) -> Any:
-    """Return the result of a coroutine that never waits."""
-    try:
-        operation.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("the memory store waited")

@@ -12,7 +12,7 @@ from .checker import check
 from .history import Event, Fault, Jumped, Manner
 from .order import check_order, check_prompt
 from .process import Process
-from .work import DEADLY_STEPS, HOSTILE_STEPS, KINDS, PLAIN_STEPS, Simple, Threaded, Work
+from .work import DEADLY_STEPS, HOSTILE_STEPS, KINDS, LIMITED, PLAIN_STEPS, THREADED, Simple, Threaded, Work
 from .world import World, run_world
 
 __all__ = ["simulate"]
@@ -45,6 +45,12 @@ class Storm:
         self.jumps = rng.random() < 0.4
         self.late_handlers = self._sometimes(rng, 1.0) > 0
         self.hasty = self._sometimes(rng, 1.0) > 0
+        self.limited = tuple(kind for kind in LIMITED if rng.random() < 0.4) if rng.random() < 0.6 else ()
+        self.kinds = KINDS + self.limited
+        self.choosy = rng.random() < 0.6
+        self.cancels = rng.randint(1, 12) if rng.random() < 0.5 else 0
+        self.pauses = rng.random() < 0.4
+        self.contests = rng.randint(1, 4) if rng.random() < 0.4 else 0
         self.shuffle = rng.random() < 0.8
         self.early = rng.choice((0.0, 0.0, 0.001))
         self.step = rng.choice((1, 1, 50))
@@ -56,7 +62,7 @@ class Storm:
 
 async def _live(world: World, storm: Storm, rng: random.Random) -> None:
     """One process after another in the same place: started, stopped, killed, started again."""
-    kinds = (Simple, Threaded) if storm.late_handlers else KINDS
+    kinds = (Simple, Threaded) if storm.late_handlers else storm.kinds
     process = world.spawn(kinds=kinds)
     until = storm.horizon
     while world.loop.time() < until:
@@ -64,7 +70,7 @@ async def _live(world: World, storm: Storm, rng: random.Random) -> None:
         await asyncio.sleep(rng.uniform(0, storm.horizon))
         if world.loop.time() >= until:
             break
-        process.know(*rng.sample(KINDS, 2))
+        process.know(*rng.sample(storm.kinds, 2))
         await _end(process, storm, rng)
         if not process.alive:
             await asyncio.sleep(rng.uniform(0, 5))
@@ -135,31 +141,72 @@ async def _add(world: World, storm: Storm, rng: random.Random, kinds: tuple[type
         adding.result()
 
 
+async def _contend(world: World, storm: Storm, rng: random.Random, kinds: tuple[type[Work], ...]) -> None:
+    """Have several processes add the same at once."""
+    await asyncio.sleep(rng.uniform(0, storm.horizon))
+    started = [process for process in world.processes if process.started]
+    if started:
+        await world.contend([rng.choice(started) for _ in range(3)], (rng.choice(kinds),))
+
+
+async def _cancel(world: World, storm: Storm, rng: random.Random) -> None:
+    """Cancel some jobs at any moment, from any process."""
+    await asyncio.sleep(rng.uniform(0, storm.horizon))
+    started = [process for process in world.processes if process.started]
+    if started:
+        await world.cancel(rng.choice(started), world.some_jobs(rng))
+
+
+async def _pause(world: World, storm: Storm, rng: random.Random) -> None:
+    """Pause one queue after the other, for a while, everywhere or in one process."""
+    while storm.pauses and world.loop.time() < storm.horizon:
+        await asyncio.sleep(rng.uniform(0, storm.horizon / 3))
+        started = [process for process in world.processes if process.started]
+        if not started:
+            continue
+        process, queue = rng.choice(started), rng.choice(storm.kinds).config.name
+        here = rng.random() < 0.3
+        world.in_background(process, world.pause(process, queue, here=here, wait=rng.random() < 0.4))
+        await asyncio.sleep(rng.uniform(0, storm.horizon / 3))
+        again = process if here or not process.started else rng.choice(started)
+        await world.resume(again, queue, here=here)
+
+
 async def _unfold(world: World, storm: Storm) -> None:
     rng = world.rng
-    kinds = tuple(kind for kind in KINDS if kind is not Threaded) if storm.calm else KINDS
+    kinds = tuple(kind for kind in storm.kinds if not (storm.calm and kind in THREADED))
+    world.kinds, world.choosy = storm.kinds, storm.choosy
+    crowded = tuple(kind for kind in storm.limited if kind in kinds)
     weather = world.weather
     weather.faults, weather.deaths, weather.haunted = storm.faults, storm.deaths, storm.haunted
     world.steps = HOSTILE_STEPS if storm.hostile else PLAIN_STEPS
     world.steps = DEADLY_STEPS if storm.deadly else world.steps
+    if storm.cancels and not storm.calm:
+        world.steps += ("cancel",)
     world.longest_wait = storm.longest_wait
     if storm.adder:
-        await world.spawn(workers=0).start()
+        await world.spawn(kinds=storm.kinds, workers=0).start()
     async with asyncio.TaskGroup() as group:
         for _ in range(storm.slots):
             group.create_task(_live(world, storm, random.Random(rng.random())))
         for _ in range(storm.adds):
-            group.create_task(_add(world, storm, random.Random(rng.random()), kinds))
-        for change in (_happen, _cut_off):
+            some = (rng.choice(crowded),) if crowded and rng.random() < 0.6 else kinds
+            group.create_task(_add(world, storm, random.Random(rng.random()), some))
+        for _ in range(storm.cancels):
+            group.create_task(_cancel(world, storm, random.Random(rng.random())))
+        for _ in range(storm.contests):
+            group.create_task(_contend(world, storm, random.Random(rng.random()), kinds))
+        for change in (_happen, _cut_off, _pause):
             group.create_task(change(world, storm, random.Random(rng.random())))
     world.weather.clear()
     world.steps, world.deadly = ("ok",), False
     alive = [process for process in world.processes if process.alive]
     if not any(process.workers for process in alive):
-        alive.append(world.spawn())
+        alive.append(world.spawn(kinds=storm.kinds))
     for process in alive:
-        process.know(*KINDS)
+        process.know(*storm.kinds)
         await process.start()
+    await world.resume_all()
     await world.drain()
     await world.probe()
     await world.ask_all()
@@ -192,7 +239,7 @@ def simulate(seed: int) -> tuple[list[Event], list[str]]:
     if storm.calm:
         workers = world.processes[0].workers
         if storm.manner == "bells" or not storm.jumps:  # else nobody heeds the wall
-            found += check_prompt(events, workers=workers, within=4 * storm.latency + 0.01)
+            found += check_prompt(events, workers=workers, within=6 * storm.latency + 0.01)
         found += check_order(events)
         found += [f"fault: {event} in calm weather" for event in events if isinstance(event, Fault)]
     return events, found

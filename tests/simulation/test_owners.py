@@ -130,7 +130,7 @@ def test_recovery_goes_on_when_those_who_recover_die() -> None:
         await asyncio.sleep(2)
         victim.kill()
         while sum(process.alive for process in others) > 1:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.0001)
         world.weather.haunted = 0.0
 
     charges = 0
@@ -299,6 +299,7 @@ def test_job_of_a_process_that_dies_before_it_can_tell_starts_at_once() -> None:
         adder = world.spawn(workers=0)
         await adder.start()
         await start(world, 1)
+        await adder.client.declare_queues()  # so that the add is all that it does
         await asyncio.sleep(world.rng.uniform(0, 50))
         world.weather.deaths = 1.0
         with pytest.raises(Killed):

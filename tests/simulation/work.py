@@ -5,16 +5,29 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
-from backlite_async import Backoff, Discard, QueueConfig, Retention, Retry, Snooze, Task
+from backlite_async import Backoff, Discard, QueueConfig, Rate, Retention, Retry, Snooze, Task
+from backlite_async._clock import seconds
 
-from .history import How
+from .history import How, Ruled
 
 __all__ = [
     "DEADLY_STEPS",
     "HOSTILE_STEPS",
+    "KEYED",
     "KINDS",
+    "LIMITED",
     "PLAIN_STEPS",
     "QUEUES",
+    "THREADED",
+    "WILLING_STEPS",
+    "Few",
+    "Here",
+    "Lone",
+    "Mixed",
+    "OtherTurn",
+    "Paced",
+    "PacedThread",
+    "Pair",
     "Patient",
     "Probe",
     "Sibling",
@@ -22,10 +35,12 @@ __all__ = [
     "Single",
     "Step",
     "Threaded",
+    "Turn",
     "Work",
     "how_it_ended",
     "kind_of",
     "raise_as_planned",
+    "rule_of",
 ]
 
 Step = tuple[str, float]
@@ -41,7 +56,32 @@ LONG = QueueConfig(
     retention=Retention(duration=600.0, payload="always"),
 )
 PLAIN = QueueConfig("plain", max_attempts=2, max_crashes=1_000, backoff=0.0)
-QUEUES = (SHORT, ONCE, LONG, PLAIN)
+LONE = QueueConfig("lone", max_attempts=2, backoff=0.5, timeout=5.0, global_concurrency=1)
+FEW = QueueConfig(
+    "few", max_attempts=3, backoff=1.0, concurrency=1, global_concurrency=3, retention=Retention()
+)
+HERE = QueueConfig("here", max_attempts=2, backoff=0.1, concurrency=2, priority=2)
+TURNS = QueueConfig("turns", max_attempts=3, backoff=1.0, timeout=4.0, concurrency_per_key=1)
+PAIRS = QueueConfig(
+    "pairs",
+    max_attempts=2,
+    backoff=0.3,
+    global_concurrency=4,
+    concurrency_per_key=2,
+    priority=-3,
+    retention=Retention(duration=300.0, only_failed=True),
+)
+PACED = QueueConfig("paced", max_attempts=2, backoff=0.2, timeout=6.0, rate=Rate(2, per=3.0))
+MIXED = QueueConfig(
+    "mixed",
+    max_attempts=3,
+    backoff=0.5,
+    concurrency=2,
+    global_concurrency=3,
+    concurrency_per_key=1,
+    rate=Rate(5, per=1.0),
+)
+QUEUES = (SHORT, ONCE, LONG, PLAIN, LONE, FEW, HERE, TURNS, PAIRS, PACED, MIXED)
 
 
 class Work(Task):
@@ -82,6 +122,60 @@ class Threaded(Work):
     config = PLAIN
 
 
+class Lone(Work):
+    """A job of which one runs at a time, anywhere."""
+
+    config = LONE
+
+
+class Few(Work):
+    """A job of which one runs in a process, and three in all."""
+
+    config = FEW
+
+
+class Here(Work):
+    """A job of which two run in a process."""
+
+    config = HERE
+
+
+class Turn(Work):
+    """A job that takes turns with those of the same key."""
+
+    config = TURNS
+
+
+class OtherTurn(Work):
+    """Another kind in the same queue, with the same keys."""
+
+    config = TURNS
+
+
+class Pair(Work):
+    """A job of which two of a key and four in all run at a time."""
+
+    config = PAIRS
+
+
+class Paced(Work):
+    """A job of which two start in three seconds."""
+
+    config = PACED
+
+
+class PacedThread(Work):
+    """Another kind in the same queue, with a `def` handler."""
+
+    config = PACED
+
+
+class Mixed(Work):
+    """A job with every limit."""
+
+    config = MIXED
+
+
 class Probe(Task):
     """A job that waits for its fellows."""
 
@@ -89,11 +183,30 @@ class Probe(Task):
 
 
 KINDS: tuple[type[Work], ...] = (Work, Sibling, Single, Patient, Simple, Threaded)
+LIMITED: tuple[type[Work], ...] = (Lone, Few, Here, Turn, OtherTurn, Pair, Paced, PacedThread, Mixed)
+THREADED: tuple[type[Work], ...] = (Threaded, PacedThread)
+KEYED = frozenset({TURNS.name, PAIRS.name, MIXED.name})
 
 
 def kind_of(task: type[Task]) -> tuple[str, str]:
     """Return the queue and the name of a kind."""
     return task.config.name, task.__name__
+
+
+def rule_of(queue: QueueConfig) -> Ruled:
+    """Return what a queue promises."""
+    kept, rate = queue.retention, queue.rate
+    keep_for = None if kept is None else kept.duration
+    return Ruled(
+        queue=queue.name,
+        here=queue.concurrency,
+        in_all=queue.global_concurrency,
+        per_key=queue.concurrency_per_key,
+        rate=None if rate is None else (rate.count, seconds("per", rate.per)),
+        timeout=queue.timeout,
+        keeps=kept is not None,
+        keep_for=None if keep_for is None else round(seconds("duration", keep_for) * 1000),
+    )
 
 
 PLAIN_STEPS = ("ok", "fail", "snooze", "retry", "discard")
@@ -114,6 +227,8 @@ HOSTILE_STEPS = (
     "commit",
 )
 DEADLY_STEPS = (*HOSTILE_STEPS, "die", "die", "die")
+WILLING_STEPS = frozenset({"ok", "fail", "snooze", "retry", "discard", "own scope", "leak", "group", "die"})
+"""Steps that end as soon as they are cancelled."""
 
 
 def raise_as_planned(name: str, seconds: float) -> None:

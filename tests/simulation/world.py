@@ -7,15 +7,25 @@ import contextlib
 import random
 import re
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any
 from unittest import mock
 
 import anyio
 
-from backlite_async import DatabaseUnavailable, InvalidState, JobContext, Snooze, _log
+from backlite_async import (
+    AlreadyExists,
+    DatabaseUnavailable,
+    InvalidState,
+    JobContext,
+    JobStatus,
+    Snooze,
+    _log,
+)
+from backlite_async._add import AddOperation
 from backlite_async._clock import from_millis
+from backlite_async._options import OnConflict
 
 from .clock import SimClock
 from .company import Company
@@ -30,16 +40,34 @@ from .history import (
     Manner,
     Misuse,
     Outage,
+    Paused,
     Probed,
+    Rested,
+    Resumed,
     Started,
     StopAsked,
 )
 from .loop import Deadlock, Livelock, SimLoop
+from .memory import SharedMemory
 from .process import Process
-from .store import SharedMemory
-from .work import KINDS, PLAIN_STEPS, Probe, Simple, Step, Work, how_it_ended, raise_as_planned
+from .work import (
+    KEYED,
+    KINDS,
+    PLAIN_STEPS,
+    QUEUES,
+    WILLING_STEPS,
+    Probe,
+    Simple,
+    Step,
+    Work,
+    how_it_ended,
+    raise_as_planned,
+    rule_of,
+)
 
 __all__ = ["World", "run_world"]
+
+CONFLICTS: tuple[OnConflict, ...] = ("keep", "replace", "raise")
 
 
 class World:
@@ -71,6 +99,13 @@ class World:
         self.expected, self.met = 0, asyncio.Event()
         self.meeting = self.most_met = 0
         self.leaks: set[asyncio.Task[None]] = set()
+        self.kinds = KINDS
+        self.choosy = False
+        self.known: list[str] = []
+        self.paused: set[str] = set()
+        self.waiters: dict[asyncio.Task[None], Process] = {}
+        for queue in (*QUEUES, Probe.config):
+            self.history.add(rule_of(queue))
 
     def spawn(self, *, kinds: tuple[type[Work], ...] = KINDS, workers: int | None = None) -> Process:
         """Make a process that knows these kinds."""
@@ -96,7 +131,7 @@ class World:
         self.executions[job.id] = done + 1
         return task.plan[done] if done < len(task.plan) else ("ok", 0.0)
 
-    def begun(self, process: Process, job: JobContext) -> None:
+    def begun(self, process: Process, job: JobContext, *, willing: bool = False) -> None:
         if process.alive:
             self.history.add(
                 Started(
@@ -106,6 +141,7 @@ class World:
                     workers=process.workers,
                     fence=job.fence,
                     attempt=job.attempt,
+                    willing=willing,
                 )
             )
 
@@ -130,7 +166,7 @@ class World:
     async def perform(self, process: Process, task: Work, job: JobContext) -> None:
         """Do what the plan says, and put it down."""
         name, seconds = self._next_step(task, job)
-        self.begun(process, job)
+        self.begun(process, job, willing=name in WILLING_STEPS)
         how: How = "returned"
         wait = None
         try:
@@ -142,15 +178,18 @@ class World:
         finally:
             self.ended(process, job, how, wait)
 
+    async def _cancel_own(self, seconds: float) -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+        if seconds < 1:
+            await asyncio.sleep(0)  # else it returns before the cancellation can reach it
+
     async def _act(self, process: Process, job: JobContext, name: str, seconds: float) -> None:
         if name in ("late", "stubborn"):
             await self._swallow(seconds + (6.0 if name == "stubborn" else 0.0))
         elif name == "cancel own":
-            current = asyncio.current_task()
-            assert current is not None
-            current.cancel()
-            if seconds < 1:
-                await asyncio.sleep(0)  # else it returns before the cancellation can reach it
+            await self._cancel_own(seconds)
         elif name == "add":
             with contextlib.suppress(DatabaseUnavailable, InvalidState):
                 await self.save(process, [self.task((Simple,))])
@@ -174,6 +213,9 @@ class World:
             if self.deadly:
                 process.kill()
                 raise Killed
+        elif name == "cancel":
+            await self.cancel(process, self.some_jobs(self.rng))
+            await asyncio.sleep(seconds)
         elif name not in ("snooze", "retry"):
             await asyncio.sleep(seconds)
 
@@ -205,7 +247,13 @@ class World:
     # -- adding ------------------------------------------------------------------------------------
 
     async def save(
-        self, process: Process, tasks: list[Any], *, wait: float | None = None, at: int | None = None
+        self,
+        process: Process,
+        tasks: list[Any],
+        *,
+        wait: float | None = None,
+        at: int | None = None,
+        options: Callable[[AddOperation], object] = lambda _: None,
     ) -> list[str]:
         """Add jobs, and put down what `save()` acknowledges."""
         operation = process.client.add(*tasks)
@@ -213,6 +261,8 @@ class World:
             operation.wait(timedelta(seconds=wait))
         if at is not None:
             operation.at(from_millis(at))
+        options(operation)
+        ids: list[str] = []
         for attempt in range(4):
             try:
                 ids = await operation.save()
@@ -221,7 +271,11 @@ class World:
                 if attempt == 3 or not process.started:
                     raise
                 await asyncio.sleep(self.rng.uniform(0, 1))
+            except AlreadyExists as error:
+                ids = [error.job_id]
+                break
         if process.alive:
+            self.known += ids
             for job in ids:
                 self.history.add(Acknowledged(job=job))
         return ids
@@ -233,8 +287,102 @@ class World:
         at = None
         if self.rng.random() < 0.2:
             at = self.clock.now() + self.rng.randint(-5_000, 20_000)
+        options = self.options(tasks)
         with contextlib.suppress(DatabaseUnavailable, InvalidState, Killed):
-            await self.save(process, tasks, wait=wait, at=at)
+            await self.save(process, tasks, wait=wait, at=at, options=options)
+
+    async def contend(self, processes: list[Process], kinds: tuple[type[Work], ...]) -> None:
+        """Add the same from several processes at once."""
+        task = self.task(kinds)
+        key, conflict = self.rng.choice("uvw"), self.rng.choice(CONFLICTS)
+        within = self.rng.choice((None, 5.0, 60.0))
+        own = self.rng.random() < 0.4
+
+        def options(operation: AddOperation) -> None:
+            if own:
+                operation.id(f"own-{key}", on_conflict=conflict)
+            else:
+                operation.unique(key, within=within, on_conflict=conflict)
+
+        async def add(process: Process) -> None:
+            with contextlib.suppress(DatabaseUnavailable, InvalidState, Killed):
+                await self.save(process, [task], options=options)
+
+        async with asyncio.TaskGroup() as group:
+            for process in processes:
+                group.create_task(add(process))
+
+    def options(self, tasks: list[Work]) -> Callable[[AddOperation], None]:
+        """Return what sets random options of an add."""
+        rng = self.rng
+        keyed = tasks[0].config.name in KEYED
+        key = rng.choice("abc") if rng.random() < (0.9 if keyed else 0.1) else None
+        chosen = [self.choosy and rng.random() < 0.3 for _ in range(5)]
+        name, conflict = rng.choice("uvw"), rng.choice(CONFLICTS)
+        within = rng.choice((None, None, 5.0, 60.0))
+        priority, attempts, timeout = rng.randint(-10, 10), rng.randint(1, 4), rng.choice((0.5, 2.0, 9.0))
+
+        def options(operation: AddOperation) -> None:
+            if key is not None:
+                operation.key(key)
+            if chosen[0]:
+                operation.priority(priority)
+            if chosen[1]:
+                operation.max_attempts(attempts)
+            if chosen[2]:
+                operation.timeout(timeout)
+            if chosen[3] and len(tasks) == 1:
+                operation.unique(name, within=within, on_conflict=conflict)
+            if chosen[4] and len(tasks) == 1:
+                operation.id(f"own-{name}", on_conflict=conflict)
+
+        return options
+
+    # -- orders ------------------------------------------------------------------------------------
+
+    def some_jobs(self, rng: random.Random) -> list[str]:
+        """Return some jobs, most of them live, if there are any."""
+        live = [row[0] for row in self.memory.rows()]
+        running = [row[0] for row in self.memory.rows() if row[1] is JobStatus.RUNNING]
+        where = rng.choice((live, live, running, self.known))
+        return [rng.choice(where) for _ in range(rng.choice((1, 1, 3)))] if where else []
+
+    async def cancel(self, process: Process, jobs: list[str]) -> None:
+        """Cancel jobs, if that works."""
+        with contextlib.suppress(DatabaseUnavailable, InvalidState, Killed):
+            await process.client.cancel(*jobs)
+
+    async def pause(self, process: Process, queue: str, *, here: bool, wait: bool) -> None:
+        """Pause a queue, and see it come to rest."""
+        since, life = self.loop.time(), process.life
+        client = process.name if here else None
+        with contextlib.suppress(DatabaseUnavailable, InvalidState, Killed):
+            if here:
+                await process.client.pause(queue, here=True)
+                self.history.add(Paused(queue=queue, client=client, told=True))
+            if wait or not here:
+                await process.client.pause(queue, wait=wait, here=here)
+            if wait:
+                self.history.add(Rested(queue=queue, client=client, life=life, since=since))
+
+    async def resume(self, process: Process, queue: str, *, here: bool) -> None:
+        """Resume a queue, if that works."""
+        with contextlib.suppress(DatabaseUnavailable, InvalidState, Killed):
+            self.history.add(Resumed(queue=queue, client=process.name))
+            await process.client.resume(queue, here=here)
+
+    def in_background(self, process: Process, what: Coroutine[Any, Any, None]) -> None:
+        """Do something in a process that may last until all jobs have ended."""
+        task = asyncio.get_running_loop().create_task(what)
+        self.waiters[task] = process
+        task.add_done_callback(self.waiters.pop)
+
+    async def resume_all(self) -> None:
+        """Let everything run again."""
+        alive = [process for process in self.processes if process.started]
+        for process in alive:
+            for queue in sorted({kind.config.name for kind in self.kinds}):
+                await self.resume(process, queue, here=process is not alive[0])
 
     async def tear_down(self) -> None:
         """Cancel every task of the library, as `asyncio.run` does at its end, and see them stop."""
@@ -295,6 +443,12 @@ class World:
     async def finish(self) -> None:
         """Stop everything and look for what is left."""
         await self.settle()
+        if self.waiters:
+            await asyncio.wait(self.waiters, timeout=5.0)
+        for waiter, process in self.waiters.items():
+            if process.alive:
+                self.history.add(Misuse(what="a wait for a paused queue to rest never ended"))
+            waiter.cancel()
         for process in self.processes:
             if process.started and not await process.stop(60.0):
                 self.history.add(Misuse(what="the last stop, with nothing to do, said False"))
@@ -334,7 +488,7 @@ def patched(world: World) -> Iterator[None]:
         await anyio.lowlevel.checkpoint()
         async with limiter:
             with anyio.CancelScope(shield=True):
-                await asyncio.sleep(world.rng.choice((0.0, 0.01, 1.0)))
+                await asyncio.sleep(world.rng.choice((0.0, 0.01, 0.5)))
             return function(*arguments)
 
     def no_frames(_: object) -> list[traceback.FrameSummary]:

@@ -196,6 +196,24 @@ async def test_notes_of_what_is_not_there(store: Store) -> None:
     assert len((await start(store, rated(1, 1000), 6000)).jobs) == 1
 
 
+async def test_starts_of_an_owner_that_died(store: Store) -> None:
+    """What it may have started had started by then; what was noted before, or is another's, stays."""
+    await store.add(numbered(9))
+    limit = rated(3, 1000)
+    lane = Lane(kinds=ALL.kinds, room=1)
+    first = await within(store, limit, lane, owner="dead", now=BEGIN, until=BEGIN + 30_000)
+    await store.note_starts([("q", number, BEGIN + 100) for number in first.starts.values()])
+    await within(store, limit, lane, owner="dead", now=BEGIN, until=BEGIN + 30_000)
+    await within(store, limit, lane, owner="other", now=BEGIN, until=BEGIN + 20_000)
+    await store.end_starts(["dead"], now=BEGIN + 500)
+    await store.end_starts(["nobody"], now=BEGIN + 1)
+    assert next_at(await start(store, limit, 600, room=0)) == 1100
+    assert ids((await start(store, limit, 1100)).jobs) == ["3"]
+    assert next_at(await start(store, limit, 1200, room=0)) == 1500
+    assert ids((await start(store, limit, 1500)).jobs) == ["4"]
+    assert (await start(store, limit, 15_000)).jobs == []
+
+
 # -- when to look again ----------------------------------------------------------------------------
 
 
@@ -255,6 +273,17 @@ async def test_clock_that_was_set_back(store: Store) -> None:
     assert next_at(await start(store, limit, 100 - 500_000)) == 1000 - 500_000
     await store.shift_waits(now=BEGIN + 200, by=500_000)
     assert next_at(await start(store, limit, 200)) == 1000
+
+
+@pytest.mark.parametrize("by", [-500_000, -5_000, 5_000, 500_000])
+async def test_start_after_a_step_of_the_clock_does_not_follow_it(store: Store, by: int) -> None:
+    """The step may be noticed only after a start that has seen the new time: that counts as long as any."""
+    await store.add(numbered(3))
+    limit = rated(1, 1000)
+    claim = await start(store, limit, 0)
+    await store.note_starts([("q", number, BEGIN + 10) for number in claim.starts.values()])
+    await store.shift_waits(now=BEGIN + 20, by=by)
+    assert BEGIN + 1010 <= BEGIN + (next_at(await start(store, limit, 30)) or 0) <= BEGIN + 1020
 
 
 async def test_clock_that_was_set_back_while_nobody_ran(store: Store) -> None:

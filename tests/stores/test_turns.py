@@ -256,23 +256,24 @@ async def test_fewer_may_run_than_before(store: Store) -> None:
     assert await let_in(store) == []
 
 
-async def test_claim_lets_in_where_nobody_did(store: Store) -> None:
-    """Where an outcome freed a turn and did not say so, the next claim lets in who waits."""
-    await store.add(turns("a", "b", "c"))
-    (job,) = await take(store, per_key(1))
-    await finish(store, complete(job))
-    assert await let_in(store) == []
-    assert ids(await take(store, per_key(1), now=300)) == ["b"]
+async def test_more_may_run_by_a_declaration(store: Store) -> None:
+    """Where a limit is raised, those are let in at once that may run now, behind what is due."""
+    await store.add([*turns("a", "b", "c", "d"), *turns("x", "y", key="l")])
+    await store.add(turns("other", "another", queue="r"))
+    await take(store, per_key(1), room=1)
+    await declare(store, turns=1)
+    assert await let_in(store) == ["x", "other"]
+    await declare(store, turns=3)
+    assert await let_in(store) == ["x", "other", "b", "c", "y"]
 
 
 async def test_claim_lets_in_the_best(store: Store) -> None:
     """By priority, then the time that they were to be due at, then the order of adding."""
     await store.add(turns("x", priority=9))
-    await store.add(
-        [turn("a", due_at=3), turn("b", due_at=2), turn("c", due_at=9, priority=1), turn("d", due_at=2)]
-    )
-    await take(store, Limit(queue="q"), room=1)
-    assert ids(await take(store, per_key(3), now=300)) == ["c", "b"]
+    waiting = [turn("a", due_at=3), turn("b", due_at=2), turn("c", due_at=9, priority=1), turn("d", due_at=2)]
+    await store.add([msgspec.structs.replace(job, created_at=10) for job in waiting])
+    assert await let_in(store) == ["x"]
+    assert ids(await take(store, per_key(3), now=300)) == ["x", "c", "b"]
 
 
 # -- let in the next -------------------------------------------------------------------------------
@@ -335,12 +336,28 @@ async def test_outcomes_free_turns_each_at_its_time(store: Store) -> None:
     assert ids(await take(store, per_key(1), now=260)) == ["b"]
 
 
+async def test_outcomes_let_in_the_best(store: Store) -> None:
+    """One after the other, in the same order."""
+    await store.add(turns("x", priority=9))
+    waiting = [turn("a", due_at=3), turn("b", due_at=2), turn("c", due_at=9, priority=1), turn("d", due_at=2)]
+    await store.add([msgspec.structs.replace(job, created_at=10) for job in waiting])
+    order = []
+    for now in range(300, 305):
+        (job,) = await take(store, per_key(1), now=now)
+        order.append(job.id)
+        await finish(store, frees(complete(job), at=now))
+    assert order == ["x", "c", "b", "d", "a"]
+
+
 async def test_next_of_each_task_is_let_in(store: Store) -> None:
     """As tasks may be handled by different processes, one of each is let in; the claim takes the best."""
     await store.add([*turns("a", "b", "c"), *turns("d", "e", task="U"), *turns("f", "g", task="V")])
+    assert await let_in(store) == ["a", "d", "f"]
     (job,) = await take(store, per_key(1))
     assert job.id == "a"
+    assert await let_in(store) == []
     await finish(store, frees(complete(job)))
+    assert await let_in(store, now=300) == ["b", "d", "f"]
     lane = Lane(kinds=(("q", "U"),), room=5)
     assert ids((await within(store, per_key(1), lane, now=300)).jobs) == ["d"]
     assert ids(await take(store, per_key(1), now=300)) == []
@@ -441,11 +458,13 @@ async def test_cancel_all_of_a_key(store: Store) -> None:
 
 
 async def test_cancel_one_for_later(store: Store) -> None:
-    """One that is not due yet has no turn to leave."""
+    """It may be one that has its turn, where the wall clock was set back: so one more is let in."""
     await store.add(turns("later", due_at=500))
-    await store.add(turns("a", "b"))
+    await store.add(turns("a", "b", "c"))
     await store.cancel(["later"], now=100)
-    assert await let_in(store) == ["a"]
+    assert await let_in(store) == ["a", "b"]
+    assert ids(await take(store, per_key(1))) == ["a"]
+    assert await let_in(store) == []
 
 
 async def test_cancel_one_that_runs(store: Store) -> None:
@@ -486,19 +505,19 @@ async def test_keys_are_limited_no_more(store: Store) -> None:
     """Where a queue is declared not to limit keys, all that wait are let in, at their own times."""
     await store.add([*turns("a", "b", "c"), *turns("x", "y", key="l", due_at=7, created_at=7)])
     await store.add(turns("r", "s", queue="r"))
-    await declare(store, turns=True)
+    await declare(store, turns=1)
     assert await let_in(store) == ["a", "r", "x"]
-    await declare(store, turns=False)
+    await declare(store, turns=None)
     assert await let_in(store) == ["a", "b", "c", "r", "x", "y"]
     await store.add(turns("d", "e"))
-    await declare(store, turns=False)
+    await declare(store, turns=None)
     assert await let_in(store) == ["a", "b", "c", "r", "d", "e", "x", "y"]
 
 
 async def test_what_is_let_in_by_a_declaration_can_be_made_to_wait(store: Store) -> None:
     """A process that still limits keys makes no more of them run than may."""
     await store.add(turns("a", "b", "c"))
-    await declare(store, turns=False)
+    await declare(store, turns=None)
     assert ids(await take(store, per_key(1))) == ["a"]
     assert await let_in(store) == []
 
