@@ -153,6 +153,14 @@ class Crowd:
         finally:
             self.leave()
 
+    async def exactly(self, number: int) -> None:
+        """Wait until so many have begun, and no more."""
+        with anyio.fail_after(LIMIT):
+            while self.calls < number:
+                await asyncio.sleep(0.001)
+        await turns()
+        assert self.calls == number
+
     async def wait(self) -> None:
         """Wait until one more has begun."""
         with anyio.fail_after(LIMIT):
@@ -670,15 +678,15 @@ async def test_rate_lets_so_many_start_in_each_window(place: Any, clock: Still, 
         client.register(Rated, crowd.work)
         ids = await client.add(*[Rated(number) for number in range(5)]).save()
         await sleeps.of(WINDOW)
-        assert crowd.calls == 2
+        await crowd.exactly(2)
         clock.millis += 10_019
         client.notify()
         await sleeps.of(0.001)
-        assert crowd.calls == 2
+        await crowd.exactly(2)
         clock.millis += 1
         client.notify()
         await sleeps.of(WINDOW)
-        assert crowd.calls == 4
+        await crowd.exactly(4)
         clock.millis += 10_020
         client.notify()
         await until(client, ids, JobStatus.SUCCEEDED)
@@ -694,13 +702,14 @@ async def test_window_slides(place: Any, clock: Still, sleeps: Sleeps) -> None:
         clock.millis += 6_000
         ids = await client.add(Rated(2), Rated(3)).save()
         await sleeps.of(WINDOW - 6)
-        assert crowd.calls == 2
+        await crowd.exactly(2)
+        await sleeps.of(WINDOW - 6)
         clock.millis += 4_020
         client.notify()
         await until(client, ids, JobStatus.SUCCEEDED)
         [last] = await client.add(Rated(4)).save()
         await sleeps.of(WINDOW - 4.02)
-        assert crowd.calls == 3
+        await crowd.exactly(3)
         await client.cancel(last)
 
 
@@ -713,10 +722,10 @@ async def test_rate_holds_over_all_clients_and_lives(place: Any, clock: Still, s
         ids = await client.add(*[Rated(number) for number in range(4)]).save()
         await sleeps.of(WINDOW)
         await turns()
-        assert crowd.calls == 2
+        await crowd.exactly(2)
     async with client:
         await sleeps.of(WINDOW)
-        assert crowd.calls == 2
+        await crowd.exactly(2)
         clock.millis += 10_020
         client.notify()
         await until(client, ids, JobStatus.SUCCEEDED)

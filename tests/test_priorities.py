@@ -22,6 +22,7 @@ from backlite_async import (
     Snooze,
     Task,
 )
+from backlite_async._clock import from_millis
 from backlite_async._deadlines import Deadlines
 from backlite_async.stores import MemoryStore
 
@@ -354,7 +355,7 @@ async def test_queues_show_for_how_long_their_oldest_due_job_waits(place: Any) -
         await client.add(Plain()).priority(-10).save()
         clock.millis += 2_000
         await client.add(Plain()).priority(10).save()
-        await client.add(Urgent()).wait(60).save()
+        await client.add(Urgent()).at(from_millis(clock.millis + 60_000)).save()
         await client.pause("paused")
         await client.pause("plain")
         clock.millis += 1_000
