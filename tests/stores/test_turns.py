@@ -191,6 +191,13 @@ async def test_claims_together_take_no_more_of_a_key(store: Store, count: int) -
     assert found == [[job_id] for job_id in "abcde"[:count]] + [[]] * (6 - count)
 
 
+async def test_claim_lets_the_others_of_its_keys_wait(store: Store) -> None:
+    """Also those that it had no room for, but of each task as many as may run."""
+    await store.add([*turns("a", "b", "c", turns=None), *turns("d", "e", task="U", turns=None)])
+    assert ids(await take(store, per_key(2), room=1)) == ["a"]
+    assert await let_in(store) == ["b", "d", "e"]
+
+
 async def test_full_keys_hide_nobody(store: Store) -> None:
     """Any number of due jobs of full keys, whatever their priority, are passed over in one claim or a few."""
     keys = [f"k{number}" for number in range(30)]
