@@ -70,7 +70,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """Inject faults for ten minutes and print a table: nox -s torture [-- --minutes N] [ROW ...]."""
+    """Inject faults for twelve minutes and print a table: nox -s torture [-- --minutes N] [ROW ...]."""
     install(session, "test", "examples")
     session.run("python", "-m", "tests.torture", *session.posargs)
 
