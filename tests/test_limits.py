@@ -216,6 +216,25 @@ async def test_limit_counts_what_is_claimed_ahead(place: Any, clock: Still) -> N
     assert crowd.calls == 6
 
 
+async def test_place_of_a_job_that_never_starts_is_free_again(place: Any, clock: Still) -> None:
+    """Where it is cancelled while it waits for a worker."""
+    crowd = Crowd()
+    async with Client(place, workers=2, clock=clock) as client:
+        await quicken(client)
+        client.register(Wide, crowd.hold)
+        ids = await client.add(*[Wide(number) for number in range(4)]).save()
+        await until(client, ids[:3], JobStatus.RUNNING)
+        await turns()
+        assert held(client) == {"wide": 3}
+        assert await client.cancel(ids[2]) == 1
+        await until(client, ids[2:3], JobStatus.CANCELLED)
+        await until(client, ids[3:], JobStatus.RUNNING)
+        assert (held(client), crowd.calls) == ({"wide": 3}, 2)
+        crowd.gate.set()
+        await until(client, [*ids[:2], ids[3]], JobStatus.SUCCEEDED)
+        assert held(client) == {}
+
+
 async def test_limit_holds_at_full_speed(place: Any) -> None:
     """Though much else is claimed ahead, and every end lets in the next."""
     crowd = Crowd()

@@ -462,6 +462,18 @@ async def test_second_request_changes_nothing(place: Any, journal: Journal) -> N
     assert len(journal.of("job.cancelled", job_id)) == 1
 
 
+async def test_order_of_an_earlier_claim_ends_no_other(place: Any) -> None:
+    """What is to be cancelled is a claim, not whatever runs under a job's id."""
+    stage = Stage()
+    async with running(place, stage.hold, stage.began) as (client, job_id):
+        dispatcher: Any = client._dispatcher
+        [attempt] = dispatcher._pool.running.values()
+        dispatcher._cancel(job_id, attempt.job.fence - 1)
+        assert (attempt.cancelled, dispatcher._feed.cancelled) == (False, set())
+        stage.gate.set()
+        await until(client, [job_id], JobStatus.SUCCEEDED)
+
+
 class Gated:
     """Keeps a store's method from answering until the gate opens."""
 
@@ -1050,6 +1062,26 @@ async def test_pause_here_waits_for_those_that_run_here(place: Any, journal: Jou
         assert await client.status(job_id) is JobStatus.SUCCEEDED
         assert await client.status(held) is JobStatus.RUNNING
         theirs.gate.set()
+
+
+async def test_pause_here_waits_until_outcomes_are_stored(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only until the handlers have ended."""
+    stage = Stage()
+    async with running(place, stage.hold, stage.began) as (client, job_id):
+        finish = Gated(client, "finish", monkeypatch)
+        pausing = asyncio.create_task(client.pause("work", wait=True, here=True))
+        stage.gate.set()
+        with anyio.fail_after(LIMIT):
+            await finish.asked.wait()
+        client.news()
+        await turns()
+        assert not pausing.done()
+        finish.gate.set()
+        with anyio.fail_after(LIMIT):
+            await pausing
+        assert await client.status(job_id) is JobStatus.SUCCEEDED
 
 
 async def test_pause_that_waits_is_given_up_by_cancelling_it(place: Any, journal: Journal) -> None:
