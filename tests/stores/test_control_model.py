@@ -333,7 +333,7 @@ def test_both_stores_do_the_same() -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=150,
+            max_examples=80,
             stateful_step_count=40,
             deadline=None,
             database=None,
