@@ -107,6 +107,13 @@ class Rated(Task):
     number: int = 0
 
 
+@pytest.fixture(autouse=True)
+def _soon_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that fails while it holds handlers does not wait for them."""
+    defaults: Any = Client.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "stop_timeout", 1.0)
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 def place(request: pytest.FixtureRequest, file: str) -> Any:
     """Jobs in a place that several clients can share."""
@@ -429,18 +436,17 @@ async def test_place_that_is_free_in_one_client_lets_in_another(place: Any, endi
     first, second = Crowd(), Crowd()
     raised = {"later": Retry(3600), "snooze": Snooze(3600), "discard": Discard("no")}
 
-    async def work(task: One) -> None:
+    async def work(task: Left) -> None:
         await first.hold(task)
         if ending in raised:
             raise raised[ending]
 
     async with Client(place) as client, Client(place) as other:
-        client.register(One, work)
-        [running] = await client.add(One(1)).save()
+        client.register(Left, work)
+        other.register(Right, second.work)
+        [running] = await client.add(Left(1)).save()
         await first.wait()
-        await client.pause("one", here=True)
-        other.register(One, second.work)
-        [waiting] = await other.add(One(2)).save()
+        [waiting] = await other.add(Right(2)).save()
         await turns()
         assert await other.status(waiting) is JobStatus.PENDING
         if ending == "cancel":
@@ -454,19 +460,18 @@ async def test_place_of_a_completed_transaction_is_free(file: str) -> None:
     """The block ends the job; whoever waits for its place hears of that."""
     first, second = Crowd(), Crowd()
 
-    async def work(task: One, job: JobContext) -> None:
+    async def work(task: Left, job: JobContext) -> None:
         await first.hold(task)
         async with job.transaction():
             pass
         await asyncio.Event().wait()
 
     async with Client(file, stop_timeout=0) as client, Client(file) as other:
-        client.register(One, work)
-        await client.add(One(1)).save()
+        client.register(Left, work)
+        other.register(Right, second.work)
+        await client.add(Left(1)).save()
         await first.wait()
-        await client.pause("one", here=True)
-        other.register(One, second.work)
-        [waiting] = await other.add(One(2)).save()
+        [waiting] = await other.add(Right(2)).save()
         first.gate.set()
         await until(other, [waiting], JobStatus.SUCCEEDED)
 
@@ -798,6 +803,30 @@ async def test_rate_counts_from_the_first_line_of_a_thread(place: Any, clock: St
         assert sorted(calls) == [0, 1]
         clock.millis += 10_020
         client.notify()
+        await until(client, ids, JobStatus.SUCCEEDED)
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_start_counts_while_its_handler_runs(
+    place: Any, clock: Still, sleeps: Sleeps, threaded: bool
+) -> None:
+    """It is known at once when it was; nobody waits for the handler's end, or that of its lease."""
+    crowd, gate = Crowd(), threading.Event()
+
+    def block(task: Rated) -> None:
+        gate.wait(LIMIT)
+
+    async with Client(place, clock=clock) as client:
+        try:
+            client.register(Rated, block if threaded else crowd.hold)
+            ids = await client.add(*[Rated(number) for number in range(3)]).save()
+            await sleeps.of(WINDOW)
+            clock.millis += 10_020
+            client.notify()
+            await until(client, ids, JobStatus.RUNNING)
+        finally:
+            gate.set()
+            crowd.gate.set()
         await until(client, ids, JobStatus.SUCCEEDED)
 
 
