@@ -44,7 +44,7 @@ BREAKS = {
     ),
     "a claim that is forgotten": Break(
         "_feed.py",
-        "            if self._stop.asked or handler is None:\n",
+        "            if self._stop.asked or handler is None or job.queue in paused:\n",
         "            if self._stop.asked: continue\n            if handler is None:\n",
         "claimed, and not running",
         14,
