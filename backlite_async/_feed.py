@@ -165,7 +165,7 @@ class Feed:
     def cancel(self, job_id: str, fence: int) -> None:
         """End a claimed job as cancelled, now if it waits here, or when it is handed over."""
         self.cancelled.add((job_id, fence))
-        for job in [*self.ahead.take_out(lambda job: job.id == job_id), *self._solo.take_out(job_id)]:
+        for job in self._take_out(lambda job: job.id == job_id):
             handler = self._registry.find(job.queue, job.task)
             assert handler is not None  # handlers stay
             self._end_cancelled(job, handler)
@@ -178,8 +178,12 @@ class Feed:
 
     def give_back_queues(self, queues: Collection[str]) -> None:
         """Give back what waits of these queues."""
-        for job in self.ahead.take_out(lambda job: job.queue in queues):
+        for job in self._take_out(lambda job: job.queue in queues):
             self.give_back(job)
+
+    def _take_out(self, wanted: Callable[[ClaimedJob], bool]) -> list[ClaimedJob]:
+        """Return those jobs that are wanted, which wait here no longer."""
+        return self.ahead.take_out(wanted) + self._solo.take_out(wanted)
 
     def _go_on(self) -> None:
         """Fill the workers that have become free, and claim more where little is left for them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ._job import ClaimedJob
 from ._registry import Handler
 
@@ -51,10 +53,10 @@ class Solo:
         """Return for how many seconds nothing new may start; None: until the one that runs has ended."""
         return None if self._running is not None else max(0.0, self._deadline - now)
 
-    def take_out(self, job_id: str) -> list[ClaimedJob]:
-        """Return a job that waits, which waits no longer."""
-        jobs = [job for job, _ in self._waiting if job.id == job_id]
-        self._waiting = [waiting for waiting in self._waiting if waiting[0].id != job_id]
+    def take_out(self, wanted: Callable[[ClaimedJob], bool]) -> list[ClaimedJob]:
+        """Return those jobs that are wanted, which wait no longer."""
+        jobs = [job for job, _ in self._waiting if wanted(job)]
+        self._waiting = [waiting for waiting in self._waiting if not wanted(waiting[0])]
         return jobs
 
     def give_up(self) -> list[ClaimedJob]:
