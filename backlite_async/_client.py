@@ -276,6 +276,7 @@ class Client:
                 raise InvalidType(f"cancel() takes ids of jobs, which are str, not {job_id!r}")
         if not job_ids:
             return 0
+        await self.declare_queues()  # which says how pending ones are kept
         done = await self.open_store().cancel(list(dict.fromkeys(job_ids)), now=self.clock.now())
         for job_id in done.ended:
             log.emit(log.JOB_CANCELLED, job_id=job_id)
@@ -285,7 +286,7 @@ class Client:
     async def pause(self, queue: str, *, wait: bool = False, here: bool = False) -> None:
         """Start nothing more of a queue, in all processes, until `resume`; running jobs go on.
 
-        It is stored, so it outlives restarts. `here=True`: in this client alone, until it ends.
+        It is stored, so it outlives restarts. `here=True`: in this client alone, and not stored.
         `wait=True` returns once no job of the queue runs any more, in any process (with `here`: here).
         """
         name = checked_name(queue)
@@ -393,7 +394,7 @@ class Client:
         if self.undeclared:
             queues = self.registry.queues
             new = [config for name, config in queues.items() if name not in self._declared]
-            await self.open_store().declare([_declaration(config) for config in new])
+            await self.open_store().declare([_declaration(config) for config in new], now=self.clock.now())
             self._declared.update(config.name for config in new)
 
     def adding(self, jobs: list[NewJob]) -> None:
@@ -482,7 +483,7 @@ def _declaration(config: QueueConfig) -> Declared:
         keeps=keep is not None,
         keep_for=None if keep is None else keep.until,
         keep_payload=keep is not None and keep.payload,
-        turns=config.concurrency_per_key is not None,
+        turns=config.concurrency_per_key,
     )
 
 

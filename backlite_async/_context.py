@@ -130,7 +130,7 @@ class JobContext:
 
         `async with job.transaction() as connection:` gives an aiosqlite connection to the client's
         database, inside a write transaction. At the end of the block the job has succeeded; nothing
-        the handler does afterwards changes that, and the limits of its queue count it no longer.
+        the handler does afterwards changes that, and no limit over processes counts it any longer.
         Inside, jobs are added with `.tx(connection)`, and `job.result = value` sets what is kept as the
         job's result.
 

@@ -31,20 +31,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from . import _log as log
-from ._clock import Clock, WallSteps
+from ._clock import Clock
 from ._completions import Completions
 from ._context import JobContext
-from ._errors import BackliteError, DatabaseBusy, DatabaseReplaced, DatabaseUnavailable
+from ._errors import BackliteError, DatabaseReplaced
 from ._feed import Feed
 from ._health import Health
 from ._heed import Heed
-from ._job import Claim, ClaimedJob, Complete, Lane, Lapsed, Limit, Outcome, Place
-from ._leases import LeaseKeeper, held_in_this_process
+from ._job import Claim, ClaimedJob, Complete, Lane, Limit, Outcome, Place
+from ._lapses import Lapses
+from ._leases import LeaseKeeper
 from ._maintenance import Maintenance
 from ._outcome import (
     Result,
     conclude,
-    crashed,
     refused,
     succeeded,
 )
@@ -53,9 +53,9 @@ from ._registry import Registry
 from ._reports import Reports, milliseconds, naming, told
 from ._starts import Starts
 from ._stop import StopRequest
-from ._suspects import Suspects
 from ._takeover import Takeover
 from ._transaction import JobTransaction, longest_transaction
+from ._wall import Wall
 from ._worker import Attempt, WorkerPool
 from .stores import Store
 
@@ -69,9 +69,6 @@ LONGEST_SLEEP = 45.0
 
 LONGEST_DEAF_SLEEP = 30.0
 """The same where others cannot tell us what they add."""
-
-SHIFTING = 1.0
-"""Seconds for another process to shift waits after a step of the wall clock."""
 
 UNWRITTEN_LIMIT = 2000
 """Outcomes that may wait for the store before no more jobs are claimed."""
@@ -116,10 +113,8 @@ class Dispatcher:
         self._lease = lease
         self._longest_sleep = LONGEST_SLEEP if store.rings else min(LONGEST_DEAF_SLEEP, lease)
         self._looked_at = clock.monotonic()
-        self._wall = WallSteps(clock)
-        self._shifting_until = -math.inf
+        self._wall = Wall(store, clock)
         self._awaits_writes = False
-        self._suspects = Suspects()
         self._completions = Completions(
             store,
             health=Health("write outcomes", troubled),
@@ -163,6 +158,15 @@ class Dispatcher:
             wake=self._wake.set,
             not_started=self._starts.void,
             writing=lambda: store.writing,
+        )
+        self._lapses = Lapses(
+            store,
+            registry,
+            clock,
+            ours=unending,
+            reported=self._reports,
+            finish=self._finish,
+            look_for_the_dead=self._takeover.look,
         )
         self._leases = LeaseKeeper(store, clock, lease=lease, in_thread=self._pool.in_thread)
 
@@ -307,31 +311,26 @@ class Dispatcher:
         self._look_around()
         await self._client.declare_queues()
         await self._starts.note()
-        pause = await self._heed_clock() or self._feed.let_alone()
+        pause = await self._wall.heed() or self._feed.let_alone()
         self._feed.crowded = True
         lanes = self._lanes() if pause == 0 else []
-        limits = (
-            plan_limits(self._registry.limited, held=self._feed.held, workers_free=self._pool.free)
-            if self._registry.limited
-            else []
-        )
+        limits = self._limits()
         if not lanes:
             return min(pause or math.inf, self._longest_sleep, self._feed.pause())
-        wrote_in = await self._probe() if self._suspects else 0.0
+        await self._lapses.probe()
         now, asked = self._clock.now(), self._clock.monotonic()
         until, looks = self._leases.until(), self._heed.looks
         claim = await self._claim(lanes, limits, now, until)
         self._feed.crowded = self._is_crowded(lanes, limits, claim)
         self._starts.expect(claim)
         self._feed.hand_over(claim.jobs, asked, until, self._paused_for(claim, looks))
-        self._suspect(claim.lapsed, wrote_in)
+        self._lapses.take(claim.lapsed)
         if claim.jobs and self._clock.monotonic() - asked > self._lease / 10:
             self._leases.hurry()  # the lease began when the claim was asked for, not when it was made
         delay = self._longest_sleep
         if claim.next_at is not None:
             delay = min(max((claim.next_at - self._clock.now()) / 1000, 0.001), delay)
-        delay = min(delay, max(self._wall.pause, 0.001), self._feed.pause())
-        return min(delay, max(self._suspects.pause, 0.05)) if self._suspects else delay
+        return min(delay, self._wall.pause, self._lapses.pause, self._feed.pause())
 
     async def _claim(self, lanes: Sequence[Lane], limits: Sequence[Limit], now: int, until: int) -> Claim:
         """Claim, and hold what is taken from that moment: a blocked event loop hears of it late."""
@@ -370,6 +369,17 @@ class Dispatcher:
             ahead_in_threads=self._feed.ahead.room(threaded=True),
         )
 
+    def _limits(self) -> list[Limit]:
+        if not self._registry.limited:
+            return []
+        return plan_limits(
+            self._registry.limited,
+            held=self._feed.held,
+            workers_free=self._pool.free,
+            threads_free=self._pool.threads_free,
+            in_threads=self._registry.in_threads,
+        )
+
     def _is_crowded(self, lanes: Sequence[Lane], limits: Sequence[Limit], claim: Claim) -> bool:
         """Return whether more may be due than there was room for, so that each end of a job counts."""
         kinds = sum(len(lane.kinds) for lane in lanes)
@@ -384,55 +394,6 @@ class Dispatcher:
         if now - self._looked_at >= self._longest_sleep:
             self._looked_at = now
             self.look_for_the_dead()
-
-    async def _heed_clock(self) -> float:
-        """Let waits go on as they were meant where the wall clock was set back, also before our start.
-
-        Returns for how long to claim nothing: it was set right again, and another process is about to
-        shift the waits that it makes look due.
-        """
-        step = self._wall.look()
-        if step != 0:
-            try:
-                await self._store.shift_waits(now=self._clock.now(), by=step or 0)
-            except DatabaseUnavailable as error:
-                if step is not None and step < 0 and not isinstance(error, DatabaseBusy):
-                    self._wall.heeded(step)  # it may be done: a second time would end waits early
-                raise
-            self._wall.heeded(step)
-            if step is not None and step > 0 and not self._store.leads():
-                self._shifting_until = self._clock.monotonic() + SHIFTING
-        return max(0.0, self._shifting_until - self._clock.monotonic())
-
-    async def _probe(self) -> float:
-        began = self._clock.monotonic()
-        await self._store.probe()
-        return self._clock.monotonic() - began
-
-    def _suspect(self, lapsed: Sequence[Lapsed], wrote_in: float) -> None:
-        """Take the claims whose lease has ended, those of owners that seem to live only after a while."""
-        suspects = []
-        for claim in lapsed:
-            job = claim.job
-            known = job.id in self._unending or (job.id, job.fence) in self._reports
-            if known or held_in_this_process(job.id, job.fence):
-                continue
-            beat = self._store.beat_of(claim.owner)
-            if beat is None:
-                self._crash(job)
-            elif beat == 0:
-                self._takeover.look()  # which knows whether the job had started
-            else:
-                suspects.append((claim, beat))
-        for claim in self._suspects.look(suspects, self._clock.monotonic(), wrote_in):
-            self._crash(claim.job)
-
-    def _crash(self, job: ClaimedJob) -> None:
-        handler, now = self._registry.find(job.queue, job.task), self._clock.now()
-        if handler is not None:
-            outcome = crashed(job, handler.config, now, lapsed_by=now)
-            event = log.JOB_FAILED if isinstance(outcome, Complete) else log.JOB_CRASHED
-            self._finish(job, outcome, event, error=outcome.error)
 
     async def _give_back_unknown(self) -> None:
         """Give back what a claim whose answer was lost may have taken in our name."""
@@ -455,7 +416,10 @@ class Dispatcher:
 
     def pause_here(self) -> None:
         """Start nothing more of queues that are paused now, and what waits of those that are no longer."""
-        self.paused = self._heed.paused | self._registry.paused
+        paused = self._heed.paused | self._registry.paused
+        if paused == self.paused:
+            return
+        self.paused = paused
         self._feed.give_back_queues(self.paused)
         log.emit(log.QUEUES_PAUSED, owner=self._owner, queues=sorted(self.paused))
         self._client.news()
@@ -467,7 +431,11 @@ class Dispatcher:
         self._store.ring()
 
     def _cancel(self, job_id: str, fence: int) -> None:
-        if not self._pool.cancel_job(job_id, fence) and (job_id, fence) not in self._reports:
+        claim = job_id, fence
+        ours = (
+            claim in self._leases and claim not in self._reports
+        )  # else its outcome is written, or on its way
+        if ours and not self._pool.cancel_job(job_id, fence):
             self._feed.cancel(job_id, fence)
             self._wake.set()  # others may have waited for it to run alone
 
@@ -506,6 +474,11 @@ class Dispatcher:
     def _ended(self, attempt: Attempt, result: Result) -> None:
         job = attempt.job
         self._feed.ended(job, attempt.handler)
+        if attempt.handler.config.rate is not None:
+            if attempt.begun is None:
+                self._starts.void(job)
+            else:
+                self._starts.count(job, attempt.begun)
         if attempt.completed:
             self._unending.pop(job.id, None)
             if result.error:

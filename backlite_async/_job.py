@@ -87,7 +87,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
-    """How a queue is doing. `oldest_due`: for how long its oldest job that could run has been due."""
+    """How a queue is doing.
+
+    `paused`: for all processes; `running`: claims of all of them; `oldest_due`: for how long its oldest
+    pending job has been due, None if none is. One that waited for its key counts from its turn.
+    """
 
     name: str
     paused: bool
@@ -234,16 +238,17 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Declared(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What a store is to know of a queue: how it keeps cancelled jobs, and whether keys are limited.
+    """What a store is to know of a queue: how it keeps cancelled jobs, and what limits its keys.
 
-    `keeps`: whether at all; `keep_for`: milliseconds, None: for ever; `keep_payload`: with it.
+    `keeps`: whether at all; `keep_for`: milliseconds, None: for ever; `keep_payload`: with it; `turns`:
+    how many jobs of a key may run at once, None: any number.
     """
 
     queue: str
     keeps: bool
     keep_for: int | None
     keep_payload: bool
-    turns: bool
+    turns: int | None
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):

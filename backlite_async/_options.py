@@ -210,5 +210,8 @@ def _too_deep() -> str:
 
 def _shown(value: object, most: int = 100) -> str:
     """Return how a value looks, the first part of a long one."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"<{type(value).__name__}, nested too deeply to be shown>"
     return text if len(text) <= most else f"{text[:most]}..."

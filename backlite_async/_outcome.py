@@ -68,6 +68,9 @@ class Snooze(Steer):
         self.duration = None if duration is None else seconds("Snooze.duration", duration)
         self.until = None if until is None else aware("Snooze.until", until)
 
+    def __str__(self) -> str:
+        return "asked to run again later"
+
     def __reduce__(self) -> tuple[object, ...]:
         return _snooze, (self.duration, self.until)
 
@@ -265,7 +268,7 @@ def _again(
         attempt=attempt,
         crashes=job.crashes,
         error=error,
-        frees=_place(job, None, now) if due_at > now else None,  # else it holds its turn
+        frees=_place(job, None, now),
     )
 
 

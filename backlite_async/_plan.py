@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -48,10 +48,18 @@ def plan_claim(
     return lanes
 
 
-def plan_limits(queues: Iterable[QueueConfig], *, held: Mapping[str, int], workers_free: int) -> list[Limit]:
+def plan_limits(
+    queues: Iterable[QueueConfig],
+    *,
+    held: Mapping[str, int],
+    workers_free: int,
+    threads_free: int,
+    in_threads: Container[str] = (),
+) -> list[Limit]:
     """Return what limits claims of queues; `held`: how many jobs of each are here.
 
-    What counts for all processes is not claimed ahead of a free worker: others may have one.
+    What counts for all processes is not claimed ahead of a free worker, or thread: others may have one.
+    `in_threads`: the queues all of whose handlers run in threads.
     """
     limits = []
     for config in queues:
@@ -62,7 +70,8 @@ def plan_limits(queues: Iterable[QueueConfig], *, held: Mapping[str, int], worke
             else (config.rate.count, whole_millis(seconds("per", config.rate.per)))
         )
         if config.global_concurrency is not None or rate is not None:
-            room = workers_free if room is None else min(room, workers_free)
+            free = min(workers_free, threads_free) if config.name in in_threads else workers_free
+            room = free if room is None else min(room, free)
         limits.append(
             Limit(
                 queue=config.name,

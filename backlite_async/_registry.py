@@ -49,6 +49,8 @@ class Registry:
         """The queues of these kinds that are limited."""
         self.sorts: set[bool] = set()
         """Whether there are handlers in threads (True), and in the event loop (False)."""
+        self.in_threads: set[str] = set()
+        """The queues all of whose handlers run in threads."""
 
     def check(self, cls: object) -> None:
         """Raise unless this is a task type."""
@@ -92,6 +94,8 @@ class Registry:
         found = {kind: handler for kind, handler in self._handlers.items() if kind[0] not in self._paused}
         self.kinds = [Kind(*kind, handler.threaded) for kind, handler in found.items()]
         self.sorts = {handler.threaded for handler in found.values()}
+        self.in_threads = {kind.queue for kind in self.kinds if kind.threaded}
+        self.in_threads -= {kind.queue for kind in self.kinds if not kind.threaded}
         configs = {handler.config.name: handler.config for handler in found.values()}
         self.limited = [config for config in configs.values() if config.limited]
 

@@ -36,6 +36,7 @@ class Takeover:
         self._released = released
         self._wake = asyncio.Event()
         self._wake.set()
+        self._ended: list[str] = []
         self._closing = False
 
     def look(self) -> None:
@@ -77,15 +78,18 @@ class Takeover:
         try:
             while dead:
                 await self._release(dead[-1])
+                self._ended.append(dead[-1].id)
                 dead.pop().bury()
         finally:
             for owner in dead:
                 owner.leave()
+        if self._ended:
+            await self._store.end_starts(self._ended, now=self._clock.now())
+            self._ended.clear()
 
     async def _release(self, dead: Dead) -> None:
         jobs = await self._store.claims_of(dead.id)
         log.emit(log.OWNER_DIED, owner=dead.id, jobs=len(jobs))
-        await self._store.end_starts(dead.id, now=self._clock.now())
         for first in range(0, len(jobs), GROUP):
             group = jobs[first : first + GROUP]
             outcomes = [self._outcome(job, started=dead.started(job.id, job.fence)) for job in group]

@@ -41,7 +41,7 @@ class Attempt:
     """One claimed job in the hands of one worker."""
 
     __slots__ = (
-        "began", "call", "cancelled", "completed", "context", "handler", "job", "result", "scope",
+        "began", "begun", "call", "cancelled", "completed", "context", "handler", "job", "result", "scope",
         "started_at", "stopping", "timeout", "watch"
     )  # fmt: skip
 
@@ -54,6 +54,7 @@ class Attempt:
         self.stopping = self.cancelled = False
         self.started_at = 0
         self.began = 0.0
+        self.begun: int | None = None
         self.call: _ThreadCall | None = None
         self.result: Result | None = None
         self.completed = False
@@ -229,7 +230,8 @@ class WorkerPool:
         if not attempt.handler.threaded:
             self._started(job.id, job.fence)
             if attempt.handler.config.rate is not None:
-                self._counted(job, self._clock.now())
+                attempt.begun = self._clock.now()
+                self._counted(job, attempt.begun)
         if log.heard(log.JOB_STARTED):
             log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         return context
@@ -266,8 +268,9 @@ class WorkerPool:
         job = attempt.job
         self._started(job.id, job.fence)
         if attempt.handler.config.rate is not None:
+            attempt.begun = self._clock.now()
             with contextlib.suppress(RuntimeError):  # nobody counts on a closed loop
-                self._loop.call_soon_threadsafe(self._counted, job, self._clock.now())
+                self._loop.call_soon_threadsafe(self._counted, job, attempt.begun)
 
     def _overdue(self, attempt: Attempt) -> None:
         """Cut off a handler at its deadline."""

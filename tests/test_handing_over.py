@@ -29,7 +29,7 @@ from backlite_async import (
 )
 from backlite_async._job import NewJob
 from backlite_async.stores import MemoryStore
-from backlite_async.stores.sqlite import rows
+from backlite_async.stores.sqlite import claims, rows
 from backlite_async.stores.sqlite.database import Database
 from backlite_async.stores.sqlite.store import SQLiteStore
 
@@ -192,6 +192,7 @@ async def test_claim_sees_what_was_added_after_it_was_asked_for(file: str, journ
 async def test_adds_of_one_group_are_all_stored(file: str, transactions: list[bool]) -> None:
     """Those that wait together are written at once, each whole, in their order."""
     async with Client(file, workers=0) as client:
+        await client.add(Work()).save()  # which declares the queue
         transactions.clear()
         saves = [client.add(*[Work(f"{n} of {count}") for n in range(count)]).save() for count in (1, 3, 2)]
         groups = await asyncio.gather(*saves)
@@ -232,7 +233,7 @@ async def test_claim_that_fails_takes_no_add_with_it(
     file: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job is added all the same, and runs once claims work again."""
-    original = rows.claim
+    original = claims.claim
     failures = 0
 
     def claim(raw: sqlite3.Connection, *arguments: Any, **options: Any) -> Any:
@@ -245,7 +246,7 @@ async def test_claim_that_fails_takes_no_add_with_it(
     async with Client(file) as client:
         client.register(Work, nothing)
         await settled(client)
-        monkeypatch.setattr(rows, "claim", claim)
+        monkeypatch.setattr(claims, "claim", claim)
         [job_id] = await client.add(Work()).save()
         assert await client.status(job_id) is JobStatus.PENDING
         await journal.ended(job_id)

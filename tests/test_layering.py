@@ -28,8 +28,8 @@ LAYERS = {
     "data": "_errors _clock _config _task _job",
     "decisions": "_ahead _codec _backoff _fingerprint _options _plan _outcome _suspects",
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
-    " _deadlines _failure _feed _heed _queues _reports _solo _starts _takeover _transaction _dispatcher"
-    " _client",
+    " _deadlines _failure _feed _heed _lapses _queues _reports _solo _starts _takeover _transaction _wall"
+    " _dispatcher _client",
     "around": "__main__ _demo",
 }
 

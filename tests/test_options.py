@@ -812,20 +812,6 @@ async def test_only_new_jobs_are_logged_as_added(database: str, journal: Journal
     assert len(journal.of("job.added")) == len(journal.of("job.added", first)) == 1
 
 
-async def test_a_unique_job_is_not_announced_before_it_is_one() -> None:
-    """The dispatcher is told of jobs about to be added, but not of one that may be there already."""
-    told: list[str] = []
-
-    class Listening(Client):
-        def adding(self, jobs: list[NewJob]) -> None:
-            told.extend(job.id for job in jobs)
-
-    async with Listening(":memory:", workers=0) as client:
-        ids = await client.add(Note()).save()
-        await client.add(Note()).unique("k").save()
-    assert told == ids
-
-
 async def test_a_task_that_cannot_be_stored_is_refused_before_its_key(database: str) -> None:
     """A wrong task is a `PayloadError` before its key is made of it; so is one too deep for that."""
     async with Client(database, workers=0) as client:
@@ -1016,7 +1002,9 @@ def test_a_fingerprint_tells_types_and_shapes_apart() -> None:
 
 def test_added_is_a_list() -> None:
     """Which of its ids are new is all that it has beside a list."""
-    added = Added(["a", "b", "c"], ["b"])
+    added = Added(["a", "b", "c"])
+    assert (added.new, added.existing) == (("a", "b", "c"), ())
+    added.existing = ("b",)
     assert added == ["a", "b", "c"]
     assert isinstance(added, list)
     assert repr(added) == "['a', 'b', 'c']"

@@ -228,6 +228,7 @@ async def test_a_locked_database_does_not_hold_up_the_stop(
         monkeypatch.setattr(f"backlite_async.{module}.WRITE_GRACE", 0.2)
     client = Client(file, workers=workers, busy_timeout=60)
     await client.start()
+    await client.add(Work()).save()  # which declares the queue
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         adding = asyncio.ensure_future(client.add(Work()).save())

@@ -126,7 +126,8 @@ class Life(Protocol):
 
         At most `room` of each lane and the largest room in all, for one attempt each, with a new
         fence, until the lease ends at `until`. Nothing of a paused queue. Of each of the queues of
-        `limits` the best jobs that it leaves room for, and of those what fits the lanes: at most
+        `limits` the best jobs that it leaves room for (of each kind no more than fit its lane), and of
+        those what fits the lanes: at most
         `room`, at most `in_all` less what runs, and at most as many as its rate permits, each of
         which counts as a start at `until` unless `note_starts` corrects it. Of each key of theirs, at
         most `per_key` less what runs of it: the others then wait for their turn, and due jobs of keys
@@ -222,8 +223,8 @@ class Queries(Protocol):
 class Control(Protocol):
     """What decides whether jobs run. All of it is stored, and told to the other owners at once."""
 
-    async def declare(self, queues: Sequence[Declared]) -> None:
-        """Remember what is to be known of queues; let in what waits for a turn where keys are not limited."""
+    async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
+        """Remember what is to be known of queues; let in what waits for turns that there are now."""
         ...
 
     async def pause(self, queue: str, *, now: int) -> None:
@@ -257,8 +258,8 @@ class Control(Protocol):
         """Correct when starts that a rate counts were: queue, number, instant (0: it was none)."""
         ...
 
-    async def end_starts(self, owner: str, *, now: int) -> None:
-        """Count what an owner that has died may have started, by its claims, as started by `now`."""
+    async def end_starts(self, owners: Sequence[str], *, now: int) -> None:
+        """Count what owners that have died may have started, by their claims, as started by `now`."""
         ...
 
     def ring(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Mapping, Sequence
-from itertools import dropwhile
 
 from .._job import Lane, Limit
 from ._base import STEP_NOTICE, still_open
@@ -35,24 +34,29 @@ class Starts:
         first = self._first(rate, now)
         return now if first is None or self.room(rate, now=now) > 0 else self._instants[first] + rate[1]
 
-    def take(self, rate: tuple[int, int], *, owner: str, now: int, until: int) -> int:
-        """Count a start, at `until` at the latest; return its number. Forget what no window can hold."""
-        oldest, begin = self._next - rate[0], now - rate[1]
-        kept = dropwhile(lambda start: start[0] < oldest and start[1] <= begin, self._instants.items())
-        self._instants = dict(kept) | {self._next: until}
-        self._owners = {number: self._owners.get(number, owner) for number in self._instants}
+    def forget(self, rate: tuple[int, int], *, now: int) -> None:
+        """Forget what no window can hold any more, but for the last one."""
+        first = self._first(rate, now)
+        oldest = self._next - 1 if first is None else first
+        self._instants = {number: at for number, at in self._instants.items() if number >= oldest}
+        self._owners = {number: self._owners[number] for number in self._instants}
+
+    def take(self, *, owner: str, until: int) -> int:
+        """Count a start of an owner, at `until` at the latest; return its number."""
+        number = self._next
+        self._instants[number], self._owners[number] = until, owner
         self._next += 1
-        return self._next - 1
+        return number
 
     def note(self, number: int, at: int) -> None:
         """Correct when a start was; 0: it was none."""
         if number in self._instants:
             self._instants[number] = at
 
-    def end(self, owner: str, *, now: int) -> None:
-        """Count what an owner that has died may have started as started by now."""
+    def end(self, owners: Sequence[str], *, now: int) -> None:
+        """Count what owners that have died may have started as started by now."""
         for number, at in self._instants.items():
-            if self._owners[number] == owner:
+            if self._owners[number] in owners:
                 self._instants[number] = min(at, now)
 
     def shift(self, *, now: int, by: int) -> None:
@@ -80,16 +84,14 @@ class Limits:
         self.paused: set[str] = set()
         self.starts: defaultdict[str, Starts] = defaultdict(Starts)
 
-    def end_starts(self, owner: str, *, now: int) -> None:
-        """Count what an owner that has died may have started as started by now."""
+    def end_starts(self, owners: Sequence[str], *, now: int) -> None:
+        """Count what owners that have died may have started as started by now."""
         for starts in self.starts.values():
-            starts.end(owner, now=now)
+            starts.end(owners, now=now)
 
     def choose(self, lanes: Sequence[Lane], limits: Sequence[Limit], *, now: int) -> list[Row]:
         """Return the jobs to claim, best first; settle of their keys which jobs have their turn."""
         turns = {limit.queue: limit.per_key for limit in limits if limit.per_key is not None}
-        for queue, key in _places(self._live.waiting(), turns.keys() - self.paused):
-            self._live.fill_up(queue, key, turns[queue], now=now)
         settled: set[tuple[str, str]] = set()
         while True:
             chosen = self._fitting(lanes, limits, now=now)
@@ -103,9 +105,11 @@ class Limits:
                 return chosen
 
     def _fitting(self, lanes: Sequence[Lane], limits: Sequence[Limit], *, now: int) -> list[Row]:
-        """Return the best due jobs that their queues have room for, and of those what fits the lanes."""
-        kinds = {kind for lane in lanes for kind in lane.kinds if kind[0] not in self.paused}
-        due = [row for row in self._live.pending() if row.until <= now and row.kind in kinds]
+        """Return what fits: of each kind its lane, of that the room of its queue, of that its lane again."""
+        due: list[Row] = []
+        for kind, room in {kind: lane.room for lane in lanes for kind in lane.kinds}.items():
+            of_kind = [row for row in self._live.pending() if row.until <= now and row.kind == kind]
+            due += sorted(of_kind, key=lambda row: row.order)[: 0 if kind[0] in self.paused else room]
         for limit in limits:
             of_queue = sorted((row for row in due if row.queue == limit.queue), key=lambda row: row.order)
             due = [row for row in due if row.queue != limit.queue] + of_queue[: self._room(limit, now=now)]

@@ -106,13 +106,11 @@ class Live:
         )
         self._index(row)
 
-    def move(self, row: Row, queue: str) -> str:
-        """Move a job to another queue; return the one it was in."""
-        before = row.queue
+    def move(self, row: Row, queue: str) -> None:
+        """Move a job to another queue."""
         self._unindex(row)
         row.queue = queue
         self._index(row)
-        return before
 
     def remove(self, row: Row) -> None:
         """Remove a job that has ended."""

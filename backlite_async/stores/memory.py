@@ -29,7 +29,7 @@ from .._job import (
     Unique,
     record,
 )
-from ._base import Dead, id_taken, step_of_wait
+from ._base import STEP_NOTICE, Dead, id_taken, step_of_wait
 from ._limits import Limits
 from ._rows import Live, Row
 
@@ -133,7 +133,7 @@ class MemoryStore:
         added = self._unique.get((job.queue, unique.key)) if unique.key is not None else None
         if added is not None and added.id == job.id and again:
             return None
-        if added is not None and (added.id in self._live.rows or added.lasts(unique.within, now)):
+        if added is not None and (self._lives(added) or added.lasts(unique.within, now)):
             return self._keep_or_replace(job, added.id, replace=unique.replace_key, now=now)
         await self.add([job])
         if unique.key is not None:
@@ -145,13 +145,14 @@ class MemoryStore:
         """Return the id of a job that is in the way; give it what the new one has, if that is asked for."""
         row = self._live.rows.get(job_id)
         if replace and row is not None and row.status is JobStatus.PENDING:
-            had_turn = row.due_at is not None and row.until <= now
-            queue = self._live.move(row, job.queue)
-            if row.due_at is not None or job.due_at > now or queue != job.queue:  # else it waits on
+            had_turn = row.due_at is not None
+            queue, leaves = row.queue, job.due_at > now or row.kind != (job.queue, job.task)
+            self._live.move(row, job.queue)
+            if row.due_at is not None or leaves:  # else it waits on
                 row.due_at = job.due_at
             row.task, row.payload = job.task, job.payload
             row.scheduled_at, row.waits_from = job.due_at, job.waits_from
-            if had_turn and (job.due_at > now or queue != job.queue) and row.key is not None:
+            if had_turn and leaves and row.key is not None:
                 self._live.let_in(queue, row.key, at=now)
             self._ring()
         return job_id
@@ -204,11 +205,10 @@ class MemoryStore:
         if taking is not None:
             taking([_claimed(row) for row in chosen])
         rates = {limit.queue: limit.rate for limit in limits if limit.rate is not None}
-        starts = {
-            row.id: self._limits.starts[row.queue].take(rates[row.queue], owner=owner, now=now, until=until)
-            for row in chosen
-            if row.queue in rates
-        }
+        started = [row for row in chosen if row.queue in rates]
+        for queue in {row.queue for row in started}:
+            self._limits.starts[queue].forget(rates[queue], now=now)
+        starts = {row.id: self._limits.starts[row.queue].take(owner=owner, until=until) for row in started}
         kinds = {kind for lane in lanes for kind in lane.kinds}
         others = [row for row in self._live.running() if row.kind in kinds and row.owner != owner]
         lapsed = [row for row in others if row.until <= now]
@@ -244,12 +244,12 @@ class MemoryStore:
         row.error = row.error if outcome.error is None else outcome.error
         if isinstance(outcome, Complete):
             self._complete(row, outcome)
-        elif row.cancelled_at is not None:
-            self._cancel(row, outcome.error or "cancelled", row.cancelled_at)
         else:
             row.status, row.owner, row.started_at = JobStatus.PENDING, None, None
             row.scheduled_at = row.due_at = outcome.due_at
             row.waits_from = outcome.waits_from
+            if row.cancelled_at is not None:
+                self._cancel(row, outcome.error or "cancelled", row.cancelled_at)
         if outcome.frees is not None and outcome.frees.key is not None:
             self._live.let_in(outcome.frees.queue, outcome.frees.key, at=outcome.frees.at)
         elif row.cancelled_at is not None and row.key is not None:
@@ -271,7 +271,7 @@ class MemoryStore:
         self._live.remove(row)
         declared = self._declared.get(row.queue)
         if declared is not None and declared.keeps:
-            row.status, row.error, row.owner, row.started_at = JobStatus.CANCELLED, error, None, None
+            row.status, row.error = JobStatus.CANCELLED, error
             row.cancelled_at = row.finished_at = now
             row.payload = row.payload if declared.keep_payload else None
             row.expires_at = None if declared.keep_for is None else now + declared.keep_for
@@ -326,16 +326,22 @@ class MemoryStore:
         for job_id in expired:
             del self._completed[job_id]
         for place, added in list(self._unique.items()):
-            if added.id not in self._live.rows and added.until <= now:
+            if not self._lives(added) and added.until + STEP_NOTICE <= now:
                 del self._unique[place]
         return len(expired)
 
-    async def declare(self, queues: Sequence[Declared]) -> None:
+    async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
         """Remember what is to be known of queues."""
-        for declared in queues:
-            self._declared[declared.queue] = declared
-            for row in [] if declared.turns else self._live.waiting(declared.queue):
-                row.due_at = row.scheduled_at
+        known = {declared.queue: declared for declared in queues}
+        late = [row for row in self._live.waiting() if row.queue in known and known[row.queue].turns is None]
+        for row in late:
+            row.due_at = row.scheduled_at
+        if late or any(self._declared.get(queue) != declared for queue, declared in known.items()):
+            self._declared |= known
+            for row in self._live.waiting():
+                turns = known[row.queue].turns if row.queue in known else None
+                if row.key is not None and turns is not None:
+                    self._live.fill_up(row.queue, row.key, turns, now=now)
         self._ring()
 
     async def pause(self, queue: str, *, now: int) -> None:
@@ -377,7 +383,7 @@ class MemoryStore:
             row = self._live.rows.get(job_id)
             if row is not None and row.status is JobStatus.PENDING:
                 self._cancel(row, "cancelled", now)
-                if row.key is not None and row.due_at is not None and row.due_at <= now:
+                if row.key is not None and row.due_at is not None:
                     self._live.let_in(row.queue, row.key, at=now)
                 ended.append(job_id)
             elif row is not None:
@@ -393,9 +399,9 @@ class MemoryStore:
             paused=frozenset(self._limits.paused), cancelled=[(row.id, row.fence or 0) for row in claims]
         )
 
-    async def end_starts(self, owner: str, *, now: int) -> None:
-        """Count what an owner that has died may have started as started by now."""
-        self._limits.end_starts(owner, now=now)
+    async def end_starts(self, owners: Sequence[str], *, now: int) -> None:
+        """Count what owners that have died may have started as started by now."""
+        self._limits.end_starts(owners, now=now)
 
     async def note_starts(self, starts: Sequence[tuple[str, int, int]]) -> None:
         """Correct when starts that a rate counts were."""
@@ -409,6 +415,11 @@ class MemoryStore:
     def _ring(self) -> None:
         for callback in list(self._listeners):
             callback()
+
+    def _lives(self, added: _Added) -> bool:
+        """Return whether the job that has a unique key lives; another one may have got its id since."""
+        row = self._live.rows.get(added.id)
+        return row is not None and row.created_at == added.added_at
 
     def _find(self, job_id: str, now: int) -> Row | None:
         live = self._live.rows.get(job_id)

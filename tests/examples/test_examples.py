@@ -40,7 +40,9 @@ def test_short(path: Path) -> None:
 def test_all_are_run() -> None:
     """No example is left without a test of what it does."""
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"fastapi_app.py", "nested_jobs.py", "quickstart.py", "scheduled_and_retried.py"}
+    assert names == {
+        "controlled.py", "fastapi_app.py", "nested_jobs.py", "quickstart.py", "scheduled_and_retried.py",
+    }  # fmt: skip
 
 
 def test_quickstart(tmp_path: Path) -> None:
@@ -81,3 +83,18 @@ def test_scheduled_and_retried(tmp_path: Path) -> None:
     assert closed == (
         """failed in attempt 1, payload b'{"account":"closed"}', error 'the account is closed'"""
     )
+
+
+def test_controlled(tmp_path: Path) -> None:
+    """Equal jobs are one, a key's jobs take turns, priority comes first, and a running job is cancelled."""
+    assert run("controlled.py", tmp_path) == [
+        "bob clicked twice: one job",
+        "sync: paused True, running 0",
+        "eve, page 1, for support",
+        "ann, page 1, for import",
+        "bob, page 1, for click",
+        "ann, page 2, for import",
+        "asked to end: 1",
+        "cancelled: cleaning up",
+        "zoe-404 is cancelled",
+    ]

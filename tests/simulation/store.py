@@ -327,9 +327,9 @@ class FaultyStore(Faults):
 
     # -- control -----------------------------------------------------------------------------------
 
-    async def declare(self, queues: Sequence[Declared]) -> None:
+    async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
         """Remember what is to be known of queues."""
-        declare = partial(self._teller.declare, queues)
+        declare = partial(self._teller.declare, queues, now)
         await self._do("declare", declare, committed=lambda _: self._ring_all())
 
     async def pause(self, queue: str, *, now: int) -> None:
@@ -373,9 +373,9 @@ class FaultyStore(Faults):
         note = partial(self._inner.note_starts, starts)
         await self._do("note_starts", lambda: at_once(note()), committed=lambda _: self._ring_all())
 
-    async def end_starts(self, owner: str, *, now: int) -> None:
+    async def end_starts(self, owners: Sequence[str], *, now: int) -> None:
         """Count what a dead owner may have started as started by now."""
-        end = partial(self._inner.end_starts, owner, now=now)
+        end = partial(self._inner.end_starts, list(owners), now=now)
         await self._do("end_starts", lambda: at_once(end()), committed=lambda _: self._ring_all())
 
     def ring(self) -> None:

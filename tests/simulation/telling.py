@@ -93,7 +93,7 @@ class Teller:
                 job=found,
                 kind=(job.queue, job.task),
                 own=job.id if by_id else None,
-                unique=None if by_id else unique.key,
+                unique=unique.key,
                 within=unique.within,
                 replace=asked,
                 now=at,
@@ -183,9 +183,9 @@ class Teller:
 
     # -- orders ------------------------------------------------------------------------------------
 
-    def declare(self, queues: Sequence[Declared]) -> None:
+    def declare(self, queues: Sequence[Declared], at: int) -> None:
         """Remember what is to be known of queues."""
-        now(self._inner.declare(queues))
+        now(self._inner.declare(queues, now=at))
         self._turned()
 
     def cancel(self, job_ids: Sequence[str], at: int) -> tuple[Cancelled, list[Revoked]]:

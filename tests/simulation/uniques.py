@@ -16,6 +16,7 @@ __all__ = ["check_uniques"]
 class _Known(msgspec.Struct):
     """A job: whether it is pending or running, and until when it is kept once it has ended."""
 
+    created_at: int
     live: bool = True
     claimed: bool = False
     kept: bool = False
@@ -72,10 +73,11 @@ class _Uniques:
                 which = "is there" if self.jobs[last.job].live else "was added so short a time ago"
                 self.fail(event, f"{event.job} was stored, though {last.job}, with {event.unique!r}, {which}")
             self.last[place] = event
-        self.jobs[event.job] = _Known()
+        self.jobs[event.job] = _Known(created_at=event.created_at)
 
     def keeps_out(self, last: Stored, within: int | None, now: int) -> bool:
-        if self.jobs[last.job].live:
+        known = self.jobs[last.job]
+        if known.live and known.created_at == last.created_at:  # else another has got its id
             return True
         lasts = last.created_at + (last.within or 0) > now
         return within is not None and last.created_at > now - within and lasts
@@ -85,13 +87,10 @@ class _Uniques:
         if known is None:
             self.fail(event, f"{event.job} was found, which was never there")
             return
-        if event.own is not None:
-            there = known.live or (known.kept and (known.until is None or known.until > event.now))
-        else:
-            last = None if event.unique is None else self.last.get((event.kind[0], event.unique))
-            there = last is not None and last.job == event.job
-            there = there and last is not None and self.keeps_out(last, event.within, event.now)
-        if not there:
+        last = None if event.unique is None else self.last.get((event.kind[0], event.unique))
+        by_key = last is not None and last.job == event.job and self.keeps_out(last, event.within, event.now)
+        kept = known.kept and (known.until is None or known.until > event.now)
+        if not (by_key or (event.own is not None and (known.live or kept))):
             self.fail(event, f"{event.job} was found to be in the way, and is not")
         if event.replace and known.live and not known.claimed:
             self.to_be_replaced = event

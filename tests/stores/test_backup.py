@@ -45,6 +45,18 @@ async def test_a_copy_is_the_database_at_one_instant(open_store: Opener, path: s
     connection.close()
 
 
+async def test_what_is_to_be_cancelled_has_ended_in_the_copy(open_store: Opener, tmp_path: Path) -> None:
+    """Nobody there is asked to end it, and it must not run again."""
+    store = await open_store()
+    await store.add([new("runs")])
+    await claim_one(store)
+    assert (await store.cancel(["runs"], now=5)).asked == ["runs"]
+    await store.backup(str(tmp_path / "copy.db"))
+    copy = await open_store(str(tmp_path / "copy.db"))
+    assert await copy.status("runs", now=0) is JobStatus.NOT_FOUND
+    assert await store.status("runs", now=0) is JobStatus.RUNNING
+
+
 async def test_a_copy_is_one_file_with_the_mode_of_the_database(
     open_store: Opener, path: str, tmp_path: Path
 ) -> None:

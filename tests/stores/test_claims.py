@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backlite_async._job import Claim, Lane, Lapsed
-from backlite_async.stores.sqlite import rows
+from backlite_async.stores.sqlite import claims
 from backlite_async.stores.sqlite.store import SQLiteStore
 
 NOW = 1_000
@@ -107,7 +107,7 @@ def connection(path: str) -> Iterator[sqlite3.Connection]:
 
 
 def claim(connection: sqlite3.Connection, lanes: Sequence[Lane]) -> Claim:
-    return rows.claim(connection, lanes, owner="mine", now=NOW, until=UNTIL)
+    return claims.claim(connection, lanes, owner="mine", now=NOW, until=UNTIL)
 
 
 def steps(connection: sqlite3.Connection, call: Callable[[], object]) -> int:
@@ -137,7 +137,7 @@ def test_claim_takes_the_best(connection: sqlite3.Connection) -> None:
         lanes = lanes_of(kinds[:asked], rooms)
         chosen, next_at = best(jobs, lanes)
         due = next_at is None or next_at > NOW
-        seen = rows.look(connection, lanes, owner="mine", now=NOW)
+        seen = claims.look(connection, lanes, owner="mine", now=NOW)
         found = claim(connection, lanes)
         connection.execute("ROLLBACK")
         assert [job.id for job in found.jobs] == [f"job {seq}" for seq in chosen]
@@ -157,11 +157,10 @@ def test_claim_reports_leases_of_others_alone(connection: sqlite3.Connection) ->
     lanes = lanes_of(kinds, [50])
     fill(connection, [Waiting(number, 0, 0) for number in kinds])
     for owner, until in (("mine", NOW + 2), ("second", NOW + 5), ("first", NOW)):
-        rows.claim(connection, lanes_of(kinds, [2]), owner=owner, now=0, until=until)
+        claims.claim(connection, lanes_of(kinds, [2]), owner=owner, now=0, until=until)
         if owner == "second":
-            assert (
-                rows.claim(connection, lanes_of(kinds, [0]), owner="mine", now=0, until=0).next_at == NOW + 5
-            )
+            none = claims.claim(connection, lanes_of(kinds, [0]), owner="mine", now=0, until=0)
+            assert none.next_at == NOW + 5
     found = claim(connection, lanes)
     assert {(lapsed.owner, lapsed.until) for lapsed in found.lapsed} == {("first", NOW)}
     assert all(isinstance(lapsed, Lapsed) for lapsed in found.lapsed)

@@ -166,7 +166,7 @@ async def test_room_over_two_lanes(store: Store) -> None:
 async def test_queue_before_lanes(store: Store, tasks: str) -> None:
     """What a queue leaves room for is chosen first, and of that what fits the lanes.
 
-    However many kinds there are. What does not fit leaves its place to the next claim, at once.
+    However many kinds there are. Of a kind no more counts than fits its lane.
     """
     lanes = [Lane(kinds=(("q", "T"), ("q", "V")), room=1), Lane(kinds=(("q", "U"),), room=5)]
     lanes = lanes if tasks == "TUV" else [Lane(kinds=(("q", "T"),), room=1), lanes[1]]
@@ -174,10 +174,22 @@ async def test_queue_before_lanes(store: Store, tasks: str) -> None:
         [new("a", due_at=1), new("b", due_at=2), new("c", "U", due_at=3), new("d", "U", due_at=4)]
     )
     found = await within(store, Limit(queue="q", room=2), *lanes)
-    assert ids(found.jobs) == ["a"]
-    assert found.next_at is not None
-    assert found.next_at <= 100
-    assert ids((await within(store, Limit(queue="q", room=1), lanes[1])).jobs) == ["c"]
+    assert ids(found.jobs) == ["a", "c"]
+    assert ids((await within(store, Limit(queue="q", room=1), lanes[1])).jobs) == ["d"]
+
+
+async def test_lane_without_room_takes_no_place_of_its_queue(store: Store) -> None:
+    """Kinds that there is no room for do not count among the best of their queue."""
+    lanes = [Lane(kinds=(("q", "T"),), room=0), Lane(kinds=(("q", "U"),), room=5)]
+    await store.add([new("a", due_at=1), new("b", "U", due_at=2)])
+    assert ids((await within(store, Limit(queue="q", room=1), *lanes)).jobs) == ["b"]
+
+
+async def test_limit_of_keys_alone_leaves_lanes_their_room(store: Store) -> None:
+    """Where a queue has no number, but that of its keys, each lane takes what it has room for."""
+    lanes = [Lane(kinds=(("q", "T"),), room=1), Lane(kinds=(("q", "U"),), room=2)]
+    await store.add([new("a", due_at=1), new("b", due_at=2), new("c", due_at=3), new("d", "U", due_at=4)])
+    assert ids((await within(store, Limit(queue="q", per_key=1), *lanes)).jobs) == ["a", "d"]
 
 
 async def test_lanes_within_a_queue(store: Store) -> None:
@@ -417,10 +429,11 @@ async def declare(
     keeps: bool = False,
     keep_for: int | None = None,
     keep_payload: bool = False,
-    turns: bool = True,
+    turns: int | None = 1,
 ) -> None:
     await store.declare(
-        [Declared(queue=queue, keeps=keeps, keep_for=keep_for, keep_payload=keep_payload, turns=turns)]
+        [Declared(queue=queue, keeps=keeps, keep_for=keep_for, keep_payload=keep_payload, turns=turns)],
+        now=100,
     )
 
 
@@ -471,8 +484,8 @@ async def test_cancelled_job_is_kept_as_declared(
     store: Store, ends: str, keep_payload: bool, keep_for: int | None
 ) -> None:
     """For as long as its queue was declared to keep it, with its payload if that was declared."""
-    await declare(store, "r", keeps=False)
     await declare(store, keeps=True, keep_for=keep_for, keep_payload=keep_payload)
+    await declare(store, "r", keeps=False)
     await store.add([new("a", payload=b"[1]")])
     await cancel_as(store, ends, now=200)
     if keep_for is None:
@@ -571,6 +584,7 @@ async def test_job_that_is_to_run_again_after_a_request(store: Store, error: str
     assert (found.status, found.finished_at, found.cancelled_at) == (JobStatus.CANCELLED, at(150), at(150))
     assert (found.attempt, found.crashes, found.error) == (0, 2, error or "cancelled")
     assert (found.payload, found.expires_at, found.fence) == (b"[1]", at(1150), job.fence)
+    assert (found.owner, found.started_at, found.duration) == (None, None, None)
     assert (await record(store, "b")).status is JobStatus.PENDING
     assert ids((await claim(store, now=10_000)).jobs) == ["b"]
 

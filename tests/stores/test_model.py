@@ -473,7 +473,7 @@ class SQLiteMachine(Machine):
         self.run(self.store.open(install=True, owner=Owner(id="model", beat=1.0, slots=9)))
 
 
-@pytest.mark.parametrize(("machine", "examples"), [(MemoryMachine, 400), (SQLiteMachine, 250)])
+@pytest.mark.parametrize(("machine", "examples"), [(MemoryMachine, 400), (SQLiteMachine, 150)])
 def test_store_agrees_with_the_model(machine: type[Machine], examples: int) -> None:
     """After any calls, each answer of a store is the model's."""
     run_state_machine_as_test(

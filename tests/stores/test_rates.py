@@ -196,6 +196,24 @@ async def test_notes_of_what_is_not_there(store: Store) -> None:
     assert len((await start(store, rated(1, 1000), 6000)).jobs) == 1
 
 
+async def test_starts_of_an_owner_that_died(store: Store) -> None:
+    """What it may have started had started by then; what was noted before, or is another's, stays."""
+    await store.add(numbered(9))
+    limit = rated(3, 1000)
+    lane = Lane(kinds=ALL.kinds, room=1)
+    first = await within(store, limit, lane, owner="dead", now=BEGIN, until=BEGIN + 30_000)
+    await store.note_starts([("q", number, BEGIN + 100) for number in first.starts.values()])
+    await within(store, limit, lane, owner="dead", now=BEGIN, until=BEGIN + 30_000)
+    await within(store, limit, lane, owner="other", now=BEGIN, until=BEGIN + 20_000)
+    await store.end_starts(["dead"], now=BEGIN + 500)
+    await store.end_starts(["nobody"], now=BEGIN + 1)
+    assert next_at(await start(store, limit, 600, room=0)) == 1100
+    assert ids((await start(store, limit, 1100)).jobs) == ["3"]
+    assert next_at(await start(store, limit, 1200, room=0)) == 1500
+    assert ids((await start(store, limit, 1500)).jobs) == ["4"]
+    assert (await start(store, limit, 15_000)).jobs == []
+
+
 # -- when to look again ----------------------------------------------------------------------------
 
 

@@ -191,6 +191,13 @@ async def test_claims_together_take_no_more_of_a_key(store: Store, count: int) -
     assert found == [[job_id] for job_id in "abcde"[:count]] + [[]] * (6 - count)
 
 
+async def test_claim_lets_the_others_of_its_keys_wait(store: Store) -> None:
+    """Also those that it had no room for, but of each task as many as may run."""
+    await store.add([*turns("a", "b", "c", turns=None), *turns("d", "e", task="U", turns=None)])
+    assert ids(await take(store, per_key(2), room=1)) == ["a"]
+    assert await let_in(store) == ["b", "d", "e"]
+
+
 async def test_full_keys_hide_nobody(store: Store) -> None:
     """Any number of due jobs of full keys, whatever their priority, are passed over in one claim or a few."""
     keys = [f"k{number}" for number in range(30)]
@@ -256,23 +263,24 @@ async def test_fewer_may_run_than_before(store: Store) -> None:
     assert await let_in(store) == []
 
 
-async def test_claim_lets_in_where_nobody_did(store: Store) -> None:
-    """Where an outcome freed a turn and did not say so, the next claim lets in who waits."""
-    await store.add(turns("a", "b", "c"))
-    (job,) = await take(store, per_key(1))
-    await finish(store, complete(job))
-    assert await let_in(store) == []
-    assert ids(await take(store, per_key(1), now=300)) == ["b"]
+async def test_more_may_run_by_a_declaration(store: Store) -> None:
+    """Where a limit is raised, those are let in at once that may run now, behind what is due."""
+    await store.add([*turns("a", "b", "c", "d"), *turns("x", "y", key="l")])
+    await store.add(turns("other", "another", queue="r"))
+    await take(store, per_key(1), room=1)
+    await declare(store, turns=1)
+    assert await let_in(store) == ["x", "other"]
+    await declare(store, turns=3)
+    assert await let_in(store) == ["x", "other", "b", "c", "y"]
 
 
 async def test_claim_lets_in_the_best(store: Store) -> None:
     """By priority, then the time that they were to be due at, then the order of adding."""
     await store.add(turns("x", priority=9))
-    await store.add(
-        [turn("a", due_at=3), turn("b", due_at=2), turn("c", due_at=9, priority=1), turn("d", due_at=2)]
-    )
-    await take(store, Limit(queue="q"), room=1)
-    assert ids(await take(store, per_key(3), now=300)) == ["c", "b"]
+    waiting = [turn("a", due_at=3), turn("b", due_at=2), turn("c", due_at=9, priority=1), turn("d", due_at=2)]
+    await store.add([msgspec.structs.replace(job, created_at=10) for job in waiting])
+    assert await let_in(store) == ["x"]
+    assert ids(await take(store, per_key(3), now=300)) == ["x", "c", "b"]
 
 
 # -- let in the next -------------------------------------------------------------------------------
@@ -335,12 +343,28 @@ async def test_outcomes_free_turns_each_at_its_time(store: Store) -> None:
     assert ids(await take(store, per_key(1), now=260)) == ["b"]
 
 
+async def test_outcomes_let_in_the_best(store: Store) -> None:
+    """One after the other, in the same order."""
+    await store.add(turns("x", priority=9))
+    waiting = [turn("a", due_at=3), turn("b", due_at=2), turn("c", due_at=9, priority=1), turn("d", due_at=2)]
+    await store.add([msgspec.structs.replace(job, created_at=10) for job in waiting])
+    order = []
+    for now in range(300, 305):
+        (job,) = await take(store, per_key(1), now=now)
+        order.append(job.id)
+        await finish(store, frees(complete(job), at=now))
+    assert order == ["x", "c", "b", "d", "a"]
+
+
 async def test_next_of_each_task_is_let_in(store: Store) -> None:
     """As tasks may be handled by different processes, one of each is let in; the claim takes the best."""
     await store.add([*turns("a", "b", "c"), *turns("d", "e", task="U"), *turns("f", "g", task="V")])
+    assert await let_in(store) == ["a", "d", "f"]
     (job,) = await take(store, per_key(1))
     assert job.id == "a"
+    assert await let_in(store) == []
     await finish(store, frees(complete(job)))
+    assert await let_in(store, now=300) == ["b", "d", "f"]
     lane = Lane(kinds=(("q", "U"),), room=5)
     assert ids((await within(store, per_key(1), lane, now=300)).jobs) == ["d"]
     assert ids(await take(store, per_key(1), now=300)) == []
@@ -441,11 +465,13 @@ async def test_cancel_all_of_a_key(store: Store) -> None:
 
 
 async def test_cancel_one_for_later(store: Store) -> None:
-    """One that is not due yet has no turn to leave."""
+    """It may be one that has its turn, where the wall clock was set back: so one more is let in."""
     await store.add(turns("later", due_at=500))
-    await store.add(turns("a", "b"))
+    await store.add(turns("a", "b", "c"))
     await store.cancel(["later"], now=100)
-    assert await let_in(store) == ["a"]
+    assert await let_in(store) == ["a", "b"]
+    assert ids(await take(store, per_key(1))) == ["a"]
+    assert await let_in(store) == []
 
 
 async def test_cancel_one_that_runs(store: Store) -> None:
@@ -486,21 +512,36 @@ async def test_keys_are_limited_no_more(store: Store) -> None:
     """Where a queue is declared not to limit keys, all that wait are let in, at their own times."""
     await store.add([*turns("a", "b", "c"), *turns("x", "y", key="l", due_at=7, created_at=7)])
     await store.add(turns("r", "s", queue="r"))
-    await declare(store, turns=True)
+    await declare(store, turns=1)
     assert await let_in(store) == ["a", "r", "x"]
-    await declare(store, turns=False)
+    await declare(store, turns=None)
     assert await let_in(store) == ["a", "b", "c", "r", "x", "y"]
     await store.add(turns("d", "e"))
-    await declare(store, turns=False)
+    await declare(store, turns=None)
     assert await let_in(store) == ["a", "b", "c", "r", "d", "e", "x", "y"]
 
 
 async def test_what_is_let_in_by_a_declaration_can_be_made_to_wait(store: Store) -> None:
     """A process that still limits keys makes no more of them run than may."""
     await store.add(turns("a", "b", "c"))
-    await declare(store, turns=False)
+    await declare(store, turns=None)
     assert ids(await take(store, per_key(1))) == ["a"]
     assert await let_in(store) == []
+
+
+# -- steps of the clock ----------------------------------------------------------------------------
+
+
+async def test_clock_is_set_back_after_a_turn_was_given(store: Store) -> None:
+    """Who was let in is due at once, as before; the time that it was to be due at goes back as well."""
+    begin = 10_000_000
+    await store.add(turns("a", "b", due_at=begin, created_at=begin, waits_from=begin))
+    (job,) = await take(store, per_key(1), now=begin + 20)
+    await finish(store, frees(complete(job), at=begin + 30))
+    assert await store.shift_waits(now=begin + 40 - 500_000, by=-500_000) == 1
+    assert await take(store, per_key(1), now=begin + 29 - 500_000) == []
+    (job,) = await take(store, per_key(1), now=begin + 30 - 500_000)
+    assert (job.scheduled_at, job.waits_from) == (begin - 500_000, begin + 30 - 500_000)
 
 
 # -- the whole -------------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from backlite_async import InvalidState
-from backlite_async._job import JobStatus, Keep, More, NewJob, Unique
+from backlite_async._job import JobStatus, Keep, Limit, More, NewJob, Place, Unique
 from backlite_async.stores import Store
 
 from .test_contract import again, at, claim, claim_one, complete, ids, new, record
-from .test_control import asked_for, let_in
+from .test_control import asked_for, let_in, within
 
 HOUR = 3_600_000
 BY_KEY = Unique(key="u")
@@ -151,64 +151,64 @@ async def test_keys_are_data(store: Store) -> None:
 # -- within ----------------------------------------------------------------------------------------
 
 
-def within(millis: int, *, replace: bool = False) -> Unique:
+def lasting(millis: int, *, replace: bool = False) -> Unique:
     return Unique(key="u", within=millis, replace_key=replace)
 
 
 @pytest.mark.parametrize("keep", [None, Keep(until=None, payload=True)])
 async def test_within(store: Store, keep: Keep | None) -> None:
     """Within the time given, the last one that was added is in the way, though it has ended."""
-    await add(store, "a", within(HOUR), now=10)
+    await add(store, "a", lasting(HOUR), now=10)
     await end(store, "a", keep)
-    assert await add(store, "b", within(HOUR), now=10 + HOUR - 1) == "a"
+    assert await add(store, "b", lasting(HOUR), now=10 + HOUR - 1) == "a"
     assert await store.get("b", now=10) is None
-    assert await add(store, "b", within(HOUR), now=10 + HOUR) is None
+    assert await add(store, "b", lasting(HOUR), now=10 + HOUR) is None
 
 
 async def test_within_is_asked_of_both(store: Store) -> None:
     """The time is the shorter one of the one that is there and the new one."""
-    await add(store, "a", within(HOUR), now=10)
+    await add(store, "a", lasting(HOUR), now=10)
     await end(store, "a")
-    assert await add(store, "b", within(100), now=109) == "a"
-    assert await add(store, "b", within(100), now=110) is None
+    assert await add(store, "b", lasting(100), now=109) == "a"
+    assert await add(store, "b", lasting(100), now=110) is None
     await end(store, "b")
-    assert await add(store, "c", within(HOUR), now=209) == "b"
-    assert await add(store, "c", within(HOUR), now=210) is None
+    assert await add(store, "c", lasting(HOUR), now=209) == "b"
+    assert await add(store, "c", lasting(HOUR), now=210) is None
 
 
 async def test_without_within_only_live_ones_count(store: Store) -> None:
     """One that was added without a time, or a new one without, looks at live jobs only."""
     await add(store, "a", BY_KEY, now=10)
     await end(store, "a")
-    assert await add(store, "b", within(HOUR), now=11) is None
+    assert await add(store, "b", lasting(HOUR), now=11) is None
     await end(store, "b")
     assert await add(store, "c", BY_KEY, now=12) is None
 
 
 async def test_live_job_counts_beyond_its_time(store: Store) -> None:
     """A live job is in the way however long ago it was added."""
-    await add(store, "a", within(100), now=10)
-    assert await add(store, "b", within(100), now=10 + HOUR) == "a"
+    await add(store, "a", lasting(100), now=10)
+    assert await add(store, "b", lasting(100), now=10 + HOUR) == "a"
 
 
 async def test_kept_out_does_not_prolong(store: Store) -> None:
     """The time counts from the add of the one that is there, not from the last try."""
-    await add(store, "a", within(100), now=10)
+    await add(store, "a", lasting(100), now=10)
     await end(store, "a")
-    assert await add(store, "b", within(100), now=100) == "a"
-    assert await add(store, "b", within(100), now=110) is None
+    assert await add(store, "b", lasting(100), now=100) == "a"
+    assert await add(store, "b", lasting(100), now=110) is None
 
 
 async def test_within_outlives_the_upkeep(store: Store) -> None:
     """Removing what has expired forgets no key too early."""
-    await add(store, "a", within(HOUR), now=10)
+    await add(store, "a", lasting(HOUR), now=10)
     await end(store, "a")
     await add(store, "x", Unique(key="live"), now=10)
     for now in (11, HOUR // 2, HOUR):
         await store.expire(now=now, limit=100)
-    assert await add(store, "b", within(HOUR), now=10 + HOUR - 1) == "a"
+    assert await add(store, "b", lasting(HOUR), now=10 + HOUR - 1) == "a"
     await store.expire(now=10 + 100 * HOUR, limit=100)
-    assert await add(store, "b", within(HOUR), now=10 + HOUR) is None
+    assert await add(store, "b", lasting(HOUR), now=10 + HOUR) is None
     assert await add(store, "y", Unique(key="live"), now=10 + 100 * HOUR) == "x"
 
 
@@ -265,10 +265,10 @@ async def test_replace_keeps_a_running_job(store: Store) -> None:
 
 async def test_replace_keeps_a_completed_job(store: Store) -> None:
     """So is one that has ended and is in the way by its time, kept or gone."""
-    await add(store, "a", within(HOUR), payload=b"[1]")
+    await add(store, "a", lasting(HOUR), payload=b"[1]")
     await end(store, "a", Keep(until=None, payload=True))
     before = await record(store, "a")
-    assert await add(store, "b", within(HOUR, replace=True), now=50, payload=b"[2]") == "a"
+    assert await add(store, "b", lasting(HOUR, replace=True), now=50, payload=b"[2]") == "a"
     assert await record(store, "a") == before
     await add(store, "c", Unique(key="v", within=HOUR))
     await end(store, "c")
@@ -279,11 +279,11 @@ async def test_replace_keeps_a_completed_job(store: Store) -> None:
 
 async def test_replace_does_not_take_over_the_key(store: Store) -> None:
     """The key stays with the job that was added, at the time when it was."""
-    await add(store, "a", within(100), now=10)
-    await add(store, "b", within(100, replace=True), now=60)
+    await add(store, "a", lasting(100), now=10)
+    await add(store, "b", lasting(100, replace=True), now=60)
     await end(store, "a")
-    assert await add(store, "c", within(100), now=109) == "a"
-    assert await add(store, "c", within(100), now=110) is None
+    assert await add(store, "c", lasting(100), now=109) == "a"
+    assert await add(store, "c", lasting(100), now=110) is None
 
 
 def turn(job_id: str, **changes: Any) -> NewJob:
@@ -364,7 +364,7 @@ async def test_again_of_a_kept_job(store: Store) -> None:
     assert await store.status("a", now=0) is JobStatus.SUCCEEDED
 
 
-@pytest.mark.parametrize("unique", [BY_KEY, within(HOUR)])
+@pytest.mark.parametrize("unique", [BY_KEY, lasting(HOUR)])
 async def test_again_of_a_job_that_is_gone(store: Store, unique: Unique) -> None:
     """Also where it has ended since, and is gone: the key still tells."""
     await add(store, "a", unique)
@@ -447,6 +447,47 @@ async def test_replace_by_own_id(store: Store) -> None:
     assert (await record(store, "a")).payload == b"[2]"
 
 
+async def test_replace_by_own_id_moves_to_another_queue(store: Store) -> None:
+    """It goes where the new one belongs: its turn goes to the next in the queue that it leaves."""
+    own = Unique(own_id=True, replace_own=True)
+    await store.add([turn("a"), turn("b"), turn("c"), turn("r", queue="r"), turn("s", queue="r")])
+    assert await store.add_unique(turn("a", queue="r", due_at=30, created_at=30), own, now=30) == "a"
+    assert await let_in(store) == ["r", "a", "b"]
+    limits = [Limit(queue=queue, per_key=1) for queue in "qr"]
+    jobs = (await within(store, limits, now=200)).jobs
+    assert sorted((job.queue, job.id) for job in jobs) == [("q", "b"), ("r", "r")]
+    await store.finish([complete(job, frees=Place(job.queue, job.key, 300)) for job in jobs])
+    assert sorted(await let_in(store, now=300)) == ["c", "s"]
+    await store.cancel(["c", "s"], now=400)
+    assert await let_in(store, now=400) == ["a"]
+
+
+async def test_job_that_moved_takes_no_turn_where_it_was(store: Store) -> None:
+    """Turns are of a queue and a key: one that has moved counts where it is."""
+    own = Unique(own_id=True, replace_own=True)
+    await store.add([turn("a")])
+    await store.add_unique(turn("a", queue="r"), own, now=0)
+    await store.add([turn("b"), turn("c", queue="r")])
+    limits = [Limit(queue=queue, per_key=1) for queue in "qr"]
+    assert ids((await within(store, limits)).jobs) == ["a", "b"]
+
+
+async def test_one_that_waits_moves_to_another_queue(store: Store) -> None:
+    """What waits for a turn is let in where it goes, as nobody knows of its turns there."""
+    own = Unique(own_id=True, replace_own=True)
+    await store.add([turn("a"), turn("b"), turn("c")])
+    assert await store.add_unique(turn("b", queue="r", due_at=30, created_at=30), own, now=30) == "b"
+    assert await let_in(store) == ["a", "b"]
+
+
+async def test_replace_of_one_for_later_lets_in_one(store: Store) -> None:
+    """It may be one that has its turn, where the wall clock was set back."""
+    await store.add_unique(turn("later", due_at=500), BY_KEY, now=0)
+    await store.add([turn("a"), turn("b")])
+    await add(store, "x", REPLACE_KEY, now=30, due_at=600)
+    assert await let_in(store) == ["a", "b"]
+
+
 async def test_own_id_again(store: Store) -> None:
     """It is ours if it was created when ours was, with our payload, as far as it has one."""
     await add(store, "a", OWN_ID, payload=b"[1]", now=5)
@@ -503,6 +544,14 @@ async def test_one_kept_out_by_its_id_takes_over_no_key(store: Store) -> None:
     await add(store, "a", OWN_ID)
     assert await add(store, "a", Unique(own_id=True, key="u")) == "a"
     assert await add(store, "b", BY_KEY) is None
+
+
+async def test_key_is_not_that_of_another_job_that_got_the_id(store: Store) -> None:
+    """An id of the caller's own can be had again, by a job that has not the key of the former one."""
+    await add(store, "a", Unique(own_id=True, key="u"), now=5)
+    await store.cancel(["a"], now=6)
+    await add(store, "a", OWN_ID, now=7)
+    assert await add(store, "b", BY_KEY, now=8) is None
 
 
 async def test_generated_id_that_is_there(store: Store) -> None:

@@ -34,7 +34,7 @@ __all__ = [
 
 HEADER = ["row", "fault", "trials", "lost", "unexplained doubles", "corrupt", "hangs", "worst recovery"]
 
-FULL_MINUTES = 10.0
+FULL_MINUTES = 12.0
 """The length of a battery to which the seconds of the plans belong."""
 
 RUN = re.compile(r"^def run\(", re.MULTILINE)
@@ -46,7 +46,7 @@ QUICK = Budget(3.0, most=40)
 
 @dataclass(frozen=True)
 class Plan:
-    """What one row gets in a battery of ten minutes: its seconds, and the trials it needs for its bars."""
+    """What one row gets in a full battery: its seconds, and the trials it needs for its bars."""
 
     seconds: float = 20.0
     least: int = 1
@@ -76,7 +76,7 @@ PLANS = {
 class Entry:
     """A row that can be run: a module with `run(budget) -> Row`.
 
-    It may say how much it needs: `SECONDS` of a battery of ten minutes, `LEAST` trials for its bars; or
+    It may say how much it needs: `SECONDS` of a full battery, `LEAST` trials for its bars; or
     decide by itself, with `budget(minutes) -> Budget`.
     """
 

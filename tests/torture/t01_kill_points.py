@@ -24,7 +24,10 @@ __all__ = ["Life", "run"]
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,rename,mkdir,bind,write"
 """All that changes files; `write` is the ledger's, so these points lie between two calls of the library."""
 
-SECONDS, LEAST = 45, 300
+PLAIN, CONTROL = "tests.torture.programs.t01_lives", "t01_control"
+"""The modules of lives, as their server has imported them."""
+
+SECONDS, LEAST = 60, 300
 SLOWEST_RECOVERY = 5.0
 
 
@@ -33,6 +36,7 @@ class Life(NamedTuple):
 
     function: str
     before: str | None = "made_empty"
+    module: str = PLAIN
 
 
 LIVES = [
@@ -46,7 +50,24 @@ LIVES = [
     Life("checkpoint", "made_full"),
     Life("renew", "made_long"),
     Life("takeover", "made_left"),
+    Life("upgrade", "made_old", CONTROL),
+    Life("turns", module=CONTROL),
+    Life("limits", module=CONTROL),
+    Life("unique", module=CONTROL),
+    Life("unique_within", module=CONTROL),
+    Life("cancel", module=CONTROL),
+    Life("pause", module=CONTROL),
+    Life("takeover", "made_held", CONTROL),
 ]
+
+LIMITS = {"turns": 1, "held": 1}
+"""Queues of which so many jobs of a key run at once."""
+
+IN_ALL = {"sole": 1}
+"""Queues of which so many run at once."""
+
+RATES = {"rated": (2, 0.04)}
+"""Queues of which so many start in so many seconds."""
 
 
 class Point(NamedTuple):
@@ -103,9 +124,9 @@ class KillPoints:
 
     async def work(self, library: str | None, limit: float, count: int) -> None:
         """Prepare, look which calls there are, then try the points in a random but fixed order."""
-        async with lanes("t01_lives", library, limit, count=count) as benches:
-            found = sorted({life.before for life in self.lives if life.before})
-            await share(benches, [partial(self._prepare, name=name) for name in found])
+        async with lanes(CONTROL, library, limit, count=count) as benches:
+            found = sorted({(life.before, life.module) for life in self.lives if life.before})
+            await share(benches, [partial(self._prepare, name=name, module=one) for name, one in found])
             await share(benches, [partial(self._survey, life=life) for life in self.lives])
             points = [
                 Point(life, call, n)
@@ -117,17 +138,20 @@ class KillPoints:
             self.points = len(points)
             await share(benches, [self._lane] * len(benches))
 
-    async def _prepare(self, bench: Bench, name: str) -> None:
+    async def _prepare(self, bench: Bench, name: str, module: str) -> None:
         """Make what lives find when they begin."""
-        folder = self.folder / name
-        folder.mkdir()
-        pid = await bench.begin(f"t01_lives:{name}", **files(folder))
-        if await bench.ended() < 0:
+        folder = self.folder / module / name
+        folder.mkdir(parents=True)
+        pid = await bench.begin(f"{module}:{name}", **files(folder))
+        code = await bench.ended()
+        if code < 0:
             note(folder, "killed", victim=pid)
+        elif code:
+            self.findings.wrong.append(f"{name} broke ({code}): {bench.errors()}")
 
     async def _survey(self, bench: Bench, life: Life) -> None:
         """Let a life live, and count the calls it makes."""
-        log = self.folder / f"{life.function}.log"
+        log = self.folder / f"{life.module}.{life.function}.log"
         await self._trial(bench, Point(life), ["-o", str(log), "-e", f"trace={self.calls}"])
         for call, count in counted(log).items():
             self.last[life, call] = count
@@ -151,7 +175,7 @@ class KillPoints:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         try:
             if point.life.before:
-                copied(self.folder / point.life.before, folder)
+                copied(self.folder / point.life.module / point.life.before, folder)
             return await self._die_and_recover(bench, point, strace, folder)
         except Hung:
             self.findings.hangs.append(str(point))
@@ -160,7 +184,7 @@ class KillPoints:
             shutil.rmtree(folder)
 
     async def _die_and_recover(self, bench: Bench, point: Point, strace: list[str], folder: Path) -> bool:
-        pid = await bench.begin(f"t01_lives:{point.life.function}", strace=strace, **files(folder))
+        pid = await bench.begin(f"{point.life.module}:{point.life.function}", strace=strace, **files(folder))
         code = await bench.ended()
         killed = code == -signal.SIGKILL
         if killed:
@@ -168,7 +192,7 @@ class KillPoints:
             self.findings.wrong += [f"{point}: {what}" for what in half_done(folder)]
         elif code:
             self.findings.wrong.append(f"{point}: the life broke ({code}): {bench.errors()}")
-        await bench.begin("t01_lives:recover", **files(folder))
+        await bench.begin(f"{CONTROL}:recover", **files(folder))
         if code := await bench.ended():
             self.findings.wrong.append(f"{point}: recovery broke ({code}): {bench.errors()}")
         judge(folder, str(point), self.findings)
@@ -178,12 +202,26 @@ class KillPoints:
 # -- the judgement ---------------------------------------------------------------------------------------
 
 
+class Live(NamedTuple):
+    """What the table says of a job that has not ended."""
+
+    id: str
+    queue: str
+    task: str
+    status: str
+    key: str | None
+    due_at: int | None
+    cancelled_at: int | None = None
+
+
 class Found(NamedTuple):
     """What a database holds: nothing where the schema was not yet installed."""
 
     kept: list[tuple[str, str, int, int, dict[str, Any]]]  # id, status, attempt, crashes, task
     left: dict[str, dict[str, Any]]  # id: task
     tables: dict[str, list[str]]  # of the application, if it had come to make them
+    live: tuple[Live, ...] = ()
+    keys: tuple[tuple[str, str], ...] = ()  # unique keys, and the job that was last added with each
 
 
 def read(database: Path) -> Found:
@@ -202,9 +240,14 @@ def read(database: Path) -> Found:
         kept = [(*row[:4], json.loads(row[4])) for row in rows]
         rows = connection.execute("SELECT id, payload FROM backlite_jobs")
         left = {row[0]: json.loads(row[1]) for row in rows}
+        if "backlite_unique" not in there:  # an older schema
+            return Found(kept, left, tables)
+        query = "SELECT id, queue, task, status, key, due_at, cancelled_at FROM backlite_jobs"
+        live = tuple(Live(*row) for row in connection.execute(query))
+        keys = tuple(connection.execute("SELECT key, job_id FROM backlite_unique"))
     finally:
         connection.close()
-    return Found(kept, left, tables)
+    return Found(kept, left, tables, live, keys)
 
 
 def half_done(folder: Path) -> list[str]:
@@ -230,7 +273,38 @@ def contradictions(found: Found) -> list[str]:
     tasks = [*found.left.values(), *(task for *_, task in found.kept)]
     ordered = {task["name"] for task in tasks if task["order"]}
     alone = ordered ^ set(found.tables.get("orders", []))
-    return [*wrong, *(f"{name}: not both the order and its job" for name in alone)]
+    wrong += [f"{name}: not both the order and its job" for name in alone]
+    return [*wrong, *stranded(found), *twins(found)]
+
+
+def stranded(found: Found) -> list[str]:
+    """Return jobs that wait for their turn though nobody has it, and what asks for the end of no run."""
+    wrong = []
+    running = Counter((job.queue, job.key) for job in found.live if job.status == "running")
+    pending = [job for job in found.live if job.status == "pending"]
+    let_in = Counter((job.queue, job.key, job.task) for job in pending if job.due_at is not None)
+    for job in pending:
+        if job.cancelled_at is not None:
+            wrong.append(f"{job.id} is cancelled and pending")
+        turns = running[job.queue, job.key] + let_in[job.queue, job.key, job.task]
+        if job.due_at is None and turns < LIMITS.get(job.queue, 0):
+            wrong.append(f"{job.id} waits for a turn of {job.queue} {job.key!r} that nobody has")
+    for place, limit in LIMITS.items():
+        over = [key for (queue, key), count in running.items() if queue == place and key and count > limit]
+        wrong += [f"of {place} {key!r} run more than {limit}" for key in over]
+    return wrong
+
+
+def twins(found: Found) -> list[str]:
+    """Return unique keys with more than one live job, and those that are remembered for another."""
+    live = Counter(task.get("unique") for task in found.left.values())
+    wrong = [f"{count} live jobs of the unique key {key}" for key, count in live.items() if key and count > 1]
+    last = dict(found.keys)
+    for job_id, task in found.left.items():
+        key = task.get("unique")
+        if key and job_id not in ("own", "kept") and last.get(key) != job_id:
+            wrong.append(f"the unique key {key} is that of {last.get(key)}, not of {job_id}")
+    return wrong
 
 
 def judge(folder: Path, where: str, findings: Findings) -> None:
@@ -249,6 +323,7 @@ def judge(folder: Path, where: str, findings: Findings) -> None:
     verdict = audit(events, completed - set(found.left))
     doubles = [*verdict.unexplained, *repeated(events)]
     wrong = [*outcomes(found, events), *halves(found, events), *contradictions(found)]
+    wrong += [*disobeyed(events), *forgotten(events), *crowded(events)]
     findings.lost += [f"{where}: {what}" for what in verdict.lost]
     findings.doubles += [f"{where}: {what}" for what in doubles]
     findings.wrong += [f"{where}: {what}" for what in wrong]
@@ -268,8 +343,13 @@ def outcomes(found: Found, events: list[dict[str, Any]]) -> list[str]:
     """Return records that are not what their plan says, or that count more deaths than there were."""
     wrong = []
     deaths = sum(event["what"] == "killed" for event in events)
+    asked = {event["job"] for event in events if event["what"] == "cancelling"}
+    answered = {event["job"] for event in events if event["what"] == "cancelled"}
     for job_id, status, attempt, crashes, task in found.kept:
-        if (status, attempt) != EXPECTED[task["plan"]]:
+        if job_id in answered or (job_id in asked and status == "cancelled"):
+            if status != "cancelled":
+                wrong.append(f"{job_id} was cancelled and has {status}")
+        elif (status, attempt) != EXPECTED[task["plan"]]:
             wrong.append(f"{job_id}, {task['plan']}: {status} at attempt {attempt}")
         if crashes > deaths:
             wrong.append(f"{job_id}, {task['plan']}: {crashes} crashes, {deaths} deaths")
@@ -292,6 +372,81 @@ def halves(found: Found, events: list[dict[str, Any]]) -> list[str]:
     follows = [name.removeprefix("follows ") for name in names if name.startswith("follows ")]
     if not effects == follows == sorted(found.tables.get("effects", [])):
         wrong.append(f"completed {effects}, followed by {follows}, effects {found.tables.get('effects')}")
+    return wrong
+
+
+def disobeyed(events: list[dict[str, Any]]) -> list[str]:
+    """Return what has started after its end was promised, while its queue was paused, or as it was before."""
+    wrong = []
+    cancelled: set[str] = set()
+    paused: set[str] = set()
+    versions: dict[str, int] = {}
+    for event in events:
+        what = event["what"]
+        if what == "cancelled":
+            cancelled.add(event["job"])
+        elif what == "paused":
+            paused.add(event["queue"])
+        elif what == "resuming":
+            paused.discard(event["queue"])
+        elif what == "replaced":
+            versions[event["job"]] = event["version"]
+        elif what == "start":
+            if event["job"] in cancelled:
+                wrong.append(f"{event['job']} was cancelled and has run")
+            if event["queue"] in paused:
+                wrong.append(f"{event['job']} has run though {event['queue']} was paused")
+            if event["version"] < versions.get(event["job"], 0):
+                wrong.append(f"{event['job']} has run as it was before it was replaced")
+    return wrong
+
+
+def forgotten(events: list[dict[str, Any]]) -> list[str]:
+    """Return queues that the next process has found paused or not, unlike what had been promised."""
+    wrong = []
+    states: dict[str, str] = {}
+    for event in events:
+        if event["what"] in ("pausing", "paused", "resuming", "resumed"):
+            states[event["queue"]] = event["what"]
+        elif event["what"] == "found":
+            wrong += [
+                f"{queue} was {state}, then found paused: {queue in event['paused']}"
+                for queue, state in states.items()
+                if state == ("resumed" if queue in event["paused"] else "paused")
+            ]
+            wrong += [f"{queue} was never paused" for queue in event["paused"] if queue not in states]
+    return wrong
+
+
+def crowded(events: list[dict[str, Any]]) -> list[str]:
+    """Return executions beside others that the limits of their queue do not permit."""
+    wrong = []
+    running: dict[str, dict[str, Any]] = {}
+    started: dict[str, list[float]] = defaultdict(list)
+    for event in events:
+        what = event["what"]
+        if what in ("end", "cause"):
+            running.pop(event["job"], None)
+        elif what == "killed":
+            running = {job: other for job, other in running.items() if other["pid"] != event["victim"]}
+        elif what == "start":
+            queue, key = event["queue"], event["key"]
+            beside = [other for other in running.values() if other["queue"] == queue]
+            if len(beside) >= IN_ALL.get(queue, len(beside) + 1):
+                wrong.append(f"{event['job']} ran beside {len(beside)} of {queue}")
+            same = [other for other in beside if key and other["key"] == key]
+            if len(same) >= LIMITS.get(queue, len(same) + 1):
+                wrong.append(f"{event['job']} ran beside {len(same)} of {queue} {key!r}")
+            if event["plan"] != "effect":  # whose job ends with its transaction, before its handler does
+                running[event["job"]] = event
+            started[queue].append(event["at"])
+    for queue, (count, per) in RATES.items():
+        times = started[queue]
+        wrong += [
+            f"{count + 1} of {queue} have started in {later - first:.4f} s"
+            for first, later in zip(times, times[count:], strict=False)
+            if later - first < per
+        ]
     return wrong
 
 

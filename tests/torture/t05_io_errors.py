@@ -8,12 +8,13 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .kit import Budget, Ledger, Row, audit, intact, needs
+from .t01_kill_points import crowded, disobeyed, forgotten
 from .traced import LANES, Bench, Hung, copied, counted, files, in_turns, lanes, note, share
 
 __all__ = ["Syncs", "io_errors", "run"]
@@ -186,19 +187,21 @@ def judge(folder: Path, pid: int, where: str, findings: Findings) -> None:
         findings.corrupt.append(where)
         return
     connection = sqlite3.connect(folder / "app.db")
-    kept = {row[0] for row in connection.execute("SELECT id FROM backlite_completed")}
+    kept = dict(connection.execute("SELECT id, status FROM backlite_completed"))
     query = "SELECT id FROM backlite_completed WHERE task = 'Effect' AND status = 'succeeded'"
     done = {row[0] for row in connection.execute(query)}
     left = {row[0] for row in connection.execute("SELECT id FROM backlite_jobs")}
     effects = Counter(row[0] for row in connection.execute("SELECT job FROM effects"))
     connection.close()
     brief = {event["job"] for event in events if event["what"] == "end" and event.get("bare")}
-    verdict = audit([*events, *given_up(events)], (kept | brief) - left)
+    verdict = audit([*events, *given_up(events)], (kept.keys() | brief) - left)
     unsynced = unfounded(events, pid, Syncs(folder / "log"))
     findings.lost += [f"{where}: {what}" for what in verdict.lost]
     findings.doubles += [f"{where}: {what}" for what in [*verdict.unexplained, *after_told(events)]]
     findings.acknowledgements += [f"{where}: {what}" for what in unsynced]
     findings.wrong += [f"{where}: {what}" for what in [*surprises(events), *_effects(done, effects)]]
+    controlled = [*disobeyed(events), *forgotten(events), *crowded(events), *unheeded(events, kept)]
+    findings.wrong += [f"{where}: {what}" for what in controlled]
     findings.refused += sum(event["what"] == "refused" for event in events)
     times = {event["what"]: event["at"] for event in events}
     if "drained" in times:
@@ -226,9 +229,19 @@ def unfounded(events: Iterable[dict[str, Any]], pid: int, syncs: Syncs) -> list[
             ended[event["job"]] = event["wall"]
         elif what == "ack" and not syncs.within(asked[event["number"]], event["wall"]):
             wrong.append(f"{event['job']} acknowledged")
+        elif what == "did" and not syncs.within(asked[event["number"]], event["wall"]):
+            wrong.append(f"said to be {event['order']}")
         elif what == "told" and not syncs.within(ended[event["job"]], event["wall"]):
             wrong.append(f"{event['job']} said to be complete")
     return wrong
+
+
+def unheeded(events: Iterable[dict[str, Any]], kept: Mapping[str, str]) -> list[str]:
+    """Return jobs that were cancelled and have ended otherwise, and a job that there may be once, twice."""
+    cancelled = {event["job"] for event in events if event["what"] == "cancelled"}
+    wrong = [f"{job} was cancelled and has {kept[job]}" for job in cancelled if kept[job] != "cancelled"]
+    once = {event["job"] for event in events if event["what"] == "start" and event["queue"] == "paused"}
+    return wrong + [f"unique, and {len(once)} jobs"] * (len(once) > 1)
 
 
 def given_up(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .kit import Budget, Ledger, Missing, Row, Verdict, audit, needs
+from .t01_kill_points import crowded, disobeyed
 
 __all__ = ["LEAST", "SECONDS", "judge", "run", "small_disk"]
 
@@ -35,6 +36,8 @@ STOP_LIMIT = 4.0
 
 RECOVERY = 6_000.0
 """Milliseconds until everything has drained: writes are tried again every 5 seconds at the least."""
+
+ENDED = ("succeeded", "failed", "cancelled")
 
 Events = list[dict[str, Any]]
 
@@ -68,10 +71,11 @@ def plan(number: int) -> dict[str, Any]:
         }
         for turn in range(1 if longest > 1 else 2)
     ]
+    orders = {"kind": "orders", "seconds": chance.uniform(0.3, 0.8), "spare": chance.choice([0, 4, 12])}
     if number % 3 == 2:
         restart = {"kind": "restart", "seconds": 0.3, "spare": chance.choice([0, 10, 20])}
-        return {"peer": False, "steps": [outages[0], restart]}
-    return {"peer": number % 3 == 1, "steps": [*outages, {"kind": "backlog", "seconds": 0.4}]}
+        return {"peer": False, "steps": [outages[0], orders, restart]}
+    return {"peer": number % 3 == 1, "steps": [*outages, {"kind": "backlog", "seconds": 0.4}, orders]}
 
 
 def run(budget: Budget) -> Row:
@@ -90,7 +94,10 @@ def run(budget: Budget) -> Row:
     row.require(f"slowest recovery {row.recovery_ms:.0f} ms", row.recovery_ms < RECOVERY)
     for what in ("lost", "doubles", "corrupt", "hangs"):
         row.require(f"{what}: {getattr(row, what)}", getattr(row, what) == 0)
-    row.notes += [f"{figures['noticed']:.0f} met outcomes, {figures['refused']:.0f} adds refused"]
+    counts = {what: f"{figures[what]:.0f}" for what in ("noticed", "refused", "cancelled")}
+    row.notes.append(
+        "{noticed} met outcomes, {refused} calls refused, {cancelled} cancelled".format(**counts)
+    )
     row.notes += [f"longest stop {figures['stop']:.1f} s"]
     return row
 
@@ -114,7 +121,7 @@ def live(disk: list[str], number: int) -> tuple[Events, list[str]]:
 
 def judge(row: Row, events: Events, figures: dict[str, float]) -> Verdict:
     """Add what one program's ledger says to the row."""
-    finals = [event["job"] for event in events if event.get("status") in ("succeeded", "failed")]
+    finals = [event["job"] for event in events if event.get("status") in ENDED]
     verdict = audit(events, finals)
     row.trials += sum(event["what"] == "freed" for event in events)
     row.lost = (row.lost or 0) + len(verdict.lost)
@@ -135,10 +142,28 @@ def judge(row: Row, events: Events, figures: dict[str, float]) -> Verdict:
             row.require(
                 "a stop said True with unwritten outcomes", not (event["clean"] and event["unwritten"])
             )
-        elif what in ("noticed", "refused"):
+        elif what == "wrong":
+            row.failures.append(event["text"])
+        elif what in ("noticed", "refused", "cancelled"):
             figures[what] += 1
     row.failures += [*started_meanwhile(events), *repeated(events)]
+    row.failures += [*disobeyed(events), *crowded(events), *uncancelled(events)]
     return verdict
+
+
+def uncancelled(events: Events) -> list[str]:
+    """Return jobs whose end is not what was promised, or was asked for by nobody."""
+    asked = {event["job"] for event in events if event["what"] == "cancelling"}
+    answered = {event["job"] for event in events if event["what"] == "cancelled"}
+    finals = {event["job"]: event["status"] for event in events if event["what"] == "final"}
+    wrong = [
+        f"{job} was cancelled and has {end}"
+        for job, end in finals.items()
+        if job in answered and end != "cancelled"
+    ]
+    return wrong + [
+        f"{job} was never cancelled" for job, end in finals.items() if end == "cancelled" and job not in asked
+    ]
 
 
 def started_meanwhile(events: Events) -> list[str]:

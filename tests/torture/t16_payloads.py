@@ -2,7 +2,9 @@
 
 Another type's, of the wrong types, deep, huge, mutated, random bytes, no text at all. Each job has to
 fail at once, with a reason that shows no value of the payload, or to run once with values of the
-annotated types; nothing else may come of it. Tasks that hypothesis makes from their annotations are
+annotated types; nothing else may come of it. So with hostile meta data, tags, keys and ids: they are
+refused where they are given, or come back as they were; and what others have written there keeps no job
+from running. Tasks that hypothesis makes from their annotations are
 saved too: each is refused, or runs as the same.
 """
 
@@ -98,6 +100,10 @@ def _bars(row: Row, found: Found) -> None:
     row.notes.append(
         f"of tasks made by hypothesis {counts['saved']} ran as saved, {counts['refused']} refused"
     )
+    row.notes.append(
+        f"{counts['said']:,} hostile options, {counts['options refused']:,} refused;"
+        f" {counts['beside']:,} texts beside payloads, {counts['unreadable']:,} unreadable"
+    )
     row.notes.append(f"the slowest payload took {found.slowest * 1000:,.0f} ms")
     row.require(
         f"each fails at once or runs with the right types: {found.wrong['wrong'][:2]}", counts["wrong"] == 0
@@ -105,5 +111,7 @@ def _bars(row: Row, found: Found) -> None:
     row.require(f"no exception escapes: {found.wrong['escaped'][:2]}", counts["escaped"] == 0)
     row.require(f"no value of a payload is shown: {found.wrong['leaked'][:2]}", counts["leaked"] == 0)
     row.require(f"no job is left: {found.left}", found.left == 0)
+    said, refused = counts["said"], counts["options refused"]
+    row.require("options are both taken and refused", 0 < refused < said)
     row.require("payloads both run and fail", counts["succeeded"] > 0 and counts["failed"] > 0)
     row.require("the files are whole", row.corrupt == 0)

@@ -8,15 +8,31 @@ from typing import Any
 import pytest
 
 from .kit import Budget, Missing, Row
-from .t01_kill_points import Found, Life, contradictions, halves, kill_points, outcomes, repeated, run
+from .t01_kill_points import (
+    CONTROL,
+    PLAIN,
+    Found,
+    Life,
+    Live,
+    contradictions,
+    crowded,
+    disobeyed,
+    forgotten,
+    halves,
+    kill_points,
+    outcomes,
+    repeated,
+    run,
+)
 from .traced import counted, in_turns
 
 
-def tried(*lives: str, calls: str = "unlink", limit: float = 20.0) -> Row:
+def tried(*lives: str, calls: str = "unlink", limit: float = 20.0, module: str = PLAIN, most: int = 6) -> Row:
     """Return what the row finds in a few trials of other lives than its own, at their stop if not said."""
     try:
-        budget = Budget(2.0, most=6)
-        return kill_points(budget, [Life(life) for life in lives], calls=calls, limit=limit, benches=2)
+        budget = Budget(2.0, most=most)
+        others = [Life(life, module=module) for life in lives]
+        return kill_points(budget, others, calls=calls, limit=limit, benches=2)
     except Missing as error:
         pytest.skip(str(error))
 
@@ -46,6 +62,20 @@ def test_executions_without_a_reason_and_halves_are_seen() -> None:
     assert "effects ['twice', 'twice']" in found
 
 
+@pytest.mark.parametrize(
+    ("life", "found"),
+    [
+        ("cancels_nothing", "was cancelled and has succeeded"),
+        ("pauses_nothing", "later was paused, then found paused: False"),
+        ("twins", "2 live jobs of the unique key twin"),
+        ("crowds", "ran beside 1 of held 'k'"),
+    ],
+)
+def test_promises_of_control_that_are_not_kept_are_seen(life: str, found: str) -> None:
+    """A cancellation and a pause that were never stored, two of one unique key, and two of one turn."""
+    assert found in "".join(tried(life, module=CONTROL, most=2).failures)
+
+
 def test_a_spoilt_database_is_seen() -> None:
     assert tried("spoils").corrupt
 
@@ -73,6 +103,7 @@ Event = dict[str, Any]
 
 def start(job: str, pid: int, attempt: int = 1, **fields: Any) -> Event:
     defaults = {"plan": "ok", "batch": "", "size": 0, "order": False, "name": job}
+    defaults |= {"queue": "turns", "key": "", "version": 0, "at": 0.0}
     return {"what": "start", "job": job, "pid": pid, "attempt": attempt, **defaults, **fields}
 
 
@@ -107,6 +138,100 @@ def test_a_job_has_not_crashed_more_often_than_processes_died() -> None:
     killed = {"what": "killed", "victim": 1}
     assert outcomes(kept("a", "succeeded", 1, crashes=1), [killed]) == []
     assert outcomes(kept("a", "succeeded", 1, crashes=2), [killed]) == ["a, ok: 2 crashes, 1 deaths"]
+
+
+def event(what: str, job: str = "a", **fields: Any) -> Event:
+    return {"what": what, "pid": 9, "job": job, **fields}
+
+
+def test_a_cancelled_job_ends_as_cancelled() -> None:
+    """If it was only about to be, it may have ended well; nobody else ends so."""
+    asked = [event("cancelling")]
+    assert outcomes(kept("a", "cancelled", 0), asked) == outcomes(kept("a", "succeeded", 1), asked) == []
+    answered = [*asked, event("cancelled")]
+    assert outcomes(kept("a", "cancelled", 0), answered) == []
+    assert outcomes(kept("a", "succeeded", 1), answered) == ["a was cancelled and has succeeded"]
+    assert outcomes(kept("a", "cancelled", 0), []) == ["a, ok: cancelled at attempt 0"]
+
+
+def test_orders_are_obeyed() -> None:
+    """Nothing starts once it was cancelled, while its queue is paused, or as it was before."""
+    pauses = [event("paused", queue="turns"), event("resuming", queue="turns")]
+    assert disobeyed([start("a", 1), event("cancelled"), *pauses, start("b", 1)]) == []
+    assert disobeyed([event("cancelled"), start("a", 1)]) == ["a was cancelled and has run"]
+    assert disobeyed([pauses[0], start("a", 1)]) == ["a has run though turns was paused"]
+    replaced = event("replaced", version=1)
+    assert disobeyed([replaced, start("a", 1, version=1)]) == []
+    assert disobeyed([replaced, start("a", 1)]) == ["a has run as it was before it was replaced"]
+
+
+@pytest.mark.parametrize(
+    ("states", "found", "wrong"),
+    [
+        (["pausing"], ["q"], 0),
+        (["pausing"], [], 0),
+        (["pausing", "paused"], ["q"], 0),
+        (["pausing", "paused"], [], 1),
+        (["paused", "resuming"], ["q"], 0),
+        (["paused", "resuming"], [], 0),
+        (["paused", "resuming", "resumed"], ["q"], 1),
+        (["paused", "resuming", "resumed"], [], 0),
+        ([], ["q"], 1),
+    ],
+)
+def test_a_pause_is_remembered(states: list[str], found: list[str], wrong: int) -> None:
+    events = [event(state, queue="q") for state in states]
+    assert len(forgotten([*events, event("found", paused=found)])) == wrong
+
+
+def test_limits_hold() -> None:
+    """Those of keys, of queues and of rates; a process that was killed runs nothing any more."""
+    first, second = start("a", 1, key="k"), start("b", 2, key="k")
+    killed = {"what": "killed", "victim": 1}
+    assert crowded([first, event("end"), second]) == crowded([first, killed, second]) == []
+    assert crowded([first, start("b", 1, key="l"), start("c", 1), start("d", 1)]) == []
+    assert crowded([first, second]) == ["b ran beside 1 of turns 'k'"]
+    assert crowded([start("a", 1, queue="sole"), start("b", 1, queue="sole")]) == ["b ran beside 1 of sole"]
+    rated = [start(f"{at}", 1, queue="rated", at=at) for at in (1.0, 1.01, 1.05, 1.051)]
+    assert crowded(rated[:3]) == []
+    assert crowded([*rated[:2], start("x", 2, queue="rated", at=1.03)]) == [
+        "3 of rated have started in 0.0300 s"
+    ]
+    assert len(crowded([*rated, start("x", 2, queue="rated", at=1.06)])) == 1
+
+
+WAITS = Live("w", "turns", "Turn", "pending", "k", None)
+
+
+@pytest.mark.parametrize(
+    ("others", "wrong"),
+    [
+        ([], 1),
+        ([Live("r", "turns", "TurnToo", "running", "k", 1)], 0),
+        ([Live("r", "turns", "Turn", "running", "l", 1)], 1),
+        ([Live("r", "turns", "Turn", "pending", "k", 1)], 0),
+        ([Live("r", "turns", "TurnToo", "pending", "k", 1)], 1),
+        ([Live(job, "turns", "Turn", "running", "k", 1) for job in "rs"], 1),
+        (
+            [
+                Live("r", "turns", "Turn", "running", "k", 1),
+                Live("c", "other", "Turn", "pending", None, 1, 1),
+            ],
+            1,
+        ),
+    ],
+)
+def test_nothing_waits_for_a_turn_that_nobody_has(others: list[Live], wrong: int) -> None:
+    """Nor do two have it, and nothing pending is to be cancelled."""
+    assert len(contradictions(Found([], {}, {}, (WAITS, *others)))) == wrong
+
+
+def test_a_unique_key_has_one_live_job() -> None:
+    """Which is the one that is remembered for it."""
+    one, other = task("a") | {"unique": "u"}, task("b") | {"unique": "u"}
+    assert contradictions(Found([], {"1": one}, {}, (), (("u", "1"),))) == []
+    assert contradictions(Found([], {"1": one}, {}, (), ())) != []
+    assert contradictions(Found([], {"1": one, "2": other}, {}, (), (("u", "1"),))) != []
 
 
 def task(name: str, plan: str = "ok", *, order: bool = False) -> dict[str, Any]:

@@ -163,6 +163,41 @@ def test_what_was_told_stays() -> None:
     assert "undone" in judge(again, Found(live={key: ("an id", "pending", 1)}), 9.0)
 
 
+def test_what_was_asked_for_stays() -> None:
+    """A cancellation, a pause and what was replaced."""
+    key, again = "once-x-0/0/1/once", "once-x-0:again/0/1/once"
+    row, known = {key: ROW}, {"u": "an id"}
+    asked = facts(saved(key), ("asked", key))
+    assert judge(asked, Found(live=row, asked={key}, unique=known), 9.0) == {}
+    assert judge(asked, Found(completed={key: ("an id", "cancelled", 1)}), 9.0) == {}
+    assert "undone" in judge(asked, Found(live=row, unique=known), 9.0)
+    replacing = facts(saved(key), ("replacing", key, again))
+    for found in (row, {again: ROW}):
+        assert judge(replacing, Found(live=found, unique=known), 9.0) == {}
+    assert "lost" in judge(replacing, Found(unique=known), 9.0)
+    assert "half" in judge(replacing, Found(live={key: ROW, again: ROW}, unique=known), 9.0)
+    assert "half" in judge(replacing, Found(live=row), 9.0)
+    replaced = facts(saved(key), ("replacing", key, again), ("replaced", key, again))
+    assert judge(replaced, Found(live={again: ROW}, unique=known), 9.0) == {}
+    assert "lost" in judge(replaced, Found(live=row, unique=known), 9.0)
+
+
+@pytest.mark.parametrize(
+    ("states", "paused", "wrong"),
+    [
+        (["pausing"], False, False),
+        (["pausing", "paused"], True, False),
+        (["pausing", "paused"], False, True),
+        (["paused", "resuming"], True, False),
+        (["paused", "resuming", "resumed"], True, True),
+        (["paused", "resuming", "resumed"], False, False),
+    ],
+)
+def test_a_pause_stays(states: list[str], paused: bool, wrong: bool) -> None:
+    known = facts(*((state, "q") for state in states))
+    assert ("undone" in judge(known, Found(paused={"q"} if paused else set()), 9.0)) == wrong
+
+
 def changes(*events: tuple[str, str, int, bytes]) -> Disk:
     disk = Disk()
     for what, file, offset, data in events:

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from .kit import Budget, Missing, Row
-from .t05_io_errors import STOP_GRACE, Syncs, after_told, given_up, io_errors, run, surprises, unfounded
+from .t05_io_errors import (
+    STOP_GRACE,
+    Syncs,
+    after_told,
+    given_up,
+    io_errors,
+    run,
+    surprises,
+    unfounded,
+    unheeded,
+)
 
 
 def tried(life: str, limit: float = 10.0) -> Row:
@@ -81,9 +91,10 @@ def test_an_answer_needs_a_sync_since_the_question(
         {"what": "ack", "pid": 1, "number": 1, "wall": answered, "job": "a"},
         {"what": "end", "pid": 1, "job": "a", "wall": asked},
         {"what": "told", "pid": 1, "job": "a", "wall": answered},
+        {"what": "did", "pid": 1, "number": 1, "wall": answered, "order": "paused"},
     ]
     found = unfounded(events, 1, Syncs(log))
-    assert found == ["a acknowledged", "a said to be complete"][: 2 * wrong]
+    assert found == ["a acknowledged", "a said to be complete", "said to be paused"][: 3 * wrong]
     lifted: Event = {"what": "lifting", "pid": 9}
     assert unfounded([lifted, *events], 1, Syncs(log)) == []
     assert unfounded(events, 2, Syncs(log)) == []
@@ -93,6 +104,14 @@ def test_a_job_that_was_said_to_be_complete_does_not_run_again() -> None:
     start, told = {"what": "start", "job": "a"}, {"what": "told", "job": "a"}
     assert after_told([start, start, told]) == []
     assert after_told([start, told, start]) == ["a ran again after it was complete"]
+
+
+def test_a_cancelled_job_ends_as_cancelled_and_a_unique_one_is_alone() -> None:
+    cancelled: Event = {"what": "cancelled", "job": "a"}
+    starts: list[Event] = [{"what": "start", "job": job, "queue": "paused"} for job in ("a", "a", "b")]
+    assert unheeded([cancelled, *starts[:2]], {"a": "cancelled"}) == []
+    assert unheeded([cancelled], {"a": "succeeded"}) == ["a was cancelled and has succeeded"]
+    assert unheeded(starts, {}) == ["unique, and 2 jobs"]
 
 
 START: Event = {"what": "start", "job": "a"}

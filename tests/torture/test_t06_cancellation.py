@@ -54,6 +54,24 @@ BREAKS = {
         '                await connection.execute_fetchall(statements()[name], {"jobs": one})\n',
         "of 3 jobs are there",
     ),
+    "half a unique add": Break(
+        "tx save unique",
+        "stores/sqlite/unique.py",
+        '        undone = asyncio.gather(run("rollback_to_savepoint"), run("release_savepoint"))\n'
+        "        await asyncio.shield(undone)\n",
+        "",
+        "in it, jobs and keys that are known: (1, 0)",
+    ),
+    "a cancellation job by job": Break(
+        "cancel",
+        "_client.py",
+        "        done = await self.open_store().cancel(list(dict.fromkeys(job_ids)), now=self.clock.now())\n",
+        """
+        for job_id in job_ids:
+            done = await self.open_store().cancel([job_id], now=self.clock.now())
+""",
+        "of jobs that were cancelled some are",
+    ),
     "a cancellation that goes through to the client": Break(
         "stop, job runs on",
         "_client.py",

@@ -22,7 +22,8 @@ def test_a_full_disk_delays_and_loses_nothing() -> None:
 
 
 def line(what: str, at: float, **fields: Any) -> dict[str, Any]:
-    return {"what": what, "pid": 1, "at": at, **fields}
+    start = {"queue": "quick", "key": "", "version": 0, "plan": ""} if what == "start" else {}
+    return {"what": what, "pid": 1, "at": at, **start, **fields}
 
 
 GOOD = [
@@ -61,6 +62,11 @@ def test_a_good_ledger_passes() -> None:
         (6, line("hang", 5, waiting="drained"), "never came: drained"),
         (6, line("stopped", 5, seconds=9.0, clean=False, unwritten=1), "a stop took 9.0 s"),
         (6, line("stopped", 5, seconds=1.0, clean=True, unwritten=1), "said True"),
+        (6, line("wrong", 5, text="cancelled together and not"), "cancelled together and not"),
+        (8, line("cancelled", 5, job="a"), "a was cancelled and has succeeded"),
+        (1, line("cancelled", 1, job="a"), "a was cancelled and has run"),
+        (9, line("final", 6, job="b", status="cancelled"), "b was never cancelled"),
+        (1, line("paused", 1, queue="quick"), "a has run though quick was paused"),
     ],
 )
 def test_a_bad_ledger_is_noticed(place: int, event: dict[str, Any], found: str) -> None:

@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from ..._errors import DatabaseUnusable, InvalidValue
 from .connection import Connection
 from .database import Database, fail
+from .rows import end_cancelled
 from .sql import statements
 
 __all__ = ["backup"]
@@ -66,7 +67,10 @@ def _copy(raw: sqlite3.Connection, unfinished: str, target: str, cancelled: thre
         with closing(sqlite3.connect(unfinished, isolation_level=None)) as copy:
             raw.backup(copy, pages=PAGES, progress=progress)
             copy.execute("PRAGMA journal_mode = DELETE")
+            copy.execute("BEGIN")
             copy.execute(statements()["free_claims"])
+            end_cancelled(copy)  # who was asked to do so does not run there
+            copy.execute("COMMIT")
         _sync(unfinished)
         _name(unfinished, target)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,6 +25,9 @@ LARGEST_PAYLOAD = 65_536
 FEW_KINDS = 2
 """Kinds of which the best jobs of each are read and sorted; with more, a merge of them costs less."""
 
+STALE = 100
+"""Starts that have left their window, which every claim would walk over."""
+
 ROUNDS = 8
 """Choices made in one claim, as long as they meet jobs that are to wait for a turn."""
 
@@ -37,6 +41,18 @@ class _Found(msgspec.Struct, frozen=True):
     lease_end: int | None
 
 
+class _Place(NamedTuple):
+    """A kind that is open: at most `cap` of it, `room` of its lane, and `size` of its portion."""
+
+    queue: str
+    task: str
+    cap: int
+    lane: int
+    room: int
+    portion: int | str
+    size: int
+
+
 class _Offer:
     """Lanes, as far as their queues have room now."""
 
@@ -46,18 +62,24 @@ class _Offer:
         self._raw = raw
         self._now = now
         self._limits = {limit.queue: limit for limit in limits}
-        self._paused = set(msgspec.json.decode(fetch(raw, "paused", {})[0][0]))
+        paused: str = fetch(raw, "paused", {})[0][0]
+        self._paused: set[str] = set() if paused == "[]" else set(msgspec.json.decode(paused))
         self._next_starts: dict[str, int] = {}
         self._permitted: dict[str, int] = {}
+        self._stale: dict[str, int] = {}
         self.lanes = lanes
-        self.total = max((lane.room for lane in lanes), default=0)
+        self.total = max([lane.room for lane in lanes], default=0)
         self.sizes = self._sizes() if limits else {}
         self.places = self._places()
         self.per_key = {limit.queue: limit.per_key for limit in limits if limit.per_key is not None}
 
     def _sizes(self) -> dict[str, int]:
         """Return how many more jobs of each limited queue may run."""
-        counted = [limit.queue for limit in self._limits.values() if limit.in_all is not None]
+        counted = [
+            limit.queue
+            for limit in self._limits.values()
+            if limit.in_all is not None and limit.room != 0 and limit.queue not in self._paused
+        ]
         running: dict[str, int] = {}
         if counted:
             running = msgspec.json.decode(
@@ -65,12 +87,13 @@ class _Offer:
             )
         sizes = {}
         for queue, limit in self._limits.items():
-            size = self.total if limit.room is None else limit.room
+            rooms = [] if limit.room is None else [limit.room]
             if limit.in_all is not None:
-                size = min(size, limit.in_all - running[queue])
+                rooms.append(limit.in_all - running.get(queue, 0))
             if limit.rate is not None and queue not in self._paused:
-                size = min(size, self._permitted_starts(queue, *limit.rate))
-            sizes[queue] = max(size, 0)
+                rooms.append(self._permitted_starts(queue, *limit.rate))
+            if rooms:
+                sizes[queue] = max(min(rooms), 0)
         return sizes
 
     def _permitted_starts(self, queue: str, count: int, per: int) -> int:
@@ -80,38 +103,59 @@ class _Offer:
         have left the window that ends now: then no window holds more than `count`.
         """
         parameters = {"queue": queue, "since": self._now - per}
-        ((first, at, last),) = fetch(self._raw, "starts", parameters)
+        ((first, at, last, lowest),) = fetch(self._raw, "starts", parameters)
         self._next_starts[queue] = (last or 0) + 1
+        oldest = last if first is None else first
+        if oldest is not None and oldest - lowest >= STALE:
+            self._stale[queue] = oldest
         permitted = count if first is None else count - (last + 1 - first)
         if permitted <= 0 and at is not None:
             self._permitted[queue] = at + per
         return int(permitted)
 
-    def _places(self) -> list[tuple[str, str, int, int, int, str, int]]:
-        """Return the kinds that are open, with the room of their lane and of their queue."""
-        found = []
+    def _places(self) -> list[_Place]:
+        """Return the kinds that are open, with the rooms that they share with others.
+
+        What a kind alone may take is its cap. The kinds of a lane are one portion, but those of a
+        limited queue that has several.
+        """
+        sizes, found = self.sizes, []
+        kinds = Counter(queue for lane in self.lanes for queue, _ in lane.kinds if queue in sizes)
         for number, lane in enumerate(self.lanes):
             for queue, task in lane.kinds:
-                size = self.sizes.get(queue, lane.room)
+                size = sizes.get(queue, lane.room)
                 if size > 0 and lane.room > 0 and queue not in self._paused:
-                    portion = queue if queue in self.sizes else f"{queue}\n{task}"
-                    found.append((queue, task, min(size, lane.room), number, lane.room, portion, size))
+                    cap = min(size, lane.room)
+                    if kinds[queue] > 1:
+                        found.append(_Place(queue, task, cap, number, lane.room, queue, size))
+                    else:
+                        found.append(_Place(queue, task, cap, number, lane.room, number, lane.room))
         return found
 
     @property
     def simple(self) -> bool:
-        """Whether all that is open shares one room."""
-        return len(self.lanes) == 1 and all(place[0] not in self.sizes for place in self.places)
+        """Whether all that is open shares one room, and nothing else limits it."""
+        return len(self.lanes) == 1 and not any(place.queue in self.sizes for place in self.places)
 
-    @property
-    def most(self) -> int:
-        """How many of the best jobs are enough to find all that fit, though some of them do not."""
-        return self.total + sum(cap for _, _, cap, *_ in self.places)
+    def statement(self) -> tuple[str, int]:
+        """Return the statement that finds what can be claimed, and of how many it is the best."""
+        few = len(self.places) <= FEW_KINDS
+        if self.simple:
+            return "claimable" if few else "claimable_of_kinds", self.total
+        lanes: set[int | str] = {place.lane for place in self.places}
+        if lanes == {place.portion for place in self.places}:
+            if few and len(lanes) == len(self.places):
+                return "claimable_in_lanes", self.total
+            if len(lanes) == 1:
+                return "claimable_of_kinds", self.places[0].room
+        return "claimable_of_kinds_in_lanes", self.total
 
     def still_open(self, claimed: Sequence[ClaimedJob]) -> list[_Kind]:
         """Return the kinds that there is room for after these jobs."""
         if len(claimed) >= self.total:
             return []
+        if self.simple or not claimed:
+            return [place[:2] for place in self.places]
         kinds = Counter((job.queue, job.task) for job in claimed)
         queues = Counter(job.queue for job in claimed)
         full = {
@@ -120,13 +164,16 @@ class _Offer:
             if sum(kinds[kind] for kind in lane.kinds) >= lane.room
         }
         return sorted(
-            (queue, task)
-            for queue, task, _, lane, _, _, size in self.places
-            if lane not in full and (queue not in self.sizes or queues[queue] < size)
+            (place.queue, place.task)
+            for place in self.places
+            if place.lane not in full
+            and (place.queue not in self.sizes or queues[place.queue] < self.sizes[place.queue])
         )
 
     def next_start(self, claimed: Sequence[ClaimedJob]) -> int | None:
         """Return when a rate that now permits nothing more lets a job start that there is."""
+        if not self._limits:
+            return None
         queues = Counter(job.queue for job in claimed)
         instants = []
         for queue, limit in self._limits.items():
@@ -158,10 +205,17 @@ class _Offer:
             )
         return numbers
 
+    def forget_stale_starts(self) -> None:
+        """Forget what has left the windows of queues that start nothing, where it has become much."""
+        for queue, number in self._stale.items():
+            self._raw.execute(statements()["forget_starts"], {"queue": queue, "number": number})
+
     def _forget_starts(self, queue: str) -> None:
         limit = self._limits[queue]
         assert limit.rate is not None
-        ((first, _, last),) = fetch(self._raw, "starts", {"queue": queue, "since": self._now - limit.rate[1]})
+        ((first, _, last, _),) = fetch(
+            self._raw, "starts", {"queue": queue, "since": self._now - limit.rate[1]}
+        )
         number = first if first is not None else last
         if number is not None:
             self._raw.execute(statements()["forget_starts"], {"queue": queue, "number": number})
@@ -179,6 +233,7 @@ def claim(
 ) -> Claim:
     """Take due jobs, best first; `taking` is called when they are taken."""
     offer = _Offer(raw, lanes, limits, now)
+    offer.forget_stale_starts()
     found, more = _choose(raw, offer, owner, now)
     if found.jobs:
         raw.execute(statements()["next_fence"])
@@ -243,19 +298,18 @@ def _without(found: _Found, places: Sequence[int]) -> _Found:
 
 def _claimable(raw: sqlite3.Connection, offer: _Offer, owner: str, now: int) -> _Found:
     """Return what can be claimed by the rooms of lanes and queues."""
+    name, total = offer.statement()
+    most = max([total, *(place.size for place in offer.places)])
     parameters = {
         "places": text(offer.places),
         "kinds": _kinds_of(offer.lanes),
-        "total": offer.total,
-        "most": 0 if offer.simple else offer.most,
+        "total": total,
+        "most": most,
         "owner": owner,
         "now": now,
         "after": -1,
         "largest": LARGEST_PAYLOAD,
     }
-    name = "claimable" if len(offer.places) <= FEW_KINDS else "claimable_of_kinds"
-    if not offer.simple:
-        name += "_in_lanes"
     try:
         ((seqs, encoded, due_at, lease_end),) = fetch(raw, name, parameters)
         return _Found(seqs, _claimed_jobs.decode(encoded), due_at, lease_end)

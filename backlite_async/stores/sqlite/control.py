@@ -11,6 +11,7 @@ from ..._clock import from_millis
 from ..._job import Cancelled, Declared, Orders, Queue
 from .rows import end_cancelled
 from .sql import fetch, statements, text
+from .turns import fill_up
 
 __all__ = [
     "cancel",
@@ -26,16 +27,18 @@ __all__ = [
 ]
 
 
-def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool | None:
-    """Return True if there is nothing to declare; None: there is."""
-    return None if fetch(raw, "undeclared", {"queues": text(queues)})[0][0] else True
+def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool:
+    """Return whether all of it is known, and nothing waits for turns that are no more."""
+    return not fetch(raw, "undeclared", {"queues": text(queues)})[0][0]
 
 
-def declare(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool:
-    """Remember what is to be known of queues; let in what waits for a turn where keys are not limited."""
+def declare(raw: sqlite3.Connection, queues: Sequence[Declared], now: int) -> None:
+    """Remember what is to be known of queues; let in what waits for turns that there are now."""
     raw.execute(statements()["declare"], {"queues": text(queues)})
     raw.execute(statements()["end_turns"], {"queues": text(queues)})
-    return True
+    for declared in queues:
+        if declared.turns is not None:
+            fill_up(raw, declared.queue, declared.turns, now)
 
 
 def pause(raw: sqlite3.Connection, queue: str, now: int) -> None:
@@ -68,7 +71,7 @@ def cancel(raw: sqlite3.Connection, job_ids: Sequence[str], now: int) -> Cancell
     """End pending jobs as cancelled, and ask for the end of running ones."""
     raw.execute(statements()["cancel"], {"ids": text(job_ids), "now": now})
     asked = msgspec.json.decode(fetch(raw, "asked", {"ids": text(job_ids)})[0][0])
-    return Cancelled(ended=end_cancelled(raw, now), asked=asked)
+    return Cancelled(ended=end_cancelled(raw), asked=asked)
 
 
 def orders(raw: sqlite3.Connection, owner: str) -> Orders:
@@ -80,9 +83,9 @@ def orders(raw: sqlite3.Connection, owner: str) -> Orders:
     )
 
 
-def end_starts(raw: sqlite3.Connection, owner: str, now: int) -> None:
-    """Count what an owner that has died may have started as started by now."""
-    raw.execute(statements()["end_starts"], {"owner": owner, "now": now})
+def end_starts(raw: sqlite3.Connection, owners: Sequence[str], now: int) -> None:
+    """Count what owners that have died may have started as started by now."""
+    raw.execute(statements()["end_starts"], {"owners": text(owners), "now": now})
 
 
 def note_starts(raw: sqlite3.Connection, starts: Sequence[tuple[str, int, int]]) -> None:

@@ -127,27 +127,32 @@ def finish(raw: sqlite3.Connection, *, outcomes: Sequence[Outcome]) -> set[str]:
         lost |= _finish(raw, "remove", group, lapsed_by)
     for lapsed_by, others in again.items():
         lost |= _finish(raw, "reschedule", others, lapsed_by)
-    freed = [outcome.frees for outcome in outcomes if outcome.frees is not None and outcome.id not in lost]
-    if freed:
-        let_in(raw, freed)
+    freed = {outcome.id: outcome.frees for outcome in outcomes if outcome.frees and outcome.id not in lost}
     if again:
-        end_cancelled(raw)
+        for job_id, place, _ in _end_cancelled(raw):
+            freed.setdefault(job_id, place)
+    if freed:
+        let_in(raw, freed.values())
     return lost
 
 
-def end_cancelled(raw: sqlite3.Connection, now: int = 0) -> list[str]:
-    """End the pending jobs that are to be cancelled; return their ids.
+def end_cancelled(raw: sqlite3.Connection) -> list[str]:
+    """End the pending jobs that are to be cancelled; return their ids."""
+    ended = _end_cancelled(raw)
+    let_in(raw, [place for _, place, had_turn in ended if had_turn])
+    return [job_id for job_id, _, _ in ended]
 
-    `now`: when the next ones get their turns, if not when the cancellation was asked for.
-    """
-    ((ids, turns, asked_at),) = fetch(raw, "to_end", {})
-    ended: list[str] = msgspec.json.decode(ids)
-    if ended:
+
+def _end_cancelled(raw: sqlite3.Connection) -> list[tuple[str, Place, bool]]:
+    """End the same; return with each what it leaves to others, and whether it had its turn."""
+    found = fetch(raw, "to_end", {})
+    if found:
         raw.execute(statements()["keep_cancelled"])
         raw.execute(statements()["end_cancelled"])
-        at = max(now, asked_at)
-        let_in(raw, [Place(queue, key, at) for queue, key in msgspec.json.decode(turns)])
-    return ended
+    return [
+        (job_id, Place(queue, _readable(key), at), bool(had_turn))
+        for job_id, queue, key, at, had_turn in found
+    ]
 
 
 def _finish(
@@ -255,4 +260,11 @@ def claimed_job(row: Sequence[Any]) -> ClaimedJob:
     """Make a claimed job of a row with its fields."""
     job = dict(zip(ClaimedJob.__struct_fields__, row, strict=True))
     job["payload"] = job["payload"].decode("utf-8", "surrogateescape")
+    for name in ("key", "parent", "meta", "tags"):
+        job[name] = _readable(job[name])
     return ClaimedJob(**job)
+
+
+def _readable(text: bytes | None) -> str | None:
+    """Return a text whatever has become of its bytes: one bad row must not stop all others."""
+    return None if text is None else text.decode("utf-8", "replace")

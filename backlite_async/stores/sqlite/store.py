@@ -301,19 +301,23 @@ class SQLiteStore:
 
     # -- control -----------------------------------------------------------------------------------
 
-    async def declare(self, queues: Sequence[Declared]) -> None:
+    async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
         """Remember what is to be known of queues."""
-        declare = partial(control.declare, queues=queues)
-        look = partial(control.declared, queues=queues)
-        await self._writing().submit(declare, look=look, durable=False, committed=self._ring_all)
+        if not await self._database.read(lambda raw: control.declared(raw, queues)):
+            declare = partial(control.declare, queues=queues, now=now)
+            await self._writing().submit(declare, durable=False, committed=self._ring_all)
 
     async def pause(self, queue: str, *, now: int) -> None:
         """Let nothing of a queue be claimed."""
-        await self._writing().submit(partial(control.pause, queue=queue, now=now), committed=self._ring_all)
+        await self._writing().submit(partial(control.pause, queue=queue, now=now), committed=self._ordered)
 
     async def resume(self, queue: str) -> None:
         """Undo `pause`."""
-        await self._writing().submit(partial(control.resume, queue=queue), committed=self._ring_all)
+        await self._writing().submit(partial(control.resume, queue=queue), committed=self._ordered)
+
+    def _ordered(self, claimed: bool) -> None:
+        """Tell everybody of orders, ourselves too: a claim beside them was asked for before."""
+        self._ring_all()
 
     async def running(self, queue: str) -> int:
         """Return how many jobs of a queue are claimed."""
@@ -326,7 +330,7 @@ class SQLiteStore:
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask for the end of running ones."""
         cancel = partial(control.cancel, job_ids=job_ids, now=now)
-        return await self._writing().submit(cancel, committed=self._ring_all)
+        return await self._writing().submit(cancel, committed=self._ordered)
 
     async def orders(self, owner: str) -> Orders:
         """Return what an owner is to heed."""
@@ -337,9 +341,9 @@ class SQLiteStore:
         note = partial(control.note_starts, starts=starts)
         await self._writing().submit(note, durable=False, committed=self._ring_all)
 
-    async def end_starts(self, owner: str, *, now: int) -> None:
-        """Count what an owner that has died may have started as started by now."""
-        end = partial(control.end_starts, owner=owner, now=now)
+    async def end_starts(self, owners: Sequence[str], *, now: int) -> None:
+        """Count what owners that have died may have started as started by now."""
+        end = partial(control.end_starts, owners=list(owners), now=now)
         await self._writing().submit(end, durable=False, committed=self._ring_all)
 
     def ring(self) -> None:

@@ -115,7 +115,7 @@ def _memory(job: NewJob, unique: Unique, key: str) -> dict[str, Any]:
 
 def _replace(job: NewJob, there: str, now: int) -> Generator[tuple[str, dict[str, Any]], list[Any], None]:
     """Give a pending job another task, payload and due time; a turn that it had goes to the next."""
-    turn = yield "let_in_pending", {"id": there, "now": now}
+    turn = yield "let_in_pending", {"id": there}
     yield (
         "replace",
         {
@@ -128,5 +128,6 @@ def _replace(job: NewJob, there: str, now: int) -> Generator[tuple[str, dict[str
             "now": now,
         },
     )
-    if turn and (job.due_at > now or turn[0][0] != job.queue):
-        yield "let_in", {"keys": text(turn), "now": now}
+    for queue, key, task in turn:
+        if job.due_at > now or (queue, task) != (job.queue, job.task):
+            yield "let_in", {"keys": text([(queue, key, now)])}

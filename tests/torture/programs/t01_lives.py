@@ -39,6 +39,9 @@ class Kept(Task):
     size: int = 0
     order: bool = False  # added together with a row of the application
     padding: str = ""
+    key: str = ""  # of which only so many run at once
+    unique: str = ""  # of which there is one
+    version: int = 0  # how often it was replaced
 
 
 class Timely(Kept):
@@ -176,7 +179,8 @@ class Application:
     def begin(self, task: Kept, job: JobContext) -> None:
         """Take note that an execution begins."""
         fields = {"plan": task.plan, "batch": task.batch, "size": task.size, "order": task.order}
-        self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, name=task.name, **fields)
+        more = {"queue": job.queue, "key": task.key, "version": task.version}
+        self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, name=task.name, **fields, **more)
 
     def again(self, job: JobContext, why: str) -> None:
         """Take note that the job is to run again."""

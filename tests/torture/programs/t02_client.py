@@ -121,7 +121,25 @@ class Sleepy(Payload):
     config: ClassVar[QueueConfig] = QueueConfig("sleepy", retention=Retention(only_failed=True))
 
 
+class Once(Payload):
+    """Is unique, replaced, and cancelled; runs only where a power loss has left it."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("once", retention=Retention(payload="always"))
+
+
+class Stuck(Payload):
+    """Runs until it is cancelled; where a power loss has left it, it just ends."""
+
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "stuck", max_crashes=20, retention=Retention(payload="always"), concurrency_per_key=1
+    )
+
+
 KINDS: tuple[type[Payload], ...] = (Quick, Kept, Flaky, Doomed, Brief, Sealed, Sleepy)
+
+
+LEFT: tuple[type[Payload], ...] = (*KINDS, Once, Stuck)
+"""All that a power loss may leave."""
 
 
 def payload(operation: str, member: int, members: int, number: int) -> Payload:
@@ -137,6 +155,11 @@ def tasks_of(operation: str, name: str, number: int) -> list[Payload]:
     members = number % 3 + 1
     first = number * 3 + ord(name[-1])
     return [payload(operation, member, members, first + member) for member in range(members)]
+
+
+def lone(kind: type[Payload], operation: str) -> Payload:
+    """Return the only task of an operation."""
+    return kind(f"{operation}/0/1/{kind.__name__.lower()}", "", 0)
 
 
 def is_within(number: int) -> bool:
@@ -166,7 +189,9 @@ class Notes(logging.Handler):
         line = record.getMessage()
         event = line.split(maxsplit=1)[0]
         found = re.search(r" job_id=(\S+)", line)
-        if found is None or event not in ("job.succeeded", "job.failed", "job.retried"):
+        if found is None or event not in ("job.succeeded", "job.failed", "job.retried", "job.cancelled"):
+            return
+        if found[1] not in self.keys:  # cancelled before it ran: its adder tells
             return
         key = self.keys[found[1]]
         if event == "job.retried":
@@ -175,7 +200,7 @@ class Notes(logging.Handler):
             self.note("again", key, int(attempt[1]))
         else:
             self.note("done", key, event.removeprefix("job."))
-            self.done += 1
+            self.done += event != "job.cancelled"
             self.changed.set()
 
     async def all_done(self, count: int) -> None:
@@ -210,8 +235,13 @@ def handle(client: Client, notes: Notes) -> None:
         notes.note("done", task.key, "succeeded")
         notes.note("ack", operation, [(order.key, ids[0])])
 
+    async def stick(task: Stuck, job: JobContext) -> None:
+        notes.keys[job.id] = task.key
+        await asyncio.Event().wait()
+
     for kind in KINDS:
         client.register(kind, run)
+    client.register(Stuck, stick)
 
 
 class Adder:
@@ -230,6 +260,50 @@ class Adder:
                     await self.within(connection, number)
                 else:
                     await self.plain(number)
+                if number % 2:
+                    await self.control(number)
+
+    async def control(self, number: int) -> None:
+        """Pause or resume a queue of its own; add, replace and cancel what is unique; cancel what runs."""
+        client, note, queue = self.client, self.notes.note, f"calm-{self.name}"
+        if number % 4 == 1:
+            note("pausing", queue)
+            await client.pause(queue)
+            note("paused", queue)
+        else:
+            note("resuming", queue)
+            await client.resume(queue)
+            note("resumed", queue)
+        unique, operation = f"u-{self.name}-{number}", f"once-{self.name}-{number}"
+        first, second = lone(Once, operation), lone(Once, f"{operation}:again")
+        ids = await client.add(first).unique(unique, within=3600).save()
+        self.acknowledged(operation, [first], ids)
+        note("replacing", first.key, second.key)
+        await client.add(second).unique(unique, 3600, "replace").save()
+        note("replaced", first.key, second.key)
+        if number % 4 == 1:
+            await client.cancel(*ids)
+            note("done", second.key, "cancelled")
+        await self.stuck(number)
+
+    async def stuck(self, number: int) -> None:
+        """Cancel two jobs of a key: one runs, the other waits for its turn."""
+        tasks = [lone(Stuck, f"stuck-{self.name}-{number}{letter}") for letter in "ab"]
+        ids = []
+        for task in tasks:
+            [job_id] = await self.client.add(task).key(f"{self.name}-{number}").id(task.key).save()
+            self.acknowledged(task.key.split("/")[0], [task], [job_id])
+            ids.append(job_id)
+        while await self.client.status(ids[0]) == "pending":
+            await asyncio.sleep(0.002)
+        await self.client.cancel(ids[0])
+        self.notes.note("asked", tasks[0].key)
+        while await self.client.status(ids[1]) == "pending":
+            await asyncio.sleep(0.002)
+        await self.client.cancel(*ids)
+        self.notes.note("asked", tasks[1].key)
+        while await self.client.status(ids[1]) == "running":
+            await asyncio.sleep(0.002)
 
     async def plain(self, number: int) -> None:
         operation = f"plain-{self.name}-{number}"
@@ -248,9 +322,12 @@ class Adder:
         await connection.execute("INSERT INTO orders VALUES (?)", (operation,))
         tasks = tasks_of(operation, self.name, number)
         ids = await self.client.add(*tasks).tx(connection).save()
+        once = lone(Once, f"{'once' if kept else 'never'}-{self.name}-{number}:within")
+        first = await self.client.add(once).unique(once.key).tx(connection).save()
         await connection.execute("COMMIT" if kept else "ROLLBACK")
         if kept:
             self.acknowledged(operation, tasks, ids)
+            self.acknowledged(once.key.split("/")[0], [once], first)
 
 
 async def record(order: Order, role: str) -> None:
@@ -332,12 +409,15 @@ async def drain(folder: str) -> dict[str, Any]:
     async def run(task: Payload) -> None:
         ran.add(task.key)
 
-    for kind in KINDS:
+    for kind in LEFT:
         client.register(kind, run)
     began = time.monotonic()
     left, error = -1, None
     try:
         async with client:
+            for queue in await client.queues.list():
+                if queue.paused:
+                    await client.resume(queue.name)
             await client.add(payload("after", 0, 1, 1)).save()
             left = await emptied(Path(folder, "app.db"))
     except BackliteError as found:

@@ -123,7 +123,8 @@ class Checker:
         folder = self._folder / f"sample-{len(self.count.samples)}"
         folder.mkdir()
         _write(image, folder)
-        expected = {"live": sorted(found.live), "done": sorted(facts.done)}
+        live, done = found.live.keys() - found.asked, facts.done.keys() | found.asked
+        expected = {"live": sorted(live), "done": sorted(done)}
         (folder / "expected").write_text(json.dumps(expected))
         self.count.samples.append(str(folder))
 

@@ -14,7 +14,7 @@ from typing import Any
 BRIEF = 0.2 - 0.005
 """Seconds for which completed jobs of the kind `brief` are kept, a bit less: their times are rounded."""
 
-FOREVER = ("kept", "flaky", "doomed", "sealed")
+FOREVER = ("kept", "flaky", "doomed", "sealed", "once", "stuck")
 """Kinds of jobs whose record is kept for ever; of the others nothing need be left once they have ended."""
 
 
@@ -27,6 +27,9 @@ class Facts:
     again: dict[str, int] = field(default_factory=dict)  # attempts whose retry was acknowledged
     ended: dict[str, float] = field(default_factory=dict)  # when the last run of a handler was over
     done: dict[str, str] = field(default_factory=dict)  # acknowledged completions
+    asked: set[str] = field(default_factory=set)  # acknowledged cancellations, perhaps of what runs
+    replaced: dict[str, str] = field(default_factory=dict)  # what may be another job by now
+    pauses: dict[str, str] = field(default_factory=dict)  # what was noted last of a queue
 
     def learn(self, words: tuple[Any, ...], at: float) -> None:
         """Take in a note."""
@@ -40,6 +43,14 @@ class Facts:
             self.again[subject] = words[2]
         elif what == "end":
             self.ended[subject] = at
+        elif what == "asked":
+            self.asked.add(subject)
+        elif what == "replacing":
+            self.replaced[subject] = words[2]
+        elif what == "replaced":
+            self.ids[words[2]] = self.ids.pop(subject)
+        elif what in ("pausing", "paused", "resuming", "resumed"):
+            self.pauses[subject] = what
         else:
             self.done[subject] = words[2]
 
@@ -59,6 +70,9 @@ class Found:
     completed: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     orders: set[str] = field(default_factory=set)
     corrupt: list[str] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)  # those that are to be cancelled
+    paused: set[str] = field(default_factory=set)
+    unique: dict[str, str] = field(default_factory=dict)  # jobs by unique key
 
 
 _LIVE = "SELECT id, status, attempt, payload FROM backlite_jobs"
@@ -108,8 +122,18 @@ def _read(connection: sqlite3.Connection, found: Found) -> None:
                 found.corrupt.append(f"payload of {job_id} is not as it was added")
             else:
                 rows[key] = (job_id, status, attempt)
+    if "backlite_unique" in tables:
+        _read_control(connection, found)
     if "orders" in tables:
         found.orders = {name for (name,) in connection.execute("SELECT operation FROM orders")}
+
+
+def _read_control(connection: sqlite3.Connection, found: Found) -> None:
+    asked = {row[0] for row in connection.execute("SELECT id FROM backlite_jobs WHERE cancelled_at > 0")}
+    found.asked = {key for key, row in found.live.items() if row[0] in asked}
+    paused = connection.execute("SELECT queue FROM backlite_queues WHERE paused_at IS NOT NULL")
+    found.paused = {queue for (queue,) in paused}
+    found.unique = dict(connection.execute("SELECT key, job_id FROM backlite_unique"))
 
 
 def judge(facts: Facts, found: Found, at: float) -> dict[str, list[str]]:
@@ -126,7 +150,8 @@ def judge(facts: Facts, found: Found, at: float) -> dict[str, list[str]]:
 
 def _lost(facts: Facts, found: Found, at: float) -> Iterator[str]:
     for key, job_id in facts.ids.items():
-        row = found.live.get(key) or found.completed.get(key)
+        other = facts.replaced.get(key, key)
+        row = found.live.get(key) or found.completed.get(key) or found.live.get(other)
         if row is None:
             if not facts.may_be_gone(key, at):
                 yield f"{key} is gone"
@@ -142,6 +167,11 @@ def _undone(facts: Facts, found: Found) -> Iterator[str]:
             yield f"{key} was {status} and is {found.live[key][1]}"
         elif key in found.completed and found.completed[key][1] != status:
             yield f"{key} was {status} and is {found.completed[key][1]}"
+    for key in facts.asked & found.live.keys() - found.asked:
+        yield f"{key} was cancelled and is {found.live[key][1]}"
+    for queue, state in facts.pauses.items():
+        if state == ("resumed" if queue in found.paused else "paused"):
+            yield f"{queue} was {state}, and paused is {queue in found.paused}"
     for key, attempt in facts.again.items():
         row = found.live.get(key) or found.completed.get(key)
         if row is not None and row[2] < attempt:
@@ -160,6 +190,7 @@ def _half(facts: Facts, found: Found, at: float) -> Iterator[str]:
     for key in (key for key in found.live.keys() | found.completed.keys() if key.endswith("/sealed")):
         if (key in found.completed) != ("order-" + key.replace("/", ":") in found.orders):
             yield f"{key} has completed without the effect of its transaction, or has not, with it"
+    yield from _twins(facts, found)
     for operation, keys in there.items():
         if operation.startswith("never"):
             yield f"{operation} was rolled back"
@@ -171,3 +202,12 @@ def _half(facts: Facts, found: Found, at: float) -> Iterator[str]:
             keys.update(key for key in gone if facts.may_be_gone(key, at))
         if len(keys) < members:
             yield f"{operation} has only {len(keys)} of {members} jobs"
+
+
+def _twins(facts: Facts, found: Found) -> Iterator[str]:
+    """Unique jobs that are not known as such, and those that are there beside what has replaced them."""
+    for key in found.live:
+        if key.endswith("/once") and found.live[key][0] not in found.unique.values():
+            yield f"{key} is there, and not known as unique"
+        if facts.replaced.get(key) in found.live:
+            yield f"{key} is there, and what has replaced it"

@@ -1,9 +1,11 @@
 """The life of an application whose writes or syncs fail, once or for good, until the fault is gone.
 
-It takes the database and the ledger, a file to which it appends what it knows and when: `try`, then `ack`
-or `refused` for each save, `start` and `end` of each execution, a `cause` before it makes the library
-run a job again, and `told` when the library has logged that a job is complete. It says "tried" once it
-has tried everything, and waits for a line: "go", the fault is gone, or "stop", in spite of it.
+It takes the database and the ledger, a file to which it appends what it knows and when: `try`, then `ack`,
+`did` or `refused` for each save and each order (those also note `pausing`, `paused`, `resuming`, `resumed`,
+`cancelling`, `cancelled` and `replaced`, and the next process which queues it has `found` paused), `start`
+and `end` of each execution, a `cause` before it makes the library run a job again, and `told` when the
+library has logged that a job is complete. It says "tried" once it has tried everything, and waits for a
+line: "go", the fault is gone, or "stop", in spite of it.
 """
 
 from __future__ import annotations
@@ -15,11 +17,21 @@ import os
 import signal
 import sqlite3
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Literal
 
 import aiosqlite
 
-from backlite_async import AddOperation, BackliteError, Client, JobContext, QueueConfig, Retention, Task
+from backlite_async import (
+    AddOperation,
+    BackliteError,
+    Client,
+    JobContext,
+    QueueConfig,
+    Rate,
+    Retention,
+    Task,
+)
 
 STOP_LIMIT = 5.0
 
@@ -53,6 +65,40 @@ class Brief(Task):
     """Leaves its record for a moment, so that it has to be removed."""
 
     config: ClassVar[QueueConfig] = QueueConfig("brief", max_crashes=20, retention=Retention(duration=0.01))
+    name: str
+
+
+class Paused(Task):
+    """Is added while its queue is paused; there is only one."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("paused", max_crashes=20, retention=Retention())
+    name: str
+    version: int = 0
+
+
+class Turn(Task):
+    """One of a key at a time."""
+
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "turns", max_crashes=20, backoff=0.002, retention=Retention(), concurrency_per_key=1
+    )
+    name: str
+    twice: bool = False
+
+
+class Rated(Task):
+    """Not more than two starts in a time."""
+
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "rated", max_crashes=20, retention=Retention(), rate=Rate(2, per=0.04)
+    )
+    name: str
+
+
+class Dropped(Task):
+    """Is cancelled; has no handler but where a process has died before."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("dropped", max_crashes=20, retention=Retention())
     name: str
 
 
@@ -110,6 +156,9 @@ class Application:
         self.client.register(Kept, self.handle)
         self.client.register(Effect, self.handle_effect)
         self.client.register(Brief, self.handle_brief)
+        self.client.register(Turn, self.handle)
+        self.client.register(Rated, self.handle)
+        self.client.register(Paused, self.handle)
         self.log = Log(self)
         logger = logging.getLogger("backlite_async")
         logger.addHandler(self.log)
@@ -117,6 +166,7 @@ class Application:
         self._tries = 0
         self.staying: asyncio.Barrier | None = None
         self.refused: list[AddOperation] = []
+        self.unheeded: list[Callable[[], Awaitable[bool]]] = []  # in their order
         self.acknowledged = promised(ledger)
 
     def note(self, what: str, **fields: Any) -> None:
@@ -139,7 +189,7 @@ class Application:
         clean = await self.client.stop(limit)
         self.note("stopped", clean=clean, over=time.monotonic() - began - limit)
 
-    async def save(self, operation: AddOperation) -> None:
+    async def save(self, operation: AddOperation) -> list[str]:
         """Save an operation, or keep it for later."""
         number = self.begin_try()
         try:
@@ -147,8 +197,73 @@ class Application:
         except BackliteError as error:
             self.note("refused", error=repr(error))
             self.refused.append(operation)
-            return
-        self.acknowledge(number, ids)
+            return []
+        if ids.existing:  # nothing new is promised; nor written, if it is not pending any more
+            self.acknowledged.update(ids)
+        else:
+            self.acknowledge(number, ids)
+        return ids
+
+    async def order(
+        self, call: Callable[[], Awaitable[object]], about: str, done: str, **fields: str
+    ) -> bool:
+        """Give an order; return whether it is done.
+
+        One that may change nothing, as others before it were refused, needs no sync.
+        """
+        changes = not self.unheeded
+        number = self.begin_try()
+        self.note(about, **fields)
+        try:
+            await call()
+        except BackliteError as error:
+            self.note("refused", error=repr(error))
+            return False
+        if changes:
+            self.note("did", number=number, order=done)
+        self.note(done, **fields)
+        return True
+
+    async def insist(self, order: Callable[[], Awaitable[bool]]) -> bool:
+        """Give an order, or keep it for later; return whether it is done."""
+        done = await order()
+        if not done:
+            self.unheeded.append(order)
+        return done
+
+    async def control(self) -> None:
+        """Pause, add what is unique, replace it, resume; cancel what nobody can run; let keys take turns."""
+        add, queue = self.client.add, "paused"
+        paused = await self.insist(
+            lambda: self.order(lambda: self.client.pause(queue), "pausing", "paused", queue=queue)
+        )
+        first = await self.save(add(Paused("p 0")).unique("p", within=3600))
+        again = add(Paused("p 1", version=1)).unique("p", 3600, "replace")
+        replaced = await self.save(again)
+        if paused and first and replaced == first:
+            self.note("did", number=self._tries, order="replaced")
+            self.note("replaced", job=first[0], version=1)
+        if await self.save(add(Dropped("dropped")).id("dropped")):
+            await self.insist(self.drop)
+        else:
+            self.unheeded.append(self.drop)
+        await self.save(add(*[Turn(f"turn {n}", twice=n == 1) for n in range(3)]).key("k"))
+        await self.save(add(*[Rated(f"rated {n}") for n in range(3)]))
+
+        async def resume() -> bool:
+            return await self.order(lambda: self.client.resume(queue), "resuming", "resumed", queue=queue)
+
+        if await self.insist(resume) and not paused:  # it will be
+            self.unheeded.append(resume)
+
+    async def drop(self) -> bool:
+        """Cancel the job that nobody can run."""
+        done = await self.order(
+            lambda: self.client.cancel("dropped"), "cancelling", "cancelled", job="dropped"
+        )
+        if done:
+            self.log.complete.add("dropped")
+        return done
 
     def begin_try(self) -> int:
         """Take note that something is about to be promised; return the number of this try."""
@@ -174,20 +289,26 @@ class Application:
         except (BackliteError, sqlite3.Error) as error:
             self.note("refused", error=repr(error))
 
-    async def handle(self, task: Kept, job: JobContext) -> None:
+    def begin(self, task: Any, job: JobContext) -> None:
+        """Take note that an execution begins."""
+        fields = {"name": task.name, "version": getattr(task, "version", 0), "plan": ""}
+        where = {"queue": job.queue, "key": job.key or ""}
+        self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, **fields, **where)
+
+    async def handle(self, task: Any, job: JobContext) -> None:
         """Succeed, perhaps the second time."""
-        self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, name=task.name)
+        self.begin(task, job)
         if self.staying:
             await self.staying.wait()
             os.kill(os.getpid(), signal.SIGKILL)
-        if task.twice and job.attempt == 1:
+        if getattr(task, "twice", False) and job.attempt == 1:
             self.note("cause", job=job.id, why="raised")
             raise ValueError(task.name)
         self.note("end", job=job.id, fence=job.fence)
 
     async def handle_effect(self, task: Effect, job: JobContext) -> None:
         """Succeed together with the effect. What is raised makes it run again, or was the last try."""
-        self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, name=task.name)
+        self.begin(task, job)
         try:
             async with job.transaction() as connection:
                 await connection.execute("INSERT INTO effects VALUES (?)", (job.id,))
@@ -198,7 +319,7 @@ class Application:
 
     async def handle_brief(self, task: Brief, job: JobContext) -> None:
         """Succeed."""
-        self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, name=task.name)
+        self.begin(task, job)
         self.note("end", job=job.id, fence=job.fence, bare=True)
 
     async def try_all(self) -> None:
@@ -216,13 +337,21 @@ class Application:
         await self.log.all_complete(self.acknowledged, or_trouble=True)
         await self.transact()
         await self.log.all_complete(self.acknowledged, or_trouble=True)
+        await self.control()
+        if not self.unheeded:  # else some have to wait until it is heeded
+            await self.log.all_complete(self.acknowledged, or_trouble=True)
 
     async def make_good(self) -> None:
         """Save what was refused before, as often as it takes."""
         while self.refused:
             operation = self.refused.pop()
             await self.save(operation)
-            if (operation) in self.refused:
+            if operation in self.refused:
+                await asyncio.sleep(0.02)
+        while self.unheeded:
+            if await self.unheeded[0]():
+                del self.unheeded[0]
+            else:
                 await asyncio.sleep(0.02)
 
 
@@ -264,7 +393,13 @@ async def recover(database: str, ledger: str) -> None:
     """Begin after a death, and be done with everything."""
     app = Application(database, ledger)
     app.note("free")
+    app.client.register(Dropped, app.handle)
     async with app.client:
+        paused = [queue.name for queue in await app.client.queues.list() if queue.paused]
+        app.note("found", paused=paused)
+        for queue in paused:
+            app.note("resuming", queue=queue)
+            await app.client.resume(queue)
         await app.save(app.client.add(Kept("last")))
         await drained(database)
         app.note("drained")

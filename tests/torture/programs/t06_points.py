@@ -26,12 +26,13 @@ import backlite_async  # before the checkout is on the path: what is tested may 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.torture.programs.t06_cases import Case
+from tests.torture.programs.t06_control import CONTROL
 from tests.torture.programs.t06_life import LIFE
 from tests.torture.programs.t06_steps import Ended, SteppingLoop
 from tests.torture.programs.t06_work import WORK
 from tests.torture.programs.t06_world import World
 
-CASES = {**LIFE, **WORK}
+CASES = {**LIFE, **WORK, **CONTROL}
 
 PATIENCE = 120.0
 """Seconds after which a whole sweep has hung."""

@@ -17,7 +17,7 @@ from backlite_async import Client, JobContext, QueueConfig, Retention, Retry, Ta
 from tests.torture.kit import intact
 from tests.torture.programs.t06_steps import SteppingLoop
 
-__all__ = ["LIMIT", "PARTS", "Effect", "Held", "Mark", "World"]
+__all__ = ["LIMIT", "PARTS", "SOON", "Effect", "Held", "Mark", "Turn", "World"]
 
 PARTS = 3
 """Jobs in one operation: all of them are there, or none."""
@@ -47,6 +47,16 @@ class Held(Task):
     """A job that runs until it is told to end, or cancelled."""
 
     config: ClassVar[QueueConfig] = QueueConfig("held", retention=Retention(payload="always"))
+    call: int
+    part: int = 0
+
+
+class Turn(Task):
+    """One of a key at a time."""
+
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "turns", retention=Retention(payload="always"), concurrency_per_key=1
+    )
     call: int
     part: int = 0
 
@@ -84,6 +94,7 @@ class World:
         self.folder = folder
         self.calls = 0
         self.acknowledged: set[int] = set()
+        self.cancelled: set[int] = set()
         self.ran: Counter[tuple[int, int]] = Counter()
         self.cut: Counter[tuple[int, int]] = Counter()  # runs that a stop cut short: each explains one more
         self.problems: list[str] = []
@@ -122,11 +133,12 @@ class World:
         """Return a client of the file, with handlers that keep count."""
         client = Client(self.file, workers=workers, **options)
         client.register(Mark, self._mark)
+        client.register(Turn, self._mark)
         client.register(Held, self._held)
         client.register(Effect, self._effect)
         return client
 
-    async def _mark(self, task: Mark) -> None:
+    async def _mark(self, task: Mark | Turn) -> None:
         self.ran[task.call, task.part] += 1
 
     async def _held(self, task: Held) -> None:
@@ -287,6 +299,9 @@ class World:
             self.problem("the database is corrupt")
         for call in range(1, self.calls + 1):
             parts = {part for (number, part) in self.ran if number == call}
+            self.require(
+                not (parts and call in self.cancelled), f"operation {call} was cancelled and has run"
+            )
             if call in self.acknowledged and not parts:
                 self.lost += 1
                 self.problem(f"operation {call} was acknowledged and never ran")

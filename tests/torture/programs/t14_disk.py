@@ -17,12 +17,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 import structlog
 
 from backlite_async import (
+    AddOperation,
     BackliteError,
     Client,
     DatabaseUnavailable,
@@ -31,6 +33,8 @@ from backlite_async import (
     Retention,
     Task,
 )
+
+T = TypeVar("T")
 
 PAGE = 4096
 WORKERS = 6
@@ -49,6 +53,27 @@ class Held(Task):
 class Quick(Task):
     config: ClassVar[QueueConfig] = QueueConfig("quick", max_attempts=1, retention=Retention())
     padding: str = ""
+
+
+class Calm(Task):
+    """Is added while its queue is paused, once."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("calm", max_attempts=1, retention=Retention())
+    number: int
+
+
+class Turn(Task):
+    """One of a key at a time."""
+
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "turns", max_attempts=1, retention=Retention(), concurrency_per_key=1
+    )
+
+
+class Parked(Task):
+    """Has no handler: it is cancelled."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("parked", retention=Retention())
 
 
 class World:
@@ -73,7 +98,8 @@ class World:
     def make_client(self) -> Client:
         client = Client(self.database, workers=WORKERS, lease=LEASE, busy_timeout=2.0)
         client.register(Held, self.held)
-        client.register(Quick, self.quick)
+        for kind in (Quick, Calm, Turn):
+            client.register(kind, self.quick)
         return client
 
     def note(self, what: str, **fields: Any) -> None:
@@ -86,7 +112,7 @@ class World:
         if name in ("store.failing", "store.recovered"):
             self.note("log", event=name, doing=event["doing"], error=event.get("error"))
             self.trouble = name == "store.failing"
-        elif name in ("job.succeeded", "job.failed"):
+        elif name in ("job.succeeded", "job.failed", "job.cancelled"):
             self.ended.add(event["job_id"])
             if event["job_id"] in self.unwritten:
                 self.note("written")
@@ -109,8 +135,13 @@ class World:
 
     # -- jobs --------------------------------------------------------------------------------------
 
+    def begin(self, job: JobContext) -> None:
+        """Take note that an execution begins."""
+        where = {"queue": job.queue, "key": job.key or "", "version": 0, "plan": ""}
+        self.note("start", job=job.id, fence=job.fence, **where)
+
     async def held(self, task: Held, job: JobContext) -> None:
-        self.note("start", job=job.id, fence=job.fence)
+        self.begin(job)
         self.started.add(job.id)
         self._changed.set()
         while not os.path.exists(self._released):
@@ -119,8 +150,8 @@ class World:
         if task.fails:
             raise ValueError("x" * 16_000)
 
-    async def quick(self, task: Quick, job: JobContext) -> None:
-        self.note("start", job=job.id, fence=job.fence)
+    async def quick(self, task: Quick | Calm | Turn, job: JobContext) -> None:
+        self.begin(job)
         self.started.add(job.id)
         self.note("end", job=job.id, fence=job.fence)
 
@@ -136,25 +167,51 @@ class World:
 
     async def done(self, job_id: str) -> bool:
         """Return whether a job has ended, here or in another process."""
-        if job_id not in self.ended and str(await self.client.status(job_id)) in ("succeeded", "failed"):
+        if job_id not in self.ended and str(await self.client.status(job_id)) in (
+            "succeeded",
+            "failed",
+            "cancelled",
+        ):
             self.ended.add(job_id)
         return job_id in self.ended
 
     async def save(self, *tasks: Task) -> list[str]:
         """Add jobs, again and again with the same operation while the disk refuses."""
-        operation = self.client.add(*tasks)
-        while True:
-            try:
-                async with asyncio.timeout(LIMIT):
-                    ids = await operation.save()
-                break
-            except DatabaseUnavailable:
-                self.note("refused", full=self.full)
-                await asyncio.sleep(0.02)
+        return await self.saved(self.client.add(*tasks))
+
+    async def saved(self, operation: AddOperation) -> list[str]:
+        """Save an operation, again and again while the disk refuses."""
+        ids: list[str] = await self.insist(operation.save)
         for job_id in ids:
             self.acknowledged.add(job_id)
             self.note("ack", job=job_id)
         return ids
+
+    async def insist(
+        self, call: Callable[[], Awaitable[T]], *, about: str = "", done: str = "", **fields: Any
+    ) -> T:
+        """Call again and again while the disk refuses; take note of what is about to be done, and done."""
+        while True:
+            if about:
+                self.note(about, **fields)
+            try:
+                async with asyncio.timeout(LIMIT):
+                    value = await call()
+            except DatabaseUnavailable:
+                self.note("refused", full=self.full)
+                await asyncio.sleep(0.02)
+                continue
+            if done:
+                self.note(done, **fields)
+            return value
+
+    async def cancel(self, *ids: str) -> None:
+        """Cancel jobs, all of them or none, again and again while the disk refuses."""
+        for job_id in ids:
+            self.note("cancelling", job=job_id)
+        await self.insist(partial(self.client.cancel, *ids))
+        for job_id in ids:
+            self.note("cancelled", job=job_id)
 
     async def flood(self, padding: int, over: Callable[[], bool]) -> None:
         """Add until the outage is over."""
@@ -241,6 +298,54 @@ async def backlog(world: World, seconds: float) -> None:
     await drained(world, freed)
 
 
+async def orders(world: World, seconds: float, spare: int) -> None:
+    """Cancel, pause, and add what is unique, on a full disk, until each is done."""
+    world.hold()
+    client = world.client
+    parked, held = await world.save(*[Parked()] * 4), await world.save(Held(), Held())
+    turns = await world.saved(client.add(*[Turn()] * 4).key("k"))
+    async with asyncio.timeout(LIMIT):
+        while "pending" in [str(await client.status(job_id)) for job_id in (*held, *turns)]:
+            await asyncio.sleep(0.01)
+    await world.saved(client.add(*[Turn()] * 4).key("k"))
+    world.fill(spare)
+    given = [
+        asyncio.create_task(world.cancel(*parked[:2])),
+        asyncio.create_task(world.cancel(parked[2], held[0])),
+        asyncio.create_task(calm(world)),
+    ]
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = {str(await client.status(job_id)) for job_id in parked[:2]}
+        if len(found) > 1:  # asked one after the other, so it may have happened in between
+            found = {str(await client.status(job_id)) for job_id in parked[:2]}
+        if len(found) > 1:
+            world.note("wrong", text=f"cancelled together and {found}")
+        await asyncio.sleep(0.02)
+    freed = world.free()
+    await asyncio.gather(*given)
+    await world.cancel(parked[3])
+    async with asyncio.timeout(LIMIT):
+        while not await world.done(held[0]):  # here or in the other process
+            await asyncio.sleep(0.01)
+    world.release()
+    await drained(world, freed)
+
+
+async def calm(world: World) -> None:
+    """Pause a queue, add what it may have once, and let it go on."""
+    client = world.client
+    await world.insist(partial(client.pause, "calm"), about="pausing", done="paused", queue="calm")
+    if "calm" not in [queue.name for queue in await client.queues.list() if queue.paused]:
+        world.note("wrong", text="said to be paused, and is not")
+    key = f"once {len(world.acknowledged)}"
+    saves = [world.saved(client.add(Calm(number)).unique(key, within=3600)) for number in range(3)]
+    found = {job_id for [job_id] in await asyncio.gather(*saves)}
+    if len(found) > 1:
+        world.note("wrong", text=f"unique, and {len(found)} jobs")
+    await world.insist(partial(client.resume, "calm"), about="resuming", done="resumed", queue="calm")
+
+
 async def restart(world: World, seconds: float, spare: int) -> None:
     """Stop with outcomes that cannot be written, and start again, all on a full disk."""
     await hold(world, fails=True)
@@ -277,7 +382,7 @@ async def starts(world: World) -> bool:
 
 async def live(world: World, plan: list[dict[str, Any]]) -> None:
     """Go through the outages of a plan, then look at every job that was acknowledged."""
-    kinds: dict[str, Any] = {"outage": outage, "backlog": backlog, "restart": restart}
+    kinds: dict[str, Any] = {"outage": outage, "backlog": backlog, "orders": orders, "restart": restart}
     await world.client.start()
     for step in plan:
         world.note("step", kind=step["kind"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from backlite_async import Task
 
-__all__ = ["CANARY", "GIANTS", "HAND_MADE", "Inputs"]
+__all__ = ["CANARY", "GIANTS", "HAND_MADE", "TEXTS", "Inputs"]
 
 CANARY = "c4nary"
 """Part of texts in payloads: it may be found nowhere else."""
@@ -111,6 +111,44 @@ GIANTS: list[tuple[str, Callable[[], bytes]]] = [
 """What is large or deep, made when it is needed."""
 
 
+TEXTS = [
+    *(
+        "",
+        " ",
+        "a",
+        "é",
+        "\U0001f600",
+        "null",
+        "true",
+        "1",
+        "NaN",
+        "{}",
+        "[]",
+        '""',
+        '"',
+        "'",
+        "\\",
+        "\\u0000",
+    ),
+    *(
+        "\x00",
+        "a\x00b",
+        "\n",
+        "\x7f",
+        "\u2028",
+        "\u202e",
+        "\ufeff",
+        "\ud800",
+        "\udfff\ud800",
+        "a\ud800",
+        "\uffff",
+    ),
+    *("'; DROP TABLE backlite_jobs; --", "%", "_", "*", "NULL", ":now", "?", "$[0]", "a" * 100, "a" * 200),
+    *("a" * 201, "é" * 200, "x" * 100_000, "../../etc/passwd", "e\u0301", "\u00e9", "own-1", "OWN-1"),
+]
+"""Texts for names, keys, tags and meta data."""
+
+
 class Inputs:
     """Makes payloads for task types, good ones and bad ones, always the same for the same seed."""
 
@@ -142,6 +180,35 @@ class Inputs:
             elif how < 0.85:
                 payload = self._mutated(payload)
             yield kind, payload
+
+    def texts(self) -> Iterator[str]:
+        """Yield texts without end: some of everybody's nightmares, then such as dice make."""
+        yield from TEXTS
+        while True:
+            size = self.dice.choice((1, 2, 5, 30, 199, 201))
+            tops = self.dice.choice((0x20, 0x80, 0x250, 0x3000, 0x10FFFF))
+            yield "".join(chr(self.dice.randrange(tops + 1)) for _ in range(size))
+
+    def meta(self, text: str) -> Any:
+        """Return meta data made of a text: good, odd, or none at all."""
+        dice = self.dice
+        deep: Any = text
+        for _ in range(dice.choice((3, 99, 150, 2000))):
+            deep = [deep]
+        odd = [
+            {text},
+            b"raw",
+            float("nan"),
+            float("inf"),
+            10**400,
+            2**64,
+            -(2**63) - 1,
+            (text, 1),
+            1e308,
+            -0.0,
+        ]
+        values = [text, None, True, 1.5, [text, {text: text}], {}, {1: text}, {text: dice.choice(odd)}, deep]
+        return dice.choice([{text: dice.choice(values)}, {"a": dice.choice(values)}, dice.choice(values)])
 
     def _mutated(self, payload: bytes) -> bytes:
         dice, data = self.dice, bytearray(payload)

@@ -53,9 +53,10 @@ SELECT status, created_at, payload FROM backlite_completed
 WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: same_key
--- The job that was last added with a unique key, and its status if it is live.
+-- The job that was last added with a unique key, and its status if it is live. Another may have got its id since.
 SELECT job_id, added_at, until, jobs.status
-FROM backlite_unique AS known LEFT JOIN backlite_jobs AS jobs ON jobs.id = known.job_id
+FROM backlite_unique AS known
+    LEFT JOIN backlite_jobs AS jobs ON jobs.id = known.job_id AND jobs.created_at = known.added_at
 WHERE known.queue = :queue AND known.key = :key
 
 -- name: remember_key
@@ -65,16 +66,16 @@ ON CONFLICT (queue, key) DO UPDATE SET
     job_id = excluded.job_id, added_at = excluded.added_at, until = excluded.until, look_at = excluded.look_at
 
 -- name: let_in_pending
--- The queue and key of a pending job that has a turn.
-SELECT queue, key FROM backlite_jobs
-WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at <= :now
+-- The queue, key and task of a pending job that has a turn.
+SELECT queue, key, task FROM backlite_jobs
+WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at IS NOT NULL
 
 -- name: replace
 -- One that waits for its turn waits on, unless it is for later.
 UPDATE backlite_jobs
 SET
     queue = :queue, task = :task, payload = :payload, scheduled_at = :due_at, waits_from = :waits_from,
-    due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now OR queue <> :queue THEN :due_at END
+    due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now OR queue <> :queue OR task <> :task THEN :due_at END
 WHERE id = :id AND +status = 'pending'
 
 -- name: write_nothing
@@ -91,9 +92,9 @@ ROLLBACK TO backlite_add
 RELEASE backlite_add
 
 -- part: head
--- The kinds of :places, by their place in it, and the first pending job of each: one seek per kind.
-head (kind, queue, task, cap, seq) AS MATERIALIZED (
-        SELECT kind, queue, task, cap, (
+-- The kinds of :places, and the first pending job of each: one seek per kind.
+head (queue, task, value, seq) AS MATERIALIZED (
+        SELECT queue, task, value, (
             SELECT seq FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
             WHERE status = 'pending' AND due_at IS NOT NULL
               AND jobs.queue = wanted.queue AND jobs.task = wanted.task
@@ -101,19 +102,18 @@ head (kind, queue, task, cap, seq) AS MATERIALIZED (
         )
         FROM (
             SELECT
-                key AS kind, json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS task,
-                json_extract(value, '$[2]') AS cap
+                json_extract(value, '$[0]') AS queue, json_extract(value, '$[1]') AS task, value
             FROM json_each(:places)
         ) AS wanted
     )
 
 -- part: level
 -- The priority levels in use of each kind, from above, down to where it has :total due jobs: one seek per level.
-level (kind, queue, task, priority, wanted) AS (
-        SELECT head.kind, head.queue, head.task, jobs.priority, :total
+level (queue, task, priority, wanted) AS (
+        SELECT head.queue, head.task, jobs.priority, :total
         FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
         UNION ALL
-        SELECT level.kind, level.queue, level.task, jobs.priority, level.wanted - (
+        SELECT level.queue, level.task, jobs.priority, level.wanted - (
             SELECT count(*) FROM (
                 SELECT 1 FROM backlite_jobs AS above
                 WHERE status = 'pending' AND above.due_at <= :now
@@ -132,8 +132,8 @@ level (kind, queue, task, priority, wanted) AS (
 
 -- part: candidate
 -- The best few of each kind and priority level: for few kinds, as each brings up to :total rows.
-candidate (seq, priority, due_at, kind) AS (
-        SELECT jobs.seq, jobs.priority, jobs.due_at, level.kind
+candidate (seq, priority, due_at, queue, task) AS (
+        SELECT jobs.seq, jobs.priority, jobs.due_at, level.queue, level.task
         FROM level CROSS JOIN backlite_jobs AS jobs
         WHERE level.wanted > 0 AND jobs.seq IN (
             SELECT seq FROM backlite_jobs AS best
@@ -143,20 +143,13 @@ candidate (seq, priority, due_at, kind) AS (
         )
     )
 
--- part: merge
+-- part: next_of_kind
 -- A merge of kinds, begun by their heads: the best job that is offered is taken from the queue of the recursion, and
--- its kind offers its next one, by a seek or two, until `cap` of its due jobs are taken. So no kind is read further
--- than it is taken from. A level's first job is offered also if it is not due: once it is taken, and passed over, the
--- level below has its turn. The CASE is no condition of the WHERE, from which SQLite would draw its own conclusions,
--- and walk over jobs.
-merge (kind, queue, task, priority, due_at, seq, remaining) AS (
-        SELECT head.kind, head.queue, head.task, jobs.priority, jobs.due_at, jobs.seq, head.cap
-        FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
-        UNION ALL
-        SELECT
-            merge.kind, jobs.queue, jobs.task, jobs.priority, jobs.due_at, jobs.seq,
-            merge.remaining - (merge.due_at <= :now)
-        FROM merge CROSS JOIN backlite_jobs AS jobs
+-- its kind offers its next one, by a seek or two, until `remaining` of its due jobs are taken. So no kind is read
+-- further than it is taken from. A level's first job is offered also if it is not due: once it is taken, and passed
+-- over, the level below has its turn. The CASE is no condition of the WHERE, from which SQLite would draw its own
+-- conclusions, and walk over jobs.
+FROM merge CROSS JOIN backlite_jobs AS jobs
         WHERE merge.remaining > (merge.due_at <= :now) AND jobs.seq = coalesce(
             CASE WHEN merge.due_at <= :now THEN (
                 SELECT seq FROM backlite_jobs AS twin INDEXED BY backlite_jobs_pending
@@ -177,41 +170,31 @@ merge (kind, queue, task, priority, due_at, seq, remaining) AS (
                 ORDER BY priority DESC, due_at, seq LIMIT 1
             )
         )
-        ORDER BY 4 DESC, 5, 6
-    )
+        ORDER BY 3 DESC, 4, 5
 
 -- part: chosen_in_lanes
--- Of the candidates the best that fit the portion of their queue, of those the best that fit their lane.
-place (kind, lane, room, portion, size) AS MATERIALIZED (
-        SELECT
-            key, json_extract(value, '$[3]'), json_extract(value, '$[4]'),
-            json_extract(value, '$[5]'), json_extract(value, '$[6]')
-        FROM json_each(:places)
-    ),
-    in_portion AS (
-        SELECT
-            candidate.*, lane, room, size,
-            row_number() OVER (PARTITION BY portion ORDER BY priority DESC, due_at, seq) AS number
-        FROM candidate JOIN place USING (kind)
-    ),
-    in_lane AS (
-        SELECT
-            seq, priority, due_at, room,
-            row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, seq) AS number
-        FROM in_portion WHERE number <= size
+ranked AS (
+        SELECT *, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, seq) AS place
+        FROM in_lane
     ),
     chosen (seq) AS (
-        SELECT seq FROM in_lane WHERE number <= room ORDER BY priority DESC, due_at, seq LIMIT :total
+        SELECT seq FROM ranked WHERE place <= room ORDER BY priority DESC, due_at, seq LIMIT :total
     )
 
 -- part: jobs
--- Claimed jobs to be, as arrays in the order of the fields of `ClaimedJob`. A payload that is larger than
--- :largest bytes is left out.
-CAST(json_group_array(json_array(
-    id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
-    max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
-    waits_from, key, timeout, parent, meta, tags
-)) AS BLOB)
+-- Claimed jobs to be, as arrays in the order of the fields of `ClaimedJob`, which end early where nothing follows. A
+-- payload that is larger than :largest bytes is left out.
+CAST(json_group_array(
+    CASE WHEN coalesce(key, timeout, parent, meta, tags) IS NULL THEN json_array(
+        id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
+        max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
+        waits_from
+    ) ELSE json_array(
+        id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
+        max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
+        waits_from, key, timeout, parent, meta, tags
+    ) END
+) AS BLOB)
 
 -- part: other
 -- The owners with claims, one seek each; to begin with, one before all of them.
@@ -310,7 +293,15 @@ WITH RECURSIVE
     {head},
     {level},
     {other},
-    {merge},
+    merge (queue, task, priority, due_at, seq, remaining) AS (
+        SELECT head.queue, head.task, jobs.priority, jobs.due_at, jobs.seq, json_extract(value, '$[2]')
+        FROM head CROSS JOIN backlite_jobs AS jobs USING (seq)
+        UNION ALL
+        SELECT
+            jobs.queue, jobs.task, jobs.priority, jobs.due_at, jobs.seq,
+            merge.remaining - (merge.due_at <= :now)
+        {next_of_kind}
+    ),
     chosen (seq) AS (SELECT seq FROM merge WHERE due_at <= :now LIMIT :total)
 SELECT
     json_group_array(seq),
@@ -320,12 +311,17 @@ SELECT
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: claimable_in_lanes
--- The same of few kinds in several lanes: the best of those that fit theirs.
+-- The same of few kinds, each in a lane of its own: the best of those that fit theirs.
 WITH RECURSIVE
     {head},
     {level},
     {candidate},
     {other},
+    in_lane (seq, priority, due_at, lane, room) AS (
+        SELECT
+            candidate.seq, priority, due_at, json_extract(value, '$[3]'), json_extract(value, '$[2]')
+        FROM candidate CROSS JOIN head USING (queue, task)
+    ),
     {chosen_in_lanes}
 SELECT
     json_group_array(seq),
@@ -335,13 +331,36 @@ SELECT
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: claimable_of_kinds_in_lanes
--- The same of any number of kinds; :most are enough, though some of them do not fit.
+-- The same of any number of kinds, a merge for each portion, whose best :most are enough.
 WITH RECURSIVE
     {head},
     {other},
-    {merge},
-    candidate (seq, priority, due_at, kind) AS (
-        SELECT seq, priority, due_at, kind FROM merge WHERE due_at <= :now LIMIT :most
+    part (queue, task, cap, lane, room, portion, size, seq) AS MATERIALIZED (
+        SELECT
+            queue, task, json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
+            json_extract(value, '$[5]'), json_extract(value, '$[6]'), seq
+        FROM head
+    ),
+    portion (portion, size) AS (SELECT DISTINCT portion, size FROM part),
+    in_lane (seq, priority, due_at, lane, room) AS (
+        SELECT
+            json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+            json_extract(value, '$[3]'), json_extract(value, '$[4]')
+        FROM portion CROSS JOIN json_each((
+            WITH RECURSIVE merge (queue, task, priority, due_at, seq, remaining, lane, room) AS (
+                SELECT part.queue, part.task, jobs.priority, jobs.due_at, jobs.seq, cap, lane, room
+                FROM part CROSS JOIN backlite_jobs AS jobs USING (seq)
+                WHERE part.portion = portion.portion
+                UNION ALL
+                SELECT
+                    jobs.queue, jobs.task, jobs.priority, jobs.due_at, jobs.seq,
+                    merge.remaining - (merge.due_at <= :now), lane, room
+                {next_of_kind}
+            )
+            SELECT json_group_array(json_array(seq, priority, due_at, lane, room))
+            FROM (SELECT * FROM merge WHERE due_at <= :now LIMIT :most)
+        ))
+        WHERE json_each.key < size
     ),
     {chosen_in_lanes}
 SELECT
@@ -355,18 +374,21 @@ FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 SELECT json_group_array(queue) FROM backlite_queues WHERE paused_at IS NOT NULL
 
 -- name: running_of_queues
-WITH RECURSIVE
-    {other}
 -- How many jobs of each of these queues are claimed, by whomever.
+WITH RECURSIVE
+    {other},
+    owners (owner) AS MATERIALIZED (SELECT owner FROM other WHERE owner <> '')
 SELECT json_group_object(value, (
-    SELECT count(*) FROM other CROSS JOIN backlite_jobs AS jobs
-    WHERE status = 'running' AND jobs.owner = other.owner AND jobs.queue = json_each.value
+    SELECT count(*) FROM owners CROSS JOIN backlite_jobs AS jobs
+    WHERE status = 'running' AND jobs.owner = owners.owner AND jobs.queue = json_each.value
 ))
 FROM json_each(:queues)
 
 -- name: starts
--- The first start of a queue that a window which ends now still holds, and the number of its last one.
-SELECT first.number, first.at, (SELECT max(number) FROM backlite_starts WHERE queue = :queue)
+-- The first start of a queue that a window which ends now still holds, and the numbers of its last and first one.
+SELECT
+    first.number, first.at, (SELECT max(number) FROM backlite_starts WHERE queue = :queue),
+    (SELECT min(number) FROM backlite_starts WHERE queue = :queue)
 FROM (SELECT 1) LEFT JOIN (
     SELECT number, at FROM backlite_starts WHERE queue = :queue AND at > :since ORDER BY number LIMIT 1
 ) AS first
@@ -379,8 +401,8 @@ INSERT INTO backlite_starts (queue, number, owner, at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), :owner, :at FROM json_each(:starts)
 
 -- name: end_starts
--- An owner that has died starts nothing more. All starts are read: owners die seldom.
-UPDATE backlite_starts SET at = :now WHERE owner = :owner AND at > :now
+-- Owners that have died start nothing more. All starts are read: owners die seldom.
+UPDATE backlite_starts SET at = :now WHERE owner IN (SELECT value FROM json_each(:owners)) AND at > :now
 
 -- name: note_starts
 UPDATE backlite_starts SET at = json_extract(value, '$[2]')
@@ -433,6 +455,20 @@ SELECT
     )
 FROM json_each(:keys)
 
+-- name: waiting_keys
+-- The keys of a queue of which jobs wait: one seek per key.
+WITH RECURSIVE waiting (key) AS (
+    SELECT ''
+    UNION ALL
+    SELECT (
+        SELECT key FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
+        WHERE jobs.queue = :queue AND jobs.key > waiting.key AND status = 'pending' AND due_at IS NULL
+        ORDER BY key LIMIT 1
+    )
+    FROM waiting WHERE key IS NOT NULL
+)
+SELECT key FROM waiting WHERE key <> ''
+
 -- name: wait_for_turn
 -- Of the due jobs of keys and tasks all but the best `room`.
 UPDATE backlite_jobs SET due_at = NULL
@@ -456,13 +492,16 @@ UPDATE backlite_jobs SET due_at = NULL
 WHERE seq IN (SELECT value FROM json_each(:seqs)) AND key IS NOT NULL AND +status = 'pending'
 
 -- name: let_in
--- Of each of these keys and each task the best job that waits for its turn, behind what is due already.
-UPDATE backlite_jobs SET due_at = :now, waits_from = :now
-WHERE seq IN (
-    WITH RECURSIVE waiting (queue, key, task) AS (
-        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), '' FROM json_each(:keys)
+-- Of each of these keys and each task, or the one that is given, the best job that waits for its turn, behind what is due already.
+UPDATE backlite_jobs SET due_at = at, waits_from = at
+FROM (
+    WITH RECURSIVE waiting (queue, key, at, alone, task) AS (
+        SELECT
+            json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+            json_extract(value, '$[3]'), ''
+        FROM json_each(:keys)
         UNION ALL
-        SELECT queue, key, (
+        SELECT queue, key, at, alone, (
             SELECT task FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
             WHERE jobs.queue = waiting.queue AND jobs.key = waiting.key
               AND status = 'pending' AND due_at IS NULL AND jobs.task > waiting.task
@@ -470,14 +509,15 @@ WHERE seq IN (
         )
         FROM waiting WHERE task IS NOT NULL
     )
-    SELECT (
+    SELECT at, (
         SELECT seq FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
         WHERE jobs.queue = waiting.queue AND jobs.key = waiting.key AND jobs.task = waiting.task
           AND status = 'pending' AND due_at IS NULL
         ORDER BY priority DESC, scheduled_at, seq LIMIT 1
-    )
-    FROM waiting WHERE task <> ''
-)
+    ) AS place
+    FROM waiting WHERE task <> '' AND coalesce(task = alone, true)
+) AS next
+WHERE backlite_jobs.seq = next.place
 
 -- name: next_fence
 UPDATE backlite_fence SET value = value + 1 WHERE only_row = 1
@@ -494,7 +534,8 @@ WHERE seq IN (SELECT value FROM json_each(:seqs))
 SELECT
     jobs.id, queue, task, payload, attempt + 1, max_attempts, crashes,
     (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at, waits_from,
-    jobs.key, timeout, jobs.parent, meta, tags
+    CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
+    CAST(tags AS BLOB)
 FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.seq = place.value
 ORDER BY place.key
@@ -504,7 +545,8 @@ WITH RECURSIVE
     {other}
 SELECT
     jobs.owner, due_at, jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at,
-    scheduled_at, waits_from, jobs.key, timeout, jobs.parent, meta, tags
+    scheduled_at, waits_from, CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
+    CAST(tags AS BLOB)
 FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN backlite_jobs AS jobs
 WHERE status = 'running' AND other.owner NOT IN ('', :owner) AND jobs.owner = other.owner
   AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
@@ -513,8 +555,9 @@ LIMIT 1000
 -- name: claims_of
 SELECT
     id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from,
-    key, timeout, parent, meta, tags
-FROM backlite_jobs WHERE status = 'running' AND owner = :owner
+    CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
+    CAST(tags AS BLOB)
+FROM backlite_jobs AS jobs WHERE status = 'running' AND owner = :owner
 
 -- name: holds_claims
 SELECT EXISTS (SELECT 1 FROM backlite_jobs WHERE status = 'running' AND owner = :owner)
@@ -570,7 +613,8 @@ SET
     status = 'pending', owner = NULL, started_at = NULL,
     due_at = json_extract(value, '$[2]'), scheduled_at = json_extract(value, '$[2]'),
     attempt = json_extract(value, '$[3]'), crashes = json_extract(value, '$[4]'),
-    waits_from = json_extract(value, '$[5]'), error = coalesce(json_extract(value, '$[6]'), error)
+    waits_from = json_extract(value, '$[5]'),
+    error = coalesce(json_extract(value, '$[6]'), CASE WHEN cancelled_at IS NULL THEN error END)
 FROM (
     WITH held (seq, value) AS MATERIALIZED (
         SELECT jobs.seq, value FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
@@ -582,7 +626,8 @@ FROM (
 WHERE backlite_jobs.seq = again.seq
 
 -- name: cancel
-UPDATE backlite_jobs SET cancelled_at = coalesce(cancelled_at, :now)
+UPDATE backlite_jobs
+SET cancelled_at = coalesce(cancelled_at, :now), error = CASE WHEN status = 'running' THEN error END
 WHERE seq IN (
     SELECT jobs.seq FROM json_each(:ids) CROSS JOIN backlite_jobs AS jobs WHERE jobs.id = json_each.value
 )
@@ -593,11 +638,9 @@ SELECT json_group_array(jobs.id) FROM json_each(:ids) CROSS JOIN backlite_jobs A
 WHERE jobs.id = json_each.value AND +jobs.status = 'running'
 
 -- name: to_end
--- Pending jobs that are to be cancelled: their ids, and keys whose turn they leave to others.
-SELECT
-    json_group_array(id),
-    json_group_array(json_array(queue, key)) FILTER (WHERE key IS NOT NULL AND due_at <= cancelled_at),
-    max(cancelled_at)
+-- Pending jobs that are to be cancelled, and what becomes free by that: where the wall clock was set back, one that
+-- is for later may be one that has its turn.
+SELECT id, queue, CAST(key AS BLOB), cancelled_at, due_at IS NOT NULL
 FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
 
 -- name: keep_cancelled
@@ -609,7 +652,7 @@ INSERT OR REPLACE INTO backlite_completed (
 SELECT
     id, queue, task, 'cancelled', priority, key, CASE WHEN keep_payload THEN payload END, meta, attempt,
     max_attempts, crashes, fence, owner, created_at, scheduled_at, started_at, cancelled_at, NULL,
-    'cancelled', NULL, cancelled_at + keep_for, timeout, parent, tags, cancelled_at
+    coalesce(error, 'cancelled'), NULL, cancelled_at + keep_for, timeout, parent, tags, cancelled_at
 FROM backlite_jobs AS jobs JOIN backlite_queues USING (queue)
 WHERE jobs.cancelled_at IS NOT NULL AND jobs.owner IS NULL AND keeps
 
@@ -641,7 +684,7 @@ SELECT EXISTS (
     )
 ) OR EXISTS (
     SELECT 1 FROM json_each(:queues) CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
-    WHERE NOT json_extract(value, '$[4]') AND jobs.queue = json_extract(value, '$[0]')
+    WHERE json_extract(value, '$[4]') IS NULL AND jobs.queue = json_extract(value, '$[0]')
       AND jobs.key IS NOT NULL AND status = 'pending' AND due_at IS NULL
 )
 
@@ -658,7 +701,7 @@ ON CONFLICT (queue) DO UPDATE SET
 -- name: end_turns
 UPDATE backlite_jobs SET due_at = scheduled_at
 WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL
-  AND queue IN (SELECT json_extract(value, '$[0]') FROM json_each(:queues) WHERE NOT json_extract(value, '$[4]'))
+  AND queue IN (SELECT json_extract(value, '$[0]') FROM json_each(:queues) WHERE json_extract(value, '$[4]') IS NULL)
 
 -- name: queues
 -- Queues with live jobs, and paused ones; how many of each run.
@@ -832,7 +875,9 @@ WHERE (queue, key) IN {looked_at}
   AND EXISTS (SELECT 1 FROM backlite_jobs AS jobs WHERE jobs.id = job_id)
 
 -- name: forget_keys
-DELETE FROM backlite_unique WHERE (queue, key) IN {looked_at} AND look_at <= :now
+DELETE FROM backlite_unique
+WHERE (queue, key) IN {looked_at}
+  AND NOT EXISTS (SELECT 1 FROM backlite_jobs AS jobs WHERE jobs.id = job_id)
 
 -- name: expire
 DELETE FROM backlite_completed WHERE seq IN (

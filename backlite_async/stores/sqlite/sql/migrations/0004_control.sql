@@ -47,7 +47,7 @@ CREATE TABLE backlite_queues (
     keeps        INTEGER NOT NULL DEFAULT 0,
     keep_for     INTEGER,
     keep_payload INTEGER NOT NULL DEFAULT 0,
-    turns        INTEGER NOT NULL DEFAULT 0
+    turns        INTEGER
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX backlite_queues_paused ON backlite_queues (queue)
