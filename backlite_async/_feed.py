@@ -182,6 +182,7 @@ class Feed:
             self.give_back(job)
 
     def _take_out(self, wanted: Callable[[ClaimedJob], bool]) -> list[ClaimedJob]:
+        """Return those jobs that are wanted, which wait here no longer."""
         return self.ahead.take_out(wanted) + self._solo.take_out(wanted)
 
     def _go_on(self) -> None:

@@ -339,10 +339,20 @@ class _Checker:
         claimed = job.claim is not None and job.claim.fence == event.fence
         if run.started.willing and claimed and self.heeded(job, event.client, event.at, since=began):
             self.fail(event, "cancelled", f"{event.job} ran on for {event.at - job.told_at:.3f} s and more")
-        rule, own = self.rules.get(job.kind[0]), job.stored[-1].timeout if job.stored else None
-        limit = own if own is not None or rule is None else rule.timeout
+        limit = self.timeout(job)
         if run.started.willing and claimed and limit is not None and event.at - began > limit + OVERTIME:
             self.fail(event, "timeout", f"{event.job} ran for {event.at - began:.3f} s, not {limit:g}")
+
+    def timeout(self, job: JobState) -> float | None:
+        """Return the seconds that an attempt of a job may take."""
+        rule, own = self.rules.get(job.kind[0]), job.stored[-1].timeout if job.stored else None
+        return own if own is not None or rule is None else rule.timeout
+
+    def cut_off(self, job: JobState, run: Run, ended: Ended) -> bool:
+        """Return whether it can only have been the cancellation of its job that ended a handler."""
+        limit = self.timeout(job)
+        in_time = limit is None or ended.at - run.started.at < limit - 1e-3
+        return run.started.willing and ended.how == "cancelled" and in_time
 
     def see_died(self, event: Died) -> None:
         self.dead.add(event.client)
@@ -479,6 +489,7 @@ class _Checker:
             right = follows(event, run.ended, attempts, claim, stopping=stopping)
         else:
             heeded = self.heeded(job, claim.client, run.ended.at, since=run.started.at)
+            heeded |= not stopping and self.cut_off(job, run, run.ended)
             right = follows_cancelled(event, run.ended, attempts, claim, heeded=heeded, stopping=stopping)
         if not right:
             self.fail(

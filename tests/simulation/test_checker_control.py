@@ -234,6 +234,17 @@ BAD: dict[str, tuple[str, list[Event]]] = {
         "outcome",
         [*ONE, revoked(), ended(how="discarded"), written(status=FAILED)],
     ),
+    "failed by its cancellation": (
+        "outcome",
+        [
+            stored(),
+            claimed(),
+            willing(),
+            at(4.0, revoked()),
+            at(4.1, ended(how="cancelled")),
+            written(1, FAILED),
+        ],
+    ),
     "cancelled, and had returned": ("outcome", [*ONE, revoked(), ended(), cancelled()]),
     "cancelled by nobody": ("cancelled", [*ONE, ended(how="raised"), cancelled()]),
     "ended by a cancellation while it ran": ("cancelled", [*ONE, revoked(ended=True)]),

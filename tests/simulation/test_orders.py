@@ -13,7 +13,7 @@ from .history import Claimed, Manner, Started, Written
 from .process import Process
 from .test_owners import settle
 from .test_scenarios import every
-from .work import KINDS, LIMITED, Lone, Paced, Patient, Simple, Turn
+from .work import KINDS, LIMITED, Lone, Paced, Patient, Simple, Single, Turn, Work
 from .world import World
 
 
@@ -75,6 +75,77 @@ def test_cancelled_job_ends_within_a_moment(state: str) -> None:
         await asyncio.sleep(0.15)
         status = await other.client.status(jobs[0])
         assert status in (JobStatus.CANCELLED, JobStatus.NOT_FOUND)
+
+    for seed in range(5):
+        settle(scenario, seed)
+
+
+async def claim_in_flight(world: World, adder: Process, kind: type[Work]) -> list[str]:
+    """Return a job that is claimed, which its process does not know for a while."""
+    jobs = await world.save(adder, [kind(number=1, plan=[("ok", 5.0)])])
+    world.weather.latency = 4.0
+    while not every(world, Claimed):
+        await asyncio.sleep(0.01)
+    world.weather.latency = 0.0
+    return jobs
+
+
+def test_job_that_is_cancelled_while_its_claim_is_in_flight_does_not_start() -> None:
+    """It ends when the claim is handed over."""
+
+    async def scenario(world: World) -> None:
+        adder, _ = await start(world, 0, 1)
+        jobs = await claim_in_flight(world, adder, Patient)
+        await adder.client.cancel(*jobs)
+
+    begun = 0
+    for seed in range(20):
+        world = settle(scenario, seed, latency=0.0)
+        [last] = [event for event in every(world, Written) if event.accepted]
+        assert last.status is JobStatus.CANCELLED
+        begun += len(every(world, Started))
+    assert begun < 5  # now and then the claim comes first
+
+
+def test_job_that_is_paused_while_its_claim_is_in_flight_does_not_start() -> None:
+    """It is given back when the claim is handed over."""
+
+    async def scenario(world: World) -> None:
+        adder, _ = await start(world, 0, 1)
+        await claim_in_flight(world, adder, Patient)
+        await adder.client.pause("long")
+        await asyncio.sleep(10)
+        await adder.client.resume("long")
+
+    begun = 0
+    for seed in range(20):
+        world = settle(scenario, seed, latency=0.0)
+        begun += any(event.at < 10 for event in every(world, Started))
+    assert begun < 5
+
+
+@pytest.mark.parametrize("order", ["cancel", "pause"])
+def test_order_reaches_a_job_that_waits_to_run_alone(order: str) -> None:
+    """It has its last chance, and waits until nothing else runs."""
+
+    async def scenario(world: World) -> None:
+        victim, adder = await start(world, 1, 0)
+        [job] = await world.save(victim, [Single(number=0, plan=[("die", 0.0), ("ok", 1.0)])])
+        while victim.alive:
+            await asyncio.sleep(0.1)
+        (process,) = await start(world, 3)
+        await world.save(process, [Simple(number=1, plan=[("ok", 3.0)])], options=methodcaller("priority", 9))
+        while len(every(world, Claimed)) < 3:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        before = len(every(world, Started))
+        if order == "cancel":
+            await adder.client.cancel(job)
+        else:
+            await adder.client.pause("once")
+        await asyncio.sleep(10)
+        assert len(every(world, Started)) == before
+        await adder.client.resume("once")
 
     for seed in range(5):
         settle(scenario, seed)

@@ -17,6 +17,9 @@ LEAST, SECONDS = 10_000, 100.0
 
 PROGRAM = Path(__file__).parent / "programs" / "t03_worlds.py"
 CHUNK = 25
+EVENTS = ("Started", "Fault", "Died", "StopAsked", "Jumped", "Revoked", "Paused", "Turned", "Found")
+"""What must have happened in some world."""
+
 SHOWN = 10
 """Failed seeds that are named, each with what was found first."""
 
@@ -64,7 +67,8 @@ def _columns(done: int, failed: dict[int, list[str]], troubles: Troubles) -> Row
 def _show_what_happened(row: Row, seen: Counter[str]) -> None:
     row.notes.append(
         f"{seen['Started']:,} executions, {seen['Fault']:,} faults of the store, {seen['Died']:,} deaths,"
-        f" {seen['StopAsked']:,} stops, {seen['Jumped']:,} clock jumps"
+        f" {seen['StopAsked']:,} stops, {seen['Jumped']:,} clock jumps, {seen['Revoked']:,} cancellations,"
+        f" {seen['Paused']:,} pauses, {seen['Turned']:,} turns, {seen['Found']:,} jobs found in the way"
     )
-    dull = [what for what in ("Started", "Fault", "Died", "StopAsked", "Jumped") if not seen[what]]
+    dull = [what for what in EVENTS if not seen[what]]
     row.require(f"worlds in which something happens: no {', '.join(dull)}", not dull)
