@@ -21,10 +21,10 @@ from .t05_io_errors import (
 )
 
 
-def tried(life: str, limit: float = 10.0) -> Row:
+def tried(life: str, limit: float = 10.0, least: int = 1) -> Row:
     """Return what the row finds in a few trials of another life than its own."""
     try:
-        return io_errors(Budget(1.0, most=4), life=life, limit=limit, benches=2)
+        return io_errors(Budget(1.0, least=least, most=max(least, 4)), life=life, limit=limit, benches=2)
     except Missing as error:
         pytest.skip(str(error))
 
@@ -42,7 +42,10 @@ def test_no_failing_write_does_any_harm() -> None:
 
 
 def test_acknowledgements_without_a_sync_are_seen() -> None:
-    row = tried("careless")
+    for _ in range(6):  # a fault may come where nothing is acknowledged
+        row = tried("careless", least=12)
+        if row.failures:
+            break
     assert "acknowledged" in "".join(row.failures)
     assert "wrong acknowledgements 0" not in row.notes
 
