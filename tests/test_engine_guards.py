@@ -449,6 +449,27 @@ def takeover(store: Graveyard) -> Takeover:
     return Takeover(store, SystemClock(), Registry(), Health("take over", set()), released=lambda: None)
 
 
+async def test_starts_of_the_dead_are_counted_by_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate need not wait for leases that nobody renews; what cannot be stored is tried again."""
+    store, told, works = Graveyard(), list[list[str]](), False
+    store.corpses.append(Corpse())
+
+    async def end_starts(owners: Sequence[str], *, now: int) -> None:
+        told.append(list(owners))
+        if not works:
+            raise DatabaseUnavailable("disk full")
+
+    monkeypatch.setattr(store, "end_starts", end_starts)
+    taking = takeover(store)
+    with pytest.raises(DatabaseUnavailable):
+        await taking._take_over()
+    assert store.corpses[0].buried
+    works = True
+    await taking._take_over()
+    await taking._take_over()
+    assert told == [["dead"], ["dead"]]
+
+
 async def test_only_what_had_started_counts_a_crash(graveyard: Graveyard) -> None:
     """A job that was only claimed by a dead process goes back as if it had not been."""
     await takeover(graveyard)._take_over()
