@@ -629,8 +629,7 @@ async def test_job_whose_owner_seems_dead_ends_as_cancelled(place: Any) -> None:
             await until(client, [job_id], JobStatus.CANCELLED)
         job = await record(client, job_id)
     assert cancelled(job)[:3] == (JobStatus.CANCELLED, 0, 1)
-    if isinstance(place, MemoryStore):
-        assert job.error == "process died (crash 1 of at most 3)"
+    assert job.error == "process died (crash 1 of at most 3)"
     assert job.finished_at == job.cancelled_at
 
 
