@@ -8,7 +8,7 @@ import random
 import re
 import secrets
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar, overload
@@ -19,16 +19,16 @@ from . import _log as log
 from ._add import AddOperation
 from ._ahead import MOST
 from ._clock import Clock, IdFactory, SystemClock, seconds
-from ._config import Duration, QueueConfig, checked_name
+from ._config import Duration, checked_name
 from ._context import JobContext, running_job
+from ._declare import declaration
 from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
 from ._errors import InvalidState, InvalidType, InvalidValue
-from ._job import Declared, Job, JobStatus, NewJob, Owner
+from ._job import Job, JobStatus, NewJob, Owner
 from ._leases import BEATS_PER_LEASE
-from ._outcome import kept
+from ._life import Run
 from ._queues import Queues
 from ._registry import Registry
-from ._stop import StopRequest
 from .stores import Store, store_maker
 
 __all__ = ["Client"]
@@ -100,10 +100,10 @@ class Client:
         self._random = rng or random.Random()
         self.ids = IdFactory(self.clock, self._random)
         self.queues = Queues(self)
-        self._declared: set[str] = set()
+        self._declared: set[tuple[str, str]] = set()
         self._waiting_for_news: set[asyncio.Event] = set()
         self._unending: dict[str, int] = {}
-        self._running: _Run | None = None
+        self._running: Run | None = None
 
     # -- start and stop ----------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ class Client:
             raise InvalidState("this client is started already; stop() it first, or use another Client")
         if self._running is not None:
             self._running.clear_away()
-        running = self._running = _Run(self._serve)
+        running = self._running = Run(self._serve)
         try:
             await asyncio.shield(running.ready)
         except BaseException:
@@ -163,13 +163,21 @@ class Client:
         """Create or migrate the schema, without starting; safe to repeat."""
         await self._make_store().install()
 
-    async def _serve(self, running: _Run) -> bool:
+    async def _serve(self, running: Run) -> bool:
         """Open, run until asked to stop, close: the life of a started client, in one task."""
         store = self._make_store()
         slots = self._workers and 2 * self._workers + UNWRITTEN_LIMIT + MOST
         host = re.sub(r"[^\w.-]", "_", socket.gethostname())  # it names files, too
         name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
-        owner = Owner(id=name, beat=self._lease / BEATS_PER_LEASE, slots=slots)
+        owner = Owner(
+            id=name,
+            beat=self._lease / BEATS_PER_LEASE,
+            slots=slots,
+            host=host,
+            pid=os.getpid(),
+            started_at=self.clock.now(),
+            workers=self._workers,
+        )
         await store.open(install=self._install, owner=owner, gone=running.somebody_gone)
         clean = True
         dispatcher = None
@@ -386,16 +394,19 @@ class Client:
 
     @property
     def undeclared(self) -> bool:
-        """Whether queues were met that are not declared."""
-        return len(self.registry.queues) > len(self._declared)
+        """Whether task types were met that are not declared."""
+        return len(self.registry.types) > len(self._declared)
 
     async def declare_queues(self) -> None:
-        """Store what others are to know of the queues that were met, once each."""
+        """Store what others are to know of the queues and task types that were met, once each."""
         if self.undeclared:
-            queues = self.registry.queues
-            new = [config for name, config in queues.items() if name not in self._declared]
-            await self.open_store().declare([_declaration(config) for config in new], now=self.clock.now())
-            self._declared.update(config.name for config in new)
+            types = dict(self.registry.types)
+            queues = dict.fromkeys(queue for queue, name in types.keys() - self._declared)
+            new = [
+                declaration([kind for (name, _), kind in types.items() if name == queue]) for queue in queues
+            ]
+            await self.open_store().declare(new, now=self.clock.now())
+            self._declared.update(types)
 
     def adding(self, jobs: list[NewJob]) -> None:
         """Have jobs that are due claimed in the transaction that adds them, if there are workers for them."""
@@ -413,78 +424,11 @@ class Client:
             for queue, task in dict.fromkeys((job.queue, job.task) for job in jobs):
                 dispatcher.seen(queue, task)
 
-    def _check_loop(self, running: _Run) -> None:
+    def _check_loop(self, running: Run) -> None:
         if asyncio.get_running_loop() is not running.loop:
             raise InvalidState(
                 "this client was started in another event loop; give each loop a Client of its own"
             )
-
-
-class _Run:
-    """One life of a client, from start to stop."""
-
-    def __init__(self, serve: Callable[[_Run], Coroutine[Any, Any, bool]]) -> None:
-        self.pid = os.getpid()
-        self.loop = asyncio.get_running_loop()
-        self.stop = StopRequest()
-        self.ready: asyncio.Future[None] = self.loop.create_future()
-        self.ready.add_done_callback(lambda ready: ready.exception())  # start() may no longer listen
-        self.store: Store | None = None
-        self.was_open = False
-        self.dispatcher: Dispatcher | None = None
-        self.task = self.loop.create_task(serve(self), name="backlite client")
-        self.task.add_done_callback(self._ended)
-
-    @property
-    def over(self) -> bool:
-        """Whether it has ended, or its event loop has."""
-        return self.task.done() or self.loop.is_closed()
-
-    def opened(self, store: Store) -> None:
-        """Let `start` return."""
-        self.store, self.was_open = store, True
-        if not self.ready.done():
-            self.ready.set_result(None)
-
-    def clear_away(self) -> None:
-        """Close what an event loop left behind that was closed under it."""
-        if self.loop.is_closed():
-            if self.dispatcher is not None:
-                self.dispatcher.clear_away()
-            if self.store is not None:
-                self.store.close_soon()
-
-    def check_process(self) -> None:
-        """Raise in a process that was forked from the one that started the client."""
-        if os.getpid() != self.pid:
-            raise InvalidState(
-                f"this client was started in process {self.pid}, of which this one ({os.getpid()}) is a fork:"
-                " its threads did not come along, and SQLite's locks do not. Use a Client in a process"
-                " that is spawned, or started by exec"
-            )
-
-    def somebody_gone(self) -> None:
-        """Take note that another owner is gone."""
-        if self.dispatcher is not None:
-            self.dispatcher.look_for_the_dead()
-
-    def _ended(self, task: asyncio.Task[bool]) -> None:
-        self.store = None
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if not self.ready.done():
-            self.ready.set_exception(error or InvalidState("stopped before it had started"))
-
-
-def _declaration(config: QueueConfig) -> Declared:
-    """Return what others are to know of a queue: how its cancelled jobs are kept."""
-    keep = kept(config.retention, JobStatus.CANCELLED, 0)
-    return Declared(
-        queue=config.name,
-        keeps=keep is not None,
-        keep_for=None if keep is None else keep.until,
-        keep_payload=keep is not None and keep.payload,
-        turns=config.concurrency_per_key,
-    )
 
 
 def _whole(name: str, value: object, least: int, most: int) -> int:

@@ -142,6 +142,10 @@ class QueueConfig:
     - `global_concurrency`: the same over all processes on the database.
     - `concurrency_per_key`: the same for jobs of one key, see `.key()`; keys take turns.
     - `rate`: how many attempts may start in a time, a `Rate`.
+    - `dead_letter`: a task type, declared before, of which a job is added whenever a job of this queue has
+      failed for good, in the same transaction. Its fields are told what they are named after: `job_id`,
+      `queue`, `task`, `payload` (the failed task as JSON), `error`, `attempts`, `crashes`, `created_at`,
+      `failed_at`, `key`, `meta`, `tags`, `parent`; it needs no others.
 
     Raises `InvalidValue` (a ValueError) or `InvalidType` (a TypeError) that names the field.
     """
@@ -150,6 +154,7 @@ class QueueConfig:
         "backoff",
         "concurrency",
         "concurrency_per_key",
+        "dead_letter",
         "global_concurrency",
         "limited",
         "max_attempts",
@@ -172,6 +177,7 @@ class QueueConfig:
     global_concurrency: int | None
     concurrency_per_key: int | None
     rate: Rate | None
+    dead_letter: type[msgspec.Struct] | None
     limited: bool
 
     def __init__(
@@ -188,11 +194,16 @@ class QueueConfig:
         global_concurrency: int | None = None,
         concurrency_per_key: int | None = None,
         rate: Rate | None = None,
+        dead_letter: type[msgspec.Struct] | None = None,
     ) -> None:
         if retention is not None and not isinstance(retention, Retention):
             raise InvalidType(f"retention={retention!r} must be a Retention or None")
         if rate is not None and not isinstance(rate, Rate):
             raise InvalidType(f"rate={rate!r} must be a Rate(count, per=...) or None")
+        if dead_letter is not None and not (
+            isinstance(dead_letter, type) and issubclass(dead_letter, msgspec.Struct)
+        ):
+            raise InvalidType(f"dead_letter={dead_letter!r} must be a task type, a subclass of Task, or None")
         if not isinstance(backoff, (Backoff, int, float, timedelta)):
             raise InvalidType(f"backoff={backoff!r} must be a Backoff, a number of seconds or a timedelta")
         limit = None if timeout is None else seconds("timeout", timeout)
@@ -210,6 +221,7 @@ class QueueConfig:
         set_field("global_concurrency", _limit("global_concurrency", global_concurrency))
         set_field("concurrency_per_key", _limit("concurrency_per_key", concurrency_per_key))
         set_field("rate", rate)
+        set_field("dead_letter", dead_letter)
         limits = (concurrency, global_concurrency, concurrency_per_key, rate)
         set_field("limited", any(limit is not None for limit in limits))
 
@@ -228,5 +240,6 @@ class QueueConfig:
             "global_concurrency",
             "concurrency_per_key",
             "rate",
+            "dead_letter",
         )
         return f"QueueConfig({self.name!r}, {', '.join(f'{f}={getattr(self, f)!r}' for f in fields)})"

@@ -507,7 +507,7 @@ class Dispatcher:
         job = self._reports.job(outcome)
         handler = self._registry.find(job.queue, job.task)
         config = None if handler is None else handler.config
-        failed = refused(outcome, config, self._clock.now(), reason)
+        failed = refused(outcome, job, config, self._clock.now(), reason)
         self._reports.put(job, log.JOB_FAILED, {"error": failed.error})
         log.emit(log.JOB_UNWRITABLE, job_id=outcome.id, error=reason)
         return failed

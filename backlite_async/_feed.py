@@ -249,7 +249,7 @@ class Feed:
     def _refuse(self, job: ClaimedJob, handler: Handler, reason: str) -> None:
         """Fail a job that must not run once more."""
         self._not_started(job)
-        result = Result(finished_at=self._clock.now(), error=reason, final=True)
+        result = Result(finished_at=self._clock.now(), error=reason, final=True, type="Refused")
         outcome = decide(job, handler.config, result, 0.0)
         self._finish(job, outcome, log.JOB_FAILED, error=result.error)
 

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from ._clock import from_millis
+from ._history import AttemptError, LogLine, Note, Trouble
+from ._stats import Count, QueueStats, Tally
 
 __all__ = [
     "Cancelled",
@@ -17,6 +19,7 @@ __all__ = [
     "ClaimedJob",
     "Complete",
     "Declared",
+    "DeclaredTask",
     "Job",
     "JobStatus",
     "Keep",
@@ -28,9 +31,11 @@ __all__ = [
     "Orders",
     "Outcome",
     "Owner",
+    "OwnerInfo",
     "Place",
     "Queue",
     "Reschedule",
+    "TaskInfo",
     "Unique",
     "record",
 ]
@@ -54,9 +59,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     Instants are aware datetimes in UTC. `payload` is None where it is not retained; `error` is
     the text of the last failed attempt; `duration` is that of the attempt that completed it.
-    `result` is the JSON of what the handler set inside `job.transaction()`. `timeout`: seconds, where
-    the job has one of its own; `parent`: the id of the job whose handler added it; `cancelled_at`:
-    when somebody asked to cancel it.
+    `result` is the JSON of what the handler returned, or set inside `job.transaction()`. `timeout`: seconds,
+    where the job has one of its own; `parent`: the id of the job whose handler added it; `cancelled_at`:
+    when somebody asked to cancel it. `progress`: what the handler said of it, from 0 to 1, with a message.
+    `errors` (of every attempt that went wrong, the newest 100) and `lines` (of `job.log`, the newest 1,000)
+    are filled by `get`, not in lists.
     """
 
     id: str
@@ -84,6 +91,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     meta: dict[str, Any] = {}
     tags: tuple[str, ...] = ()
     cancelled_at: datetime | None = None
+    progress: float | None = None
+    progress_message: str | None = None
+    errors: tuple[AttemptError, ...] = ()
+    lines: tuple[LogLine, ...] = ()
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,12 +102,57 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
     `paused`: for all processes; `running`: claims of all of them; `oldest_due`: for how long its oldest
     pending job has been due, None if none is. One that waited for its key counts from its turn.
+    `pending`: all that are not running, also those that are `scheduled` for later or are `waiting` for the
+    turn of their key; `succeeded`, `failed`, `cancelled`: those that are kept. Counts end at 10,000 and
+    are `capped` then. `limits`: as last declared by any process. `recent` and `today`: the last five
+    minutes, the last day.
     """
 
     name: str
     paused: bool
     running: int
     oldest_due: timedelta | None
+    pending: Count = Count(0)
+    scheduled: Count = Count(0)
+    waiting: Count = Count(0)
+    succeeded: Count = Count(0)
+    failed: Count = Count(0)
+    cancelled: Count = Count(0)
+    limits: dict[str, Any] = {}
+    recent: QueueStats = QueueStats()
+    today: QueueStats = QueueStats()
+
+
+class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One started client in one process.
+
+    `alive`: whether its process lives, None where that cannot be told; `seen_at`: when that was last known;
+    `running`: jobs that it has claimed.
+    """
+
+    id: str
+    host: str
+    pid: int
+    started_at: datetime | None
+    workers: int
+    running: int
+    alive: bool | None
+    seen_at: datetime | None
+
+
+class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A task type as last registered by any process.
+
+    `title` and `description`: the first line and the whole of its docstring; `schema`: its JSON schema, None
+    where it has none.
+    """
+
+    name: str
+    queue: str
+    title: str
+    description: str
+    schema: dict[str, Any] | None
+    registered_at: datetime
 
 
 class More(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -169,6 +225,8 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=
     parent: str | None = None
     meta: str | None = None
     tags: str | None = None
+    noted: int | None = None
+    """Whether something is kept beside it: errors, log lines."""
 
 
 class Lapsed(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,12 +240,17 @@ class Lapsed(msgspec.Struct, frozen=True, kw_only=True):
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
     """One started client in one process.
 
-    `beat`: seconds between two renewals of its leases; `slots`: how many jobs it can have started.
+    `beat`: seconds between two renewals of its leases; `slots`: how many jobs it can have started;
+    `started_at`: in milliseconds.
     """
 
     id: str
     beat: float
     slots: int
+    host: str = ""
+    pid: int = 0
+    started_at: int = 0
+    workers: int = 0
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,7 +304,8 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What a store is to know of a queue: how it keeps cancelled jobs, and what limits its keys.
 
     `keeps`: whether at all; `keep_for`: milliseconds, None: for ever; `keep_payload`: with it; `turns`:
-    how many jobs of a key may run at once, None: any number.
+    how many jobs of a key may run at once, None: any number; `limits`: all of its limits as JSON, to be
+    shown; `tasks`: the task types that were met of it.
     """
 
     queue: str
@@ -249,6 +313,17 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     keep_for: int | None
     keep_payload: bool
     turns: int | None
+    limits: str = "{}"
+    tasks: tuple[DeclaredTask, ...] = ()
+
+
+class DeclaredTask(msgspec.Struct, frozen=True, array_like=True):
+    """What is to be known of a task type where its code is not."""
+
+    name: str
+    title: str
+    description: str
+    schema: str | None
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -267,7 +342,12 @@ class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Complete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
-    """An outcome: the job has ended. `error` None leaves the last one as it is."""
+    """An outcome: the job has ended. `error` None leaves the last one as it is.
+
+    `tally`: what it adds to the statistics; `trouble`: the attempt's error, to be kept with the job; `note`:
+    what the attempt has said and is not stored yet; `letter`: a job to add for one that has failed.
+    `beside`: whether anything is stored beside the job (tags, errors, log lines), to be removed with it.
+    """
 
     id: str
     fence: int
@@ -282,10 +362,15 @@ class Complete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fa
     keep: Keep | None = None
     lapsed_by: int | None = None
     frees: Place | None = None
+    tally: Tally | None = None
+    beside: bool = False
+    trouble: Trouble | None = None
+    note: Note | None = None
+    letter: NewJob | None = None
 
 
 class Reschedule(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
-    """An outcome: the job runs again at `due_at`. `error` None leaves the last one as it is."""
+    """An outcome: the job runs again at `due_at`; the rest is as in `Complete`."""
 
     id: str
     fence: int
@@ -296,6 +381,9 @@ class Reschedule(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=
     error: str | None = None
     lapsed_by: int | None = None
     frees: Place | None = None
+    tally: Tally | None = None
+    trouble: Trouble | None = None
+    note: Note | None = None
 
 
 Outcome = Complete | Reschedule
@@ -336,6 +424,8 @@ def record(columns: Mapping[str, Any]) -> Job:
         meta=msgspec.json.decode(columns["meta"] or "{}"),
         tags=msgspec.json.decode(columns["tags"] or "[]", type=tuple[str, ...]),
         cancelled_at=_instant(columns["cancelled_at"]),
+        progress=columns["progress"],
+        progress_message=columns["progress_message"],
     )
 
 

@@ -10,7 +10,11 @@ from ._backoff import delay
 from ._clock import after, aware, seconds, to_millis, whole_millis
 from ._config import Duration, QueueConfig, Retention
 from ._errors import InvalidValue
-from ._job import ClaimedJob, Complete, JobStatus, Keep, Outcome, Place, Reschedule
+from ._history import CRASH, Note, Trouble
+from ._job import ClaimedJob, Complete, JobStatus, Keep, NewJob, Outcome, Place, Reschedule
+from ._letters import dead_letter
+from ._stats import MINUTE, Tally, bucket
+from ._task import task_type
 
 __all__ = [
     "CANCELLED",
@@ -110,6 +114,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     late: bool = False
     timed_out: bool = False
     traceback: str | None = None
+    type: str | None = None
+    value: str | None = None
+    note: Note | None = None
+    noted: bool = False
 
 
 def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) -> Outcome:
@@ -122,13 +130,14 @@ def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) 
     if result.cancelled:
         return _complete(job, config, JobStatus.CANCELLED, result)
     if isinstance(steer, Snooze):
-        if steer.until is not None:
-            return _again(job, to_millis(steer.until), None, now, attempt=job.attempt - 1)
-        return _again(job, after(now, steer.duration or 0.0), now, now, attempt=job.attempt - 1)
+        due_at = to_millis(steer.until) if steer.until is not None else after(now, steer.duration or 0.0)
+        waits_from = now if steer.until is None else None
+        return _again(job, due_at, waits_from, now, attempt=job.attempt - 1, what="snoozed", result=result)
     if result.stopped:
-        return give_back(job, now)
+        return msgspec.structs.replace(give_back(job, now), note=result.note)
     if result.ends_process:
-        return crashed(job, config, now)
+        died = crashed(job, config, now, started_at=result.started_at)
+        return msgspec.structs.replace(died, note=result.note)
     if result.error is None:
         return _complete(job, config, JobStatus.SUCCEEDED, result)
     if result.final or isinstance(steer, Discard) or job.attempt >= job.max_attempts:
@@ -136,7 +145,7 @@ def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) 
     wait = steer.after if isinstance(steer, Retry) else None
     if wait is None:
         wait = delay(config.backoff, job.attempt, spread)
-    return _again(job, after(now, wait), now, now, attempt=job.attempt, error=result.error)
+    return _again(job, after(now, wait), now, now, attempt=job.attempt, what="retried", result=result)
 
 
 def conclude(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) -> tuple[Outcome, Result]:
@@ -145,7 +154,7 @@ def conclude(job: ClaimedJob, config: QueueConfig, result: Result, spread: float
         return decide(job, config, result, spread), result
     except Exception as error:
         text = f"{result.error} ({type(error).__name__}: {error})"
-        plain = msgspec.structs.replace(result, steer=None, error=text)
+        plain = msgspec.structs.replace(result, steer=None, error=text, type=type(error).__qualname__)
         return decide(job, config, plain, spread), plain
 
 
@@ -171,7 +180,12 @@ def cancelled(job: ClaimedJob, config: QueueConfig, now: int) -> Complete:
 
 
 def crashed(
-    job: ClaimedJob, config: QueueConfig | None, now: int, *, lapsed_by: int | None = None
+    job: ClaimedJob,
+    config: QueueConfig | None,
+    now: int,
+    *,
+    lapsed_by: int | None = None,
+    started_at: int | None = None,
 ) -> Outcome:
     """Return what follows for a job whose process has died, or looks like it.
 
@@ -180,25 +194,47 @@ def crashed(
     `lapsed_by`: only its lease says so; if that is renewed meanwhile, nothing follows.
     """
     crashes, attempt = job.crashes + 1, job.attempt - 1
-    if config is None or crashes < config.max_crashes:
-        of = "" if config is None else f" of at most {config.max_crashes}"
-        again = give_back(job, now)
+    ends = config is not None and crashes >= config.max_crashes
+    of = "" if config is None else f" of at most {config.max_crashes}"
+    error = too_many_crashes(crashes) if ends else f"process died (crash {crashes}{of})"
+    trouble = Trouble(
+        attempt=job.attempt,
+        type=CRASH,
+        message=error,
+        traceback=None,
+        started_at=started_at,
+        finished_at=now,
+        duration=None,
+    )
+    tally = (job.queue, now - now % MINUTE, "failed" if ends else "crashed", -1, -1)
+    if config is None or not ends:
         return msgspec.structs.replace(
-            again, crashes=crashes, error=f"process died (crash {crashes}{of})", lapsed_by=lapsed_by
+            give_back(job, now),
+            crashes=crashes,
+            error=error,
+            lapsed_by=lapsed_by,
+            trouble=trouble,
+            tally=tally,
         )
+    keep = kept(config.retention, JobStatus.FAILED, now)
+    letter, reason = _letter(job, config, error, now)
     return Complete(
         id=job.id,
         fence=job.fence,
         status=JobStatus.FAILED,
         finished_at=now,
-        started_at=None,
+        started_at=started_at,
         duration=None,
         attempt=attempt,
         crashes=crashes,
-        error=too_many_crashes(crashes),
-        keep=kept(config.retention, JobStatus.FAILED, now),
+        error=error + reason,
+        keep=keep,
         lapsed_by=lapsed_by,
         frees=_place(job, config, now),
+        tally=tally,
+        beside=_beside(job),
+        trouble=None if keep is None else trouble,
+        letter=letter,
     )
 
 
@@ -223,12 +259,15 @@ def last_chance(job: ClaimedJob, config: QueueConfig) -> bool:
 
 def succeeded(job: ClaimedJob, config: QueueConfig, result: Result, value: str | None) -> Complete:
     """Return the outcome of an attempt that completes its job itself, with a result of its own."""
-    done = _complete(job, config, JobStatus.SUCCEEDED, result)
-    return msgspec.structs.replace(done, result=value)
+    return _complete(job, config, JobStatus.SUCCEEDED, msgspec.structs.replace(result, value=value))
 
 
-def refused(outcome: Outcome, config: QueueConfig | None, now: int, reason: str) -> Complete:
-    """Return what is stored instead of an outcome that the database refuses: the job has failed."""
+def refused(outcome: Outcome, job: ClaimedJob, config: QueueConfig | None, now: int, reason: str) -> Complete:
+    """Return what is stored instead of an outcome that the database refuses: the job has failed.
+
+    Of what else was to be stored with that outcome, only what cannot be what it refuses.
+    """
+    error = f"its outcome could not be stored: {reason}"[:1000]
     return Complete(
         id=outcome.id,
         fence=outcome.fence,
@@ -238,10 +277,12 @@ def refused(outcome: Outcome, config: QueueConfig | None, now: int, reason: str)
         duration=None,
         attempt=outcome.attempt,
         crashes=outcome.crashes,
-        error=f"its outcome could not be stored: {reason}"[:1000],
+        error=error,
         keep=None if config is None else kept(config.retention, JobStatus.FAILED, now),
         lapsed_by=outcome.lapsed_by,
         frees=outcome.frees,
+        tally=(job.queue, now - now % MINUTE, "failed", -1, -1),
+        beside=True,
     )
 
 
@@ -258,8 +299,11 @@ def _again(
     now: int,
     *,
     attempt: int,
-    error: str | None = None,
+    what: str | None = None,
+    result: Result | None = None,
 ) -> Reschedule:
+    """Return the outcome of a job that runs again; `what` is counted, and any error kept, of its attempt."""
+    error = None if result is None or what != "retried" else result.error
     return Reschedule(
         id=job.id,
         fence=job.fence,
@@ -269,23 +313,71 @@ def _again(
         crashes=job.crashes,
         error=error,
         frees=_place(job, None, now),
+        tally=None if what is None or result is None else _tally(job, what, result),
+        trouble=None if result is None or error is None else _trouble(job, result),
+        note=None if result is None else result.note,
     )
 
 
 def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: Result) -> Complete:
+    now, error = result.finished_at, result.error
+    keep = kept(config.retention, status, now)
+    letter = None
+    if status is JobStatus.FAILED and config.dead_letter is not None:
+        letter, reason = _letter(job, config, error or "", now)
+        error = (error or "") + reason
     return Complete(
         id=job.id,
         fence=job.fence,
         status=status,
-        finished_at=result.finished_at,
+        finished_at=now,
         started_at=result.started_at,
         duration=result.duration,
         attempt=job.attempt,
         crashes=job.crashes,
-        error=result.error,
-        keep=kept(config.retention, status, result.finished_at),
-        frees=None if job.key is None and not config.limited else _place(job, config, result.finished_at),
+        error=error,
+        result=result.value,
+        keep=keep,
+        frees=None if job.key is None and not config.limited else _place(job, config, now),
+        tally=_tally(job, status.value, result),
+        beside=result.noted or _beside(job),
+        trouble=_trouble(job, result) if keep is not None and result.type is not None else None,
+        note=result.note,
+        letter=letter,
     )
+
+
+def _tally(job: ClaimedJob, what: str, result: Result) -> Tally:
+    """Return what an attempt adds to the statistics of its queue."""
+    ended, started = result.finished_at, result.started_at
+    run = -1 if result.duration is None else bucket(result.duration)
+    wait = -1 if started is None else bucket(1000 * (started - job.scheduled_at))
+    return (job.queue, ended - ended % MINUTE, what, run, wait)
+
+
+def _trouble(job: ClaimedJob, result: Result) -> Trouble:
+    return Trouble(
+        attempt=job.attempt,
+        type=result.type or "Error",
+        message=result.error or "",
+        traceback=result.traceback,
+        started_at=result.started_at,
+        finished_at=result.finished_at,
+        duration=result.duration,
+    )
+
+
+def _beside(job: ClaimedJob) -> bool:
+    """Return whether anything is stored beside a job."""
+    return job.tags is not None or bool(job.noted)
+
+
+def _letter(job: ClaimedJob, config: QueueConfig, error: str, now: int) -> tuple[NewJob | None, str]:
+    """Return the dead letter of a job that has failed, or what to add to its error where none can be made."""
+    if config.dead_letter is None:
+        return None, ""
+    letter, reason = dead_letter(task_type(config.dead_letter), job, error, now)
+    return letter, f" (no dead letter could be made: {reason})" if reason else ""
 
 
 def kept(retention: Retention | None, status: JobStatus, now: int) -> Keep | None:

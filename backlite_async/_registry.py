@@ -41,7 +41,8 @@ class Registry:
         self._handlers: dict[tuple[str, str], Handler] = {}
         self.queues: dict[str, QueueConfig] = {}
         """The queues that were met, by name."""
-        self._classes: dict[tuple[str, str], type] = {}
+        self.types: dict[tuple[str, str], TaskType] = {}
+        """The task types that were met, by queue and name."""
         self._paused: set[str] = set()
         self.kinds: list[Kind] = []
         """What can be run here, but for queues that are paused here."""
@@ -107,7 +108,7 @@ class Registry:
                 f"queue {kind.config.name!r} of {kind.cls.__qualname__} has another QueueConfig already;"
                 " let the task types share one object, or give the queue another name"
             )
-        other = self._classes.setdefault((kind.config.name, kind.name), kind.cls)
+        other = self.types.setdefault((kind.config.name, kind.name), kind).cls
         if other is not kind.cls:
             raise AlreadyRegistered(
                 f"task {kind.name!r} of queue {kind.config.name!r} is {other.__module__}.{other.__qualname__}"

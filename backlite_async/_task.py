@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -10,7 +11,7 @@ import msgspec
 from ._config import QueueConfig
 from ._errors import InvalidTask
 
-__all__ = ["Task", "TaskType", "task_type"]
+__all__ = ["LETTER_FIELDS", "Task", "TaskType", "task_type"]
 
 
 class Task(msgspec.Struct):
@@ -30,7 +31,7 @@ class Task(msgspec.Struct):
 class TaskType:
     """What the library needs to know of a task type."""
 
-    __slots__ = ("aliases", "cls", "config", "decoder", "name")
+    __slots__ = ("aliases", "cls", "config", "decoder", "letter", "name")
 
     def __init__(self, cls: type[msgspec.Struct]) -> None:
         self.cls = cls
@@ -44,6 +45,24 @@ class TaskType:
             self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(cls)
         except Exception as error:  # unsupported field types, unresolved names
             raise InvalidTask(f"{cls.__qualname__} cannot be decoded from JSON: {error}") from error
+        self.letter = None if self.config.dead_letter is None else _letter(self)
+
+    @property
+    def description(self) -> str:
+        """The docstring of the class, which is none of its bases'."""
+        return inspect.cleandoc(self.cls.__dict__.get("__doc__") or "")
+
+    @property
+    def title(self) -> str:
+        """The first line of the description, or else the name."""
+        return self.description.partition("\n")[0].strip() or self.name
+
+    def schema(self) -> str | None:
+        """Return the JSON schema as JSON; None where a field's type has none."""
+        try:
+            return msgspec.json.encode(msgspec.json.schema(self.cls)).decode()
+        except Exception:  # TypeError, of custom types
+            return None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,6 +100,28 @@ def _config(cls: type[msgspec.Struct]) -> QueueConfig:
     if not isinstance(config, QueueConfig):
         raise InvalidTask(f"{name}.config must be a QueueConfig, not {config!r}")
     return config
+
+
+LETTER_FIELDS = (
+    "job_id", "queue", "task", "payload", "error", "attempts", "crashes", "created_at", "failed_at", "key",
+    "meta", "tags", "parent",
+)  # fmt: skip
+"""What a dead letter can be told of the job that has failed, by the names of its fields."""
+
+
+def _letter(kind: TaskType) -> TaskType:
+    """Return the task type that failed jobs are redirected to, or say what it lacks."""
+    letter = task_type(kind.config.dead_letter)
+    what = f"dead_letter={letter.cls.__qualname__} of queue {kind.config.name!r}"
+    if letter.config is kind.config:
+        raise InvalidTask(f"{what} is of the same queue; a dead letter that fails must not make another one")
+    for field in msgspec.structs.fields(letter.cls):
+        if field.required and field.name not in LETTER_FIELDS:
+            known = ", ".join(LETTER_FIELDS)
+            raise InvalidTask(
+                f"{what} has a field {field.name!r} without a default; it is told only: {known}"
+            )
+    return letter
 
 
 def _attribute(cls: type[msgspec.Struct], name: str, default: object) -> object:

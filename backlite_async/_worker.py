@@ -203,7 +203,9 @@ class WorkerPool:
             text = re.sub(
                 r"""(['"]).*\1""", "'...'", str(error), flags=re.DOTALL
             )  # a value, not to be logged
-            attempt.result = Result(finished_at=self._clock.now(), error=text, final=True)
+            attempt.result = Result(
+                finished_at=self._clock.now(), error=text, final=True, type="PayloadError"
+            )
             return
         try:
             context = self._begin(attempt)
@@ -351,6 +353,9 @@ class WorkerPool:
             if timed_out:
                 text += f" (after its timeout of {limit:g} s)"
         trace = None if error is None or isinstance(error, (_Cut, Steer)) else short_traceback(error)
+        kind = type(error).__qualname__ if error is not None else None
+        if isinstance(error, _Cut):
+            kind = "TimeoutError" if timed_out else None
         return Result(
             finished_at=self._clock.now(),
             started_at=attempt.started_at,
@@ -362,6 +367,7 @@ class WorkerPool:
             timed_out=timed_out,
             ends_process=ends_process,
             traceback=trace,
+            type=kind,
         )
 
     def _duration(self, attempt: Attempt) -> int:

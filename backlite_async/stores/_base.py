@@ -23,16 +23,20 @@ from .._job import (
     Queue,
     Unique,
 )
+from ._service import MOST_COUNTED, WATCHED_FOR, Service
 
 __all__ = [
+    "MOST_COUNTED",
     "STEP_MARGIN",
     "STEP_NOTICE",
+    "WATCHED_FOR",
     "Block",
     "Control",
     "Dead",
     "Life",
     "Owners",
     "Queries",
+    "Service",
     "Store",
     "id_taken",
     "step_of_wait",
@@ -163,6 +167,9 @@ class Life(Protocol):
         under the same fence and, where `lapsed_by` is given, only if its lease ended at or before
         that instant. A job that is to run again, but is to be cancelled, is. Where an outcome frees
         a turn of a key, the best job that waits for one, of each task, is let in, due at `frees.at`.
+        In the same transaction, and only with those that are accepted: what they add to the statistics, their
+        errors (the newest `MOST_ERRORS` of a job are kept) and notes, their dead letters; jobs that are
+        not kept leave nothing behind, unless somebody watches them: then they are kept for `WATCHED_FOR`.
         """
         ...
 
@@ -186,7 +193,7 @@ class Queries(Protocol):
         ...
 
     async def get(self, job_id: str, *, now: int) -> Job | None:
-        """Return a job's record; None once its retention has ended."""
+        """Return a job's record with its history; None once its retention has ended."""
         ...
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
@@ -259,7 +266,10 @@ class Control(Protocol):
         ...
 
     async def end_starts(self, owners: Sequence[str], *, now: int) -> None:
-        """Count what owners that have died may have started, by their claims, as started by `now`."""
+        """Count what owners that have died may have started, by their claims, as started by `now`.
+
+        Nor do they watch any job any more.
+        """
         ...
 
     def ring(self) -> None:
@@ -346,7 +356,7 @@ class Owners(Protocol):
 
 
 @runtime_checkable
-class Store(Life, Control, Queries, Owners, Protocol):
+class Store(Life, Control, Queries, Service, Owners, Protocol):
     """Keeps jobs. All database I/O of the library happens behind this seam.
 
     What every store promises, and tests/stores/test_contract.py checks:

@@ -1,0 +1,85 @@
+"""Dead letters: the task that is added for a job that has failed for good. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from ._clock import from_millis
+from ._codec import decode
+from ._errors import PayloadError
+from ._job import ClaimedJob, More, NewJob
+from ._task import TaskType
+
+__all__ = ["dead_letter"]
+
+_encode = msgspec.json.Encoder().encode
+
+_TOLD: dict[str, Callable[[ClaimedJob, str, int], Any]] = {
+    "job_id": lambda job, error, now: job.id,
+    "queue": lambda job, error, now: job.queue,
+    "task": lambda job, error, now: job.task,
+    "payload": lambda job, error, now: _value(job.payload),
+    "error": lambda job, error, now: error,
+    "attempts": lambda job, error, now: job.attempt,
+    "crashes": lambda job, error, now: job.crashes,
+    "created_at": lambda job, error, now: from_millis(job.created_at),
+    "failed_at": lambda job, error, now: from_millis(now),
+    "key": lambda job, error, now: job.key,
+    "meta": lambda job, error, now: msgspec.json.decode(job.meta or "{}"),
+    "tags": lambda job, error, now: msgspec.json.decode(job.tags or "[]"),
+    "parent": lambda job, error, now: job.parent,
+}
+"""What a dead letter is told of the job that has failed: `LETTER_FIELDS`."""
+
+
+def dead_letter(kind: TaskType, job: ClaimedJob, error: str, now: int) -> tuple[NewJob | None, str]:
+    """Return the job to add for one that has failed, or None and why there is none.
+
+    Its id follows from the job's claim, so that an outcome that is written twice adds it once.
+    """
+    fields = {
+        field.encode_name: _TOLD[field.name](job, error, now)
+        for field in msgspec.structs.fields(kind.cls)
+        if field.name in _TOLD
+    }
+    tag = kind.cls.__struct_config__
+    if tag.tag is not None and tag.tag_field is not None:
+        fields[tag.tag_field] = tag.tag
+    try:
+        payload = _encode(list(fields.values()) if tag.array_like else fields)
+        decode(kind, payload)
+    except (PayloadError, msgspec.MsgspecError, UnicodeError, RecursionError) as refused:
+        return None, str(refused)
+    letter = NewJob(
+        id=_id(job),
+        queue=kind.config.name,
+        task=kind.name,
+        payload=payload,
+        max_attempts=kind.config.max_attempts,
+        created_at=now,
+        due_at=now,
+        waits_from=now,
+        priority=kind.config.priority,
+        more=More(parent=job.id),
+    )
+    return letter, ""
+
+
+def _value(payload: str) -> object:
+    """Return what a payload holds; what is no JSON, as text."""
+    try:
+        return msgspec.json.decode(payload)
+    except Exception:  # MsgspecError, UnicodeError, RecursionError
+        return payload.encode("utf-8", "replace").decode()
+
+
+def _id(job: ClaimedJob) -> str:
+    """Return an id in the form of a UUID, version 8 (RFC 9562)."""
+    digest = int.from_bytes(blake2b(f"{job.id}\0{job.fence}".encode(), digest_size=16).digest(), "big")
+    value = digest & ~(0xF << 76) & ~(0b11 << 62) | 0x8 << 76 | 0b10 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

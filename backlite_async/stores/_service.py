@@ -1,0 +1,94 @@
+"""What people ask of a store, and what they do to its jobs: the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from .._history import Note
+from .._job import OwnerInfo, TaskInfo
+from .._query import Action, Found, SortKey, Wanted
+from .._stats import Count
+
+__all__ = ["MOST_COUNTED", "WATCHED_FOR", "Service"]
+
+WATCHED_FOR = 60_000
+"""Milliseconds for which a completed job is kept at least, without its payload, if somebody waits for it."""
+
+MOST_COUNTED = 10_000
+"""Where the counts of `Queries.queues` end."""
+
+
+class Service(Protocol):
+    """Lists, actions, notes, waits, statistics."""
+
+    async def find(
+        self,
+        wanted: Wanted,
+        *,
+        limit: int,
+        after: SortKey | None = None,
+        before: SortKey | None = None,
+        now: int,
+    ) -> Found:
+        """Return the first jobs that are wanted, or those after a sort key, or the last ones before one.
+
+        Always in their order, at most `limit`. What it costs does not grow with the number of jobs: it
+        looks at `LOOKS` jobs at most, and says so (`limited`) if it has to stop there. `after` and `before`
+        need not be those of a job that is there still.
+        """
+        ...
+
+    async def count(self, wanted: Wanted, *, most: int, now: int) -> Count:
+        """Return how many jobs are wanted, capped at `most`.
+
+        Where jobs have to be looked at one by one, it is capped once `LOOKS` have been.
+        """
+        ...
+
+    async def act(self, action: Action, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
+        """Do something to jobs, all in one transaction; return the ids of those that it was done to.
+
+        The others tell by that that they were in no state for it. What it frees, it lets in.
+        """
+        ...
+
+    async def note(self, notes: Sequence[Note]) -> None:
+        """Store what running jobs say of themselves; notes of claims that are no longer held are dropped.
+
+        Not durable until the job's outcome is. Of each job the newest `MOST_LINES` lines are kept.
+        """
+        ...
+
+    async def watch(self, job_ids: Sequence[str], *, owner: str) -> None:
+        """Have the listeners of an owner called when one of these jobs completes, wherever that is.
+
+        It is then kept for `WATCHED_FOR` at least.
+        """
+        ...
+
+    async def unwatch(self, job_ids: Sequence[str], *, owner: str) -> None:
+        """Undo `watch`."""
+        ...
+
+    async def stats(
+        self, *, since: int, until: int, step: int | None = None, queue: str | None = None
+    ) -> Sequence[tuple[str, int, str, int, int]]:
+        """Return what was counted: queue, begin of the step, what, bucket, how many.
+
+        What began at or after `since` and before `until`, in steps of so many milliseconds from `since` on;
+        None: in one. Older than `KEEP_MINUTES`, it is counted in whole hours: those that begin in that time.
+        """
+        ...
+
+    async def sum_up(self, *, now: int) -> None:
+        """Sum up statistics older than `KEEP_MINUTES` by the hour; forget those older than `KEEP_HOURS`."""
+        ...
+
+    async def tasks(self) -> Sequence[TaskInfo]:
+        """Return the task types that were declared, by queue and name."""
+        ...
+
+    async def owners(self, *, now: int) -> Sequence[OwnerInfo]:
+        """Return the owners that are known, those that have claims too, by id."""
+        ...
