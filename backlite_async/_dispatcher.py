@@ -531,5 +531,6 @@ class Dispatcher:
             or self._feed.alone
             or outcome.frees is not None
             or not isinstance(outcome, Complete)
+            or outcome.letter is not None
         ):
             self._wake.set()
