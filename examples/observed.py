@@ -8,7 +8,7 @@ from backlite_async import Client, Event, JobContext, QueueConfig, Retention, Ta
 
 
 class Alarm(Task):
-    """Tell a person that a job has failed for good: its fields are told what they are named after."""
+    """A job has failed for good: its fields are told what they are named after."""
 
     config: ClassVar[QueueConfig] = QueueConfig("alarms")
     job_id: str
@@ -16,8 +16,6 @@ class Alarm(Task):
 
 
 class Count(Task):
-    """Count the words of a text."""
-
     config: ClassVar[QueueConfig] = QueueConfig(
         "count", max_attempts=1, retention=Retention(payload="failed"), dead_letter=Alarm
     )
@@ -46,22 +44,17 @@ async def alarm(task: Alarm) -> None:
 
 @client.on("failed", queue="count")
 async def failed(event: Event) -> None:
-    print("event:", event.kind, event.error)
+    print("failed:", event.error)
 
 
 async def main() -> None:
     async with client:
         [good, bad] = await client.add(Count("to be or not to be"), Count("")).tags("demo").save()
-        await client.wait(good)
-        print("words:", await client.result(good, int))
+        print("words:", (await client.wait(good)).result)
         job = await client.wait(bad, timeout=10)
         print(f"{job.status}: {job.errors[0].type} in attempt {job.errors[0].attempt}, {job.lines[0].text!r}")
         await alarmed.wait()
-        print("failed with this tag:", await client.jobs.count(tag="demo", state="failed"))
         print("tried again:", await client.jobs.retry(tag="demo", state="failed"))
-        await client.wait(bad)
-        stats = (await client.queues.list())[0].recent
-        print(f"{stats.succeeded} succeeded, {stats.failed} failed")
 
 
 if __name__ == "__main__":
