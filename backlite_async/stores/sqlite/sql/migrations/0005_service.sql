@@ -20,6 +20,9 @@ CREATE INDEX backlite_completed_parent ON backlite_completed (parent)
 
 CREATE INDEX backlite_completed_ended ON backlite_completed (queue, task, status, finished_at, expires_at);
 
+-- A job that is deleted leaves its unique keys to others.
+CREATE INDEX backlite_unique_job ON backlite_unique (job_id);
+
 CREATE TABLE backlite_tags (
     number INTEGER PRIMARY KEY,
     job_id TEXT    NOT NULL,
