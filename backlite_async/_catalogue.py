@@ -39,5 +39,7 @@ class Catalogue:
         found = [task for task in await self.list() if task.name == name and queue in (None, task.queue)]
         if len(found) > 1:
             queues = ", ".join(repr(task.queue) for task in found)
-            raise InvalidValue(f"task {name!r} is in several queues: {queues}; say which: get(name, queue=...)")
+            raise InvalidValue(
+                f"task {name!r} is in several queues: {queues}; say which: get(name, queue=...)"
+            )
         return found[0] if found else None

@@ -201,13 +201,17 @@ def place(name: str, text: object, wanted: Wanted) -> SortKey:
         raise InvalidType(f"{name}={text!r} must be a str: .next or .previous of a page")
     values = _decoded(text)
     if values is None:
-        raise InvalidValue(f"{name}={text[:100]!r} is no cursor; give .next or .previous of a page, unchanged")
+        raise InvalidValue(
+            f"{name}={text[:100]!r} is no cursor; give .next or .previous of a page, unchanged"
+        )
     if values[0] != VERSION:
         raise InvalidValue(
             f"{name}={text[:100]!r} is a cursor of another version of this library; begin without {name}="
         )
     if not _fits(values[1:]):
-        raise InvalidValue(f"{name}={text[:100]!r} is no cursor; give .next or .previous of a page, unchanged")
+        raise InvalidValue(
+            f"{name}={text[:100]!r} is no cursor; give .next or .previous of a page, unchanged"
+        )
     found = cast("SortKey", tuple(values[1:]))
     there, here = _order(cast("int", found[0])), _order(end_of_list(wanted)[0])
     if there != here:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import msgspec
 
-from ._bulk import BATCH, Change, batches, changing, walk
+from ._bulk import Change, batches, changing, walk
 from ._clock import after as later
 from ._clock import aware, from_millis, seconds, to_millis, whole_millis
 from ._codec import encode
@@ -164,14 +164,15 @@ class Jobs:
                 return done
             job = await self._found("edit", job_id)
         raise InvalidState(
-            f"job {job_id} is {job.status.value}, only a pending one can be edited; copy(id, task) adds it anew"
+            f"job {job_id} is {job.status.value}, and only a pending one can be edited; copy(id, task) adds"
+            " another one"
         )
 
     @overload
     async def copy(self, job_id: str, /, task: msgspec.Struct | None = None) -> str: ...
     @overload
     async def copy(self, *, all: bool = False, **filters: Unpack[Filters]) -> int: ...
-    async def copy(
+    async def copy(  # type: ignore[misc]
         self, job_id: str | None = None, /, task: Any = None, *, all: bool = False, **filters: Any
     ) -> str | int:
         """Add a copy of a job, due now, and return its id; with filters, of many, and return their number.
@@ -238,6 +239,7 @@ class Jobs:
         job_ids: Sequence[str],
         all_: bool,
         filters: Filters,
+        *,
         start: int | None = None,
     ) -> int:
         """Do something to jobs by ids or filters."""
@@ -367,7 +369,9 @@ class Jobs:
         meant = wanted(filters)
         anything = meant == Wanted()
         if anything and not all_:
-            raise InvalidValue(f"{name}() was given no id and no filter; for every job, write {name}(all=True)")
+            raise InvalidValue(
+                f"{name}() was given no id and no filter; for every job, write {name}(all=True)"
+            )
         if all_ and not anything:
             raise InvalidValue(f"{name}(all=True) means every job; leave it out, or the filters")
         return meant
@@ -389,7 +393,7 @@ class Jobs:
         running = running_job.get(None)
         if running is not None and running.client is self._client and running.open_block:
             raise InvalidState(
-                "jobs cannot be changed inside a job.transaction(), which keeps everybody from writing, its own"
+                "jobs cannot be changed inside a job.transaction(), which keeps everybody else from writing, the"
                 " client too; do it before or after the block"
             )
 

@@ -20,5 +20,5 @@ class Owners:
         self._client = client
 
     async def list(self) -> Sequence[OwnerInfo]:
-        """Return the started clients that are known, by id, also dead ones whose jobs are not released yet."""
+        """Return the started clients that are known, by id; also dead ones whose jobs are not released."""
         return await self._client.open_store().owners(now=self._client.clock.now())

@@ -31,7 +31,7 @@ class Queues:
         self._client = client
 
     async def list(self) -> Sequence[Queue]:
-        """Return how the queues are doing that have live jobs or are paused, by name.
+        """Return how the queues are doing that have jobs, are paused or were declared, by name.
 
         `oldest_due` shows jobs that starve: by others of higher priority, a limit, a pause, or for
         want of a handler.
@@ -66,8 +66,8 @@ class Queues:
     ) -> Sequence[QueueStats]:
         """Return the same in steps, oldest first, each with its `begin`; the last one is not over yet.
 
-        A `step` is a number of whole minutes, or, where `last` is more than three hours, of whole hours; None:
-        one. Steps begin at multiples of it in UTC.
+        A `step` is a minute, or several that divide an hour, or whole hours; where `last` is more than three
+        hours, whole hours. None: the least. Steps begin at multiples of it in UTC.
         """
         name, now = checked_name(queue), self._client.clock.now()
         length = _checked_last(last)
@@ -93,28 +93,31 @@ class Queues:
 
 def _period(length: int, now: int) -> tuple[int, int]:
     """Return begin and end of a time that is no shorter, and begins as it is counted."""
-    unit = MINUTE if length <= KEEP_MINUTES - HOUR else HOUR
+    unit = MINUTE if length <= KEEP_MINUTES else HOUR
     return (now - length) // unit * unit, now
 
 
 def _stats_of(counted: Sequence[tuple[str, int, int]], begin: int, end: int) -> QueueStats:
-    found = queue_stats(counted, timedelta(milliseconds=end - begin))
-    return msgspec.structs.replace(found, begin=from_millis(begin))
+    return queue_stats(counted, timedelta(milliseconds=end - begin), from_millis(begin))
 
 
 def _checked_last(last: Duration) -> int:
     length = whole_millis(seconds("last", last))
     if not MINUTE <= length <= KEEP_HOURS:
-        raise InvalidValue(f"last={last!r} must lie between a minute and 32 days, for which statistics are kept")
+        raise InvalidValue(
+            f"last={last!r} must lie between a minute and 32 days, for which statistics are kept"
+        )
     return length
 
 
 def _checked_step(step: Duration | None, length: int) -> int:
-    unit, called = (MINUTE, "minutes") if length <= KEEP_MINUTES else (HOUR, "hours")
+    unit, called = HOUR, f"whole hours, as last={timedelta(milliseconds=length)}"
+    if length <= KEEP_MINUTES:
+        unit, called = MINUTE, "minutes that divide an hour, such as 60, 300 or 900 seconds, or whole hours"
     size = unit if step is None else whole_millis(seconds("step", step))
-    if size <= 0 or size % unit:
+    if size <= 0 or size % unit or (size % HOUR and HOUR % size):
         raise InvalidValue(
-            f"step={step!r} must be whole {called}: statistics are counted by the minute for three hours,"
-            " then by the hour"
+            f"step={step!r} must be {called}: statistics are counted by the minute for three hours, then by"
+            " the hour"
         )
     return size
