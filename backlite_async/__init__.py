@@ -23,6 +23,7 @@ from ._errors import (
     JobNotFound,
     LeaseLost,
     PayloadError,
+    ResultNotFound,
     TransactionTimeout,
 )
 from ._job import Job, JobStatus, Queue
@@ -57,6 +58,7 @@ __all__ = [
     "Queue",
     "QueueConfig",
     "Rate",
+    "ResultNotFound",
     "Retention",
     "Retry",
     "Snooze",

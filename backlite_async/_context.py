@@ -73,6 +73,7 @@ class JobContext:
         started_at: int,
         timeout: float | None,
         transaction: Callable[[JobContext], AbstractAsyncContextManager[aiosqlite.Connection]],
+        *,
         notes: Notes | None = None,
     ) -> None:
         self._job = job

@@ -102,7 +102,7 @@ def logger(keep: Keep | None = None, /, **fields: Any) -> Any:
             return structlog.get_logger(_NAME, **fields)
         front: Any = _Configured(_Keeper(keep, fields))
         return structlog.wrap_logger(None, processors=front, logger_factory_args=(_NAME,), **fields)
-    processors = [structlog.stdlib.filter_by_level, structlog.processors.format_exc_info, _plain]
+    processors: list[Any] = [structlog.stdlib.filter_by_level, structlog.processors.format_exc_info, _plain]
     return structlog.wrap_logger(
         _standard,
         processors=processors if keep is None else [_Keeper(keep, fields), *processors],
@@ -145,10 +145,10 @@ class _Keeper:
     def _text(self, method: str, fields: Any) -> str:
         """Render a line without the fields that each line has."""
         own = self._own
-        shown = {name: value for name, value in fields.items() if own.get(name, fields) is not value}
+        shown: Any = {name: value for name, value in fields.items() if own.get(name, fields) is not value}
         try:
             shown = structlog.stdlib.PositionalArgumentsFormatter()(None, method, shown)
-            shown = dict(structlog.processors.format_exc_info(None, method, shown))
+            shown = structlog.processors.format_exc_info(None, method, shown)
             shown.pop("stack_info", None)
             return _plain(None, method, shown)
         except Exception as error:  # a value that cannot be shown

@@ -155,9 +155,9 @@ class Notes:
         if self.listener is not None:
             self.listener(job, note)
 
-    def _begin(self, pause: float = EVERY) -> None:
+    def _begin(self, pause: float = 0.0) -> None:
         if self._timer is None and not self._closing:
-            self._timer = self._loop.call_later(pause, self._wake.set)
+            self._timer = self._loop.call_later(max(pause, EVERY), self._wake.set)
 
     def close(self) -> None:
         """Let `run` return."""
@@ -169,7 +169,7 @@ class Notes:
     async def run(self) -> None:
         """Work until closed."""
         while not self._closing:
-            pause = EVERY
+            pause = 0.0
             try:
                 await self._wake.wait()
                 self._wake.clear()
@@ -180,7 +180,7 @@ class Notes:
             except asyncio.CancelledError:  # ends with its client, in the client's own order
                 pass
             except Exception as error:  # notes can wait until the trouble is over
-                pause = max(self._health.failed(error), EVERY)
+                pause = self._health.failed(error)
             if self._changed or self._health.failing:
                 self._begin(pause)
 

@@ -233,7 +233,7 @@ class WorkerPool:
             self._deadlines.begin(attempt, timeout)
         transaction = partial(self._transaction, attempt)
         context = attempt.context = JobContext(
-            job, self._client, attempt.started_at, timeout, transaction, self._notes
+            job, self._client, attempt.started_at, timeout, transaction, notes=self._notes
         )
         context.cancel_asked = attempt.cancelled
         running_job.set(context)
