@@ -24,7 +24,9 @@ from ._errors import (
     PayloadError,
     TransactionTimeout,
 )
+from ._events import Event, Events
 from ._job import Job, JobStatus, Queue
+from ._middleware import CallNext
 from ._options import Added
 from ._outcome import Discard, Retry, Snooze
 from ._task import Task
@@ -36,6 +38,7 @@ __all__ = [
     "AlreadyRegistered",
     "BackliteError",
     "Backoff",
+    "CallNext",
     "Client",
     "Clock",
     "DatabaseBusy",
@@ -43,6 +46,8 @@ __all__ = [
     "DatabaseUnavailable",
     "DatabaseUnusable",
     "Discard",
+    "Event",
+    "Events",
     "InvalidState",
     "InvalidTask",
     "InvalidType",
