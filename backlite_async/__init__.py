@@ -26,9 +26,11 @@ from ._errors import (
     ResultNotFound,
     TransactionTimeout,
 )
+from ._events import Event, Events
 from ._history import AttemptError, LogLine
 from ._job import Job, JobStatus, OwnerInfo, Queue, TaskInfo
 from ._jobs import JobPage
+from ._middleware import CallNext
 from ._options import Added
 from ._outcome import Discard, Retry, Snooze
 from ._stats import Count, Percentiles, QueueStats
@@ -42,6 +44,7 @@ __all__ = [
     "AttemptError",
     "BackliteError",
     "Backoff",
+    "CallNext",
     "Client",
     "Clock",
     "Count",
@@ -50,6 +53,8 @@ __all__ = [
     "DatabaseUnavailable",
     "DatabaseUnusable",
     "Discard",
+    "Event",
+    "Events",
     "InvalidState",
     "InvalidTask",
     "InvalidType",

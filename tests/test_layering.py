@@ -31,7 +31,7 @@ LAYERS = {
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
     " _deadlines _failure _feed _heed _lapses _queues _reports _solo _starts _takeover _transaction _wall"
     " _dispatcher _life _client"
-    " _notes _waits _results _events _middleware _bulk _jobs _owners _catalogue",
+    " _notes _waits _results _events _middleware _direct _bulk _jobs _owners _catalogue",
     "around": "__main__ _demo",
 }
 
@@ -262,6 +262,7 @@ def test_who_knows_aiosqlite() -> None:
     assert users_of("aiosqlite", typing_only=True) == {
         "_add",
         "_context",
+        "_direct",
         "_transaction",
         "stores.sqlite.blocks",
         "stores.sqlite.callers",

@@ -26,6 +26,7 @@ FIXED = {
 
 EXTRAS = {
     "AddOperation", "Added",  # what client.add() and save() return: for annotations
+    "CallNext", "Event", "Events",  # what middleware and listeners are given, what client.events() returns
     "Queue",  # what client.queues.list() returns: the same
     "JobPage", "Count", "QueueStats", "Percentiles", "OwnerInfo", "TaskInfo",  # what services return: the same
     "AttemptError", "LogLine",  # what a Job holds: the same
