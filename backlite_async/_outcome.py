@@ -232,7 +232,7 @@ def crashed(
         lapsed_by=lapsed_by,
         frees=_place(job, config, now),
         tally=tally,
-        beside=_beside(job),
+        beside=job.tags is not None or job.noted is not None,
         trouble=None if keep is None else trouble,
         letter=letter,
     )
@@ -321,12 +321,12 @@ def _again(
 
 def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: Result) -> Complete:
     now, error = result.finished_at, result.error
-    keep = kept(config.retention, status, now)
+    keep = None if config.retention is None else kept(config.retention, status, now)
     letter = None
     if status is JobStatus.FAILED and config.dead_letter is not None:
         letter, reason = _letter(job, config, error or "", now)
         error = (error or "") + reason
-    return Complete(
+    done = Complete(
         id=job.id,
         fence=job.fence,
         status=status,
@@ -335,12 +335,19 @@ def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: R
         duration=result.duration,
         attempt=job.attempt,
         crashes=job.crashes,
+        tally=_tally(job, status._value_, result),
+    )
+    place = None if job.key is None and not config.limited else _place(job, config, now)
+    beside = result.noted or job.tags is not None or job.noted is not None
+    if error is None and keep is None and place is None and not beside and result.value is None:
+        return done  # of most jobs that is all; to give the rest would cost several times as much
+    return msgspec.structs.replace(
+        done,
         error=error,
         result=result.value,
         keep=keep,
-        frees=None if job.key is None and not config.limited else _place(job, config, now),
-        tally=_tally(job, status.value, result),
-        beside=result.noted or _beside(job),
+        frees=place,
+        beside=beside,
         trouble=_trouble(job, result) if keep is not None and result.type is not None else None,
         note=result.note,
         letter=letter,
@@ -349,8 +356,8 @@ def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: R
 
 def _tally(job: ClaimedJob, what: str, result: Result) -> Tally:
     """Return what an attempt adds to the statistics of its queue."""
-    ended, started = result.finished_at, result.started_at
-    run = -1 if result.duration is None else bucket(result.duration)
+    ended, started, duration = result.finished_at, result.started_at, result.duration
+    run = -1 if duration is None else bucket(duration)
     wait = -1 if started is None else bucket(1000 * (started - job.scheduled_at))
     return (job.queue, ended - ended % MINUTE, what, run, wait)
 
@@ -365,11 +372,6 @@ def _trouble(job: ClaimedJob, result: Result) -> Trouble:
         finished_at=result.finished_at,
         duration=result.duration,
     )
-
-
-def _beside(job: ClaimedJob) -> bool:
-    """Return whether anything is stored beside a job."""
-    return job.tags is not None or bool(job.noted)
 
 
 def _letter(job: ClaimedJob, config: QueueConfig, error: str, now: int) -> tuple[NewJob | None, str]:
