@@ -192,6 +192,8 @@ def test_only_the_factory_picks_the_sqlite_store(module: str) -> None:
 @pytest.mark.parametrize("module", in_layer("around"))
 def test_what_is_around_uses_the_public_names(module: str) -> None:
     """The demo is an application like any other: it imports the package, not its private modules."""
+    if module.startswith(f"{ROOT}.testing"):
+        return  # which looks behind them, for those who do not
     for found in own(module):
         assert found.name in (ROOT, f"{ROOT}._demo", *in_layer("around"))
 
