@@ -21,7 +21,9 @@ from ._errors import (
     PayloadError,
     TransactionTimeout,
 )
+from ._events import Event, Events
 from ._job import Job, JobStatus, Queue
+from ._middleware import CallNext
 from ._options import Added
 from ._outcome import Discard, Retry, Snooze
 from ._task import Task
@@ -33,6 +35,7 @@ __all__ = [
     "AlreadyRegistered",
     "BackliteError",
     "Backoff",
+    "CallNext",
     "Client",
     "Clock",
     "DatabaseBusy",
@@ -40,6 +43,8 @@ __all__ = [
     "DatabaseUnavailable",
     "DatabaseUnusable",
     "Discard",
+    "Event",
+    "Events",
     "InvalidState",
     "InvalidTask",
     "InvalidType",

@@ -27,6 +27,7 @@ FIXED = {
 
 EXTRAS = {
     "AddOperation", "Added",  # what client.add() and save() return: for annotations
+    "CallNext", "Event", "Events",  # what middleware and listeners are given, what client.events() returns
     "Queue",  # what client.queues.list() returns: the same
     "Clock", "SystemClock",  # Client(clock=...): for tests of applications
     "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up
