@@ -241,7 +241,7 @@ def crashed(
         lapsed_by=lapsed_by,
         frees=_place(job, config, now),
         tally=tally,
-        beside=_beside(job),
+        beside=job.tags is not None or job.noted is not None,
         trouble=None if keep is None else trouble,
         letter=letter,
     )
@@ -345,13 +345,12 @@ def _again(
 
 def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: Result) -> Complete:
     now, error = result.finished_at, result.error
-    keep = kept(config.retention, status, now)
-    wrong = result.type is not None or status is JobStatus.FAILED
+    keep = None if config.retention is None else kept(config.retention, status, now)
     letter = None
     if status is JobStatus.FAILED and config.dead_letter is not None:
         letter, reason = _letter(job, config, error or "", now)
         error = (error or "") + reason
-    return Complete(
+    done = Complete(
         id=job.id,
         fence=job.fence,
         status=status,
@@ -360,12 +359,20 @@ def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: R
         duration=result.duration,
         attempt=job.attempt,
         crashes=job.crashes,
+        tally=_tally(job, status._value_, result),
+    )
+    place = None if job.key is None and not config.limited else _place(job, config, now)
+    beside = _said(result) or _beside(job)
+    if error is None and keep is None and place is None and not beside and result.value is None:
+        return done  # of most jobs that is all; to give the rest would cost several times as much
+    wrong = result.type is not None or status is JobStatus.FAILED
+    return msgspec.structs.replace(
+        done,
         error=error,
         result=result.value,
         keep=keep,
-        frees=None if job.key is None and not config.limited else _place(job, config, now),
-        tally=_tally(job, status.value, result),
-        beside=_said(result) or _beside(job),
+        frees=place,
+        beside=beside,
         trouble=_trouble(job, result) if keep is not None and wrong else None,
         note=result.note,
         letter=letter,
@@ -374,8 +381,8 @@ def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: R
 
 def _tally(job: ClaimedJob, what: str, result: Result) -> Tally:
     """Return what an attempt adds to the statistics of its queue."""
-    ended, started = result.finished_at, result.started_at
-    run = -1 if result.duration is None else bucket(result.duration)
+    ended, started, duration = result.finished_at, result.started_at, result.duration
+    run = -1 if duration is None else bucket(duration)
     wait = -1 if started is None else bucket(1000 * (started - job.scheduled_at))
     return (job.queue, ended - ended % MINUTE, what, run, wait)
 
@@ -399,7 +406,7 @@ def _said(result: Result) -> bool:
 
 def _beside(job: ClaimedJob) -> bool:
     """Return whether anything was stored beside a job when it was claimed."""
-    return job.tags is not None or bool(job.noted)
+    return job.tags is not None or job.noted is not None
 
 
 def _letter(job: ClaimedJob, config: QueueConfig, error: str, now: int) -> tuple[NewJob | None, str]:

@@ -401,6 +401,7 @@ def task_of(config: QueueConfig) -> type[Task]:
 def test_a_task_type_knows_its_letter() -> None:
     """The letter's type is looked up with the task type's."""
     assert task_type(task_of(MAIL)).letter is task_type(Short)
+    assert task_type(task_of(QueueConfig("mail", dead_letter=Row))).letter is task_type(Row)  # has defaults
     assert task_type(Short).letter is None
 
 

@@ -91,6 +91,18 @@ def test_rows_are_summed_up(rows: list[tuple[str, int, int]]) -> None:
     assert stats.throughput == stats.ended / 10
 
 
+def test_percentiles_of_a_hundred_times() -> None:
+    """They are those of the 50th, 90th, 99th and 100th, whatever minutes and processes these come from."""
+    rows = [("run", place, 1) for place in [1] * 50 + [2] * 40 + [3] * 9 + [4]]
+    found = queue_stats(rows, timedelta()).run
+    assert found is not None
+    assert [micros(found.p50), micros(found.p90), micros(found.p99), micros(found.longest)] == [1, 2, 3, 4]
+    earlier = [("run", 1, 0), ("run", 4, 1)]
+    moved = queue_stats(rows + earlier, timedelta()).run
+    assert moved is not None
+    assert [micros(moved.p50), micros(moved.p90), micros(moved.p99)] == [2, 3, 4]
+
+
 def test_nothing_counted() -> None:
     """Of no time and of no attempts there are no percentiles, and nobody divides by zero."""
     assert queue_stats([], timedelta()) == QueueStats()
