@@ -20,13 +20,17 @@ from ._errors import (
     InvalidTask,
     InvalidType,
     InvalidValue,
+    JobNotFound,
     LeaseLost,
     PayloadError,
     TransactionTimeout,
 )
-from ._job import Job, JobStatus, Queue
+from ._history import AttemptError, LogLine
+from ._job import Job, JobStatus, OwnerInfo, Queue, TaskInfo
+from ._jobs import JobPage
 from ._options import Added
 from ._outcome import Discard, Retry, Snooze
+from ._stats import Count, Percentiles, QueueStats
 from ._task import Task
 
 __all__ = [
@@ -34,10 +38,12 @@ __all__ = [
     "Added",
     "AlreadyExists",
     "AlreadyRegistered",
+    "AttemptError",
     "BackliteError",
     "Backoff",
     "Client",
     "Clock",
+    "Count",
     "DatabaseBusy",
     "DatabaseReplaced",
     "DatabaseUnavailable",
@@ -49,17 +55,24 @@ __all__ = [
     "InvalidValue",
     "Job",
     "JobContext",
+    "JobNotFound",
+    "JobPage",
     "JobStatus",
     "LeaseLost",
+    "LogLine",
+    "OwnerInfo",
     "PayloadError",
+    "Percentiles",
     "Queue",
     "QueueConfig",
+    "QueueStats",
     "Rate",
     "Retention",
     "Retry",
     "Snooze",
     "SystemClock",
     "Task",
+    "TaskInfo",
     "TransactionTimeout",
     "current_client",
     "current_job",
