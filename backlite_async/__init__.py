@@ -23,6 +23,7 @@ from ._errors import (
     JobNotFound,
     LeaseLost,
     PayloadError,
+    ResultNotFound,
     TransactionTimeout,
 )
 from ._history import AttemptError, LogLine
@@ -67,6 +68,7 @@ __all__ = [
     "QueueConfig",
     "QueueStats",
     "Rate",
+    "ResultNotFound",
     "Retention",
     "Retry",
     "Snooze",
