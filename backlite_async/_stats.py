@@ -141,10 +141,10 @@ def _percentiles(histogram: dict[int, int]) -> Percentiles | None:
         return None
     found: list[timedelta] = []
     places = sorted(histogram)
-    for share in (0.5, 0.9, 0.99):
-        left = share * total
+    for percent in (50, 90, 99):
+        left = percent * total
         for place in places:
-            left -= histogram[place]
+            left -= 100 * histogram[place]
             if left <= 0:
                 break
         found.append(timedelta(microseconds=bucket_time(place)))
