@@ -110,7 +110,7 @@ class Dispatcher:
         troubled: set[str] = set()
         self._health = Health("claim jobs", troubled)
         self._uncertain = False
-        self._reports = Reports()
+        self._reports = Reports(client.bus)
         self._lease = lease
         self._longest_sleep = LONGEST_SLEEP if store.rings else min(LONGEST_DEAF_SLEEP, lease)
         self._looked_at = clock.monotonic()
@@ -134,7 +134,7 @@ class Dispatcher:
         self._notes = Notes(store, clock, Health("keep notes", troubled))
         self._maintenance = Maintenance(store, clock, registry, Health("clean up", troubled))
         self._takeover = Takeover(
-            store, clock, registry, Health("take over", troubled), released=self._wake.set
+            store, clock, registry, Health("take over", troubled), bus=client.bus, released=self._wake.set
         )
         self._pool = WorkerPool(
             client,

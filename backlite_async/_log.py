@@ -61,9 +61,17 @@ JOB_RESULT_DROPPED = Event(
 )
 JOB_UNWRITABLE = Event("job.unwritable", logging.ERROR, "an outcome cannot be stored; the job fails instead")
 JOBS_EXPIRED = Event("jobs.expired", logging.DEBUG, "completed jobs were removed when their retention ended")
+JOBS_CHANGED = Event(
+    "jobs.changed", logging.INFO, "jobs were retried, edited, deleted, ... by a call; action says"
+)
 QUEUES_PAUSED = Event("queues.paused", logging.INFO, "which queues are paused now has changed")
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
 OWNER_DIED = Event("owner.died", logging.WARNING, "an owner is gone without a word; its jobs are released")
+LISTENER_FAILED = Event("listener.failed", logging.ERROR, "a listener raised, which changes nothing")
+LISTENERS_BEHIND = Event(
+    "listeners.behind", logging.WARNING, "more happens than listeners take in; the oldest events are dropped"
+)
+LISTENERS_MISSED = Event("listeners.missed", logging.WARNING, "so many events were dropped untold")
 STORE_HAZARD = Event("store.hazard", logging.WARNING, "something here is dangerous, and what to do")
 STORE_LOST = Event("store.lost", logging.ERROR, "the database file is gone, or another; the client stops")
 STORE_FAILING = Event("store.failing", logging.ERROR, "the database cannot be used; tried again until it can")

@@ -24,6 +24,7 @@ from ._deadlines import Deadlines
 from ._errors import InvalidState, PayloadError
 from ._failure import describe, short_traceback
 from ._job import ClaimedJob
+from ._middleware import Around, through
 from ._notes import Notes
 from ._outcome import CANCELLED, Result, Steer
 from ._registry import Handler
@@ -37,13 +38,15 @@ __all__ = ["Attempt", "WorkerPool"]
 UNRESPONSIVE_AFTER = 5.0
 """Seconds after its cancellation at which a handler that has not ended is logged."""
 
+LEFT_OPEN = "the {} has returned without leaving its job.transaction(); use async with"
+
 
 class Attempt:
     """One claimed job in the hands of one worker."""
 
     __slots__ = (
         "began", "begun", "call", "cancelled", "completed", "context", "handler", "job", "result", "scope",
-        "started_at", "stopping", "timeout", "watch"
+        "started", "started_at", "stopping", "timeout", "watch"
     )  # fmt: skip
 
     def __init__(self, job: ClaimedJob, handler: Handler, scope: anyio.CancelScope) -> None:
@@ -52,7 +55,7 @@ class Attempt:
         self.scope = scope
         self.timeout = handler.config.timeout if job.timeout is None else job.timeout / 1000
         self.context: JobContext | None = None
-        self.stopping = self.cancelled = False
+        self.started = self.stopping = self.cancelled = False
         self.started_at: int | None = None
         self.began = 0.0
         self.begun: int | None = None
@@ -87,6 +90,8 @@ class WorkerPool:
     ) -> None:
         self._notes = notes
         self._client = client
+        self._bus = client.bus
+        self._layers = client.layers
         self.size = size
         self._threads = threads
         self._limiter = anyio.CapacityLimiter(threads)
@@ -215,7 +220,15 @@ class WorkerPool:
             return
         try:
             context = self._begin(attempt)
-            value = await self._run(attempt, context, handler.arguments(task, context))
+            layers = self._layers.of(job.queue)
+            value: Any = _CUT_OFF
+            with attempt.scope:
+                if not layers:
+                    value = await self._handle(attempt, context, task)
+                else:
+                    value = await self._handle_within(attempt, layers, context, task)
+            if value is _CUT_OFF:
+                raise _Cut
             attempt.result = self._returned(attempt, value)
         except _InThread as carried:
             attempt.result = self._raised(attempt, carried.error)
@@ -244,37 +257,75 @@ class WorkerPool:
                 self._counted(job, attempt.begun)
         if log.heard(log.JOB_STARTED):
             log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
+        if self._bus.heard:
+            self._bus.tell("started", job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         return context
 
-    async def _run(self, attempt: Attempt, context: JobContext, arguments: tuple[Any, ...]) -> Any:
-        """Run the handler under its cancel scope; raises `_Cut` if the scope cut it off."""
-        function = attempt.handler.function
-        with attempt.scope:
-            if not attempt.handler.threaded:
-                try:
-                    value = await function(*arguments)
-                except BaseException:
-                    if context.open_block is not None:
-                        await context.open_block.leave()
-                    raise
-                if context.open_block is None:
-                    return value
-                await context.open_block.leave()
-                raise InvalidState(
-                    "the handler has returned without leaving its job.transaction(); use async with"
-                )
-            started = partial(self._started_in_thread, attempt)
-            attempt.call = _ThreadCall(function, arguments, started)
+    async def _handle(self, attempt: Attempt, context: JobContext, task: Any) -> Any:
+        """Run the handler; raises `_InThread` for what it raises in a thread."""
+        handler = attempt.handler
+        function, arguments = handler.function, handler.arguments(task, context)
+        if not handler.threaded:
+            before = context.open_block  # a middleware's
             try:
-                await anyio.to_thread.run_sync(attempt.call, limiter=self._limiter)
-            except asyncio.CancelledError:  # the loop is ending; the thread is not
-                if not await attempt.call.outlast():
-                    raise
-            return attempt.call.answer()
-        raise _Cut
+                value = await function(*arguments)
+            except BaseException:
+                if context.open_block is not before:
+                    await self._leave(context)
+                raise
+            if context.open_block is not before:
+                await self._leave(context)
+                raise InvalidState(LEFT_OPEN.format("handler"))
+            return value
+        call = attempt.call = _ThreadCall(function, arguments, partial(self._started_in_thread, attempt))
+        try:
+            await anyio.to_thread.run_sync(call, limiter=self._limiter)
+        except asyncio.CancelledError:  # the loop is ending; the thread is not
+            if not await call.outlast():
+                raise
+        return call.answer()
+
+    async def _handle_within(
+        self, attempt: Attempt, layers: tuple[Around, ...], context: JobContext, task: Any
+    ) -> Any:
+        """Run the handler inside of middleware, which is the attempt's as much as the handler is."""
+        if attempt.handler.threaded:
+            self._started_in_thread(attempt)
+        try:
+            value = await through(layers, context, partial(self._innermost, attempt))(context, task)
+        except BaseException:
+            await self._leave(context)
+            raise
+        if await self._leave(context):
+            raise InvalidState(LEFT_OPEN.format("middleware"))
+        return value
+
+    async def _innermost(self, attempt: Attempt, context: JobContext, task: Any, /) -> Any:
+        """Run the handler; what it raises in a thread is for middleware to see, unless it ends processes."""
+        try:
+            return await self._handle(attempt, context, task)
+        except _InThread as carried:
+            if not isinstance(carried.error, Exception):
+                raise
+            error = carried.error
+        try:
+            raise error
+        finally:
+            del error  # which leads back here
+
+    @staticmethod
+    async def _leave(context: JobContext) -> bool:
+        """Undo a transaction that nobody has left; return whether there was one."""
+        if context.open_block is None:
+            return False
+        await context.open_block.leave()
+        return True
 
     def _started_in_thread(self, attempt: Attempt) -> None:
-        """Write down that a handler starts, in its thread."""
+        """Write down that an attempt starts whose handler runs in a thread."""
+        if attempt.started:  # by middleware, or a first call of the handler
+            return
+        attempt.started = True
         job = attempt.job
         self._started(job.id, job.fence)
         if attempt.handler.config.rate is not None:
@@ -413,6 +464,10 @@ def _with_last_words(context: JobContext, result: Result) -> Result:
     if context.said is None:
         return result
     return msgspec.structs.replace(result, note=context.said.all(), noted=True)
+
+
+_CUT_OFF = object()
+"""Stands for the value of a handler whose scope was cancelled."""
 
 
 class _Cut(BaseException):
