@@ -308,7 +308,7 @@ def measure(path: Path, rows: int, *, bounded: bool) -> dict[str, Counted]:
         for name, (action, sort) in ACTIONS.items():
             found[f"do: {name}"] = count(raw, acting(raw, action, sort))
         if bounded:
-            raw.execute(EXPIRED, {"rows": rows})
+            raw.execute(EXPIRED, {"rows": 2 * LOOKS})
             for question in BOUNDED:
                 found[f"search: {question.name}"] = count(raw, listing(raw, question.wanted))
                 found[f"count: {question.name}"] = count(raw, counting(raw, question.wanted))
