@@ -43,6 +43,9 @@ class Row(msgspec.Struct, kw_only=True):
     meta: str | None = None
     tags: str | None = None
     cancelled_at: int | None = None
+    noted: int | None = None
+    progress: float | None = None
+    progress_message: str | None = None
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -58,6 +61,11 @@ class Row(msgspec.Struct, kw_only=True):
     def is_let_in(self) -> bool:
         """Whether it is pending and can be claimed once it is due."""
         return self.status is JobStatus.PENDING and self.due_at is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has completed."""
+        return self.status not in (JobStatus.PENDING, JobStatus.RUNNING)
 
     @property
     def until(self) -> int:
@@ -88,9 +96,8 @@ class Live:
         """Add a pending job."""
         more = {} if job.more is None else msgspec.structs.asdict(job.more)
         more.pop("turns", None)
-        self._seq += 1
-        row = self.rows[job.id] = Row(
-            seq=self._seq,
+        row = Row(
+            seq=0,
             id=job.id,
             queue=job.queue,
             task=job.task,
@@ -104,6 +111,13 @@ class Live:
             waits_from=job.waits_from,
             **more,
         )
+        self.enter(row)
+
+    def enter(self, row: Row) -> None:
+        """Take a job in, behind all others."""
+        self._seq += 1
+        row.seq = self._seq
+        self.rows[row.id] = row
         self._index(row)
 
     def move(self, row: Row, queue: str) -> None:

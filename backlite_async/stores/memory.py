@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
-from .._clock import from_millis
 from .._errors import InvalidState
 from .._job import (
     Cancelled,
@@ -25,43 +23,27 @@ from .._job import (
     Orders,
     Outcome,
     Owner,
-    Queue,
+    Reschedule,
     Unique,
     record,
 )
 from ._base import STEP_NOTICE, Dead, id_taken, step_of_wait
-from ._limits import Limits
-from ._rows import Live, Row
+from ._memory_service import Added, MemoryService, expired
+from ._rows import Row
 
 __all__ = ["MemoryStore"]
 
 
-class _Added(NamedTuple):
-    """The job that was last added with a unique key. `until`: for how long that was to keep others out."""
-
-    id: str
-    added_at: int
-    until: int
-
-    def lasts(self, within: int | None, now: int) -> bool:
-        """Return whether it keeps a job out that asks for this distance, though it may have ended."""
-        return within is not None and self.added_at > now - within and self.until > now
-
-
-class MemoryStore:
+class MemoryStore(MemoryService):
     """Keeps jobs in this process alone. Nothing is persisted; nothing is shared."""
 
     shared = False
     writing = False
 
     def __init__(self) -> None:
-        self._listeners: set[Callable[[], None]] = set()
-        self._live = Live()
-        self._limits = Limits(self._live)
-        self._completed: dict[str, Row] = {}
+        super().__init__()
         self._fence = 0
-        self._unique: dict[tuple[str, str], _Added] = {}
-        self._declared: dict[str, Declared] = {}
+        self._opens = 0
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back when jobs were added."""
@@ -74,7 +56,10 @@ class MemoryStore:
     async def open(
         self, *, install: bool, owner: Owner | None = None, gone: Callable[[], None] | None = None
     ) -> None:
-        """Do nothing: it is open."""
+        """Remember who it is."""
+        self._opens += 1
+        if owner is not None:
+            self._owners[owner.id] = owner
 
     def hazards(self) -> Sequence[str]:
         """Return nothing: there is no file."""
@@ -104,7 +89,11 @@ class MemoryStore:
         """Do nothing: there is no schema."""
 
     async def close(self, *, lend: bool = False) -> None:
-        """Do nothing: what is stored stays until the store itself is gone."""
+        """Keep what is stored until the store itself is gone; once all have closed it, nobody is here."""
+        self._opens -= 1
+        if self._opens <= 0:
+            self._opens = 0
+            self._owners.clear()
 
     def close_soon(self) -> None:
         """Do nothing: it is closed."""
@@ -119,9 +108,13 @@ class MemoryStore:
             raise id_taken()
         for job in jobs:
             if not again or not (job.id in self._live.rows or job.id in self._completed):
-                self._live.add(job)
+                self._add(job)
         self._live.take_turns(jobs, now=max((job.created_at for job in jobs), default=0))
         self._ring()
+
+    def _add(self, job: NewJob) -> None:
+        self._live.add(job)
+        self._beside.begin(job.id, None if job.more is None else job.more.tags)
 
     async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
         """Store a pending job, unless there is one that `unique` names."""
@@ -138,7 +131,7 @@ class MemoryStore:
         await self.add([job])
         if unique.key is not None:
             until = job.created_at + (unique.within or 0)
-            self._unique[job.queue, unique.key] = _Added(job.id, job.created_at, until)
+            self._unique[job.queue, unique.key] = Added(job.id, job.created_at, until)
         return None
 
     def _keep_or_replace(self, job: NewJob, job_id: str, *, replace: bool, now: int) -> str:
@@ -231,15 +224,23 @@ class MemoryStore:
 
     def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes."""
+        heard = any(self._is_heard(outcome) for outcome in outcomes)
         lost = {outcome.id for outcome in outcomes if not self._finish(outcome)}
-        if any(not isinstance(outcome, Complete) or outcome.frees is not None for outcome in outcomes):
+        if heard:
             self._ring()
         return lost
+
+    def _is_heard(self, outcome: Outcome) -> bool:
+        """Return whether others wait for what an outcome brings."""
+        if not isinstance(outcome, Complete):
+            return True
+        return outcome.frees is not None or outcome.letter is not None or self._beside.watched(outcome.id)
 
     def _finish(self, outcome: Outcome) -> bool:
         row = self._live.held(outcome.id, outcome.fence)
         if row is None or (outcome.lapsed_by is not None and row.until > outcome.lapsed_by):
             return False
+        self._keep_beside(row, outcome)
         row.attempt, row.crashes = outcome.attempt, outcome.crashes
         row.error = row.error if outcome.error is None else outcome.error
         if isinstance(outcome, Complete):
@@ -256,26 +257,27 @@ class MemoryStore:
             self._live.let_in(row.queue, row.key, at=row.cancelled_at)
         return True
 
-    def _complete(self, row: Row, outcome: Complete) -> None:
-        self._live.remove(row)
-        if outcome.keep is not None:
-            row.status, row.finished_at, row.duration = outcome.status, outcome.finished_at, outcome.duration
-            row.started_at = outcome.started_at if outcome.started_at is not None else row.started_at
-            row.payload = row.payload if outcome.keep.payload else None
-            row.result = None if outcome.result is None else outcome.result.encode()
-            row.expires_at = outcome.keep.until
-            self._completed[row.id] = row
+    def _keep_beside(self, row: Row, outcome: Outcome) -> None:
+        """Keep what an attempt has said, how it went wrong, and what it adds to the statistics."""
+        if outcome.note is not None:
+            self._beside.note(row, outcome.note)
+        if outcome.trouble is not None:
+            self._beside.keep_error(row, outcome.fence, outcome.trouble)
+        if outcome.tally is not None:
+            is_cancelled_instead = isinstance(outcome, Reschedule) and row.cancelled_at is not None
+            self._tallies.add(outcome.tally, what=not is_cancelled_instead)
 
-    def _cancel(self, row: Row, error: str, now: int) -> None:
-        """End a job as cancelled, which is kept as its queue was declared."""
-        self._live.remove(row)
-        declared = self._declared.get(row.queue)
-        if declared is not None and declared.keeps:
-            row.status, row.error = JobStatus.CANCELLED, error
-            row.cancelled_at = row.finished_at = now
-            row.payload = row.payload if declared.keep_payload else None
-            row.expires_at = None if declared.keep_for is None else now + declared.keep_for
-            self._completed[row.id] = row
+    def _complete(self, row: Row, outcome: Complete) -> None:
+        row.status, row.duration = outcome.status, outcome.duration
+        row.started_at = outcome.started_at if outcome.started_at is not None else row.started_at
+        row.result = None if outcome.result is None else outcome.result.encode()
+        if outcome.keep is not None:
+            row.payload = row.payload if outcome.keep.payload else None
+            row.expires_at = outcome.keep.until
+        self._end(row, keeps=outcome.keep is not None, ended_at=outcome.finished_at)
+        letter = outcome.letter
+        if letter is not None and letter.id not in self._live.rows and letter.id not in self._completed:
+            self._add(letter)
 
     def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
         """Extend leases."""
@@ -294,9 +296,13 @@ class MemoryStore:
         return JobStatus.NOT_FOUND if row is None else row.status
 
     async def get(self, job_id: str, *, now: int) -> Job | None:
-        """Return a job's record."""
+        """Return a job's record with its history."""
         row = self._find(job_id, now)
-        return None if row is None else record(msgspec.structs.asdict(row))
+        if row is None:
+            return None
+        history = self._beside.history(job_id)
+        job = record(msgspec.structs.asdict(row))
+        return msgspec.structs.replace(job, errors=history.errors, lines=history.lines)
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs."""
@@ -322,13 +328,14 @@ class MemoryStore:
 
     async def expire(self, *, now: int, limit: int) -> int:
         """Remove completed jobs that have expired."""
-        expired = [row.id for row in self._completed.values() if _expired(row, now)][:limit]
-        for job_id in expired:
+        gone = [row.id for row in self._completed.values() if expired(row, now)][:limit]
+        for job_id in gone:
             del self._completed[job_id]
+            self._forget(job_id)
         for place, added in list(self._unique.items()):
             if not self._lives(added) and added.until + STEP_NOTICE <= now:
                 del self._unique[place]
-        return len(expired)
+        return len(gone)
 
     async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
         """Remember what is to be known of queues."""
@@ -338,6 +345,8 @@ class MemoryStore:
             row.due_at = row.scheduled_at
         if late or any(self._declared.get(queue) != declared for queue, declared in known.items()):
             self._declared |= known
+            for declared in queues:
+                self._catalogue(declared, now)
             for row in self._live.waiting():
                 turns = known[row.queue].turns if row.queue in known else None
                 if row.key is not None and turns is not None:
@@ -357,24 +366,6 @@ class MemoryStore:
     async def running(self, queue: str) -> int:
         """Return how many jobs of a queue are claimed."""
         return len(self._live.running(queue))
-
-    async def queues(self, *, now: int) -> Sequence[Queue]:
-        """Return how the queues are doing."""
-        due = defaultdict[str, list[int]](list)
-        for row in self._live.pending():
-            if row.until <= now:
-                due[row.queue].append(row.until)
-        for row in self._live.waiting():
-            due[row.queue].append(row.scheduled_at)
-        return [
-            Queue(
-                name=name,
-                paused=name in self._limits.paused,
-                running=len(self._live.running(name)),
-                oldest_due=from_millis(now) - from_millis(min(due[name])) if due[name] else None,
-            )
-            for name in sorted({row.queue for row in self._live.rows.values()} | self._limits.paused)
-        ]
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask the owners of running ones to."""
@@ -400,8 +391,10 @@ class MemoryStore:
         )
 
     async def end_starts(self, owners: Sequence[str], *, now: int) -> None:
-        """Count what owners that have died may have started as started by now."""
+        """Count what owners that have died may have started as started by now; nor do they wait for jobs."""
         self._limits.end_starts(owners, now=now)
+        for owner in owners:
+            self._beside.unwatch(owner)
 
     async def note_starts(self, starts: Sequence[tuple[str, int, int]]) -> None:
         """Correct when starts that a rate counts were."""
@@ -411,24 +404,6 @@ class MemoryStore:
     def ring(self) -> None:
         """Call the listeners of all who share this store."""
         self._ring()
-
-    def _ring(self) -> None:
-        for callback in list(self._listeners):
-            callback()
-
-    def _lives(self, added: _Added) -> bool:
-        """Return whether the job that has a unique key lives; another one may have got its id since."""
-        row = self._live.rows.get(added.id)
-        return row is not None and row.created_at == added.added_at
-
-    def _find(self, job_id: str, now: int) -> Row | None:
-        live = self._live.rows.get(job_id)
-        completed = self._completed.get(job_id)
-        return live if live or completed is None or _expired(completed, now) else completed
-
-
-def _expired(row: Row, now: int) -> bool:
-    return row.expires_at is not None and row.expires_at <= now
 
 
 def _same(row: Row, job: NewJob) -> bool:
