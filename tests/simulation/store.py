@@ -475,6 +475,11 @@ class FaultyStore(Faults):
         """Undo `watch`."""
         await self._do("unwatch", lambda: at_once(self._inner.unwatch(job_ids, owner=owner)))
 
+    async def which_ended(self, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
+        """Return which of these jobs are neither pending nor running."""
+        ended = partial(self._inner.which_ended, job_ids, now=now)
+        return await self._do("which_ended", lambda: at_once(ended()))
+
     async def stats(
         self, *, since: int, until: int, step: int | None = None, queue: str | None = None
     ) -> Sequence[StatsRow]:
