@@ -206,6 +206,7 @@ class Jobs:
         """Cancel jobs as `client.cancel` does; return how many have ended by it, or were asked to."""
         ids = self._ids("cancel", job_ids, all, filters)
         client = self._client
+        self._check_outside_block()
         with changing("cancel") as change:
             for batch in batches(ids):
                 change.count += await client.cancel(*batch)
