@@ -102,6 +102,8 @@ class Registry:
 
     def meet(self, kind: TaskType) -> None:
         """Take note of a task type's queue; two configurations of one name are an error."""
+        if kind.letter is not None:
+            self.meet(kind.letter)
         known = self.queues.setdefault(kind.config.name, kind.config)
         if known is not kind.config:
             raise AlreadyRegistered(

@@ -50,7 +50,8 @@ def told(outcome: Outcome, result: Result) -> tuple[log.Event, dict[str, Any]]:
         event = log.JOB_GIVEN_BACK if result.stopped else log.JOB_RETRIED
     fields: dict[str, Any] = {"duration_ms": milliseconds(result.duration)}
     if event is not log.JOB_SUCCEEDED and event is not log.JOB_SNOOZED:
-        fields |= {"error": result.error or None, "traceback": result.traceback}
+        error = outcome.error if isinstance(outcome, Complete) else result.error
+        fields |= {"error": error or None, "traceback": result.traceback}
     return event, fields
 
 

@@ -52,7 +52,7 @@ class Attempt:
         self.timeout = handler.config.timeout if job.timeout is None else job.timeout / 1000
         self.context: JobContext | None = None
         self.stopping = self.cancelled = False
-        self.started_at = 0
+        self.started_at: int | None = None
         self.began = 0.0
         self.begun: int | None = None
         self.call: _ThreadCall | None = None
@@ -370,7 +370,9 @@ class WorkerPool:
             type=kind,
         )
 
-    def _duration(self, attempt: Attempt) -> int:
+    def _duration(self, attempt: Attempt) -> int | None:
+        if attempt.started_at is None:
+            return None
         return max(0, round((self._clock.monotonic() - attempt.began) * 1_000_000))
 
 
