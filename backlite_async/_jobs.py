@@ -394,8 +394,8 @@ class Jobs:
         running = running_job.get(None)
         if running is not None and running.client is self._client and running.open_block:
             raise InvalidState(
-                "jobs cannot be changed inside a job.transaction(), which keeps everybody else from writing, the"
-                " client too; do it before or after the block"
+                "jobs cannot be changed inside a job.transaction(), which keeps everybody else from"
+                " writing, the client too; do it before or after the block"
             )
 
 

@@ -75,7 +75,7 @@ async def client(database: str, clock: Clock) -> AsyncIterator[Client]:
         yield client
 
 
-async def claim(client: Client, count: int = 1_000, task: type = Work) -> Sequence[ClaimedJob]:
+async def claim(client: Client, count: int = 1_000, task: type[Task] = Work) -> Sequence[ClaimedJob]:
     """Take due jobs, as a dispatcher would."""
     now = client.clock.now()
     lane = Lane(kinds=((task.config.name, task.__name__),), room=count)
@@ -83,7 +83,9 @@ async def claim(client: Client, count: int = 1_000, task: type = Work) -> Sequen
     return claimed.jobs
 
 
-async def finish(client: Client, job: ClaimedJob, status: JobStatus = FAILED, *, payload: bool = True) -> bool:
+async def finish(
+    client: Client, job: ClaimedJob, status: JobStatus = FAILED, *, payload: bool = True
+) -> bool:
     """End a claimed job; return whether that was accepted."""
     outcome = Complete(
         id=job.id,
@@ -271,9 +273,17 @@ async def test_what_is_said_of_wrong_arguments(client: Client) -> None:
         (jobs.list(limit=True), InvalidType, "limit=True must be a whole number"),
         (jobs.list(after="x", before="y"), InvalidValue, "give one of them"),
         (jobs.list(after="nonsense"), InvalidValue, "after='nonsense' is no cursor"),
-        (jobs.list(states="failed"), InvalidType, "states= is no filter of jobs; there are queue, task, state"),
+        (
+            jobs.list(states="failed"),
+            InvalidType,
+            "states= is no filter of jobs; there are queue, task, state",
+        ),
         (jobs.count(most=0), InvalidValue, "most=0"),
-        (jobs.retry(), InvalidValue, "retry() was given no id and no filter; for every job, write retry(all="),
+        (
+            jobs.retry(),
+            InvalidValue,
+            "retry() was given no id and no filter; for every job, write retry(all=",
+        ),
         (jobs.delete(queue=None), InvalidValue, "delete() was given no id"),
         (jobs.copy(), InvalidValue, "copy() was given no id"),
         (jobs.cancel(), InvalidValue, "cancel(all=True)"),
@@ -579,7 +589,7 @@ async def test_what_is_put_off_is_met_once(client: Client, clock: Clock, at: str
 async def test_what_others_do_meanwhile_makes_no_action_endless(
     client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    """Workers that take up, and fail, what an action has just let run; adds that go on: it meets each once."""
+    """Workers that take up, and fail, what an action has let run; adds that go on: it meets each once."""
     await add_failed(client, 15)
     await client.add(*[Work(number) for number in range(15)]).wait(60).save()
     await client.add(*[Work(number) for number in range(15)]).save()
