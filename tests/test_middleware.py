@@ -80,9 +80,7 @@ async def run(client: Client, task: Task) -> Event:
 both = pytest.mark.parametrize("threaded", [False, True], ids=["async def", "def"])
 
 
-def handling(
-    client: Client, threaded: bool, function: Callable[[Any], Any], kind: type[Task] = Work
-) -> None:
+def handling(client: Client, threaded: bool, function: Callable[[Any], Any], kind: type[Task] = Work) -> None:
     """Register a handler of either sort that does this."""
     if threaded:
         client.register(kind, function)
@@ -192,9 +190,7 @@ async def test_it_may_steer_its_job(client: Client, threaded: bool, kind: str) -
 
 @both
 @pytest.mark.parametrize("error", [*STEERS.values(), ValueError("bad"), StopIteration(5)], ids=repr)
-async def test_it_may_catch_what_the_handler_raises(
-    client: Client, threaded: bool, error: Exception
-) -> None:
+async def test_it_may_catch_what_the_handler_raises(client: Client, threaded: bool, error: Exception) -> None:
     """It sees the handler's own error, of a `def` handler too."""
     caught: list[Exception] = []
 
@@ -454,7 +450,9 @@ async def test_a_thread_outlives_its_loop_with_its_middleware(client: Client) ->
 
 
 @both
-async def test_without_any_nothing_is_around(client: Client, monkeypatch: pytest.MonkeyPatch, threaded: bool) -> None:
+async def test_without_any_nothing_is_around(
+    client: Client, monkeypatch: pytest.MonkeyPatch, threaded: bool
+) -> None:
     """Where none is registered for a queue, its handler is called as if there were no middleware."""
     wrapped: list[str] = []
     within = WorkerPool._handle_within
