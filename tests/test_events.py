@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
+import aiosqlite
 import anyio
 import anyio.from_thread
 import anyio.to_thread
@@ -23,18 +24,20 @@ from backlite_async import (
     InvalidState,
     InvalidType,
     InvalidValue,
+    PayloadError,
     QueueConfig,
     Retention,
     Snooze,
     Task,
 )
 from backlite_async import _events as events_module
+from backlite_async import _log as log
 from backlite_async._events import KINDS
 from backlite_async._health import Health
 from backlite_async._job import ClaimedJob, Complete, JobStatus, Reschedule
 from backlite_async._outcome import crashed, give_back
 from backlite_async._registry import Registry
-from backlite_async._reports import Reports, log
+from backlite_async._reports import Reports
 from backlite_async._takeover import Takeover
 from backlite_async.stores import MemoryStore
 
@@ -115,7 +118,7 @@ async def test_a_job_that_succeeds() -> None:
         assert event.attempt == attempt
         assert event.at.tzinfo is UTC
         assert before <= event.at <= datetime.now(UTC)
-        assert event.error is event.due_at is None
+        assert (event.error, event.due_at) == (None, None)
     assert added.duration is started.duration is None
     assert succeeded.duration is not None
     assert timedelta(0) < succeeded.duration < timedelta(seconds=LIMIT)
@@ -199,20 +202,19 @@ async def test_what_is_not_added_is_not_told() -> None:
         first = await client.add(Work()).unique("a").save()
         events = client.events()
         assert await client.add(Work()).unique("a").save() == first
-        with pytest.raises(ValueError, match="NaN|nan|Work|task"):
-            await client.add(Work(number=float("nan"))).save()  # type: ignore[arg-type]
+        with pytest.raises(PayloadError):
+            await client.add(Work(number="1")).save()  # type: ignore[arg-type]
     assert [event async for event in events] == []
 
 
 async def test_added_in_a_transaction_is_told_when_it_is_saved(file: str) -> None:
     """Whether it is committed, nobody can know then."""
-    aiosqlite = pytest.importorskip("aiosqlite")
     async with Client(file, workers=0) as client, aiosqlite.connect(file) as connection:
-        async with client.events() as events:
-            await connection.execute("BEGIN IMMEDIATE")
-            [job_id] = await client.add(Work()).tx(connection).save()
-            [event] = await take(events, 1)
-            await connection.rollback()
+        events = client.events()
+        await connection.execute("BEGIN IMMEDIATE")
+        [job_id] = await client.add(Work()).tx(connection).save()
+        [event] = await take(events, 1)
+        await connection.rollback()
     assert (event.kind, event.job_id) == ("added", job_id)
 
 
@@ -263,7 +265,7 @@ CLAIMED = ClaimedJob(
 async def test_crashes_are_told_by_who_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash: retried, or failed at the limit. What is only given back: nothing."""
     client = Client(":memory:", workers=0)
-    jobs = {name: CLAIMED for name in ("first", "last", "claimed", "lost")}
+    jobs = dict.fromkeys(("first", "last", "claimed", "lost"), CLAIMED)
     outcomes = {
         "first": crashed(CLAIMED, Work.config, 5),
         "last": crashed(CLAIMED, QueueConfig("work", max_crashes=1), 5),
@@ -479,7 +481,7 @@ async def test_a_def_listener_that_returns_a_coroutine_is_named(journal: Journal
 
     async def forgotten(event: Event) -> None: ...
 
-    client.on("added")(lambda event: forgotten(event))
+    client.on("added")(lambda event: [forgotten(event)][0])
     async with client:
         await client.add(Work()).save()
     [line] = journal.of("listener.failed")
@@ -886,17 +888,18 @@ async def test_what_listens_stays_what_it_was() -> None:
     """The decorator returns the function; methods, partials and callables of C will do."""
     client = Client(":memory:", workers=0)
     told: list[Any] = []
+    collector = Collector()
     listeners: list[Callable[[Event], Any]] = [
         told.append,
         functools.partial(told.append),
-        Collector().__call__,
-        print if False else told.append,
+        collector,
+        collector.__call__,
     ]
     for listener in listeners:
         assert client.on("added")(listener) is listener
     async with client:
         await client.add(Work()).save()
-    assert len(told) == 3
+    assert (len(told), len(collector.told)) == (2, 2)
 
 
 async def test_a_listener_does_not_need_a_started_client() -> None:

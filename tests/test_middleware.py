@@ -113,7 +113,7 @@ async def test_the_first_is_the_outermost(client: Client, threaded: bool) -> Non
         client.middleware(around(name))
     client.middleware(queue="work")(around("c"))
     client.middleware(queue="other")(around("d"))
-    handling(client, threaded, lambda task: seen.append(f"handler {task.what}") or "v")
+    handling(client, threaded, lambda task: [seen.append(f"handler {task.what}"), "v"][1])
     assert (await run(client, Work("x"))).kind == "succeeded"
     assert seen == ["a x", "b x", "c x", "handler x", "c v", "b vc", "a vcb"]
     seen.clear()
@@ -146,7 +146,7 @@ async def test_what_it_returns_is_the_result(client: Client, threaded: bool) -> 
     async def instead(job: JobContext, task: Work, call_next: CallNext) -> str:
         return "cached" if task.what == "known" else f"<{await call_next(job, task)}>"
 
-    handling(client, threaded, lambda task: ran.append(task) or "new")
+    handling(client, threaded, lambda task: [ran.append(task), "new"][1])
     assert await client.run(Work("known")) == "cached"
     assert await client.run(Work("unknown")) == "<new>"
     assert (await run(client, Work("known"))).kind == "succeeded"
@@ -599,6 +599,7 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_what_cannot_be_around(what: str) -> None:
     """Refused where it is registered, with a word on how it is called; nothing is registered."""
+    function: Any
     function, says = WRONG[what]
     client = Client(":memory:")
     with pytest.raises(InvalidType, match=says):
