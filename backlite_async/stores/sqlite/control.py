@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from datetime import timedelta
 
 import msgspec
 
 from ..._clock import from_millis
 from ..._job import Cancelled, Declared, Orders, Queue
+from ..._stats import DAY, MINUTE, Count, QueueStats, queue_stats
+from .._base import MOST_COUNTED
 from .rows import end_cancelled
 from .sql import fetch, statements, text
+from .stats import stats
 from .turns import fill_up
 
 __all__ = [
@@ -26,6 +30,9 @@ __all__ = [
     "running",
 ]
 
+RECENT = 5 * MINUTE
+"""Milliseconds of what is told as recent."""
+
 
 def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool:
     """Return whether all of it is known, and nothing waits for turns that are no more."""
@@ -35,6 +42,7 @@ def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool:
 def declare(raw: sqlite3.Connection, queues: Sequence[Declared], now: int) -> None:
     """Remember what is to be known of queues; let in what waits for turns that there are now."""
     raw.execute(statements()["declare"], {"queues": text(queues)})
+    raw.execute(statements()["declare_tasks"], {"queues": text(queues), "now": now})
     raw.execute(statements()["end_turns"], {"queues": text(queues)})
     for declared in queues:
         if declared.turns is not None:
@@ -60,11 +68,39 @@ def running(raw: sqlite3.Connection, queue: str) -> int:
 def queues(raw: sqlite3.Connection, now: int) -> list[Queue]:
     """Return how the queues are doing."""
     found = []
-    for name, paused, number in fetch(raw, "queues", {}):
+    for name, paused, running, limits in fetch(raw, "queues", {}):
         due_at = fetch(raw, "oldest_due", {"queue": name})[0][0]
-        oldest = from_millis(now) - from_millis(due_at) if due_at is not None and due_at <= now else None
-        found.append(Queue(name=name, paused=bool(paused), running=number, oldest_due=oldest))
+        found.append(
+            Queue(
+                name=name,
+                paused=bool(paused),
+                running=running,
+                oldest_due=from_millis(now) - from_millis(due_at)
+                if due_at is not None and due_at <= now
+                else None,
+                limits=msgspec.json.decode(limits or "{}"),
+                recent=_stats(raw, name, RECENT, now),
+                today=_stats(raw, name, DAY, now),
+                **_counts(raw, name, now),
+            )
+        )
     return found
+
+
+def _counts(raw: sqlite3.Connection, queue: str, now: int) -> dict[str, Count]:
+    """Return how many jobs of a queue there are by state, as far as they are counted."""
+    parameters = {"queue": queue, "now": now, "most": MOST_COUNTED + 1}
+    ((let_in, scheduled, waiting),) = fetch(raw, "live_counts", parameters)
+    numbers = {"pending": let_in + waiting, "scheduled": scheduled, "waiting": waiting}
+    for status in ("succeeded", "failed", "cancelled"):
+        numbers[status] = fetch(raw, "kept_count", parameters | {"status": status})[0][0]
+    return {name: Count.of(number, MOST_COUNTED) for name, number in numbers.items()}
+
+
+def _stats(raw: sqlite3.Connection, queue: str, last: int, now: int) -> QueueStats:
+    """Return what attempts of a queue have come to in the last so many milliseconds."""
+    rows = stats(raw, since=now - last, until=now + 1, step=None, queue=queue)
+    return queue_stats([row[2:] for row in rows], timedelta(milliseconds=last))
 
 
 def cancel(raw: sqlite3.Connection, job_ids: Sequence[str], now: int) -> Cancelled:
@@ -84,7 +120,8 @@ def orders(raw: sqlite3.Connection, owner: str) -> Orders:
 
 
 def end_starts(raw: sqlite3.Connection, owners: Sequence[str], now: int) -> None:
-    """Count what owners that have died may have started as started by now."""
+    """Count what owners that have died may have started as started by now; they wait for nothing any more."""
+    raw.execute(statements()["end_watches"], {"owners": text(owners)})
     raw.execute(statements()["end_starts"], {"owners": text(owners), "now": now})
 
 
