@@ -34,6 +34,8 @@ from ._outcome import CANCELLED
 from ._queues import Queues
 from ._registry import Registry
 from ._reports import naming
+from ._results import result_of, wait_for
+from ._waits import Waits
 from .stores import Store, store_maker
 
 __all__ = ["Client"]
@@ -44,6 +46,7 @@ REST_LOOK = 0.5
 T = TypeVar("T", bound=msgspec.Struct)
 D = TypeVar("D", bound=msgspec.Struct)
 R = TypeVar("R")
+V = TypeVar("V")
 
 
 class _Decorator(Protocol[D]):
@@ -107,6 +110,7 @@ class Client:
         self.queues = Queues(self)
         self.layers = Layers()
         self.bus = Bus(self.clock)
+        self.waits = Waits(self.clock)
         self._declared: set[tuple[str, str]] = set()
         self._waiting_for_news: set[asyncio.Event] = set()
         self._unending: dict[str, int] = {}
@@ -210,6 +214,7 @@ class Client:
             self._declared.clear()
             store.listen(self._rung)
             self.bus.open()
+            waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
             running.opened(store)
             log.emit(log.CLIENT_STARTED, owner=owner.id, workers=self._workers)
             for hazard in store.hazards():
@@ -221,6 +226,10 @@ class Client:
         finally:
             await self.bus.close(running.stop)
             store.unlisten(self._rung)
+            self.waits.close()
+            if not await running.stop.outlast([waiting], grace=WRITE_GRACE):
+                store.abandon()
+                await running.stop.outlast([waiting])
             lend = dispatcher is not None and dispatcher.lingers
             closing = asyncio.ensure_future(store.close(lend=lend))
             if not await running.stop.outlast([closing], grace=WRITE_GRACE):
@@ -323,6 +332,27 @@ class Client:
     async def get(self, job_id: str) -> Job | None:
         """Return a job's whole record; None if there is none, or none any more."""
         return await self.open_store().get(job_id, now=self.clock.now())
+
+    async def wait(self, job_id: str, timeout: Duration | None = None) -> Job:
+        """Return a job as soon as it has ended, however it has ended, in whichever process.
+
+        Raises `TimeoutError` if that takes longer than `timeout` seconds, `JobNotFound` if there is no such
+        job, or it has ended and its queue keeps nothing: one waits before that. While somebody waits, such a
+        job is kept for a minute, without its payload; its result too if it ends in this client.
+        """
+        return await wait_for(self, job_id, timeout)
+
+    @overload
+    async def result(self, job_id: str) -> Any: ...
+    @overload
+    async def result(self, job_id: str, type: type[V]) -> V: ...
+    async def result(self, job_id: str, type: Any = None) -> Any:  # noqa: A002 - the name is promised
+        """Return what the handler of a job returned, as `type` if one is given.
+
+        Raises a `LookupError`: `JobNotFound`, or `ResultNotFound`, which says why there is none; and
+        `PayloadError` if it is of another type.
+        """
+        return await result_of(self, job_id, type)
 
     # -- control -----------------------------------------------------------------------------------
 
@@ -453,6 +483,7 @@ class Client:
         """Wake whoever waits for something to change."""
         for event in self._waiting_for_news:
             event.set()
+        self.waits.look()
 
     @property
     def undeclared(self) -> bool:

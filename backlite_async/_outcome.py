@@ -137,6 +137,8 @@ def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) 
         return msgspec.structs.replace(give_back(job, now), note=result.note)
     if result.ends_process:
         died = crashed(job, config, now, started_at=result.started_at)
+        if isinstance(died, Complete):
+            return msgspec.structs.replace(died, note=result.note, beside=died.beside or result.noted)
         return msgspec.structs.replace(died, note=result.note)
     if result.error is None:
         return _complete(job, config, JobStatus.SUCCEEDED, result)

@@ -32,6 +32,7 @@ EXTRAS = {
     "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up
     "DatabaseReplaced", "TransactionTimeout",  # the same: put the file back; take less time
     "InvalidState", "InvalidTask", "InvalidType", "InvalidValue",  # programmers' mistakes
+    "JobNotFound", "ResultNotFound",  # what callers do differently: there is nothing to wait for
 }  # fmt: skip
 """What is there beside it, and why."""
 

@@ -259,6 +259,10 @@ class MemoryService:
         """Undo `watch`."""
         self._beside.unwatch(owner, job_ids)
 
+    async def which_ended(self, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
+        """Return which of these jobs are neither pending nor running."""
+        return [job_id for job_id in job_ids if job_id not in self._live.rows]
+
     async def stats(
         self, *, since: int, until: int, step: int | None = None, queue: str | None = None
     ) -> Sequence[StatsRow]:

@@ -62,18 +62,14 @@ def _rerun(
 ) -> set[str]:
     """Make pending jobs due, and completed ones pending; the claim sees to it that their turns come."""
     waiting = [job.id for job in pending]
-    again = [
-        job_id for job_id, has_all in _kept(raw, ids, now).items() if has_all and job_id not in live
-    ]
+    again = [job_id for job_id, has_all in _kept(raw, ids, now).items() if has_all and job_id not in live]
     _run(raw, "rerun_pending", waiting, attempts=action.attempts, now=now)
     _run(raw, "rerun_completed", again, attempts=action.attempts, now=now)
     _run(raw, "delete_completed", again)
     return {*waiting, *again}
 
 
-def _postpone(
-    raw: sqlite3.Connection, action: Postpone, pending: Sequence[_Live], now: int
-) -> set[str]:
+def _postpone(raw: sqlite3.Connection, action: Postpone, pending: Sequence[_Live], now: int) -> set[str]:
     done = [job.id for job in pending]
     _run(raw, "postpone", done, due_at=action.due_at, waits_from=action.waits_from, now=now)
     if action.due_at > now:

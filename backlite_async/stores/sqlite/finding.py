@@ -168,9 +168,7 @@ def _driver(wanted: Wanted) -> frozenset[str]:
 def _looked_at(wanted: Wanted) -> bool:
     """Return whether anything is wanted that is to be looked at, job by job."""
     known = _driver(wanted)
-    return any(
-        getattr(wanted, name) is not None for name in wanted.__struct_fields__ if name not in known
-    )
+    return any(getattr(wanted, name) is not None for name in wanted.__struct_fields__ if name not in known)
 
 
 def _range(times: tuple[int | None, int | None] | None) -> tuple[int, int]:
@@ -180,9 +178,7 @@ def _range(times: tuple[int | None, int | None] | None) -> tuple[int, int]:
 
 def _parameters(wanted: Wanted, now: int) -> dict[str, Any]:
     """Return what the statements `wanted_live` and `wanted_completed` are asked for."""
-    found: dict[str, Any] = {
-        name: getattr(wanted, name) for name in ("queue", "task", "key", "parent")
-    }
+    found: dict[str, Any] = {name: getattr(wanted, name) for name in ("queue", "task", "key", "parent")}
     for name in ("added", "due", "finished"):
         found[f"{name}_since"], found[f"{name}_until"] = _range(getattr(wanted, name))
     found["due"] = None if wanted.due is None else 1
@@ -215,7 +211,9 @@ def _sections(wanted: Wanted) -> list[tuple[int, _Section]]:
     if wanted.tag is not None:
         return [(4, _tagged)]
     if wanted.unique is not None:
-        return [(number, _unique_in(number)) for number in ((0, 1, 2, 3) if wanted.parent is None else (5, 6))]
+        return [
+            (number, _unique_in(number)) for number in ((0, 1, 2, 3) if wanted.parent is None else (5, 6))
+        ]
     if wanted.parent is not None:
         return [(5, _live_children), (6, _kept_children)]
     states = _ALL if wanted.states is None else wanted.states
@@ -301,7 +299,9 @@ def _merged(
 
     batches = [deque(found) for found in read([(*source, *begin) for source in sources], sizes[0])]
     full = [len(batch) == sizes[0] for batch in batches]
-    heads = [(sign * batch[0][0], sign * batch[0][1], number) for number, batch in enumerate(batches) if batch]
+    heads = [
+        (sign * batch[0][0], sign * batch[0][1], number) for number, batch in enumerate(batches) if batch
+    ]
     heapq.heapify(heads)
     while heads:
         number = heads[0][2]

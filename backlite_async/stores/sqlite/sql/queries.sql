@@ -1042,6 +1042,9 @@ INSERT OR IGNORE INTO backlite_watches (job_id, owner) SELECT value, :owner FROM
 -- name: unwatch
 DELETE FROM backlite_watches WHERE (job_id, owner) IN (SELECT value, :owner FROM json_each(:ids))
 
+-- name: which_ended
+SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM backlite_jobs WHERE id = value)
+
 -- name: end_watches
 -- All of these owners, who have died.
 DELETE FROM backlite_watches WHERE owner IN (SELECT value FROM json_each(:owners))
