@@ -80,6 +80,12 @@ async def run(client: Client, task: Task) -> Event:
 both = pytest.mark.parametrize("threaded", [False, True], ids=["async def", "def"])
 
 
+def says(seen: list[Any], what: object, value: str) -> str:
+    """Take note of something, and return something else."""
+    seen.append(what)
+    return value
+
+
 def handling(client: Client, threaded: bool, function: Callable[[Any], Any], kind: type[Task] = Work) -> None:
     """Register a handler of either sort that does this."""
     if threaded:
@@ -113,7 +119,7 @@ async def test_the_first_is_the_outermost(client: Client, threaded: bool) -> Non
         client.middleware(around(name))
     client.middleware(queue="work")(around("c"))
     client.middleware(queue="other")(around("d"))
-    handling(client, threaded, lambda task: [seen.append(f"handler {task.what}"), "v"][1])
+    handling(client, threaded, lambda task: says(seen, f"handler {task.what}", "v"))
     assert (await run(client, Work("x"))).kind == "succeeded"
     assert seen == ["a x", "b x", "c x", "handler x", "c v", "b vc", "a vcb"]
     seen.clear()
@@ -146,7 +152,7 @@ async def test_what_it_returns_is_the_result(client: Client, threaded: bool) -> 
     async def instead(job: JobContext, task: Work, call_next: CallNext) -> str:
         return "cached" if task.what == "known" else f"<{await call_next(job, task)}>"
 
-    handling(client, threaded, lambda task: [ran.append(task), "new"][1])
+    handling(client, threaded, lambda task: says(ran, task, "new"))
     assert await client.run(Work("known")) == "cached"
     assert await client.run(Work("unknown")) == "<new>"
     assert (await run(client, Work("known"))).kind == "succeeded"
@@ -600,9 +606,9 @@ WRONG = {
 def test_what_cannot_be_around(what: str) -> None:
     """Refused where it is registered, with a word on how it is called; nothing is registered."""
     function: Any
-    function, says = WRONG[what]
+    function, reason = WRONG[what]
     client = Client(":memory:")
-    with pytest.raises(InvalidType, match=says):
+    with pytest.raises(InvalidType, match=reason):
         client.middleware(function)
     assert client.layers.of("work") == ()
 
