@@ -45,7 +45,7 @@ def backlite_file_client(request: pytest.FixtureRequest) -> Client:
     return _started(request, "file")
 
 
-def _started(request: pytest.FixtureRequest, kind: str) -> Any:
+def _started(request: pytest.FixtureRequest, kind: str) -> Client:
     """Return a client that was started by the plugin that runs the test."""
     runner = "anyio" if "anyio_backend" in request.fixturenames else _loop_of(request)
     if runner is None:
@@ -53,7 +53,8 @@ def _started(request: pytest.FixtureRequest, kind: str) -> Any:
             f"{request.fixturename} is for tests under pytest-asyncio or marked with pytest.mark.anyio;"
             " elsewhere write 'async with backlite_async.testing.client() as client:'"
         )
-    return request.getfixturevalue(f"_backlite_{kind}_{runner}")
+    client: Client = request.getfixturevalue(f"_backlite_{kind}_{runner}")
+    return client
 
 
 def _loop_of(request: pytest.FixtureRequest) -> str | None:

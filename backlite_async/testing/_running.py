@@ -23,6 +23,9 @@ from ._recording import Ran, Record
 
 __all__ = ["JobFailed", "run_handler", "run_until_idle"]
 
+OPTIONS = {"id", "key", "max_attempts", "meta", "priority", "tags", "timeout"}
+"""Options of `client.add()` that make no difference to when a job runs, and whether."""
+
 NOTHING = Event(kind="log", job_id="", queue="", task="", attempt=0, at=datetime.min.replace(tzinfo=UTC))
 """What is told to nobody, to see that all before it was."""
 
@@ -87,10 +90,10 @@ async def run_handler(
     kind = task_type(type(task))
     if client.registry.find(kind.config.name, kind.name) is None:
         raise InvalidState(f"this client has no handler of {kind.name}; register it before the job runs")
+    for name in options.keys() - OPTIONS:
+        raise InvalidType(f"run_handler() takes no option {name!r}; it takes {', '.join(sorted(OPTIONS))}")
     operation = client.add(task)
     for name, value in options.items():
-        if name not in ("id", "key", "max_attempts", "meta", "priority", "tags", "timeout"):
-            raise InvalidType(f"run_handler() takes no option {name!r}")
         getattr(operation, name)(*(value if name == "tags" else [value]))
     first = len(record.ran)
     [job_id] = await operation.save()
@@ -179,9 +182,9 @@ class _Running:
         record = self._record
         while not reached():
             seen = len(record.ran)
-            if self._most is not None and seen >= self._most:
-                last = record.summary(record.ran[self._first :])
-                raise AssertionError(f"not idle after {seen - self._first} attempts: {last}")
+            if self._most is not None and seen > self._most:
+                names = record.summary(record.ran[self._first :])
+                raise AssertionError(f"not idle after limit={self._most - self._first} attempts: {names}")
             with anyio.move_on_after(self._patience) as scope:
                 await record.until(partial(self._goes_on, reached, seen))
             if scope.cancelled_caught:
