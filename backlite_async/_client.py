@@ -18,6 +18,7 @@ import msgspec
 from . import _log as log
 from ._add import AddOperation
 from ._ahead import MOST
+from ._catalogue import Catalogue
 from ._clock import Clock, IdFactory, SystemClock, seconds
 from ._config import Duration, checked_name
 from ._context import JobContext, running_job
@@ -27,13 +28,17 @@ from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._events import Bus, EventKind, Events, L
 from ._job import Job, JobStatus, NewJob, Owner
+from ._jobs import Jobs
 from ._leases import BEATS_PER_LEASE
 from ._life import Run
 from ._middleware import Layers, M
 from ._outcome import CANCELLED
+from ._owners import Owners
 from ._queues import Queues
 from ._registry import Registry
 from ._reports import naming
+from ._results import result_of, wait_for
+from ._waits import Waits
 from .stores import Store, store_maker
 
 __all__ = ["Client"]
@@ -44,6 +49,7 @@ REST_LOOK = 0.5
 T = TypeVar("T", bound=msgspec.Struct)
 D = TypeVar("D", bound=msgspec.Struct)
 R = TypeVar("R")
+V = TypeVar("V")
 
 
 class _Decorator(Protocol[D]):
@@ -104,7 +110,11 @@ class Client:
         self.registry = Registry()
         self._random = rng or random.Random()
         self.ids = IdFactory(self.clock, self._random)
+        self.jobs = Jobs(self)
         self.queues = Queues(self)
+        self.owners = Owners(self)
+        self.tasks = Catalogue(self)
+        self.waits = Waits(self.clock)
         self.layers = Layers()
         self.bus = Bus(self.clock)
         self._declared: set[tuple[str, str]] = set()
@@ -208,7 +218,8 @@ class Client:
                     unending=self._unending,
                 )
             self._declared.clear()
-            store.listen(self._rung)
+            store.listen(self.rung)
+            waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
             self.bus.open()
             running.opened(store)
             log.emit(log.CLIENT_STARTED, owner=owner.id, workers=self._workers)
@@ -219,8 +230,12 @@ class Client:
             else:
                 clean = await dispatcher.run()
         finally:
+            store.unlisten(self.rung)
+            self.waits.close()
+            if not await running.stop.outlast([waiting], grace=WRITE_GRACE):
+                store.abandon()
+                await running.stop.outlast([waiting])
             await self.bus.close(running.stop)
-            store.unlisten(self._rung)
             lend = dispatcher is not None and dispatcher.lingers
             closing = asyncio.ensure_future(store.close(lend=lend))
             if not await running.stop.outlast([closing], grace=WRITE_GRACE):
@@ -324,6 +339,27 @@ class Client:
         """Return a job's whole record; None if there is none, or none any more."""
         return await self.open_store().get(job_id, now=self.clock.now())
 
+    async def wait(self, job_id: str, timeout: Duration | None = None) -> Job:
+        """Return a job as soon as it has ended, however it has ended, in whichever process.
+
+        Raises `TimeoutError` if that takes longer than `timeout` seconds, `JobNotFound` if there is no such
+        job, or it has ended and its queue keeps nothing: one waits before that. While somebody waits, such a
+        job is kept for a minute, without its payload; its result too if it ends in this client.
+        """
+        return await wait_for(self, job_id, timeout)
+
+    @overload
+    async def result(self, job_id: str) -> Any: ...
+    @overload
+    async def result(self, job_id: str, type: type[V]) -> V: ...
+    async def result(self, job_id: str, type: Any = None) -> Any:  # noqa: A002 - the name is promised
+        """Return what the handler of a job returned, as `type` if one is given.
+
+        Raises a `LookupError`: `JobNotFound`, or `ResultNotFound`, which says why there is none; and
+        `PayloadError` if it is of another type.
+        """
+        return await result_of(self, job_id, type)
+
     # -- control -----------------------------------------------------------------------------------
 
     async def cancel(self, *job_ids: str) -> int:
@@ -350,7 +386,7 @@ class Client:
             log.emit(log.JOB_CANCELLED, job_id=job_id)
             if job := known.get(job_id):
                 self.bus.tell("cancelled", **naming(job), error=CANCELLED)
-        self._rung()
+        self.rung()
         return len(done.ended) + len(done.asked)
 
     async def pause(self, queue: str, *, wait: bool = False, here: bool = False) -> None:
@@ -372,7 +408,7 @@ class Client:
                 self._dispatcher.pause_here()
         else:
             await store.pause(name, now=self.clock.now())
-            self._rung()
+            self.rung()
         if wait:
             await self._rest(store, name, here=here)
 
@@ -385,7 +421,7 @@ class Client:
             self._dispatcher.pause_here()
         if not here:
             await store.resume(name)
-            self._rung()
+            self.rung()
 
     async def _rest(self, store: Store, queue: str, *, here: bool) -> None:
         """Wait until nothing of a queue runs."""
@@ -443,7 +479,7 @@ class Client:
     def _dispatcher(self) -> Dispatcher | None:
         return None if self._running is None or self._running.over else self._running.dispatcher
 
-    def _rung(self) -> None:
+    def rung(self) -> None:
         """Look for jobs and orders."""
         if self._running is not None and self._running.dispatcher is not None:
             self._running.dispatcher.rung()
@@ -453,6 +489,7 @@ class Client:
         """Wake whoever waits for something to change."""
         for event in self._waiting_for_news:
             event.set()
+        self.waits.look()
 
     @property
     def undeclared(self) -> bool:

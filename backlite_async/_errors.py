@@ -14,8 +14,10 @@ __all__ = [
     "InvalidTask",
     "InvalidType",
     "InvalidValue",
+    "JobNotFound",
     "LeaseLost",
     "PayloadError",
+    "ResultNotFound",
     "TransactionTimeout",
 ]
 
@@ -57,6 +59,30 @@ class AlreadyExists(BackliteError, ValueError):
             f'job {self.job_id} has the same {self.what}, and nothing was added; on_conflict="keep"'
             " returns its id instead"
         )
+
+
+class JobNotFound(BackliteError, LookupError):
+    """There is no such job, or none any more; `job_id` names it, `reason` says what may have become of it."""
+
+    def __init__(self, job_id: str, reason: str = "there is none, or it is no longer kept") -> None:
+        super().__init__(job_id, reason)
+        self.job_id = job_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"job {self.job_id}: {self.reason}"
+
+
+class ResultNotFound(BackliteError, LookupError):
+    """There is no result of a job: `job_id` names it, `reason` says why."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(job_id, reason)
+        self.job_id = job_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} has no result: {self.reason}"
 
 
 class PayloadError(BackliteError, ValueError):

@@ -17,15 +17,20 @@ from ._errors import (
     InvalidTask,
     InvalidType,
     InvalidValue,
+    JobNotFound,
     LeaseLost,
     PayloadError,
+    ResultNotFound,
     TransactionTimeout,
 )
 from ._events import Event, Events
-from ._job import Job, JobStatus, Queue
+from ._history import AttemptError, LogLine
+from ._job import Job, JobStatus, OwnerInfo, Queue, TaskInfo
+from ._jobs import JobPage
 from ._middleware import CallNext
 from ._options import Added
 from ._outcome import Discard, Retry, Snooze
+from ._stats import Count, Percentiles, QueueStats
 from ._task import Task
 
 __all__ = [
@@ -33,11 +38,13 @@ __all__ = [
     "Added",
     "AlreadyExists",
     "AlreadyRegistered",
+    "AttemptError",
     "BackliteError",
     "Backoff",
     "CallNext",
     "Client",
     "Clock",
+    "Count",
     "DatabaseBusy",
     "DatabaseReplaced",
     "DatabaseUnavailable",
@@ -51,17 +58,25 @@ __all__ = [
     "InvalidValue",
     "Job",
     "JobContext",
+    "JobNotFound",
+    "JobPage",
     "JobStatus",
     "LeaseLost",
+    "LogLine",
+    "OwnerInfo",
     "PayloadError",
+    "Percentiles",
     "Queue",
     "QueueConfig",
+    "QueueStats",
     "Rate",
+    "ResultNotFound",
     "Retention",
     "Retry",
     "Snooze",
     "SystemClock",
     "Task",
+    "TaskInfo",
     "TransactionTimeout",
     "current_client",
     "current_job",

@@ -18,13 +18,14 @@ import msgspec
 
 from . import _log as log
 from ._clock import Clock
-from ._codec import decode
+from ._codec import decode, encode_result
 from ._context import JobContext, running_job
 from ._deadlines import Deadlines
 from ._errors import InvalidState, PayloadError
 from ._failure import describe, short_traceback
 from ._job import ClaimedJob
 from ._middleware import Around, through
+from ._notes import Notes
 from ._outcome import CANCELLED, Result, Steer
 from ._registry import Handler
 from ._transaction import JobTransaction
@@ -85,7 +86,9 @@ class WorkerPool:
         transaction: Callable[[Attempt, JobContext], JobTransaction],
         ended: Callable[[Attempt, Result], None],
         interrupted: Callable[[], bool],
+        notes: Notes,
     ) -> None:
+        self._notes = notes
         self._client = client
         self._bus = client.bus
         self._layers = client.layers
@@ -180,7 +183,7 @@ class WorkerPool:
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
         attempt = self.running.pop(task)
-        attempt.context = None  # which leads back here: no work for the garbage collector
+        context, attempt.context = attempt.context, None  # leads back here: no work for the collector
         handler = attempt.handler
         self._in_threads -= handler.threaded
         self._ids.discard(attempt.job.id)
@@ -191,6 +194,9 @@ class WorkerPool:
         result = attempt.result
         if result is None:  # cut off before its handler could end, by a closing loop or a bug of ours
             result = self._failed(attempt, asyncio.CancelledError(), stopped=self._interrupted())
+        if context is not None:
+            result = _with_last_words(context, result)
+            context.fall_silent()
         if not task.cancelled():
             task.exception()  # seen: the loop need not report it
         self._ended(attempt, result)
@@ -239,7 +245,9 @@ class WorkerPool:
         if timeout is not None:
             self._deadlines.begin(attempt, timeout)
         transaction = partial(self._transaction, attempt)
-        context = attempt.context = JobContext(job, self._client, attempt.started_at, timeout, transaction)
+        context = attempt.context = JobContext(
+            job, self._client, attempt.started_at, timeout, transaction, notes=self._notes
+        )
         context.cancel_asked = attempt.cancelled
         running_job.set(context)
         if not attempt.handler.threaded:
@@ -344,11 +352,12 @@ class WorkerPool:
 
     def so_far(self, attempt: Attempt) -> Result:
         """Return the result of an attempt that has reached its aim now."""
-        return Result(
+        result = Result(
             finished_at=self._clock.now(),
             started_at=attempt.started_at,
             duration=self._duration(attempt),
         )
+        return result if attempt.context is None else _with_last_words(attempt.context, result)
 
     def _returned(self, attempt: Attempt, value: object) -> Result:
         if value is not None and inspect.isawaitable(value):
@@ -358,9 +367,32 @@ class WorkerPool:
                 attempt, TypeError("the handler returned an awaitable that nobody awaits; make it async def")
             )
         result = self.so_far(attempt)
+        if value is not None and not attempt.completed:
+            result = msgspec.structs.replace(result, value=self._encoded(attempt, value))
         if attempt.scope.cancel_called and not attempt.stopping:
             return msgspec.structs.replace(result, late=True)
         return result
+
+    def _encoded(self, attempt: Attempt, value: object) -> str:
+        """Return what a handler returned as JSON; "": it is not kept.
+
+        Where retention keeps nothing, it is encoded for those of this client who wait for the job.
+        """
+        job, retention = attempt.job, attempt.handler.config.retention
+        if (retention is None or retention.only_failed) and job.id not in self._client.waits:
+            return ""
+        try:
+            return encode_result(job.queue, value, self._client.max_payload)
+        except PayloadError as error:
+            log.emit(
+                log.JOB_RESULT_DROPPED,
+                job_id=job.id,
+                queue=job.queue,
+                task=job.task,
+                attempt=job.attempt,
+                error=error.reason,
+            )
+            return ""
 
     def _raised(self, attempt: Attempt, error: BaseException) -> Result:
         try:
@@ -425,6 +457,13 @@ class WorkerPool:
         if attempt.started_at is None:
             return None
         return max(0, round((self._clock.monotonic() - attempt.began) * 1_000_000))
+
+
+def _with_last_words(context: JobContext, result: Result) -> Result:
+    """Add to a result what its attempt has said and is not stored."""
+    if context.said is None:
+        return result
+    return msgspec.structs.replace(result, note=context.said.all(), noted=True)
 
 
 _CUT_OFF = object()

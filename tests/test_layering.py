@@ -26,11 +26,12 @@ ROOT = "backlite_async"
 
 LAYERS = {
     "data": "_errors _clock _config _task _job _history _query _stats",
-    "decisions": "_ahead _codec _backoff _fingerprint _options _plan _outcome _suspects _declare _letters",
+    "decisions": "_ahead _codec _backoff _fingerprint _options _plan _outcome _suspects"
+    " _declare _filters _letters",
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
     " _deadlines _failure _feed _heed _lapses _queues _reports _solo _starts _takeover _transaction _wall"
     " _dispatcher _life _client"
-    " _notes _waits _results _events _middleware _direct _jobs _owners _catalogue",
+    " _notes _waits _results _events _middleware _direct _bulk _jobs _owners _catalogue",
     "root": "_public",
     "around": "__main__ _demo",
 }
@@ -45,7 +46,7 @@ BELOW = {
 }
 
 PURE = set(
-    "__future__ collections collections.abc dataclasses datetime hashlib math typing weakref inspect"
+    "__future__ base64 collections collections.abc dataclasses datetime hashlib math typing weakref inspect"
     " msgspec".split()
 )
 """What decisions may import: nothing that reads a clock, throws dice, or touches the world."""

@@ -93,6 +93,10 @@ class SharedMemory(MemoryStore):
                     found.append((row.id, Wait(row.started_at, row.started_at)))
         return found
 
+    def is_watched(self, job_id: str) -> bool:
+        """Return whether anybody waits for a job to end."""
+        return self._beside.watched(job_id)
+
     def expiries(self) -> list[int | None]:
         """Return when the completed jobs that are kept expire."""
         return [row.expires_at for row in self._completed.values()]
