@@ -25,8 +25,9 @@ from backlite_async._job import (
 )
 from backlite_async.stores import Dead
 
+from .asking import Asking
 from .company import Company, Member
-from .faults import Faults, Host, Killed
+from .faults import Host, Killed
 from .history import Marked, Misuse, Paused, Revoked
 from .memory import SharedMemory
 from .telling import Teller
@@ -38,24 +39,14 @@ T = TypeVar("T")
 
 ASKED = frozenset(
     {
-        "add",
-        "add_unique",
-        "begin",
-        "cancel",
-        "commit",
-        "declare",
-        "get",
-        "pause",
-        "queues",
-        "resume",
-        "running",
-        "status",
+        *("add", "add_unique", "begin", "cancel", "commit", "declare", "get", "pause", "queues", "resume"),
+        *("running", "status", "act", "find", "count", "stats", "tasks", "owners"),
     }
 )
 """What applications and handlers ask for at any time, and are refused once the store is closed."""
 
 
-class FaultyStore(Faults):
+class FaultyStore(Asking):
     """One owner's way to a shared memory store, for as long as it is open."""
 
     writing = False
@@ -112,12 +103,13 @@ class FaultyStore(Faults):
             self._company.leave(self._member, keep=keep)
 
     async def _holds_claims(self) -> bool:
-        """Return whether claims are left, as far as that can be found out."""
+        """Return whether claims or watches are left, as far as that can be found out."""
         await self._pause(insist=True)
         if self._member is None or self._host.dead:
             return False
         fault = self._fault("holds_claims", took_effect=False)
-        return fault is not None or bool(self._inner.claimed_by(self._member.id))
+        left = self._inner.claimed_by(self._member.id) or self._member.id in self._inner.watches()
+        return fault is not None or bool(left)
 
     def _watch(self) -> None:
         """Close what was lent when nothing is renewed any more, as a thread would that renews."""
@@ -298,7 +290,10 @@ class FaultyStore(Faults):
         )
 
     def _finished(self, outcomes: Sequence[Outcome]) -> None:
-        if any(outcome.frees or not isinstance(outcome, Complete) for outcome in outcomes):
+        watched = self._teller.tell(outcomes)
+        if watched or any(
+            outcome.frees or not isinstance(outcome, Complete) or outcome.letter for outcome in outcomes
+        ):
             self._ring()
 
     def _finish(self, outcomes: Sequence[Outcome], *, within: bool = False) -> set[str]:
