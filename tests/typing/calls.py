@@ -214,6 +214,8 @@ async def services(client: Client, task: SendEmail, instant: datetime) -> None:
     await client.jobs.copy("a", "b")  # type: ignore[call-overload]
     await client.queues.stats("mail", last="day")  # type: ignore[arg-type]
     await client.tasks.get(SendEmail)  # type: ignore[arg-type]
+
+
 # -- hooks ----------------------------------------------------------------------------------------
 
 hooked = Client("app.db")
