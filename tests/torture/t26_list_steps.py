@@ -1,7 +1,7 @@
 """T26: what people ask, and do, costs the same beside a million jobs. Steps of SQLite's machine are counted.
 
 Every filter, both directions, deep pages, and each action upon 500 jobs, at two thousand rows of each shape
-and at a million, there with an ANALYZE that has seen few; and questions that no index answers, which have to end.
+and at a million, after an ANALYZE that has seen few; and questions that no index answers, which have to end.
 """
 
 from __future__ import annotations
