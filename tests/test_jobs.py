@@ -29,7 +29,7 @@ from backlite_async import (
 from backlite_async import _bulk as bulk
 from backlite_async import _query as query
 from backlite_async._clock import SystemClock, from_millis
-from backlite_async._job import ClaimedJob, Complete, Keep, Lane
+from backlite_async._job import ClaimedJob, Complete, Keep, Lane, Reschedule
 
 from .conftest import LIMIT, Journal
 
@@ -100,6 +100,10 @@ async def finish(
         keep=Keep(until=None, payload=payload),
     )
     return not await client.open_store().finish([outcome])
+
+
+def again_later(job: ClaimedJob, due_at: int) -> Reschedule:
+    return Reschedule(id=job.id, fence=job.fence, due_at=due_at, attempt=job.attempt, crashes=0)
 
 
 async def add_failed(client: Client, count: int) -> list[str]:
@@ -334,7 +338,8 @@ async def test_an_action_is_done_to_jobs_that_are_in_a_state_for_it(
     if by == "ids":
         done = await call(*ids.values(), "unknown", ids["pending"], **options)
     else:
-        done = await call(**({"tag": "t"} if by == "tag" else {"all": True}), **options)
+        async with asyncio.timeout(LIMIT):
+            done = await call(**({"tag": "t"} if by == "tag" else {"all": True}), **options)
     assert done == len(states)
     after = {state: await client.jobs.get(job_id) for state, job_id in ids.items()}
     assert {state for state, job in after.items() if job != before[state]} == states
@@ -592,7 +597,8 @@ async def test_what_others_do_meanwhile_makes_no_action_endless(
 ) -> None:
     """Workers that take up, and fail, what an action has let run; adds that go on: it meets each once."""
     await add_failed(client, 15)
-    await client.add(*[Work(number) for number in range(15)]).wait(60).save()
+    for number in range(25):
+        await client.add(Work(number)).wait(10 + number).save()
     await client.add(*[Work(number) for number in range(15)]).save()
     clock.at += 1
     await claim(client)
@@ -603,13 +609,16 @@ async def test_what_others_do_meanwhile_makes_no_action_endless(
         for job in await claim(client) if working and action != "copy" else ():
             if job.payload[-2] in "13579":
                 await finish(client, job)
+            elif job.payload[-2] in "04":
+                again = again_later(job, clock.at + 30_000)
+                await client.open_store().finish([again])
 
     spied(monkeypatch, client, {"copy": "find", "cancel": "cancel"}.get(action, "act"), meanwhile)
     options = {"wait": 0} if action == "reschedule" else {}
     async with asyncio.timeout(LIMIT):
         done = await getattr(client.jobs, action)(queue="work", **options)
     assert done == {
-        "retry": 30, "run_now": 15, "reschedule": 15, "release": 15, "copy": 45, "delete": 30, "cancel": 30,
+        "retry": 40, "run_now": 25, "reschedule": 25, "release": 15, "copy": 55, "delete": 40, "cancel": 40,
     }[action]  # fmt: skip
 
 
@@ -625,11 +634,15 @@ async def test_a_release_goes_away_from_what_starts_again(
 
     async def again() -> None:
         clock.at += 1
-        await store_act(query.Release(), running, now=clock.at)
+        await act(query.Release(), running, now=clock.at)
+        await start()
+
+    async def start() -> None:
         clock.at += 1
         await claim(client)
 
-    store_act = store.act
+    act = store.act
+    spied(monkeypatch, client, "act", start)
     spied(monkeypatch, client, "find", again)
     async with asyncio.timeout(LIMIT):
         assert await client.jobs.release(queue="work") == 10
