@@ -722,13 +722,13 @@ WHERE backlite_jobs.seq = again.seq
 )
 
 -- name: forget_tags
-DELETE FROM backlite_tags WHERE job_id IN {gone}
+DELETE FROM backlite_tags INDEXED BY sqlite_autoindex_backlite_tags_1 WHERE job_id IN {gone}
 
 -- name: forget_errors
-DELETE FROM backlite_errors WHERE job_id IN {gone}
+DELETE FROM backlite_errors INDEXED BY sqlite_autoindex_backlite_errors_1 WHERE job_id IN {gone}
 
 -- name: forget_lines
-DELETE FROM backlite_lines WHERE job_id IN {gone}
+DELETE FROM backlite_lines INDEXED BY sqlite_autoindex_backlite_lines_1 WHERE job_id IN {gone}
 
 -- name: tally
 INSERT INTO backlite_stats (queue, span, start, what, bucket, number)
