@@ -18,6 +18,7 @@ import msgspec
 from . import _log as log
 from ._add import AddOperation
 from ._ahead import MOST
+from ._catalogue import Catalogue
 from ._clock import Clock, IdFactory, SystemClock, seconds
 from ._config import Duration, checked_name
 from ._context import JobContext, running_job
@@ -27,10 +28,12 @@ from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._events import Bus, EventKind, Events, L
 from ._job import Job, JobStatus, NewJob, Owner
+from ._jobs import Jobs
 from ._leases import BEATS_PER_LEASE
 from ._life import Run
 from ._middleware import Layers, M
 from ._outcome import CANCELLED
+from ._owners import Owners
 from ._queues import Queues
 from ._registry import Registry
 from ._reports import naming
@@ -107,10 +110,13 @@ class Client:
         self.registry = Registry()
         self._random = rng or random.Random()
         self.ids = IdFactory(self.clock, self._random)
+        self.jobs = Jobs(self)
         self.queues = Queues(self)
+        self.owners = Owners(self)
+        self.tasks = Catalogue(self)
+        self.waits = Waits(self.clock)
         self.layers = Layers()
         self.bus = Bus(self.clock)
-        self.waits = Waits(self.clock)
         self._declared: set[tuple[str, str]] = set()
         self._waiting_for_news: set[asyncio.Event] = set()
         self._unending: dict[str, int] = {}
@@ -212,9 +218,9 @@ class Client:
                     unending=self._unending,
                 )
             self._declared.clear()
-            store.listen(self._rung)
-            self.bus.open()
+            store.listen(self.rung)
             waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
+            self.bus.open()
             running.opened(store)
             log.emit(log.CLIENT_STARTED, owner=owner.id, workers=self._workers)
             for hazard in store.hazards():
@@ -224,12 +230,12 @@ class Client:
             else:
                 clean = await dispatcher.run()
         finally:
-            await self.bus.close(running.stop)
-            store.unlisten(self._rung)
+            store.unlisten(self.rung)
             self.waits.close()
             if not await running.stop.outlast([waiting], grace=WRITE_GRACE):
                 store.abandon()
                 await running.stop.outlast([waiting])
+            await self.bus.close(running.stop)
             lend = dispatcher is not None and dispatcher.lingers
             closing = asyncio.ensure_future(store.close(lend=lend))
             if not await running.stop.outlast([closing], grace=WRITE_GRACE):
@@ -380,7 +386,7 @@ class Client:
             log.emit(log.JOB_CANCELLED, job_id=job_id)
             if job := known.get(job_id):
                 self.bus.tell("cancelled", **naming(job), error=CANCELLED)
-        self._rung()
+        self.rung()
         return len(done.ended) + len(done.asked)
 
     async def pause(self, queue: str, *, wait: bool = False, here: bool = False) -> None:
@@ -402,7 +408,7 @@ class Client:
                 self._dispatcher.pause_here()
         else:
             await store.pause(name, now=self.clock.now())
-            self._rung()
+            self.rung()
         if wait:
             await self._rest(store, name, here=here)
 
@@ -415,7 +421,7 @@ class Client:
             self._dispatcher.pause_here()
         if not here:
             await store.resume(name)
-            self._rung()
+            self.rung()
 
     async def _rest(self, store: Store, queue: str, *, here: bool) -> None:
         """Wait until nothing of a queue runs."""
@@ -473,7 +479,7 @@ class Client:
     def _dispatcher(self) -> Dispatcher | None:
         return None if self._running is None or self._running.over else self._running.dispatcher
 
-    def _rung(self) -> None:
+    def rung(self) -> None:
         """Look for jobs and orders."""
         if self._running is not None and self._running.dispatcher is not None:
             self._running.dispatcher.rung()

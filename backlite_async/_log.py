@@ -61,6 +61,9 @@ JOB_RESULT_DROPPED = Event(
 )
 JOB_UNWRITABLE = Event("job.unwritable", logging.ERROR, "an outcome cannot be stored; the job fails instead")
 JOBS_EXPIRED = Event("jobs.expired", logging.DEBUG, "completed jobs were removed when their retention ended")
+JOBS_CHANGED = Event(
+    "jobs.changed", logging.INFO, "jobs were retried, edited, deleted, ... by a call; action says"
+)
 QUEUES_PAUSED = Event("queues.paused", logging.INFO, "which queues are paused now has changed")
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
 OWNER_DIED = Event("owner.died", logging.WARNING, "an owner is gone without a word; its jobs are released")

@@ -8,6 +8,7 @@ from . import _log as log
 from ._clock import Clock
 from ._health import Health
 from ._registry import Registry
+from ._stats import HOUR
 from .stores import Store
 
 __all__ = ["Maintenance"]
@@ -28,6 +29,7 @@ class Maintenance:
         self._next: int | None = None
         self._leading = False
         self._named: set[tuple[str, str]] = set()
+        self._summed_up: int | None = None
         self._closing = False
 
     def look(self) -> None:
@@ -52,6 +54,7 @@ class Maintenance:
             timer = None
             try:
                 await self._expire()
+                await self._sum_up()
                 await self._name_unhandled()
                 self._health.succeeded()
                 if self._next is not None:
@@ -82,6 +85,15 @@ class Maintenance:
             if removed:
                 log.emit(log.JOBS_EXPIRED, count=removed)
             self._next = await self._store.next_expiry()
+
+    async def _sum_up(self) -> None:
+        """Sum up statistics, at first and once an hour; we are awake more often than that anyway."""
+        hour = self._clock.now() // HOUR
+        if not self._leading:
+            self._summed_up = None
+        elif hour != self._summed_up:
+            await self._store.sum_up(now=self._clock.now())
+            self._summed_up = hour
 
     async def _name_unhandled(self) -> None:
         """Log each kind of job that waits without a handler here, once."""

@@ -6,8 +6,9 @@ an eighth. Buckets are numbered, and those of all processes add up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -25,6 +26,7 @@ __all__ = [
     "Tally",
     "bucket",
     "bucket_time",
+    "capped",
     "queue_stats",
 ]
 
@@ -61,6 +63,12 @@ class Count(int):
     __str__ = __repr__
 
 
+def capped(numbers: Mapping[str, int], most: int) -> dict[str, Any]:
+    """Return numbers that were counted up to one more than `most` as a queue shows them."""
+    cut = {name: min(number, most) for name, number in numbers.items()}
+    return cut | {"capped": tuple(name for name, number in numbers.items() if number > most)}
+
+
 class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
     """How long half, nine in ten, 99 in a hundred took at most, and the longest, within an eighth."""
 
@@ -73,7 +81,8 @@ class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     """What attempts of a queue have come to in a time.
 
-    `run`: how long attempts ran; `wait`: how long they had waited since they were due. None: there were none.
+    `begin`: when that began; `since`: how long it was. `run`: how long attempts ran; `wait`: how long they
+    had waited since they were due. None: there were none.
     """
 
     since: timedelta = timedelta()
@@ -83,6 +92,7 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     retried: int = 0
     snoozed: int = 0
     crashed: int = 0
+    begin: datetime | None = None
     run: Percentiles | None = None
     wait: Percentiles | None = None
 
@@ -113,7 +123,9 @@ def bucket_time(number: int) -> float:
     return (mantissa + 0.5) * (1 << shift)
 
 
-def queue_stats(rows: Iterable[tuple[str, int, int]], since: timedelta) -> QueueStats:
+def queue_stats(
+    rows: Iterable[tuple[str, int, int]], since: timedelta, begin: datetime | None = None
+) -> QueueStats:
     """Sum up what was counted: (what, bucket, how many)."""
     numbers = dict.fromkeys(WHATS, 0)
     histograms: dict[str, dict[int, int]] = {"run": {}, "wait": {}}
@@ -123,7 +135,11 @@ def queue_stats(rows: Iterable[tuple[str, int, int]], since: timedelta) -> Queue
         elif what in histograms:
             histograms[what][place] = histograms[what].get(place, 0) + count
     return QueueStats(
-        since=since, **numbers, run=_percentiles(histograms["run"]), wait=_percentiles(histograms["wait"])
+        since=since,
+        begin=begin,
+        **numbers,
+        run=_percentiles(histograms["run"]),
+        wait=_percentiles(histograms["wait"]),
     )
 
 
@@ -133,10 +149,10 @@ def _percentiles(histogram: dict[int, int]) -> Percentiles | None:
         return None
     found: list[timedelta] = []
     places = sorted(histogram)
-    for share in (0.5, 0.9, 0.99):
-        left = share * total
+    for percent in (50, 90, 99):
+        left = percent * total
         for place in places:
-            left -= histogram[place]
+            left -= 100 * histogram[place]
             if left <= 0:
                 break
         found.append(timedelta(microseconds=bucket_time(place)))

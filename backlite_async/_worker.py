@@ -459,15 +459,15 @@ class WorkerPool:
         return max(0, round((self._clock.monotonic() - attempt.began) * 1_000_000))
 
 
-_CUT_OFF = object()
-"""Stands for the value of a handler whose scope was cancelled."""
-
-
 def _with_last_words(context: JobContext, result: Result) -> Result:
     """Add to a result what its attempt has said and is not stored."""
     if context.said is None:
         return result
     return msgspec.structs.replace(result, note=context.said.all(), noted=True)
+
+
+_CUT_OFF = object()
+"""Stands for the value of a handler whose scope was cancelled."""
 
 
 class _Cut(BaseException):

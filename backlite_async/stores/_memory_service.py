@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from .._clock import from_millis
 from .._history import Note
 from .._job import Declared, Job, JobStatus, Owner, OwnerInfo, Queue, TaskInfo, record
 from .._query import Action, Delete, Edit, Found, Postpone, Release, Rerun, SortKey, Wanted
-from .._stats import DAY, MINUTE, Count, QueueStats, StatsRow, queue_stats
+from .._stats import DAY, MINUTE, Count, QueueStats, StatsRow, capped, queue_stats
 from ._beside import Beside
 from ._limits import Limits
 from ._lists import has, is_looked_at, sort_key
@@ -304,21 +304,23 @@ class MemoryService:
         waiting = self._live.waiting(name)
         due = [row.until for row in let_in if row.until <= now] + [row.scheduled_at for row in waiting]
         ended = [row for row in self._completed.values() if row.queue == name and not expired(row, now)]
+        numbers = {
+            "pending": len(let_in) + len(waiting),
+            "scheduled": sum(row.until > now for row in let_in),
+            "waiting": len(waiting),
+        }
+        for status in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
+            numbers[status.value] = sum(row.status is status for row in ended)
         declared = self._declared.get(name)
         return Queue(
             name=name,
             paused=name in self._limits.paused,
             running=len(self._live.running(name)),
             oldest_due=from_millis(now) - from_millis(min(due)) if due else None,
-            pending=_number([*let_in, *waiting]),
-            scheduled=_number(row for row in let_in if row.until > now),
-            waiting=_number(waiting),
-            succeeded=_number(row for row in ended if row.status is JobStatus.SUCCEEDED),
-            failed=_number(row for row in ended if row.status is JobStatus.FAILED),
-            cancelled=_number(row for row in ended if row.status is JobStatus.CANCELLED),
             limits={} if declared is None else msgspec.json.decode(declared.limits),
             recent=self._last(name, 5 * MINUTE, now),
             today=self._last(name, DAY, now),
+            **capped(numbers, MOST_COUNTED),
         )
 
     def _last(self, name: str, millis: int, now: int) -> QueueStats:
@@ -348,10 +350,6 @@ class MemoryService:
 def expired(row: Row, now: int) -> bool:
     """Return whether the retention of a job has ended."""
     return row.expires_at is not None and row.expires_at <= now
-
-
-def _number(rows: Iterable[Row]) -> Count:
-    return Count.of(sum(1 for _ in rows), MOST_COUNTED)
 
 
 def _record(row: Row) -> Job:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 
 from ..._clock import from_millis
 from ..._job import Cancelled, Declared, Orders, Queue
-from ..._stats import DAY, MINUTE, Count, QueueStats, queue_stats
+from ..._stats import DAY, MINUTE, QueueStats, capped, queue_stats
 from .._base import MOST_COUNTED
 from .rows import end_cancelled
 from .sql import fetch, statements, text
@@ -87,14 +88,14 @@ def queues(raw: sqlite3.Connection, now: int) -> list[Queue]:
     return found
 
 
-def _counts(raw: sqlite3.Connection, queue: str, now: int) -> dict[str, Count]:
+def _counts(raw: sqlite3.Connection, queue: str, now: int) -> dict[str, Any]:
     """Return how many jobs of a queue there are by state, as far as they are counted."""
     parameters = {"queue": queue, "now": now, "most": MOST_COUNTED + 1}
     ((let_in, scheduled, waiting),) = fetch(raw, "live_counts", parameters)
-    numbers = {"pending": let_in + waiting, "scheduled": scheduled, "waiting": waiting}
+    numbers: dict[str, int] = {"pending": let_in + waiting, "scheduled": scheduled, "waiting": waiting}
     for status in ("succeeded", "failed", "cancelled"):
         numbers[status] = fetch(raw, "kept_count", parameters | {"status": status})[0][0]
-    return {name: Count.of(number, MOST_COUNTED) for name, number in numbers.items()}
+    return capped(numbers, MOST_COUNTED)
 
 
 def _stats(raw: sqlite3.Connection, queue: str, last: int, now: int) -> QueueStats:

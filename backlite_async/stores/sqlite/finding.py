@@ -438,14 +438,15 @@ def _count_indexed(raw: sqlite3.Connection, wanted: Wanted, most: int, now: int)
         if section is _running:
             number += len(_decoded(raw, "running_places", parameters))
             continue
-        parameters |= {"most": left, "looks": left + _query.LOOKS}
         name = "count_waiting"
         if section is _pending:
             name, parameters["levels"] = "count_pending", text(_levels(raw, wanted))
         elif section is _completed:
             name, parameters["kinds"] = "count_completed", text(_kinds(raw, wanted))
-        found, at_end = fetch(raw, name, parameters)[0]
-        number, cut = number + found, cut or bool(at_end)
+        found, more = fetch(raw, name, parameters | {"looks": left})[0]
+        if more and found < left:  # some of them do not count
+            found, more = fetch(raw, name, parameters | {"looks": left + _query.LOOKS})[0]
+        number, cut = number + found, cut or bool(more)
     return _counted(number, most, cut)
 
 

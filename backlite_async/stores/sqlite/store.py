@@ -29,6 +29,7 @@ from .blocks import Block
 from .connection import require_connection, require_transaction
 from .database import fail
 from .hazards import hazards
+from .listing import ListingStore
 from .owners import Dead
 from .service import ServiceStore
 from .sql import statements
@@ -36,7 +37,7 @@ from .sql import statements
 __all__ = ["SQLiteStore"]
 
 
-class SQLiteStore(ServiceStore):
+class SQLiteStore(ServiceStore, ListingStore):
     """Keeps jobs in a SQLite file that other processes, and the application, may use too."""
 
     shared = True

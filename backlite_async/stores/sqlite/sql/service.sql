@@ -79,12 +79,13 @@ SELECT json_group_array(json((
 ))) FROM json_each(:walks) AS walk
 
 -- name: count_pending
+-- How many there are, of at most :looks.
 SELECT count(*), 0 FROM (
     SELECT 1 FROM json_each(:levels) AS level CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
     WHERE status = 'pending' AND jobs.queue = json_extract(level.value, '$[0]')
       AND jobs.task = json_extract(level.value, '$[1]') AND jobs.priority = json_extract(level.value, '$[2]')
       AND due_at >= :since AND due_at <= :until
-    LIMIT :most
+    LIMIT :looks
 )
 
 -- part: follows
@@ -198,7 +199,7 @@ WITH RECURSIVE walk (queue, key, task, priority, scheduled_at, seq, fits, number
 SELECT json_group_array(json_array(queue, key, task, -priority, scheduled_at, seq, fits)) FROM walk WHERE number > 0
 
 -- name: count_waiting
--- At most :most of those that are wanted, among at most :looks of the queue, or of all.
+-- How many of at most :looks of the queue, or of all, are wanted; whether there may be more.
 WITH RECURSIVE queues (queue) AS (
     SELECT coalesce(:queue, (
         SELECT queue FROM backlite_jobs INDEXED BY backlite_jobs_waiting
@@ -301,7 +302,7 @@ SELECT json_group_array(json((
 ))) FROM json_each(:walks) AS walk
 
 -- name: count_completed
--- At most :looks are looked at: some may have expired.
+-- How many of at most :looks are kept: some may have expired; whether there may be more.
 SELECT count(*) FILTER (WHERE kept), count(*) = :looks FROM (
     SELECT coalesce(expires_at > :now, true) AS kept
     FROM json_each(:kinds) AS kind CROSS JOIN backlite_completed AS jobs INDEXED BY backlite_completed_ended

@@ -18,7 +18,7 @@ CREATE INDEX backlite_jobs_parent ON backlite_jobs (parent)
 CREATE INDEX backlite_completed_parent ON backlite_completed (parent)
     WHERE parent IS NOT NULL;
 
-CREATE INDEX backlite_completed_ended ON backlite_completed (queue, task, status, finished_at, expires_at);
+CREATE INDEX backlite_completed_ended ON backlite_completed (queue, task, status, finished_at);
 
 -- A job that is deleted leaves its unique keys to others.
 CREATE INDEX backlite_unique_job ON backlite_unique (job_id);
