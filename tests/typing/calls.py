@@ -14,22 +14,30 @@ from backlite_async import (
     Added,
     AddOperation,
     AlreadyExists,
+    AttemptError,
     Backoff,
     CallNext,
     Client,
+    Count,
     Discard,
     Event,
     Events,
     Job,
     JobContext,
+    JobPage,
     JobStatus,
+    LogLine,
+    OwnerInfo,
+    Percentiles,
     Queue,
     QueueConfig,
+    QueueStats,
     Rate,
     Retention,
     Retry,
     Snooze,
     Task,
+    TaskInfo,
     current_client,
     current_job,
 )
@@ -152,6 +160,60 @@ async def options(client: Client, task: SendEmail, connection: aiosqlite.Connect
     operation.id(42)  # type: ignore[arg-type]
     operation.id()  # type: ignore[call-arg]
     operation.id("a", on_conflict=None)  # type: ignore[arg-type]
+
+
+async def services(client: Client, task: SendEmail, instant: datetime) -> None:
+    """Lists, actions, and what is told of queues, owners and task types."""
+    page = await client.jobs.list(queue="mail", task=SendEmail, state=["failed", JobStatus.PENDING], limit=5)
+    assert_type(page, JobPage)
+    assert_type(page[0], Job)
+    assert_type(page.next, str | None)
+    assert_type(page.limited, bool)
+    page = await client.jobs.list(after=page.next, before=None, state="failed", tag=None)
+    assert_type(await client.jobs.get("id"), Job | None)
+    assert_type(await client.jobs.count(text="a", added_after=instant, most=5), Count)
+    assert_type(1 + await client.jobs.count(key="a", unique="b", queue="c", parent="d", task="e"), int)
+    ids = ["a", "b"]
+    assert_type(await client.jobs.retry(*ids, attempts=2), int)
+    assert_type(await client.jobs.run_now(all=True), int)
+    assert_type(await client.jobs.reschedule("a", wait=timedelta(minutes=5)), int)
+    assert_type(await client.jobs.reschedule(due_before=instant, at=instant), int)
+    assert_type(await client.jobs.release(queue="mail"), int)
+    assert_type(await client.jobs.cancel("a"), int)
+    assert_type(await client.jobs.delete(finished_before=instant, state=JobStatus.SUCCEEDED), int)
+    assert_type(await client.jobs.edit("a", task), int)
+    assert_type(await client.jobs.copy("a"), str)
+    assert_type(await client.jobs.copy("a", task), str)
+    assert_type(await client.jobs.copy("a", task=task), str)
+    assert_type(await client.jobs.copy(queue="mail", task="SendEmail"), int)
+    assert_type(await client.jobs.copy(all=True), int)
+    for error in page[0].errors:
+        assert_type(error, AttemptError)
+        assert_type(error.duration, timedelta | None)
+    for line in page[0].lines:
+        assert_type(line, LogLine)
+    for queue in await client.queues.list():
+        assert_type(queue.recent, QueueStats)
+    stats = await client.queues.stats("mail", last=timedelta(days=1))
+    assert_type(stats.run, Percentiles | None)
+    for step in await client.queues.series("mail", last=3600, step=60):
+        assert_type(step.begin, datetime | None)
+        assert_type(step.throughput, float)
+    for owner in await client.owners.list():
+        assert_type(owner, OwnerInfo)
+    for info in await client.tasks.list():
+        assert_type(info, TaskInfo)
+    assert_type(await client.tasks.get("SendEmail", queue="mail"), TaskInfo | None)
+    await client.jobs.list(states="failed")  # type: ignore[call-arg]
+    await client.jobs.list(state=5)  # type: ignore[arg-type]
+    await client.jobs.list(limit="5")  # type: ignore[arg-type]
+    await client.jobs.list(added_after=5)  # type: ignore[arg-type]
+    await client.jobs.retry(ids)  # type: ignore[arg-type]
+    await client.jobs.delete(queue=5)  # type: ignore[arg-type]
+    await client.jobs.edit("a", "b")  # type: ignore[arg-type]
+    await client.jobs.copy("a", "b")  # type: ignore[call-overload]
+    await client.queues.stats("mail", last="day")  # type: ignore[arg-type]
+    await client.tasks.get(SendEmail)  # type: ignore[arg-type]
 
 
 # -- hooks ----------------------------------------------------------------------------------------

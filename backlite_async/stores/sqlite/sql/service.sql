@@ -401,10 +401,15 @@ WHERE jobs.seq = place.value AND {wanted}
   )
 
 -- name: wanted_completed
-SELECT json_group_array(jobs.seq)
-FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs
-WHERE jobs.seq = place.value AND coalesce(jobs.expires_at > :now, true) AND {wanted}
-  AND jobs.finished_at >= :finished_since AND jobs.finished_at <= :finished_until
+-- Which of these completed jobs are kept, and which of those are wanted.
+SELECT json_array(json(json_group_array(seq)), json(json_group_array(seq) FILTER (WHERE is_wanted)))
+FROM (
+    SELECT
+        jobs.seq,
+        {wanted} AND jobs.finished_at >= :finished_since AND jobs.finished_at <= :finished_until AS is_wanted
+    FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs
+    WHERE jobs.seq = place.value AND coalesce(jobs.expires_at > :now, true)
+)
 
 -- name: live_records
 SELECT
