@@ -124,7 +124,7 @@ Shop = tuple[Client, httpx.AsyncClient]
 async def shop(database: Path) -> AsyncIterator[Shop]:
     """The application in this process, with its own lifespan; nothing runs before it is told to."""
     module = load("fastapi_app.py")
-    module.DATABASE = str(database)
+    vars(module)["DATABASE"] = str(database)
     transport = httpx.ASGITransport(module.app)
     with testing.replaced(module.client, database, workers=WORKERS) as client:
         async with (
