@@ -282,8 +282,8 @@ class Client:
     @overload
     def middleware(self, function: M, /) -> M: ...
     @overload
-    def middleware(self, *, queue: str | None = None) -> Callable[[M], M]: ...
-    def middleware(self, function: Any = None, /, *, queue: str | None = None) -> Any:
+    def middleware(self, /, *, queue: str | None = None) -> Callable[[M], M]: ...
+    def middleware(self, function: M | None = None, /, *, queue: str | None = None) -> M | Callable[[M], M]:
         """Put the decorated function around each attempt, of all queues or one, and return it as it is.
 
         `async def around(job, task, call_next)` runs in the event loop, within the attempt's timeout. It

@@ -53,11 +53,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     - "succeeded", "failed", "cancelled": the job has completed, and that is stored;
     - "retried", "snoozed": it will run again at `due_at`, and that is stored;
     - "lost": the outcome of an attempt was not accepted, as the claim had become another's;
-    - "progress": its handler has said how far it is, in `progress` and `message`;
-    - "log": its handler has said something, of `level`, in `text`.
+    - "progress": its handler has said how far it is, in `progress` and `message`: the newest, when stored;
+    - "log": its handler has said something, of `level`, in `text`, and that is stored.
 
-    `attempt` is 0 for a job that has not been claimed; `at`: when this client knew of it, an aware
-    datetime; `duration`: of the attempt; `error`: as in `Job.error`. What does not apply is None.
+    `attempt` is 0 for a job that has not been claimed; `at`: when this client knew of it, or a line was
+    logged, an aware datetime; `duration`: of the attempt; `error`: as in `Job.error`. What does not apply
+    is None.
     """
 
     kind: EventKind
@@ -347,13 +348,21 @@ class Bus:
         self.heard = KINDS if self._streams else frozenset(self._listeners)
 
     def tell(
-        self, kind: EventKind, *, job_id: str, queue: str, task: str, attempt: int = 0, **more: Any
+        self,
+        kind: EventKind,
+        *,
+        job_id: str,
+        queue: str,
+        task: str,
+        attempt: int = 0,
+        at: int | None = None,
+        **more: Any,
     ) -> None:
         """Tell whoever wants to hear of it, while the client is open; called in its event loop."""
         if kind not in self.heard or self._teller is None:
             return
-        at = from_millis(self._clock.now())
-        event = Event(kind=kind, job_id=job_id, queue=queue, task=task, attempt=attempt, at=at, **more)
+        when = from_millis(self._clock.now() if at is None else at)
+        event = Event(kind=kind, job_id=job_id, queue=queue, task=task, attempt=attempt, at=when, **more)
         for ref in self._streams:
             stream = ref()
             if stream is not None:

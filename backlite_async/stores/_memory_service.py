@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -13,7 +12,7 @@ from .._clock import from_millis
 from .._history import Note
 from .._job import Declared, Job, JobStatus, Owner, OwnerInfo, Queue, TaskInfo, record
 from .._query import Action, Delete, Edit, Found, Postpone, Release, Rerun, SortKey, Wanted
-from .._stats import DAY, MINUTE, Count, QueueStats, StatsRow, capped, queue_stats
+from .._stats import Count, StatsRow, capped
 from ._beside import Beside
 from ._limits import Limits
 from ._lists import has, is_looked_at, sort_key
@@ -318,15 +317,8 @@ class MemoryService:
             running=len(self._live.running(name)),
             oldest_due=from_millis(now) - from_millis(min(due)) if due else None,
             limits={} if declared is None else msgspec.json.decode(declared.limits),
-            recent=self._last(name, 5 * MINUTE, now),
-            today=self._last(name, DAY, now),
             **capped(numbers, MOST_COUNTED),
         )
-
-    def _last(self, name: str, millis: int, now: int) -> QueueStats:
-        rows = self._tallies.of(since=now - millis, until=now + 1, queue=name)
-        counted = [(what, bucket, number) for _, _, what, bucket, number in rows]
-        return queue_stats(counted, timedelta(milliseconds=millis))
 
     async def owners(self, *, now: int) -> Sequence[OwnerInfo]:
         """Return the owners that have opened the store, and those that have claims."""

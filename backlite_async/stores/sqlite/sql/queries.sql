@@ -584,9 +584,6 @@ SELECT json_group_array(jobs.id) FROM json_each(:fences) AS claim CROSS JOIN bac
 WHERE jobs.id = claim.key AND jobs.fence = claim.value AND +jobs.status = 'running'
   AND (:lapsed_by IS NULL OR jobs.due_at <= :lapsed_by)
 
--- name: any_watches
-SELECT EXISTS (SELECT 1 FROM backlite_watches)
-
 -- name: watched
 -- Which of these jobs somebody waits for.
 SELECT json_group_array(value) FROM json_each(:ids)
@@ -679,14 +676,19 @@ WHERE jobs.id = json_extract(value, '$[0]') AND jobs.fence = json_extract(value,
   AND coalesce(jobs.due_at <= json_extract(value, '$[11]'), true)
 
 -- name: remove
--- All of them or, where one of the claims is not held, none.
+-- All of them or, where one of the claims is not held, or with :unwatched somebody waits for one, none.
 DELETE FROM backlite_jobs WHERE seq IN (
-    WITH held (seq) AS MATERIALIZED (
-        SELECT jobs.seq FROM json_each(:fences) AS claim CROSS JOIN backlite_jobs AS jobs
+    WITH held (seq, id) AS MATERIALIZED (
+        SELECT jobs.seq, jobs.id FROM json_each(:fences) AS claim CROSS JOIN backlite_jobs AS jobs
         WHERE jobs.id = claim.key AND jobs.fence = claim.value AND +jobs.status = 'running'
           AND (:lapsed_by IS NULL OR jobs.due_at <= :lapsed_by)
     )
-    SELECT seq FROM held WHERE (SELECT count(*) FROM held) = :count
+    SELECT seq FROM held
+    WHERE (SELECT count(*) FROM held) = :count AND NOT (
+        :unwatched AND EXISTS (SELECT 1 FROM backlite_watches) AND EXISTS (
+            SELECT 1 FROM held CROSS JOIN backlite_watches AS watches WHERE watches.job_id = held.id
+        )
+    )
 )
 
 -- name: reschedule
@@ -1041,6 +1043,9 @@ INSERT OR IGNORE INTO backlite_watches (job_id, owner) SELECT value, :owner FROM
 
 -- name: unwatch
 DELETE FROM backlite_watches WHERE (job_id, owner) IN (SELECT value, :owner FROM json_each(:ids))
+
+-- name: which_ended
+SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM backlite_jobs WHERE id = value)
 
 -- name: end_watches
 -- All of these owners, who have died.
