@@ -77,9 +77,12 @@ def replaced(
 
 
 def _give(client: Client, parts: dict[str, Any]) -> None:
+    """Give a client these parts, and all of its parts its clock."""
     for name, value in parts.items():
         setattr(client, name, value)
-    client.bus._clock = client.clock
+    for part in vars(client).values():
+        if "_clock" in getattr(part, "__dict__", ()):
+            part._clock = client.clock
 
 
 def _watch(client: Client) -> Callable[[], None]:
