@@ -86,7 +86,7 @@ def _give(client: Client, parts: dict[str, Any]) -> None:
 
 
 def _watch(client: Client) -> Callable[[], None]:
-    """Record what passes through the store of a client, and what its handlers raise; return what undoes it."""
+    """Record what passes through a client's store, and what its handlers raise; return what undoes it."""
     record = records[client] = Record(client.registry)
     client._make_store = recording(client._make_store, record)
     if isinstance(client.clock, ManualClock):
