@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
 from ._errors import DatabaseBusy, DatabaseReplaced, DatabaseUnavailable, DatabaseUnusable
 from ._health import Health
-from ._job import Outcome
+from ._job import Complete, Outcome
 from .stores import Store
 
 __all__ = ["Completions"]
@@ -117,6 +119,8 @@ class Completions:
             await self._write([outcome])
             return
         self._waiting.remove(outcome)
+        if isinstance(outcome, Complete):  # it may be its dead letter that is refused
+            outcome = msgspec.structs.replace(outcome, letter=None)
         self._waiting.append(outcome)
         raise error
 

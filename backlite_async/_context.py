@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
@@ -12,9 +13,11 @@ import msgspec
 
 from ._clock import from_millis, whole_millis
 from ._codec import encode_result
-from ._errors import InvalidState
+from ._errors import InvalidState, InvalidType, InvalidValue
+from ._failure import storable
 from ._job import ClaimedJob
 from ._log import logger
+from ._notes import MOST_MESSAGE, Notes, Said
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from ._transaction import JobTransaction
 
 __all__ = ["JobContext", "current_client", "current_job", "running_job"]
+
+ROUNDING = 1e-9
+"""By which a sum of fractions may exceed 1."""
 
 running_job: ContextVar[JobContext] = ContextVar("backlite_async.job")
 
@@ -38,7 +44,9 @@ class JobContext:
     __slots__ = (
         "_created_at",
         "_encoded",
+        "_job",
         "_meta",
+        "_notes",
         "_result",
         "_started_at",
         "_tags",
@@ -55,6 +63,7 @@ class JobContext:
         "open_block",
         "parent",
         "queue",
+        "said",
     )
 
     def __init__(
@@ -64,7 +73,12 @@ class JobContext:
         started_at: int,
         timeout: float | None,
         transaction: Callable[[JobContext], AbstractAsyncContextManager[aiosqlite.Connection]],
+        *,
+        notes: Notes | None = None,
     ) -> None:
+        self._job = job
+        self._notes = notes
+        self.said: Said | None = None
         self.id = job.id
         self.queue = job.queue
         self.attempt = job.attempt
@@ -162,10 +176,59 @@ class JobContext:
         """The result as JSON."""
         return self._encoded
 
+    async def progress(self, fraction: float, message: str | None = None) -> None:
+        """Say how far the job is, from 0 to 1, maybe with a message of up to 1,000 characters.
+
+        Kept with the job, and shown while it runs: the newest counts, whatever was said before. It is
+        written now and then, for all running jobs together, and does not wait for the database: call it
+        as often as you like. In a `def` handler: `anyio.from_thread.run(job.progress, 0.5)`.
+        """
+        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)):
+            raise InvalidType(f"progress() takes a number from 0 to 1, not {fraction!r}")
+        if not 0 <= fraction <= 1 + ROUNDING:  # nor NaN
+            raise InvalidValue(f"progress({fraction!r}) must lie between 0 and 1")
+        if message is not None:
+            if not isinstance(message, str):
+                raise InvalidType(f"the message of a progress is a str, not {message!r}")
+            message = storable(message, MOST_MESSAGE)
+        said = self._say()
+        if said is not None and said.report(min(float(fraction), 1.0), message):
+            await asyncio.sleep(0)
+
     @property
     def log(self) -> Any:
-        """A structlog logger that names this job on every line."""
-        return logger(job_id=self.id, queue=self.queue, attempt=self.attempt)
+        """A structlog logger that names this job on every line.
+
+        Lines go where the application's own go, and are kept with the job: those from `info` up, 1,000 an
+        attempt, of up to 2,000 characters. What a filter of the application's loggers (their
+        `wrapper_class`) drops is not kept.
+        """
+        return logger(
+            None if self._notes is None else self._keep_line,
+            job_id=self.id,
+            queue=self.queue,
+            attempt=self.attempt,
+        )
+
+    def _keep_line(self, level: str, render: Callable[[], str]) -> None:
+        said = self._say()
+        if said is not None:
+            said.keep(level, render)
+
+    def fall_silent(self) -> None:
+        """Keep nothing more of what this job says: its attempt has ended."""
+        self._notes = None
+        if self.said is not None:
+            self.said.close()
+
+    def _say(self) -> Said | None:
+        """Return what keeps what this job says; None: nothing is kept."""
+        notes = self._notes
+        if self.said is None and notes is not None:
+            with notes.lock:
+                if self.said is None:
+                    self.said = Said(self._job, notes)
+        return self.said
 
     def __repr__(self) -> str:
         return f"<job {self.id} of queue {self.queue!r}, attempt {self.attempt} of {self.max_attempts}>"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import msgspec
 
 from ._clock import seconds
-from ._config import QueueConfig
 from ._job import Declared, DeclaredTask, JobStatus
 from ._outcome import kept
 from ._task import TaskType
@@ -25,13 +24,14 @@ def declaration(kinds: Sequence[TaskType]) -> Declared:
         keep_for=None if keep is None else keep.until,
         keep_payload=keep is not None and keep.payload,
         turns=config.concurrency_per_key,
-        limits=msgspec.json.encode(_limits(config)).decode(),
+        limits=msgspec.json.encode(_limits(kinds[0])).decode(),
         tasks=tuple(DeclaredTask(kind.name, kind.title, kind.description, kind.schema()) for kind in kinds),
     )
 
 
-def _limits(config: QueueConfig) -> dict[str, object]:
-    """Return the limits of a queue that are set, to be shown."""
+def _limits(kind: TaskType) -> dict[str, object]:
+    """Return the limits of a task type's queue that are set, to be shown."""
+    config = kind.config
     rate = config.rate
     limits = {
         "concurrency": config.concurrency,
@@ -40,6 +40,6 @@ def _limits(config: QueueConfig) -> dict[str, object]:
         "rate": None if rate is None else {"count": rate.count, "per": seconds("per", rate.per)},
         "timeout": config.timeout,
         "max_attempts": config.max_attempts,
-        "dead_letter": None if config.dead_letter is None else config.dead_letter.__name__,
+        "dead_letter": None if kind.letter is None else kind.letter.name,
     }
     return {name: limit for name, limit in limits.items() if limit is not None}

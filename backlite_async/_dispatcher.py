@@ -26,6 +26,7 @@ import random
 from collections import Counter
 from collections.abc import MutableMapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -42,6 +43,7 @@ from ._job import Claim, ClaimedJob, Complete, Lane, Limit, Outcome, Place
 from ._lapses import Lapses
 from ._leases import LeaseKeeper
 from ._maintenance import Maintenance
+from ._notes import Notes
 from ._outcome import (
     Result,
     conclude,
@@ -50,7 +52,7 @@ from ._outcome import (
 )
 from ._plan import plan_claim, plan_limits
 from ._registry import Registry
-from ._reports import Reports, milliseconds, naming, told
+from ._reports import Reports, milliseconds, naming, tell_note, told
 from ._starts import Starts
 from ._stop import StopRequest
 from ._takeover import Takeover
@@ -109,7 +111,7 @@ class Dispatcher:
         troubled: set[str] = set()
         self._health = Health("claim jobs", troubled)
         self._uncertain = False
-        self._reports = Reports()
+        self._reports = Reports(client.bus)
         self._lease = lease
         self._longest_sleep = LONGEST_SLEEP if store.rings else min(LONGEST_DEAF_SLEEP, lease)
         self._looked_at = clock.monotonic()
@@ -130,9 +132,11 @@ class Dispatcher:
             cancel=self._cancel,
         )
         self._client = client
+        self._notes = Notes(store, clock, Health("keep notes", troubled))
+        self._notes.listener = partial(tell_note, client.bus)
         self._maintenance = Maintenance(store, clock, registry, Health("clean up", troubled))
         self._takeover = Takeover(
-            store, clock, registry, Health("take over", troubled), released=self._wake.set
+            store, clock, registry, Health("take over", troubled), bus=client.bus, released=self._wake.set
         )
         self._pool = WorkerPool(
             client,
@@ -145,6 +149,7 @@ class Dispatcher:
             transaction=self._transaction,
             ended=self._ended,
             interrupted=self._interrupted,
+            notes=self._notes,
         )
         self._feed = Feed(
             self._pool,
@@ -202,6 +207,7 @@ class Dispatcher:
         upkeep = loop.create_task(self._maintenance.run(), name="backlite maintenance")
         taking_over = loop.create_task(self._takeover.run(), name="backlite takeover")
         heeding = loop.create_task(self._heed.run(), name="backlite orders")
+        noting = loop.create_task(self._notes.run(), name="backlite notes")
         await self._stop.wait()
         log.emit(log.CLIENT_STOPPING, owner=self._owner, running=len(self._pool.running))
         self._wake.set()
@@ -217,7 +223,8 @@ class Dispatcher:
         await self._stop.outlast([claiming], grace=WRITE_GRACE)  # what it brings is to be given back
         self._completions.close()
         self._heed.close()
-        core = [claiming, completing, upkeep, taking_over, heeding]
+        self._notes.close()
+        core = [claiming, completing, upkeep, taking_over, heeding, noting]
         if not await self._stop.outlast(core, grace=WRITE_GRACE):
             self._completions.give_up()
             self._store.abandon()
@@ -468,6 +475,8 @@ class Dispatcher:
     def _committed(self, attempt: Attempt, outcome: Complete) -> None:
         """Take note that a handler has completed its job itself; it may still run."""
         attempt.completed = True
+        if attempt.context is not None:
+            attempt.context.fall_silent()
         self._reports.put(attempt.job, log.JOB_SUCCEEDED, {"duration_ms": milliseconds(outcome.duration)})
         self._written(outcome, False)
 
@@ -521,6 +530,9 @@ class Dispatcher:
         self._store.ended(outcome.id, outcome.fence)
         if self._feed.cancelled:
             self._feed.cancelled.discard((outcome.id, outcome.fence))
+        if outcome.note is not None and not lost:
+            self._notes.told(self._reports.job(outcome), outcome.note)
+        self._client.waits.ended(outcome.id)
         self._reports.written(outcome, lost=lost)
         if isinstance(outcome, Complete) and outcome.keep is not None:
             self._maintenance.expect(outcome.keep.until)

@@ -17,6 +17,7 @@ __all__ = [
     "JobNotFound",
     "LeaseLost",
     "PayloadError",
+    "ResultNotFound",
     "TransactionTimeout",
 ]
 
@@ -70,6 +71,18 @@ class JobNotFound(BackliteError, LookupError):
 
     def __str__(self) -> str:
         return f"job {self.job_id}: {self.reason}"
+
+
+class ResultNotFound(BackliteError, LookupError):
+    """There is no result of a job: `job_id` names it, `reason` says why."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(job_id, reason)
+        self.job_id = job_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} has no result: {self.reason}"
 
 
 class PayloadError(BackliteError, ValueError):

@@ -7,7 +7,7 @@ import traceback
 
 from ._outcome import Discard
 
-__all__ = ["describe", "short_traceback"]
+__all__ = ["describe", "short_traceback", "storable"]
 
 ERROR_LIMIT = 16_384
 """Characters of an error's text that are kept."""
@@ -21,14 +21,14 @@ _PACKAGE = os.path.dirname(__file__)
 def describe(error: BaseException) -> str:
     """Return an error as text: its type, its message, its cause; bounded, storable, never raising."""
     if isinstance(error, Discard) and error.reason:
-        return _storable(error.reason)
+        return storable(error.reason)
     text = _one(error)
     cause = error.__cause__
     if cause is not None:
         text += f" (from {_one(cause)})"
     if isinstance(error, BaseExceptionGroup):
         text += ": " + "; ".join(_one(inner) for inner in error.exceptions[:10])
-    return _storable(text)
+    return storable(text)
 
 
 def _one(error: BaseException) -> str:
@@ -40,10 +40,10 @@ def _one(error: BaseException) -> str:
     return f"{name}: {message}" if message else name
 
 
-def _storable(text: str) -> str:
+def storable(text: str, limit: int = ERROR_LIMIT) -> str:
     """Return text that any database takes: bounded, without lone surrogates and NUL."""
-    text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
-    return text if len(text) <= ERROR_LIMIT else text[: ERROR_LIMIT - 1] + "…"
+    text = text[: limit + 1].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def short_traceback(error: BaseException) -> str | None:

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from msgspec import NODEFAULT
 
 from ._clock import from_millis
 from ._codec import decode
@@ -41,19 +42,13 @@ def dead_letter(kind: TaskType, job: ClaimedJob, error: str, now: int) -> tuple[
 
     Its id follows from the job's claim, so that an outcome that is written twice adds it once.
     """
-    fields = {
-        field.encode_name: _TOLD[field.name](job, error, now)
-        for field in msgspec.structs.fields(kind.cls)
-        if field.name in _TOLD
-    }
-    tag = kind.cls.__struct_config__
-    if tag.tag is not None and tag.tag_field is not None:
-        fields[tag.tag_field] = tag.tag
     try:
-        payload = _encode(list(fields.values()) if tag.array_like else fields)
+        payload = _payload(kind, job, error, now)
         decode(kind, payload)
-    except (PayloadError, msgspec.MsgspecError, UnicodeError, RecursionError) as refused:
+    except PayloadError as refused:
         return None, str(refused)
+    except Exception as refused:  # RecursionError, a default that is made by the application
+        return None, f"{type(refused).__name__}: {refused}"
     letter = NewJob(
         id=_id(job),
         queue=kind.config.name,
@@ -69,10 +64,26 @@ def dead_letter(kind: TaskType, job: ClaimedJob, error: str, now: int) -> tuple[
     return letter, ""
 
 
+def _payload(kind: TaskType, job: ClaimedJob, error: str, now: int) -> bytes:
+    """Return a dead letter as JSON, in the form that its type has."""
+    form, told = kind.cls.__struct_config__, {}
+    values: list[object] = [] if form.tag is None else [form.tag]
+    for field in msgspec.structs.fields(kind.cls):
+        if field.name in _TOLD:
+            told[field.encode_name] = value = _TOLD[field.name](job, error, now)
+            values.append(value)
+        elif form.array_like:  # what follows must have its place
+            values.append(field.default if field.default_factory is NODEFAULT else field.default_factory())
+    if form.array_like:
+        return _encode(values)
+    return _encode(told if form.tag is None else {form.tag_field: form.tag} | told)
+
+
 def _value(payload: str) -> object:
-    """Return what a payload holds; what is no JSON, as text."""
+    """Return what a payload holds, digit for digit; what is no JSON, as text."""
     try:
-        return msgspec.json.decode(payload)
+        msgspec.json.decode(payload)
+        return msgspec.Raw(payload)
     except Exception:  # MsgspecError, UnicodeError, RecursionError
         return payload.encode("utf-8", "replace").decode()
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import structlog
 
-__all__ = ["Event", "emit", "events", "heard", "logger"]
+__all__ = ["Event", "Keep", "emit", "events", "heard", "logger"]
+
+Keep = Callable[[str, Callable[[], str]], None]
+"""Takes the level of a line, and what renders it as text: its event, then its fields."""
 
 _NAME = "backlite_async"
 _standard = logging.getLogger(_NAME)
@@ -52,6 +56,9 @@ JOB_LATE = Event(
 )
 JOB_UNRESPONSIVE = Event("job.unresponsive", logging.ERROR, "the handler was cancelled and does not end")
 JOB_LEASE_LOST = Event("job.lease_lost", logging.ERROR, "an outcome was dropped: the claim is another's")
+JOB_RESULT_DROPPED = Event(
+    "job.result_dropped", logging.WARNING, "what the handler returned cannot be kept; the job has succeeded"
+)
 JOB_UNWRITABLE = Event("job.unwritable", logging.ERROR, "an outcome cannot be stored; the job fails instead")
 JOBS_EXPIRED = Event("jobs.expired", logging.DEBUG, "completed jobs were removed when their retention ended")
 JOBS_CHANGED = Event(
@@ -60,6 +67,11 @@ JOBS_CHANGED = Event(
 QUEUES_PAUSED = Event("queues.paused", logging.INFO, "which queues are paused now has changed")
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
 OWNER_DIED = Event("owner.died", logging.WARNING, "an owner is gone without a word; its jobs are released")
+LISTENER_FAILED = Event("listener.failed", logging.ERROR, "a listener raised, which changes nothing")
+LISTENERS_BEHIND = Event(
+    "listeners.behind", logging.WARNING, "more happens than listeners take in; the oldest events are dropped"
+)
+LISTENERS_MISSED = Event("listeners.missed", logging.WARNING, "so many events were dropped untold")
 STORE_HAZARD = Event("store.hazard", logging.WARNING, "something here is dangerous, and what to do")
 STORE_LOST = Event("store.lost", logging.ERROR, "the database file is gone, or another; the client stops")
 STORE_FAILING = Event("store.failing", logging.ERROR, "the database cannot be used; tried again until it can")
@@ -88,17 +100,67 @@ def emit(event: Event, /, **fields: Any) -> None:
             _standard.exception("cannot log %s", event.name)
 
 
-def logger(**fields: Any) -> Any:
-    """Return a structlog logger that carries these fields, bound to what the application configured."""
+def logger(keep: Keep | None = None, /, **fields: Any) -> Any:
+    """Return a structlog logger that carries these fields, bound to what the application configured.
+
+    `keep` is given each line, from info up, before anybody filters or changes it.
+    """
     if structlog.is_configured():
-        return structlog.get_logger(_NAME, **fields)
+        if keep is None:
+            return structlog.get_logger(_NAME, **fields)
+        front: Any = _Configured(_Keeper(keep, fields))
+        return structlog.wrap_logger(None, processors=front, logger_factory_args=(_NAME,), **fields)
+    processors: list[Any] = [structlog.stdlib.filter_by_level, structlog.processors.format_exc_info, _plain]
     return structlog.wrap_logger(
         _standard,
-        processors=[structlog.stdlib.filter_by_level, structlog.processors.format_exc_info, _plain],
+        processors=processors if keep is None else [_Keeper(keep, fields), *processors],
         wrapper_class=structlog.stdlib.BoundLogger,
         context_class=dict,
         **fields,
     )
+
+
+class _Configured:
+    """One processor, then those that are configured, whenever they are."""
+
+    def __init__(self, first: Any) -> None:
+        self._first = first
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self._first
+        yield from structlog.get_config()["processors"]
+
+
+_LEVELS = {"warn": "warning", "exception": "error", "err": "error", "fatal": "critical", "msg": "info"}
+"""Methods of structlog's loggers that are not called as their level."""
+
+
+class _Keeper:
+    """A processor that changes nothing, and gives away a copy. Whatever goes wrong with that stays here."""
+
+    def __init__(self, keep: Keep, own: dict[str, Any]) -> None:
+        self._keep = keep
+        self._own = own
+
+    def __call__(self, _logger: object, method: str, fields: Any) -> Any:
+        with contextlib.suppress(Exception):
+            level = _LEVELS.get(method, method)
+            number = logging.getLevelName(level.upper())
+            if not isinstance(number, int) or number >= logging.INFO:
+                self._keep(level, lambda: self._text(method, fields))
+        return fields
+
+    def _text(self, method: str, fields: Any) -> str:
+        """Render a line without the fields that each line has."""
+        own = self._own
+        shown: Any = {name: value for name, value in fields.items() if own.get(name, fields) is not value}
+        try:
+            shown = structlog.stdlib.PositionalArgumentsFormatter()(None, method, shown)
+            shown = structlog.processors.format_exc_info(None, method, shown)
+            shown.pop("stack_info", None)
+            return _plain(None, method, shown)
+        except Exception as error:  # a value that cannot be shown
+            return f"{fields.get('event', '')} <its fields cannot be shown: {type(error).__qualname__}>"
 
 
 def _plain(_logger: object, _method: str, fields: Any) -> str:

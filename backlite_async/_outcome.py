@@ -136,8 +136,7 @@ def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) 
     if result.stopped:
         return msgspec.structs.replace(give_back(job, now), note=result.note)
     if result.ends_process:
-        died = crashed(job, config, now, started_at=result.started_at)
-        return msgspec.structs.replace(died, note=result.note)
+        return _ended_process(job, config, result)
     if result.error is None:
         return _complete(job, config, JobStatus.SUCCEEDED, result)
     if result.final or isinstance(steer, Discard) or job.attempt >= job.max_attempts:
@@ -146,6 +145,15 @@ def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) 
     if wait is None:
         wait = delay(config.backoff, job.attempt, spread)
     return _again(job, after(now, wait), now, now, attempt=job.attempt, what="retried", result=result)
+
+
+def _ended_process(job: ClaimedJob, config: QueueConfig, result: Result) -> Outcome:
+    """Return what follows for a job whose handler ends its process: the crash that it is."""
+    died = crashed(job, config, result.finished_at, started_at=result.started_at)
+    if isinstance(died, Complete):
+        beside = died.beside or _said(result)
+        return msgspec.structs.replace(died, note=result.note, beside=beside)
+    return msgspec.structs.replace(died, note=result.note)
 
 
 def conclude(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) -> tuple[Outcome, Result]:
@@ -217,7 +225,8 @@ def crashed(
             tally=tally,
         )
     keep = kept(config.retention, JobStatus.FAILED, now)
-    letter, reason = _letter(job, config, error, now)
+    counted = msgspec.structs.replace(job, attempt=attempt, crashes=crashes)
+    letter, reason = _letter(counted, config, error, now)
     return Complete(
         id=job.id,
         fence=job.fence,
@@ -268,6 +277,19 @@ def refused(outcome: Outcome, job: ClaimedJob, config: QueueConfig | None, now: 
     Of what else was to be stored with that outcome, only what cannot be what it refuses.
     """
     error = f"its outcome could not be stored: {reason}"[:1000]
+    keep = None if config is None else kept(config.retention, JobStatus.FAILED, now)
+    counted = msgspec.structs.replace(job, attempt=outcome.attempt, crashes=outcome.crashes)
+    letter, missing = (None, "") if config is None else _letter(counted, config, error, now)
+    error += missing[:1000]
+    trouble = Trouble(
+        attempt=job.attempt,
+        type="Refused",
+        message=error,
+        traceback=None,
+        started_at=None,
+        finished_at=now,
+        duration=None,
+    )
     return Complete(
         id=outcome.id,
         fence=outcome.fence,
@@ -278,11 +300,13 @@ def refused(outcome: Outcome, job: ClaimedJob, config: QueueConfig | None, now: 
         attempt=outcome.attempt,
         crashes=outcome.crashes,
         error=error,
-        keep=None if config is None else kept(config.retention, JobStatus.FAILED, now),
+        keep=keep,
         lapsed_by=outcome.lapsed_by,
         frees=outcome.frees,
         tally=(job.queue, now - now % MINUTE, "failed", -1, -1),
         beside=True,
+        trouble=None if keep is None else trouble,
+        letter=letter,
     )
 
 
@@ -326,6 +350,8 @@ def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: R
     if status is JobStatus.FAILED and config.dead_letter is not None:
         letter, reason = _letter(job, config, error or "", now)
         error = (error or "") + reason
+    wrong = result.type is not None or status is JobStatus.FAILED
+    beside = result.noted or result.note is not None or job.tags is not None or job.noted is not None
     done = Complete(
         id=job.id,
         fence=job.fence,
@@ -335,23 +361,17 @@ def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: R
         duration=result.duration,
         attempt=job.attempt,
         crashes=job.crashes,
-        tally=_tally(job, status._value_, result),
-    )
-    place = None if job.key is None and not config.limited else _place(job, config, now)
-    beside = result.noted or job.tags is not None or job.noted is not None
-    if error is None and keep is None and place is None and not beside and result.value is None:
-        return done  # of most jobs that is all; to give the rest would cost several times as much
-    return msgspec.structs.replace(
-        done,
         error=error,
         result=result.value,
         keep=keep,
-        frees=place,
+        frees=None if job.key is None and not config.limited else _place(job, config, now),
+        tally=_tally(job, status._value_, result),
         beside=beside,
-        trouble=_trouble(job, result) if keep is not None and result.type is not None else None,
-        note=result.note,
-        letter=letter,
     )
+    if result.note is None and letter is None and (keep is None or not wrong):
+        return done  # of most jobs that is all; to build it with more fields at once takes four times as long
+    trouble = _trouble(job, result) if keep is not None and wrong else None
+    return msgspec.structs.replace(done, trouble=trouble, note=result.note, letter=letter)
 
 
 def _tally(job: ClaimedJob, what: str, result: Result) -> Tally:
@@ -372,6 +392,11 @@ def _trouble(job: ClaimedJob, result: Result) -> Trouble:
         finished_at=result.finished_at,
         duration=result.duration,
     )
+
+
+def _said(result: Result) -> bool:
+    """Return whether an attempt has said anything that is kept beside its job, or is about to be."""
+    return result.noted or result.note is not None
 
 
 def _letter(job: ClaimedJob, config: QueueConfig, error: str, now: int) -> tuple[NewJob | None, str]:

@@ -111,10 +111,9 @@ LETTER_FIELDS = (
 
 def _letter(kind: TaskType) -> TaskType:
     """Return the task type that failed jobs are redirected to, or say what it lacks."""
+    _refuse_circles(kind)
     letter = task_type(kind.config.dead_letter)
     what = f"dead_letter={letter.cls.__qualname__} of queue {kind.config.name!r}"
-    if letter.config is kind.config:
-        raise InvalidTask(f"{what} is of the same queue; a dead letter that fails must not make another one")
     for field in msgspec.structs.fields(letter.cls):
         if field.required and field.name not in LETTER_FIELDS:
             known = ", ".join(LETTER_FIELDS)
@@ -122,6 +121,19 @@ def _letter(kind: TaskType) -> TaskType:
                 f"{what} has a field {field.name!r} without a default; it is told only: {known}"
             )
     return letter
+
+
+def _refuse_circles(kind: TaskType) -> None:
+    """Raise if dead letters of dead letters come back to a queue: they would go round for ever."""
+    queues, config = [kind.config.name], kind.config
+    while config.dead_letter is not None:
+        config = _config(config.dead_letter)
+        if config.name in queues:
+            way = " -> ".join((*queues, config.name))
+            raise InvalidTask(
+                f"dead_letter of queue {queues[-1]!r}: dead letters must not come back to a queue ({way})"
+            )
+        queues.append(config.name)
 
 
 def _attribute(cls: type[msgspec.Struct], name: str, default: object) -> object:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backlite_async import BackliteError, Backoff, InvalidType, InvalidValue, QueueConfig, Retention
+from backlite_async import BackliteError, Backoff, InvalidType, InvalidValue, QueueConfig, Retention, Task
 from backlite_async._clock import MAX_SECONDS
 
 NAN, INF = float("nan"), float("inf")
@@ -302,7 +302,25 @@ def test_queue_repr_shows_everything() -> None:
     shown = repr(QueueConfig("mail", max_attempts=5, retention=Retention(duration=60)))
     assert shown.startswith("QueueConfig('mail', max_attempts=5, max_crashes=3, backoff=Backoff(")
     assert "retention=Retention(duration=60.0, only_failed=False, payload='never')" in shown
-    assert shown.endswith("concurrency_per_key=None, rate=None)")
+    assert shown.endswith("concurrency_per_key=None, rate=None, dead_letter=None)")
+
+
+class Failed(Task):
+    config: ClassVar[QueueConfig] = QueueConfig("failed")
+    job_id: str
+
+
+def test_queue_dead_letter() -> None:
+    """A dead letter is any Struct class; whether it is a task type is seen where the queue is used."""
+    assert QueueConfig("mail").dead_letter is None
+    assert QueueConfig("mail", dead_letter=Failed).dead_letter is Failed
+    assert QueueConfig("mail", dead_letter=msgspec.Struct).dead_letter is msgspec.Struct
+
+
+@pytest.mark.parametrize("value", [5, "Failed", True, Failed("a"), int, QueueConfig("other"), [Failed]])
+def test_queue_dead_letter_of_a_wrong_type(value: object) -> None:
+    """What is no Struct class is a TypeError naming it; so is a task in place of its type."""
+    refused(InvalidType, "dead_letter", queue, dead_letter=value)
 
 
 def test_queue_options_are_keywords() -> None:

@@ -48,6 +48,6 @@ def test_handler_that_ends_its_process_again_and_again_has_failed() -> None:
 def test_refused_outcome_holds_under_the_same_condition(lapsed_by: int | None) -> None:
     """What is stored instead of a refused crash is void, as that would be, if the lease was renewed."""
     outcome = crashed(claimed(), QUEUE, NOW, lapsed_by=lapsed_by)
-    instead = refused(outcome, QUEUE, NOW, "too large")
+    instead = refused(outcome, claimed(), QUEUE, NOW, "too large")
     assert (instead.id, instead.fence, instead.lapsed_by) == ("a", 7, lapsed_by)
     assert (instead.attempt, instead.crashes) == (outcome.attempt, outcome.crashes)

@@ -8,6 +8,7 @@ import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,10 +25,13 @@ from backlite_async import (
     Snooze,
 )
 from backlite_async._clock import from_millis
+from backlite_async._history import Line, Note, Trouble
 from backlite_async._job import ClaimedJob, Complete, Keep, Outcome, Reschedule
 from backlite_async._outcome import (
     Result,
     Steer,
+    cancelled,
+    conclude,
     crashed,
     decide,
     give_back,
@@ -37,13 +41,20 @@ from backlite_async._outcome import (
     succeeded,
     used_up,
 )
+from backlite_async._stats import MINUTE, Tally, bucket
 
 NOW = 1_700_000_000_000
 SUCCEEDED, FAILED = JobStatus.SUCCEEDED, JobStatus.FAILED
 
 
 def claimed(
-    *, attempt: int = 1, max_attempts: int = 3, crashes: int = 0, scheduled_at: int = NOW - 5000
+    *,
+    attempt: int = 1,
+    max_attempts: int = 3,
+    crashes: int = 0,
+    scheduled_at: int = NOW - 5000,
+    tags: str | None = None,
+    noted: int | None = None,
 ) -> ClaimedJob:
     return ClaimedJob(
         id="j1",
@@ -57,6 +68,8 @@ def claimed(
         created_at=NOW - 9000,
         scheduled_at=scheduled_at,
         waits_from=NOW - 9000,
+        tags=tags,
+        noted=noted,
     )
 
 
@@ -71,7 +84,21 @@ def ended(**values: Any) -> Result:
 
 
 def failed(**values: Any) -> Result:
-    return ended(**({"error": "ValueError: no"} | values))
+    return ended(**({"error": "ValueError: no", "type": "ValueError", "traceback": "line 1"} | values))
+
+
+def tally(what: str) -> Tally:
+    """What such an attempt of such a job adds to the statistics: it ran 99.5 ms, and had waited 4.9 s."""
+    return ("mail", NOW - NOW % MINUTE, what, bucket(99_500), bucket(4_900_000))
+
+
+def trouble(attempt: int, **values: Any) -> Trouble:
+    """What is kept of such an error."""
+    fields: dict[str, Any] = {
+        "attempt": attempt, "type": "ValueError", "message": "ValueError: no", "traceback": "line 1",
+        "started_at": NOW - 100, "finished_at": NOW, "duration": 99_500,
+    }  # fmt: skip
+    return Trouble(**(fields | values))
 
 
 attempts = st.integers(1, 20)
@@ -195,6 +222,7 @@ def test_a_return_completes_the_job() -> None:
         duration=99_500,
         attempt=2,
         crashes=1,
+        tally=tally("succeeded"),
     )
 
 
@@ -202,7 +230,15 @@ def test_an_error_is_retried_after_the_backoff() -> None:
     """A failed attempt runs again after the queue's wait, never early, with its error kept."""
     outcome = decide(claimed(attempt=1), queue(backoff=7.0), failed(), 0.5)
     assert outcome == Reschedule(
-        id="j1", fence=42, due_at=NOW + 7001, waits_from=NOW, attempt=1, crashes=0, error="ValueError: no"
+        id="j1",
+        fence=42,
+        due_at=NOW + 7001,
+        waits_from=NOW,
+        attempt=1,
+        crashes=0,
+        error="ValueError: no",
+        tally=tally("retried"),
+        trouble=trouble(1),
     )
 
 
@@ -231,6 +267,7 @@ def test_the_last_attempt_fails_the_job() -> None:
         attempt=3,
         crashes=0,
         error="ValueError: no",
+        tally=tally("failed"),
     )
 
 
@@ -246,7 +283,15 @@ def test_retry_waits_as_long_as_it_says(after: Any, due: int) -> None:
     """Retry replaces the backoff's wait, or without one uses it; it counts as an attempt."""
     outcome = decide(claimed(attempt=2), queue(backoff=7.0), failed(steer=Retry(after)), 0.5)
     assert outcome == Reschedule(
-        id="j1", fence=42, due_at=NOW + due, waits_from=NOW, attempt=2, crashes=0, error="ValueError: no"
+        id="j1",
+        fence=42,
+        due_at=NOW + due,
+        waits_from=NOW,
+        attempt=2,
+        crashes=0,
+        error="ValueError: no",
+        tally=tally("retried"),
+        trouble=trouble(2),
     )
 
 
@@ -277,7 +322,13 @@ def test_snooze_gives_the_attempt_back_and_is_no_error(attempt: int, error: str)
     """A snooze runs again with the same number, also at the last attempt, and records no error."""
     outcome = decide(claimed(attempt=attempt), queue(), failed(steer=Snooze(5), error=error), 0.5)
     assert outcome == Reschedule(
-        id="j1", fence=42, due_at=NOW + 5001, waits_from=NOW, attempt=attempt - 1, crashes=0
+        id="j1",
+        fence=42,
+        due_at=NOW + 5001,
+        waits_from=NOW,
+        attempt=attempt - 1,
+        crashes=0,
+        tally=tally("snoozed"),
     )
 
 
@@ -379,9 +430,172 @@ def test_a_handler_that_completes_its_job_itself_has_succeeded() -> None:
 def test_what_cannot_be_stored_fails_also_without_a_handler() -> None:
     """Whoever writes the outcome may not know the queue."""
     again = give_back(claimed(), NOW)
-    failed_job = refused(again, None, NOW, "too large")
-    assert (failed_job.status, failed_job.keep) == (FAILED, None)
+    failed_job = refused(again, claimed(), None, NOW, "too large")
+    assert (failed_job.status, failed_job.keep, failed_job.trouble) == (FAILED, None, None)
     assert failed_job.error == "its outcome could not be stored: too large"
+    assert failed_job.tally == ("mail", NOW - NOW % MINUTE, "failed", -1, -1)
+
+
+def test_what_cannot_be_stored_takes_nothing_along_that_may_be_why() -> None:
+    """Of the attempt's own words nothing is stored, nor of its result; what is beside the job is removed."""
+    note = Note(id="j1", fence=42, attempt=1, message="x" * 9999)
+    unstored = decide(claimed(), queue(retention=Retention()), ended(value="1", note=note), 0.5)
+    outcome = refused(unstored, claimed(), queue(retention=Retention()), NOW, "too large" * 999)
+    assert (outcome.note, outcome.result, outcome.beside) == (None, None, True)
+    assert outcome.error is not None
+    assert len(outcome.error) == 1000
+    assert outcome.trouble == trouble(
+        1, type="Refused", message=outcome.error, traceback=None, started_at=None, duration=None
+    )
+
+
+# -- statistics, errors, notes --------------------------------------------------------------------
+
+
+@given(jobs, queues, results, spreads)
+def test_an_attempt_is_counted_once(
+    job: ClaimedJob, config: QueueConfig, result: Result, spread: float
+) -> None:
+    """Each attempt counts as what it was, in the minute of its end; one that is given back as nothing."""
+    outcome = decide(job, config, result, spread)
+    if isinstance(outcome, Complete):
+        what = outcome.status.value
+    elif isinstance(result.steer, Snooze):
+        what = "snoozed"
+    elif result.stopped:
+        assert outcome.tally is None
+        return
+    else:
+        what = "retried"
+    assert outcome.tally is not None
+    counted_in, minute, counted, run, _ = outcome.tally
+    assert (counted_in, counted) == (job.queue, what)
+    assert minute % MINUTE == 0
+    assert 0 <= result.finished_at - minute < MINUTE
+    assert run == (-1 if result.duration is None else bucket(result.duration))
+
+
+@pytest.mark.parametrize(
+    ("scheduled_at", "started_at", "wait"),
+    [
+        (NOW - 5000, NOW - 100, bucket(4_900_000)),
+        (NOW - 100, NOW - 100, 0),
+        (NOW + 3_600_000, NOW - 100, 0),  # the wall clock was set back meanwhile
+        (NOW - 5000, None, -1),
+    ],
+)
+def test_a_wait_is_counted_from_when_a_job_was_due(
+    scheduled_at: int, started_at: int | None, wait: int
+) -> None:
+    """Up to its first line, with the time that it was held ahead; never negative; none without a start."""
+    outcome = decide(claimed(scheduled_at=scheduled_at), queue(), ended(started_at=started_at), 0.5)
+    assert outcome.tally is not None
+    assert outcome.tally[4] == wait
+
+
+def test_what_is_given_back_is_not_counted() -> None:
+    """A stop, a claim ahead and what is postponed leave no trace in the statistics."""
+    assert give_back(claimed(), NOW).tally is None
+    assert postpone(claimed(), NOW, 5.0).tally is None
+
+
+def test_a_cancellation_before_the_start_is_counted_without_times() -> None:
+    """It has neither run nor waited for a start; its attempt does not count."""
+    outcome = cancelled(claimed(), queue(retention=Retention()), NOW)
+    assert outcome.tally == ("mail", NOW - NOW % MINUTE, "cancelled", -1, -1)
+    assert (outcome.attempt, outcome.trouble) == (0, None)
+
+
+KEPT = queue(retention=Retention(), max_crashes=2)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (failed(), trouble(3)),
+        (failed(type=None, traceback=None), trouble(3, type="Error", traceback=None)),
+        (
+            failed(steer=Discard("gone"), error="gone", type="Discard"),
+            trouble(3, type="Discard", message="gone"),
+        ),
+        (failed(cancelled=True), trouble(3)),
+        (ended(cancelled=True, error="cancelled"), None),
+        (ended(), None),
+        (failed(steer=Snooze(5)), None),
+        (failed(stopped=True), None),
+    ],
+)
+def test_what_went_wrong_is_kept_with_a_job_that_is_kept(result: Result, expected: Trouble | None) -> None:
+    """An attempt that failed has its error kept; one that was cut off or asked for another time has none."""
+    assert decide(claimed(attempt=3), KEPT, result, 0.5).trouble == expected
+
+
+def test_what_went_wrong_is_not_kept_with_a_job_that_is_not() -> None:
+    """The last error of a job of which nothing remains is not written at all."""
+    assert decide(claimed(attempt=3), queue(), failed(), 0.5).trouble is None
+    assert crashed(claimed(), queue(max_crashes=1), NOW).trouble is None
+
+
+def test_a_crash_is_kept_and_counted() -> None:
+    """A crash that is not the last is an error of an attempt that goes on; the last one fails the job."""
+    again = crashed(claimed(attempt=2), KEPT, NOW)
+    assert again.tally == ("mail", NOW - NOW % MINUTE, "crashed", -1, -1)
+    last = crashed(claimed(attempt=2, crashes=1), KEPT, NOW)
+    assert last.tally == ("mail", NOW - NOW % MINUTE, "failed", -1, -1)
+    for outcome in (again, last, crashed(claimed(attempt=2), None, NOW)):
+        assert outcome.error is not None
+        assert outcome.trouble == trouble(
+            2, type="crash", message=outcome.error, traceback=None, started_at=None, duration=None
+        )
+    unknown = crashed(claimed(attempt=2), None, NOW)
+    assert unknown.tally == again.tally
+
+
+NOTE = Note(id="j1", fence=42, attempt=1, progress=0.5, lines=(Line(0, NOW, "info", "half"),))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        ended(), failed(), failed(steer=Snooze(5)), failed(stopped=True), failed(cancelled=True),
+        failed(final=True), failed(ends_process=True),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("config", [queue(), queue(retention=Retention(), max_crashes=1)])
+def test_what_an_attempt_has_said_goes_with_its_outcome(result: Result, config: QueueConfig) -> None:
+    """However it ends; where the job is not kept, its lines are known to be beside it, to be removed."""
+    outcome = decide(claimed(), config, msgspec.structs.replace(result, note=NOTE), 0.5)
+    assert outcome.note == NOTE
+    if isinstance(outcome, Complete):
+        assert outcome.beside
+        outcome = decide(claimed(), config, msgspec.structs.replace(result, noted=True), 0.5)
+        assert isinstance(outcome, Complete)
+        assert outcome.beside
+
+
+@pytest.mark.parametrize(("values", "beside"), [({}, False), ({"tags": '["a"]'}, True), ({"noted": 1}, True)])
+def test_what_is_beside_a_job_is_known(values: dict[str, Any], beside: bool) -> None:
+    """A plain job costs nothing; one with tags, or notes of earlier attempts, leaves nothing behind."""
+    job = claimed(**values)
+    for outcome in (
+        decide(job, queue(), ended(), 0.5),
+        succeeded(job, queue(), ended(), "1"),
+        cancelled(job, queue(), NOW),
+        crashed(job, queue(max_crashes=1), NOW),
+    ):
+        assert isinstance(outcome, Complete)
+        assert outcome.beside is beside
+
+
+def test_an_error_of_what_steers_is_kept_with_its_own_name() -> None:
+    """Where a Retry cannot be, the error says so, and is of the kind that kept it from being."""
+    steer = Retry(after=1)
+    steer.after = "soon"  # type: ignore[assignment]
+    outcome, result = conclude(claimed(), queue(), failed(steer=steer, error="Retry", type="Retry"), 0.5)
+    assert outcome.trouble is not None
+    assert (outcome.trouble.type, result.type) == ("TypeError", "TypeError")
+    assert outcome.trouble.message == outcome.error == result.error
+    assert outcome.trouble.message.startswith("Retry (TypeError: ")
 
 
 # -- crashes --------------------------------------------------------------------------------------

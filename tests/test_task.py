@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -348,3 +349,61 @@ def test_two_classes_of_one_name_are_two_task_types() -> None:
     one, other = make(), make()
     kinds: list[TaskType] = [task_type(one), task_type(other)]
     assert [kind.cls for kind in kinds] == [one, other]
+
+
+# -- what others are told of it ---------------------------------------------------------------------
+
+
+class Documented(Task):
+    """Send one email.
+
+    With more of it.
+    """
+
+    config: ClassVar[QueueConfig] = MAIL
+    to: str
+    copies: int = 1
+
+
+class Heir(Documented):
+    config: ClassVar[QueueConfig] = MAIL
+
+
+def test_a_docstring_is_title_and_description() -> None:
+    """Its first line is the title; a base's docstring is not the class's own."""
+    kind = task_type(Documented)
+    assert (kind.title, kind.description) == ("Send one email.", "Send one email.\n\nWith more of it.")
+    assert (task_type(Heir).title, task_type(Heir).description) == ("Heir", "")
+    assert (task_type(SendEmail).title, task_type(SendEmail).description) == ("SendEmail", "")
+
+
+@pytest.mark.parametrize(("text", "title"), [("", "Odd"), ("  \n \n", "Odd"), ("\n  A b \n", "A b")])
+def test_any_docstring_has_a_title(text: str, title: str) -> None:
+    """A blank one has no first line, so the name is the title."""
+    cls = types.new_class("Odd", (Task,), exec_body=lambda body: body.update(__doc__=text, config=MAIL))
+    assert task_type(cls).title == title
+
+
+def test_the_schema_is_json() -> None:
+    """The fields of a task type, for forms and checks where its code is not."""
+    text = task_type(Documented).schema()
+    assert text is not None
+    schema = msgspec.json.decode(text)
+    assert schema["$defs"]["Documented"]["properties"] == {
+        "to": {"type": "string"},
+        "copies": {"type": "integer", "default": 1},
+    }
+
+
+class Odd:
+    pass
+
+
+class Schemaless(Task):
+    config: ClassVar[QueueConfig] = MAIL
+    odd: Odd
+
+
+def test_a_type_that_has_no_schema() -> None:
+    """A field of a type that JSON schemas do not know leaves the task type without one, not unusable."""
+    assert task_type(Schemaless).schema() is None

@@ -71,6 +71,10 @@ class Service(Protocol):
         """Undo `watch`."""
         ...
 
+    async def which_ended(self, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
+        """Return which of these jobs are neither pending nor running."""
+        ...
+
     async def stats(
         self, *, since: int, until: int, step: int | None = None, queue: str | None = None
     ) -> Sequence[tuple[str, int, str, int, int]]:

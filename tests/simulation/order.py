@@ -16,6 +16,7 @@ from .history import (
     Ruled,
     Shifted,
     Started,
+    Steered,
     Stored,
     Turned,
     Written,
@@ -107,24 +108,24 @@ class _Prompt:
                     self.moved_at = event.at
                 self.running.discard(event.job)
                 self.queue_moved(event)
-            case Written() | Revoked(ended=True):
+            case Written() | Steered() | Revoked(ended=True):
                 self.queue_moved(event)
                 self.waiting.pop(event.job, None)
-                if isinstance(event, Written) and event.due_at is not None:
+                if not isinstance(event, Revoked) and event.due_at is not None:
                     self.wait(event, event.due_at, event.waits_from)
             case Resumed():
                 self.queue_moved_at[event.queue] = event.at
             case _:
                 pass
 
-    def queue_moved(self, event: Ended | Written | Revoked) -> None:
+    def queue_moved(self, event: Ended | Written | Revoked | Steered) -> None:
         """Where a queue is limited, the end of a job may have made room for another."""
         rule = self.rules.get(self.queues[event.job])
         if rule is not None and is_limited(rule):
             self.queue_moved_at[rule.queue] = event.at
 
     def wait(self, event: Event, due_at: int, waits_from: int | None) -> None:
-        assert isinstance(event, (Stored, Replaced, Written))
+        assert isinstance(event, (Stored, Replaced, Written, Steered))
         self.waiting[event.job] = _Wait(event, due_at, waits_from, self.jumps)
 
     def see_started(self, event: Started) -> None:
@@ -193,10 +194,21 @@ class _Waiting:
                 self._put(event.job, self._kinds[event.job], event.due_at)
             case Written() if event.accepted and event.due_at is not None:
                 self._put(event.job, self._kinds[event.job], event.due_at)
+            case Steered(how="edit"):
+                pass
+            case Steered():
+                self._steered(number, event)
             case Revoked(ended=True):
                 self.take(event.job)
             case _:
                 pass
+
+    def _steered(self, number: int, event: Steered) -> None:
+        self.take(event.job)
+        if event.was == "completed":
+            self._numbers[event.job] = number
+        if event.due_at is not None:
+            self._put(event.job, self._kinds[event.job], event.due_at)
 
     def _put(self, job: str, kind: tuple[str, str], due_at: int) -> None:
         self._kinds[job] = kind

@@ -334,6 +334,7 @@ async def test_looks_are_limited(
 async def test_what_is_limited_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A question that had to stop says so, and where."""
     await populate(store)
+    await store.expire(now=NOW, limit=10)  # what has expired, and is there still, may be looked at too
     places = (await store.find(Wanted(), limit=100, now=NOW)).places
     monkeypatch.setattr(_query, "LOOKS", 3)
     found = await store.find(Wanted(text="c-"), limit=5, now=NOW)
@@ -396,6 +397,7 @@ async def test_count_is_capped(store: Store) -> None:
 async def test_count_looks_at_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A count that has to look at jobs is capped where it had to stop, by what it has seen."""
     await populate(store)
+    await store.expire(now=NOW, limit=10)
     monkeypatch.setattr(_query, "LOOKS", 9)
     assert capped(await store.count(Wanted(text="p-"), most=100, now=NOW)) == (4, True)
     assert capped(await store.count(Wanted(text="c-"), most=100, now=NOW)) == (0, True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, assert_type
@@ -15,9 +16,12 @@ from backlite_async import (
     AlreadyExists,
     AttemptError,
     Backoff,
+    CallNext,
     Client,
     Count,
     Discard,
+    Event,
+    Events,
     Job,
     JobContext,
     JobPage,
@@ -210,6 +214,84 @@ async def services(client: Client, task: SendEmail, instant: datetime) -> None:
     await client.jobs.copy("a", "b")  # type: ignore[call-overload]
     await client.queues.stats("mail", last="day")  # type: ignore[arg-type]
     await client.tasks.get(SendEmail)  # type: ignore[arg-type]
+
+
+# -- hooks ----------------------------------------------------------------------------------------
+
+hooked = Client("app.db")
+
+
+@hooked.middleware
+async def around(job: JobContext, task: Task, call_next: CallNext) -> object:
+    """What a middleware is given, and what it stays."""
+    assert_type(job.id, str)
+    await call_next(task, job)  # type: ignore[arg-type]
+    value: object = await call_next(job, task)
+    return value
+
+
+@hooked.middleware(queue="mail")
+async def around_mail(
+    job: JobContext, task: Any, call_next: Callable[[JobContext, Any], Awaitable[object]]
+) -> None:
+    await call_next(job, task)
+
+
+@hooked.middleware  # type: ignore[type-var]
+def not_async(job: JobContext, task: Any, call_next: CallNext) -> None: ...
+
+
+@hooked.middleware  # type: ignore[type-var]
+async def two_arguments(job: JobContext, task: Any) -> None: ...
+
+
+@hooked.middleware(queue="mail")  # type: ignore[type-var]
+async def wrong_order(task: SendEmail, job: JobContext, call_next: CallNext) -> None: ...
+
+
+hooked.middleware(queue=5)  # type: ignore[call-overload]
+
+
+@hooked.on("failed", queue="mail")
+async def failed(event: Event) -> None:
+    """What a listener is told, and what it stays."""
+    assert_type(event.job_id, str)
+    assert_type(event.at, datetime)
+    assert_type(event.error, str | None)
+    assert_type(event.duration, timedelta | None)
+    assert_type(event.progress, float | None)
+    event.job_id = "other"  # type: ignore[misc]
+    if event.kind == "lost":
+        print(event.payload)  # type: ignore[attr-defined]
+
+
+@hooked.on("progress")
+def progressed(event: Event) -> int:
+    return 1
+
+
+@hooked.on("done")  # type: ignore[arg-type]
+def unknown_kind(event: Event) -> None: ...
+
+
+@hooked.on("failed")  # type: ignore[type-var]
+async def listens_to_jobs(job: Job) -> None: ...
+
+
+async def hooks(client: Client, task: SendEmail, job: JobContext, event: Event, call: CallNext) -> None:
+    """What is decorated can be called as before; streams give events; run() gives what the handler does."""
+    assert_type(await around(job, task, call), object)
+    assert_type(progressed(event), int)
+    await failed(event)
+    async for found in client.events(queue="mail", limit=10):
+        assert_type(found, Event)
+    async with client.events() as events:
+        assert_type(events, Events)
+        assert_type(events.missed, int)
+    number: int = await client.run(task)
+    print(number)
+    await client.run("task")  # type: ignore[arg-type]
+    client.events(limit="10")  # type: ignore[arg-type]
 
 
 # -- inside handlers ------------------------------------------------------------------------------

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import timedelta
+from typing import Any
 
 import msgspec
 
 from ..._clock import from_millis
 from ..._job import Cancelled, Declared, Orders, Queue
-from ..._stats import DAY, MINUTE, Count, QueueStats, queue_stats
+from ..._stats import capped
 from .._base import MOST_COUNTED
 from .rows import end_cancelled
 from .sql import fetch, statements, text
-from .stats import stats
 from .turns import fill_up
 
 __all__ = [
@@ -29,9 +28,6 @@ __all__ = [
     "resume",
     "running",
 ]
-
-RECENT = 5 * MINUTE
-"""Milliseconds of what is told as recent."""
 
 
 def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool:
@@ -79,28 +75,20 @@ def queues(raw: sqlite3.Connection, now: int) -> list[Queue]:
                 if due_at is not None and due_at <= now
                 else None,
                 limits=msgspec.json.decode(limits or "{}"),
-                recent=_stats(raw, name, RECENT, now),
-                today=_stats(raw, name, DAY, now),
                 **_counts(raw, name, now),
             )
         )
     return found
 
 
-def _counts(raw: sqlite3.Connection, queue: str, now: int) -> dict[str, Count]:
+def _counts(raw: sqlite3.Connection, queue: str, now: int) -> dict[str, Any]:
     """Return how many jobs of a queue there are by state, as far as they are counted."""
     parameters = {"queue": queue, "now": now, "most": MOST_COUNTED + 1}
     ((let_in, scheduled, waiting),) = fetch(raw, "live_counts", parameters)
-    numbers = {"pending": let_in + waiting, "scheduled": scheduled, "waiting": waiting}
+    numbers: dict[str, int] = {"pending": let_in + waiting, "scheduled": scheduled, "waiting": waiting}
     for status in ("succeeded", "failed", "cancelled"):
         numbers[status] = fetch(raw, "kept_count", parameters | {"status": status})[0][0]
-    return {name: Count.of(number, MOST_COUNTED) for name, number in numbers.items()}
-
-
-def _stats(raw: sqlite3.Connection, queue: str, last: int, now: int) -> QueueStats:
-    """Return what attempts of a queue have come to in the last so many milliseconds."""
-    rows = stats(raw, since=now - last, until=now + 1, step=None, queue=queue)
-    return queue_stats([row[2:] for row in rows], timedelta(milliseconds=last))
+    return capped(numbers, MOST_COUNTED)
 
 
 def cancel(raw: sqlite3.Connection, job_ids: Sequence[str], now: int) -> Cancelled:

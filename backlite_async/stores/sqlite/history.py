@@ -116,11 +116,9 @@ def unwatch(raw: sqlite3.Connection, job_ids: Sequence[str], owner: str) -> None
     raw.execute(statements()["unwatch"], {"ids": text(job_ids), "owner": owner})
 
 
-def watched(raw: sqlite3.Connection, job_ids: Iterable[str]) -> set[str]:
+def watched(raw: sqlite3.Connection, job_ids: Sequence[str]) -> set[str]:
     """Return the ids of those of these jobs that somebody waits for."""
-    if not fetch(raw, "any_watches", {})[0][0]:
-        return set()
-    return set(msgspec.json.decode(fetch(raw, "watched", {"ids": text(list(job_ids))})[0][0]))
+    return set(msgspec.json.decode(fetch(raw, "watched", {"ids": text(job_ids)})[0][0]))
 
 
 def kept_for_watchers(outcome: Complete) -> Complete:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..._job import ClaimedJob, Complete, Job, JobStatus, NewJob, Outcome, Place, Reschedule, record
+from ..._job import ClaimedJob, Complete, Job, JobStatus, NewJob, Outcome, Place, record
 from ..._stats import MINUTE, Tally
 from .._base import STEP_MARGIN, STEP_NOTICE, WATCHED_FOR
 from . import history
@@ -116,19 +116,11 @@ def added(jobs: Iterable[NewJob]) -> str:
 
 
 class Finish:
-    """Outcomes on their way into the database; afterwards, whether anybody waits for their jobs."""
+    """Outcomes on their way into the database; afterwards, whether anybody waits for what has ended."""
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self.outcomes = outcomes
         self.watched = False
-
-    def __call__(self, raw: sqlite3.Connection) -> set[str]:
-        """Write them; return the ids of those whose claim is no longer theirs."""
-        watched = history.watched(raw, (outcome.id for outcome in self.outcomes))
-        self.watched = bool(watched)
-        return _write(
-            raw, [_seen(outcome, watched) for outcome in self.outcomes] if watched else self.outcomes
-        )
 
     @property
     def rings(self) -> bool:
@@ -137,6 +129,86 @@ class Finish:
             outcome.frees is not None or not isinstance(outcome, Complete) or outcome.letter is not None
             for outcome in self.outcomes
         )
+
+    def __call__(self, raw: sqlite3.Connection) -> set[str]:
+        """Write them; return the ids of those whose claim is no longer theirs."""
+        self.watched = False
+        lost = self._write(raw, self.outcomes, unwatched=True)
+        if lost is None:
+            watched = history.watched(raw, [outcome.id for outcome in self.outcomes])
+            self.watched = bool(watched)
+            lost = self._write(raw, [_seen(outcome, watched) for outcome in self.outcomes], unwatched=False)
+        assert lost is not None
+        return lost
+
+    def _write(
+        self, raw: sqlite3.Connection, outcomes: Sequence[Outcome], *, unwatched: bool
+    ) -> set[str] | None:
+        """Write outcomes; with `unwatched` only if nobody waits for those that complete, else return None.
+
+        What is kept of jobs is written before they are gone; to do so twice does no harm.
+        """
+        completed: dict[int | None, list[Outcome]] = {}
+        again: dict[int | None, list[Outcome]] = {}
+        kept: list[Complete] = []
+        told: list[Outcome] = []
+        for outcome in outcomes:
+            if not isinstance(outcome, Complete):
+                again.setdefault(outcome.lapsed_by, []).append(outcome)
+            else:
+                completed.setdefault(outcome.lapsed_by, []).append(outcome)
+                if outcome.keep is None:
+                    continue
+                kept.append(outcome)
+            if outcome.trouble is not None or outcome.note is not None:
+                told.append(outcome)
+        if unwatched and len(completed) > 1:
+            return None  # one group must not be gone before the next one is refused
+        if told:
+            history.tell(raw, told)
+        if kept:
+            fetch(raw, "keep", {"outcomes": text([_bare(outcome) for outcome in kept])})
+        lost: set[str] = set()
+        for lapsed_by, group in completed.items():
+            missing = _finish(raw, "remove", group, lapsed_by, unwatched=unwatched)
+            if missing is None:
+                return None
+            lost |= missing
+        for lapsed_by, group in again.items():
+            lost |= _finish(raw, "reschedule", group, lapsed_by) or set()
+        accepted = [outcome for outcome in outcomes if outcome.id not in lost] if lost else outcomes
+        self._follow(raw, accepted, bool(again))
+        return lost
+
+    def _follow(self, raw: sqlite3.Connection, outcomes: Sequence[Outcome], again: bool) -> None:
+        """Do what follows from outcomes that were accepted."""
+        ended = _end_cancelled(raw) if again else []
+        ids = {job.id for job in ended}
+        if ids and not self.watched:
+            self.watched = bool(history.watched(raw, list(ids)))
+        freed: dict[str, Place] = {}
+        letters: list[NewJob] = []
+        gone: list[str] = []
+        tallies: list[Tally] = []
+        for outcome in outcomes:
+            if outcome.tally is not None:
+                tallies.append(only_times(outcome.tally) if outcome.id in ids else outcome.tally)
+            if outcome.frees is not None:
+                freed[outcome.id] = outcome.frees
+            if isinstance(outcome, Complete):
+                if outcome.letter is not None:
+                    letters.append(outcome.letter)
+                if outcome.beside and outcome.keep is None:
+                    gone.append(outcome.id)
+        tally(raw, Counter(tallies))
+        for job in ended:
+            freed.setdefault(job.id, job.place)
+        if freed:
+            let_in(raw, freed.values())
+        if letters:
+            add_again(raw, letters)
+        if gone:
+            history.forget(raw, gone)
 
 
 def finish(raw: sqlite3.Connection, *, outcomes: Sequence[Outcome]) -> set[str]:
@@ -149,61 +221,6 @@ def _seen(outcome: Outcome, watched: set[str]) -> Outcome:
     if outcome.id not in watched or not isinstance(outcome, Complete):
         return outcome
     return history.kept_for_watchers(outcome)
-
-
-def _write(raw: sqlite3.Connection, outcomes: Sequence[Outcome]) -> set[str]:
-    """Write outcomes, and in their order what is to be read from their jobs before these are gone."""
-    completed: dict[int | None, list[Complete]] = {}
-    again: dict[int | None, list[Reschedule]] = {}
-    kept: list[Complete] = []
-    told: list[Outcome] = []
-    for outcome in outcomes:
-        if not isinstance(outcome, Complete):
-            again.setdefault(outcome.lapsed_by, []).append(outcome)
-        else:
-            completed.setdefault(outcome.lapsed_by, []).append(outcome)
-            if outcome.keep is None:
-                continue
-            kept.append(outcome)
-        if outcome.trouble is not None or outcome.note is not None:
-            told.append(outcome)
-    if told:
-        history.tell(raw, told)
-    if kept:
-        fetch(raw, "keep", {"outcomes": text([_bare(outcome) for outcome in kept])})
-    lost: set[str] = set()
-    for lapsed_by, group in completed.items():
-        lost |= _finish(raw, "remove", group, lapsed_by)
-    for lapsed_by, others in again.items():
-        lost |= _finish(raw, "reschedule", others, lapsed_by)
-    _follow(
-        raw, [outcome for outcome in outcomes if outcome.id not in lost] if lost else outcomes, bool(again)
-    )
-    return lost
-
-
-def _follow(raw: sqlite3.Connection, outcomes: Sequence[Outcome], again: bool) -> None:
-    """Do what follows from outcomes that were accepted."""
-    ended = _end_cancelled(raw) if again else []
-    freed = {outcome.id: outcome.frees for outcome in outcomes if outcome.frees is not None}
-    for job in ended:
-        freed.setdefault(job.id, job.place)
-    if freed:
-        let_in(raw, freed.values())
-    completed = [outcome for outcome in outcomes if isinstance(outcome, Complete)]
-    letters = [outcome.letter for outcome in completed if outcome.letter is not None]
-    if letters:
-        add_again(raw, letters)
-    gone = [outcome.id for outcome in completed if outcome.beside and outcome.keep is None]
-    if gone:
-        history.forget(raw, gone)
-    counted_so = {job.id for job in ended}
-    tallies = [
-        outcome.tally if outcome.id not in counted_so else only_times(outcome.tally)
-        for outcome in outcomes
-        if outcome.tally is not None
-    ]
-    tally(raw, Counter(tallies))
 
 
 def _bare(outcome: Complete) -> Complete:
@@ -250,22 +267,35 @@ def _end_cancelled(raw: sqlite3.Connection) -> list[_Ended]:
 
 
 def _finish(
-    raw: sqlite3.Connection, name: str, outcomes: Sequence[Outcome], lapsed_by: int | None
-) -> set[str]:
-    """Write outcomes by a statement that takes all or none; without those that are lost, then."""
-    if _whole(raw, name, outcomes, lapsed_by):
+    raw: sqlite3.Connection,
+    name: str,
+    outcomes: Sequence[Outcome],
+    lapsed_by: int | None,
+    *,
+    unwatched: bool = False,
+) -> set[str] | None:
+    """Write outcomes by a statement that takes all or none; without those that are lost, then.
+
+    Returns their ids; None: nothing is written, as somebody waits for one of the jobs.
+    """
+    if _whole(raw, name, outcomes, lapsed_by, unwatched):
         return set()
     fences = {outcome.id: outcome.fence for outcome in outcomes}
     held = _held(raw, fences, lapsed_by)
     rest = [outcome for outcome in outcomes if outcome.id in held]
-    if rest and not _whole(raw, name, rest, lapsed_by):
+    if rest and not _whole(raw, name, rest, lapsed_by, unwatched):
+        if unwatched:
+            return None
         raise LookupError(f"claims of {len(rest)} jobs are held, and were not found")
     return fences.keys() - held
 
 
-def _whole(raw: sqlite3.Connection, name: str, outcomes: Sequence[Outcome], lapsed_by: int | None) -> bool:
+def _whole(
+    raw: sqlite3.Connection, name: str, outcomes: Sequence[Outcome], lapsed_by: int | None, unwatched: bool
+) -> bool:
     parameters: dict[str, Any] = {"count": len(outcomes), "lapsed_by": lapsed_by}
     if name == "remove":
+        parameters["unwatched"] = unwatched
         parameters["fences"] = text({outcome.id: outcome.fence for outcome in outcomes})
     else:
         parameters["outcomes"] = text(outcomes)
@@ -284,7 +314,7 @@ def claims_of(raw: sqlite3.Connection, owner: str) -> list[ClaimedJob]:
 
 
 def holds_claims(raw: sqlite3.Connection, owner: str) -> bool:
-    """Return whether an owner has claimed anything."""
+    """Return whether an owner has claimed anything, or waits for a job."""
     return bool(fetch(raw, "holds_claims", {"owner": owner})[0][0])
 
 

@@ -13,7 +13,7 @@ from ..._job import OwnerInfo, TaskInfo
 from ..._stats import StatsRow
 from . import history, stats
 from .opened import OpenStore
-from .sql import fetch
+from .sql import fetch, text
 
 __all__ = ["ServiceStore"]
 
@@ -34,6 +34,11 @@ class ServiceStore(OpenStore):
         """Undo `watch`."""
         unwatch = partial(history.unwatch, job_ids=list(job_ids), owner=owner)
         await self._writing().submit(unwatch, durable=False)
+
+    async def which_ended(self, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
+        """Return which of these jobs are neither pending nor running."""
+        ids = {"ids": text(list(job_ids))}
+        return [job_id for (job_id,) in await self._database.read(lambda raw: fetch(raw, "which_ended", ids))]
 
     async def stats(
         self, *, since: int, until: int, step: int | None = None, queue: str | None = None

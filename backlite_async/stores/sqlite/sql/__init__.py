@@ -30,9 +30,7 @@ def statements() -> dict[str, str]:
     """Return the named statements of all files; a part may stand in another file than where it is used."""
     names, parts = _sections("name"), _sections("part")
     bodies = {name: _without_comment(body) for name, body in parts.items()}
-    return {
-        name: re.sub(r"\{(\w+)\}", lambda found: bodies[found[1]], body) for name, body in names.items()
-    }
+    return {name: re.sub(r"\{(\w+)\}", lambda found: bodies[found[1]], body) for name, body in names.items()}
 
 
 def named(file: str) -> list[str]:

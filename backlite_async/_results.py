@@ -1,0 +1,71 @@
+"""What has become of a job: waited for, and the result that it has left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+
+from ._clock import seconds
+from ._config import Duration
+from ._context import running_job
+from ._errors import InvalidState, InvalidType, JobNotFound, PayloadError, ResultNotFound
+from ._job import Job, JobStatus
+from ._waits import DONE
+
+if TYPE_CHECKING:
+    from ._client import Client
+
+__all__ = ["result_of", "wait_for"]
+
+GONE = "there is no such job, or it has ended and nothing is kept of it: too late to wait for it"
+
+
+async def wait_for(client: Client, job_id: str, timeout: Duration | None) -> Job:
+    """Return a job once it has ended; see `Client.wait`."""
+    limit = None if timeout is None else seconds("timeout", timeout)
+    store = client.open_store()
+    _check(job_id)
+    begun = anyio.current_time()
+    job = await store.get(job_id, now=client.clock.now())
+    if job is None:
+        raise JobNotFound(job_id, GONE)
+    if job.status in DONE:
+        return job
+    rest = None if limit is None else limit - (anyio.current_time() - begun)
+    with anyio.move_on_after(rest):
+        return await client.waits.wait(job_id)
+    raise TimeoutError(f"job {job_id} has not ended within {limit:g} s; it goes on")
+
+
+def _check(job_id: object) -> None:
+    """Refuse to wait where that can have no end."""
+    if not isinstance(job_id, str):
+        raise InvalidType(f"wait() takes the id of a job, which is a str, not {job_id!r}")
+    inside = running_job.get(None)
+    if inside is not None and inside.id == job_id:
+        raise InvalidState(f"job {job_id}: a handler that waits for its own job waits for ever")
+    if inside is not None and inside.open_block is not None:
+        raise InvalidState(
+            "inside job.transaction() nothing can be waited for: it keeps all others from writing"
+        )
+
+
+async def result_of(client: Client, job_id: str, kind: Any) -> Any:
+    """Return what the handler of a job returned; see `Client.result`."""
+    job = await client.open_store().get(job_id, now=client.clock.now())
+    if job is None:
+        raise JobNotFound(job_id, "there is no such job, or it has ended and nothing is kept of it")
+    if job.status not in DONE:
+        raise ResultNotFound(job_id, f"it is {job.status}; await client.wait(id) first")
+    if job.status is not JobStatus.SUCCEEDED:
+        how = "it was cancelled" if job.status is JobStatus.CANCELLED else f"it has failed: {job.error}"
+        raise ResultNotFound(job_id, how)
+    if job.result == b"":
+        raise ResultNotFound(job_id, "what its handler returned is not kept")
+    encoded = b"null" if job.result is None else job.result
+    try:
+        return msgspec.json.decode(encoded, type=Any if kind is None else kind)
+    except msgspec.ValidationError as error:
+        raise PayloadError(job.task, f"its result is of another type: {error}") from error

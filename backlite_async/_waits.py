@@ -1,0 +1,200 @@
+"""Who waits for which jobs to end: watches in the store, and one look for all who wait when it rings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from ._clock import Clock
+from ._errors import BackliteError, DatabaseReplaced, InvalidState, JobNotFound
+from ._health import Health
+from ._job import Job
+from .stores import Store
+
+__all__ = ["DONE", "Waits"]
+
+LOOKS_APART = 0.02
+"""Seconds between two looks at least that no end of a job has asked for: there may be many rings."""
+
+DEAF_LOOK, LONGEST_LOOK = 0.5, 30.0
+"""Seconds until the next look where nobody can ring, and where a ring might have been lost."""
+
+DONE = frozenset({"succeeded", "failed", "cancelled"})
+"""The states of jobs that have ended."""
+
+
+class _Watch:
+    """A job that somebody here waits for."""
+
+    def __init__(self) -> None:
+        self.waiters = 0
+        self.ended = asyncio.Event()
+        self.job: Job | None = None
+        self.error: BackliteError | None = None
+
+
+class Waits:
+    """Wakes those who wait in this client when their jobs have ended, wherever that was.
+
+    What is watched in the store is made to follow what is waited for, by one task, which asks for all at
+    once: so it does not matter how many wait. Nobody waits: it sleeps.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._watches: dict[str, _Watch] = {}
+        self._stored: dict[str, bool] = {}
+        self._told: set[str] = set()
+        self._look_at_all = False
+        self._earliest = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake = asyncio.Event()
+        self._open = False
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._watches
+
+    async def wait(self, job_id: str) -> Job:
+        """Wait until a job has ended; return it, or raise `JobNotFound` where nothing is kept of it."""
+        if not self._open:
+            raise InvalidState(f"the client has stopped, and nobody tells here when job {job_id} ends")
+        watch = self._watches.get(job_id)
+        if watch is None:
+            watch = self._watches[job_id] = _Watch()
+            self.ended(job_id)  # perhaps it has, since somebody has looked
+        watch.waiters += 1
+        try:
+            await watch.ended.wait()
+        finally:
+            watch.waiters -= 1
+            if not watch.waiters and self._watches.get(job_id) is watch:
+                del self._watches[job_id]
+                self._wake.set()
+        if watch.error is not None:
+            raise watch.error
+        if watch.job is None:
+            raise JobNotFound(job_id, "it was deleted, or ended so long ago that nothing is kept of it")
+        return watch.job
+
+    def ended(self, job_id: str) -> None:
+        """Take note that a job may have ended, as an outcome of it was written here."""
+        if job_id in self._watches:
+            self._told.add(job_id)
+            self._wake.set()
+
+    def look(self) -> None:
+        """Take note that jobs may have ended by others' doing."""
+        if self._watches and self._open:
+            self._look_soon(self._earliest)
+
+    def _look_soon(self, at: float) -> None:
+        """Look at all at an instant of the loop's time, or earlier."""
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(max(at, loop.time()), self._look_now)
+
+    def _look_now(self) -> None:
+        self._timer = None
+        self._look_at_all = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let `run` see a last time what has ended, send away all others who wait, and return."""
+        self._open = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._wake.set()
+
+    async def run(self, store: Store, owner: str) -> None:
+        """Work until closed; then watch nothing any more."""
+        health = Health("wait for jobs", set())
+        self._begin()
+        while self._open:
+            try:
+                await self._wake.wait()
+                self._wake.clear()
+                if self._open:
+                    await self._turn(store, owner)
+                    health.succeeded()
+                    self._look_later(store)
+            except asyncio.CancelledError:  # ends with its client, in the client's own order
+                self._look_now()
+            except DatabaseReplaced as error:  # for good
+                for job_id in list(self._watches):
+                    self._settle(job_id, None, error)
+            except Exception as error:  # who waits goes on waiting until the trouble is over
+                self._earliest = asyncio.get_running_loop().time() + health.failed(error)
+                self._look_soon(self._earliest)
+        await self._end(store, owner)
+
+    async def _end(self, store: Store, owner: str) -> None:
+        with contextlib.suppress(Exception, asyncio.CancelledError):  # who waits is told of the stop
+            await self._look_at(store, list(self._watches))
+        for job_id in list(self._watches):
+            error = InvalidState(f"the client was stopped while job {job_id} was waited for, which goes on")
+            self._settle(job_id, None, error)
+        while self._stored:
+            try:
+                await self._forget(store, owner)
+            except asyncio.CancelledError:
+                continue
+            except Exception:  # who ends these jobs keeps them a little longer
+                return
+
+    def _begin(self) -> None:
+        """Begin a life of the client, in an event loop that may be another one than before."""
+        self._wake = asyncio.Event()
+        self._watches.clear()
+        self._stored.clear()
+        self._told.clear()
+        self._timer, self._look_at_all, self._earliest = None, False, 0.0
+        self._open = True
+
+    def _look_later(self, store: Store) -> None:
+        """Look again after a while where a ring may be missed; forget what is waited for no longer."""
+        if self._watches:
+            pause = LONGEST_LOOK if store.rings else DEAF_LOOK
+            self._look_soon(asyncio.get_running_loop().time() + pause)
+        if self._stored.keys() - self._watches.keys():
+            self._wake.set()
+
+    async def _turn(self, store: Store, owner: str) -> None:
+        """Watch what is waited for and nothing else, and see which of them have ended."""
+        await self._forget(store, owner)
+        new = [job_id for job_id in self._watches if not self._stored.get(job_id)]
+        if new:
+            self._stored.update(dict.fromkeys(new, False))  # it may be written though it fails
+            await store.watch(new, owner=owner)
+            self._stored.update(dict.fromkeys(new, True))
+        if self._look_at_all:
+            self._look_at_all = False
+            self._earliest = asyncio.get_running_loop().time() + LOOKS_APART
+            self._told.update(self._watches)
+        told, self._told = [job_id for job_id in {*self._told, *new} if job_id in self._watches], set()
+        await self._look_at(store, told)
+
+    async def _look_at(self, store: Store, job_ids: Sequence[str]) -> None:
+        """Wake those who wait for jobs that have ended, unless these run again."""
+        for job_id in await store.which_ended(job_ids, now=self._clock.now()) if job_ids else ():
+            job = await store.get(job_id, now=self._clock.now())
+            if job is None or job.status in DONE:
+                self._settle(job_id, job, None)
+
+    async def _forget(self, store: Store, owner: str) -> None:
+        """Watch no more what nobody waits for."""
+        old = [job_id for job_id in self._stored if job_id not in self._watches]
+        if old:
+            await store.unwatch(old, owner=owner)
+            for job_id in old:
+                del self._stored[job_id]
+
+    def _settle(self, job_id: str, job: Job | None, error: BackliteError | None) -> None:
+        watch = self._watches.pop(job_id, None)
+        if watch is not None:
+            watch.job, watch.error = job, error
+            watch.ended.set()
