@@ -27,6 +27,8 @@ from backlite_async._registry import Registry
 from backlite_async._stats import HOUR, KEEP_HOURS, MINUTE, bucket
 from backlite_async.stores import MemoryStore
 
+from .conftest import LIMIT
+
 BEGIN = 500_000 * HOUR
 """A full hour."""
 
@@ -234,7 +236,7 @@ async def test_owners(database: str) -> None:
         running.set()
         await done.wait()
 
-    async with client, asyncio.timeout(20):
+    async with client, asyncio.timeout(LIMIT):
         await client.add(Work()).save()
         await running.wait()
         [owner] = await client.owners.list()
@@ -286,7 +288,7 @@ async def test_the_leader_sums_up_once_an_hour() -> None:
     async def look() -> list[int]:
         store.looked.clear()
         maintenance.look()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT):
             await store.looked.wait()
         return [at - BEGIN for at in store.summed_up]
 
@@ -311,6 +313,6 @@ async def test_the_leader_sums_up_once_an_hour() -> None:
 async def test_a_client_with_workers_sums_up_at_its_start() -> None:
     """What was left by the minute is summed up, whoever left it."""
     clock, store = Clock(), Counting()
-    async with Client(store, clock=clock), asyncio.timeout(20):
+    async with Client(store, clock=clock), asyncio.timeout(LIMIT):
         await store.looked.wait()
         assert store.summed_up == [BEGIN]

@@ -290,7 +290,7 @@ class MemoryService:
 
     async def queues(self, *, now: int) -> Sequence[Queue]:
         """Return how the queues are doing."""
-        names = {row.queue for row in self._live.rows.values()} | self._limits.paused
+        names = {row.queue for row in self._live.rows.values()} | self._limits.paused | self._declared.keys()
         return [self._queue(name, now) for name in sorted(names)]
 
     def _queue(self, name: str, now: int) -> Queue:

@@ -75,6 +75,9 @@ class _Service:
 
     def see(self, event: Event) -> None:  # noqa: PLR0912 - a case for each kind of event
         self.hearing.see(event)
+        job = getattr(event, "job", None)
+        if job is not None and job not in self.jobs and not isinstance(event, (Stored, WaitBegan)):
+            return  # others say so
         match event:
             case Ruled():
                 self.rules[event.queue] = event

@@ -848,7 +848,7 @@ WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL
   AND queue IN (SELECT json_extract(value, '$[0]') FROM json_each(:queues) WHERE json_extract(value, '$[4]') IS NULL)
 
 -- name: queues
--- Queues with live jobs, and paused ones; how many of each run.
+-- Queues with live jobs, paused ones, and those that clients have declared; how many of each run.
 WITH RECURSIVE
     {other},
     pending (queue) AS (
@@ -880,7 +880,7 @@ WITH RECURSIVE
         SELECT queue FROM pending WHERE queue <> ''
         UNION SELECT queue FROM waiting WHERE queue <> ''
         UNION SELECT queue FROM running
-        UNION SELECT queue FROM backlite_queues WHERE paused_at IS NOT NULL
+        UNION SELECT queue FROM backlite_queues WHERE paused_at IS NOT NULL OR limits IS NOT NULL
     )
 SELECT
     named.queue, coalesce(paused_at, 0) <> 0, coalesce(number, 0), limits
