@@ -114,7 +114,7 @@ class MemoryStore(MemoryService):
 
     def _add(self, job: NewJob) -> None:
         self._live.add(job)
-        self._beside.begin(job.id, None if job.more is None else job.more.tags)
+        self._beside.take_tags(job.id, None if job.more is None else job.more.tags)
 
     async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
         """Store a pending job, unless there is one that `unique` names."""

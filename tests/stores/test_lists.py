@@ -149,6 +149,7 @@ async def pages(store: Store, wanted: Wanted, limit: int) -> list[Found]:
     """Read all pages from the first to the last."""
     found = [await store.find(wanted, limit=limit, now=NOW)]
     while found[-1].more:
+        assert len(found) < 200, "pages without end"
         after = found[-1].looked_to if found[-1].limited else found[-1].places[-1]
         found.append(await store.find(wanted, limit=limit, after=after, now=NOW))
     return found
@@ -158,6 +159,7 @@ async def pages_back(store: Store, wanted: Wanted, limit: int) -> list[Found]:
     """Read all pages from the last to the first; return them in the order of the list."""
     found = [await store.find(wanted, limit=limit, before=end(wanted), now=NOW)]
     while found[-1].more:
+        assert len(found) < 200, "pages without end"
         before = found[-1].looked_to if found[-1].limited else found[-1].places[0]
         found.append(await store.find(wanted, limit=limit, before=before, now=NOW))
     return found[::-1]
