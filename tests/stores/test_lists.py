@@ -288,6 +288,8 @@ async def test_unique_key_is_of_the_last_job(store: Store) -> None:
     assert found_ids(await store.find(wanted, limit=9, now=NOW)) == ["b"]
     await store.finish([complete(await claim_one(store), keep=None)])
     assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
+    await store.add([new("b", created_at=5)])
+    assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
 
 
 async def test_unique_key_of_a_job_that_was_moved(store: Store) -> None:
