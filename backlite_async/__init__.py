@@ -1,89 +1,33 @@
 """Background jobs inside an asyncio application, kept in SQLite.
 
 `Client` adds and runs jobs; a `Task` subclass with a `QueueConfig` declares them.
+
+The names are in `_public`, which is loaded when the first of them is asked for: pytest loads this package
+for its plugin, also where it is not used.
 """
 
-from ._add import AddOperation
-from ._client import Client
-from ._clock import Clock, SystemClock
-from ._config import Backoff, QueueConfig, Rate, Retention
-from ._context import JobContext, current_client, current_job
-from ._errors import (
-    AlreadyExists,
-    AlreadyRegistered,
-    BackliteError,
-    DatabaseBusy,
-    DatabaseReplaced,
-    DatabaseUnavailable,
-    DatabaseUnusable,
-    InvalidState,
-    InvalidTask,
-    InvalidType,
-    InvalidValue,
-    JobNotFound,
-    LeaseLost,
-    PayloadError,
-    ResultNotFound,
-    TransactionTimeout,
-)
-from ._history import AttemptError, LogLine
-from ._job import Job, JobStatus, OwnerInfo, Queue, TaskInfo
-from ._jobs import JobPage
-from ._options import Added
-from ._outcome import Discard, Retry, Snooze
-from ._stats import Count, Percentiles, QueueStats
-from ._task import Task
+import typing as _typing
 
-__all__ = [
-    "AddOperation",
-    "Added",
-    "AlreadyExists",
-    "AlreadyRegistered",
-    "AttemptError",
-    "BackliteError",
-    "Backoff",
-    "Client",
-    "Clock",
-    "Count",
-    "DatabaseBusy",
-    "DatabaseReplaced",
-    "DatabaseUnavailable",
-    "DatabaseUnusable",
-    "Discard",
-    "InvalidState",
-    "InvalidTask",
-    "InvalidType",
-    "InvalidValue",
-    "Job",
-    "JobContext",
-    "JobNotFound",
-    "JobPage",
-    "JobStatus",
-    "LeaseLost",
-    "LogLine",
-    "OwnerInfo",
-    "PayloadError",
-    "Percentiles",
-    "Queue",
-    "QueueConfig",
-    "QueueStats",
-    "Rate",
-    "ResultNotFound",
-    "Retention",
-    "Retry",
-    "Snooze",
-    "SystemClock",
-    "Task",
-    "TaskInfo",
-    "TransactionTimeout",
-    "current_client",
-    "current_job",
-]
+if _typing.TYPE_CHECKING:
+    from ._public import *  # noqa: F403 - type checkers can tell
+    from ._public import __all__ as __all__
 
+    __version__: str
+else:
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":  # looked up when asked for: it takes longer than all the rest
-        from importlib.metadata import version
+    def __getattr__(name: str) -> object:
+        if name == "__version__":  # looked up when asked for: it takes longer than all the rest
+            from importlib.metadata import version
 
-        return version("backlite_async")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return version("backlite_async")
+        if name == "__all__" or not name.startswith("_"):
+            from . import _public
+
+            if name == "__all__" or name in _public.__all__:
+                return globals().setdefault(name, getattr(_public, name))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        from . import _public
+
+        return sorted({"__all__", *globals(), *_public.__all__})

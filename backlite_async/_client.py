@@ -23,15 +23,20 @@ from ._clock import Clock, IdFactory, SystemClock, seconds
 from ._config import Duration, checked_name
 from ._context import JobContext, running_job
 from ._declare import declaration
+from ._direct import run
 from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
 from ._errors import InvalidState, InvalidType, InvalidValue
+from ._events import Bus, EventKind, Events, L
 from ._job import Job, JobStatus, NewJob, Owner
 from ._jobs import Jobs
 from ._leases import BEATS_PER_LEASE
 from ._life import Run
+from ._middleware import Layers, M
+from ._outcome import CANCELLED
 from ._owners import Owners
 from ._queues import Queues
 from ._registry import Registry
+from ._reports import naming
 from ._results import result_of, wait_for
 from ._waits import Waits
 from .stores import Store, store_maker
@@ -110,6 +115,8 @@ class Client:
         self.owners = Owners(self)
         self.tasks = Catalogue(self)
         self.waits = Waits(self.clock)
+        self.layers = Layers()
+        self.bus = Bus(self.clock)
         self._declared: set[tuple[str, str]] = set()
         self._waiting_for_news: set[asyncio.Event] = set()
         self._unending: dict[str, int] = {}
@@ -154,6 +161,10 @@ class Client:
         if job is not None and job.client is self and running.dispatcher and running.dispatcher.runs(job.id):
             raise InvalidState(
                 "a handler cannot stop its own client: stop() would wait for the handler itself"
+            )
+        if self.bus.calling:
+            raise InvalidState(
+                "a listener cannot stop its own client: stop() would wait for the listener itself"
             )
         if not running.task.done():
             running.stop.ask(limit)
@@ -208,7 +219,8 @@ class Client:
                 )
             self._declared.clear()
             store.listen(self.rung)
-            waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
+            running.waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
+            self.bus.open()
             running.opened(store)
             log.emit(log.CLIENT_STARTED, owner=owner.id, workers=self._workers)
             for hazard in store.hazards():
@@ -220,18 +232,13 @@ class Client:
         finally:
             store.unlisten(self.rung)
             self.waits.close()
-            if not await running.stop.outlast([waiting], grace=WRITE_GRACE):
+            if running.waiting is not None and not await running.stop.outlast(
+                [running.waiting], grace=WRITE_GRACE
+            ):
                 store.abandon()
-                await running.stop.outlast([waiting])
-            lend = dispatcher is not None and dispatcher.lingers
-            closing = asyncio.ensure_future(store.close(lend=lend))
-            if not await running.stop.outlast([closing], grace=WRITE_GRACE):
-                store.abandon()
-                await running.stop.outlast([closing])
-            if closing.cancelled():  # by the end of the loop, which lets nothing more be waited for
-                store.close_soon()
-            elif dispatcher is not None and lend:
-                dispatcher.linger()
+                await running.stop.outlast([running.waiting])
+            await self.bus.close(running.stop)
+            closing = await running.close(store)
         closing.result()
         log.emit(log.CLIENT_STOPPED, owner=owner.id, clean=clean)
         return clean
@@ -263,6 +270,49 @@ class Client:
             return function
 
         return decorate
+
+    # -- hooks -------------------------------------------------------------------------------------
+
+    @overload
+    def middleware(self, function: M, /) -> M: ...
+    @overload
+    def middleware(self, /, *, queue: str | None = None) -> Callable[[M], M]: ...
+    def middleware(self, function: M | None = None, /, *, queue: str | None = None) -> M | Callable[[M], M]:
+        """Put the decorated function around each attempt, of all queues or one, and return it as it is.
+
+        `async def around(job, task, call_next)` runs in the event loop, within the attempt's timeout. It
+        returns `await call_next(job, task)`, the handler's value, or something else; may give another
+        task; and need not call it, or may do so again. What it raises is the attempt's error. The first
+        that was registered is the outermost. Attempts that have begun go on as they are.
+        """
+        decorate = self.layers.decorator(queue)
+        return decorate if function is None else decorate(function)
+
+    def on(self, kind: EventKind, *, queue: str | None = None) -> Callable[[L], L]:
+        """Call the decorated function with every `Event` of a kind, of all queues or one.
+
+        `async def listener(event)`, or `def`, which runs in a worker thread. Listeners are told of what
+        this client does, not others, one after the other and once it is stored; what they raise is
+        logged and changes nothing. If 10,000 events wait for them, the oldest are dropped, and logged.
+        `stop()` waits for them within its limit.
+        """
+        return self.bus.decorator(kind, queue)
+
+    def events(self, *, queue: str | None = None, limit: int = 1000) -> Events:
+        """Return the same as a stream, `async for event in client.events()`, from now until the client stops.
+
+        If more than `limit` events wait in it, the oldest are dropped and counted in its `missed`.
+        """
+        return self.bus.stream(queue, _whole("limit", limit, 1, 1_000_000))
+
+    async def run(self, task: msgspec.Struct) -> Any:
+        """Run the handler of a task here and now, with middleware and timeout; return what it returns.
+
+        Nothing is stored, told or counted, and the client need not be started. The task is encoded and
+        decoded as on its way through the database. Raises what the handler raises, also `Retry`, `Snooze`
+        and `Discard`; `TimeoutError` beyond the queue's timeout; `InvalidState` without a handler.
+        """
+        return await run(self, task)
 
     # -- adding and asking -------------------------------------------------------------------------
 
@@ -321,9 +371,15 @@ class Client:
         if not job_ids:
             return 0
         await self.declare_queues()  # which says how pending ones are kept
-        done = await self.open_store().cancel(list(dict.fromkeys(job_ids)), now=self.clock.now())
+        ids = list(dict.fromkeys(job_ids))
+        known = {}  # of what ends by it nothing may be kept
+        if "cancelled" in self.bus.heard:
+            known = {job_id: job for job_id in ids if (job := await self.get(job_id)) is not None}
+        done = await self.open_store().cancel(ids, now=self.clock.now())
         for job_id in done.ended:
             log.emit(log.JOB_CANCELLED, job_id=job_id)
+            if job := known.get(job_id):
+                self.bus.tell("cancelled", **naming(job), error=CANCELLED)
         self.rung()
         return len(done.ended) + len(done.asked)
 
@@ -456,6 +512,9 @@ class Client:
         if log.heard(log.JOB_ADDED):
             for job in jobs:
                 log.emit(log.JOB_ADDED, job_id=job.id, queue=job.queue, task=job.task)
+        if self.bus.heard:
+            for job in jobs:
+                self.bus.tell("added", job_id=job.id, queue=job.queue, task=job.task)
         dispatcher = self._running.dispatcher if self._running is not None else None
         if dispatcher is not None:
             for queue, task in dict.fromkeys((job.queue, job.task) for job in jobs):

@@ -26,6 +26,7 @@ import random
 from collections import Counter
 from collections.abc import MutableMapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -51,7 +52,7 @@ from ._outcome import (
 )
 from ._plan import plan_claim, plan_limits
 from ._registry import Registry
-from ._reports import Reports, milliseconds, naming, told
+from ._reports import Reports, milliseconds, naming, tell_note, told
 from ._starts import Starts
 from ._stop import StopRequest
 from ._takeover import Takeover
@@ -110,7 +111,7 @@ class Dispatcher:
         troubled: set[str] = set()
         self._health = Health("claim jobs", troubled)
         self._uncertain = False
-        self._reports = Reports()
+        self._reports = Reports(client.bus)
         self._lease = lease
         self._longest_sleep = LONGEST_SLEEP if store.rings else min(LONGEST_DEAF_SLEEP, lease)
         self._looked_at = clock.monotonic()
@@ -132,9 +133,10 @@ class Dispatcher:
         )
         self._client = client
         self._notes = Notes(store, clock, Health("keep notes", troubled))
+        self._notes.listener = partial(tell_note, client.bus)
         self._maintenance = Maintenance(store, clock, registry, Health("clean up", troubled))
         self._takeover = Takeover(
-            store, clock, registry, Health("take over", troubled), released=self._wake.set
+            store, clock, registry, Health("take over", troubled), bus=client.bus, released=self._wake.set
         )
         self._pool = WorkerPool(
             client,

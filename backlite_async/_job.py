@@ -11,7 +11,7 @@ import msgspec
 
 from ._clock import from_millis
 from ._history import AttemptError, LogLine, Note, Trouble
-from ._stats import Count, QueueStats, Tally
+from ._stats import QueueStats, Tally
 
 __all__ = [
     "Cancelled",
@@ -103,21 +103,22 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     `paused`: for all processes; `running`: claims of all of them; `oldest_due`: for how long its oldest
     pending job has been due, None if none is. One that waited for its key counts from its turn.
     `pending`: all that are not running, also those that are `scheduled` for later or are `waiting` for the
-    turn of their key; `succeeded`, `failed`, `cancelled`: those that are kept. Counts end at 10,000 and
-    are `capped` then. `limits`: as last declared by any process. `recent` and `today`: the last five
-    minutes, the last day.
+    turn of their key; `succeeded`, `failed`, `cancelled`: those that are kept. Counts end at
+    10,000; `capped` names those that did. `limits`: as last declared by any process.
+    `recent` and `today`: the last five minutes, the last day.
     """
 
     name: str
     paused: bool
     running: int
     oldest_due: timedelta | None
-    pending: Count = Count(0)
-    scheduled: Count = Count(0)
-    waiting: Count = Count(0)
-    succeeded: Count = Count(0)
-    failed: Count = Count(0)
-    cancelled: Count = Count(0)
+    pending: int = 0
+    scheduled: int = 0
+    waiting: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    capped: tuple[str, ...] = ()
     limits: dict[str, Any] = {}
     recent: QueueStats = QueueStats()
     today: QueueStats = QueueStats()

@@ -105,7 +105,7 @@ class LeaseKeeper:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._thread is None:
+        if self._thread is None and not self._ended.done():
             self._ended.set_result(None)
         self._wake.set()
         return self._ended

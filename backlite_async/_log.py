@@ -67,6 +67,11 @@ JOBS_CHANGED = Event(
 QUEUES_PAUSED = Event("queues.paused", logging.INFO, "which queues are paused now has changed")
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
 OWNER_DIED = Event("owner.died", logging.WARNING, "an owner is gone without a word; its jobs are released")
+LISTENER_FAILED = Event("listener.failed", logging.ERROR, "a listener raised, which changes nothing")
+LISTENERS_BEHIND = Event(
+    "listeners.behind", logging.WARNING, "more happens than listeners take in; the oldest events are dropped"
+)
+LISTENERS_MISSED = Event("listeners.missed", logging.WARNING, "so many events were dropped untold")
 STORE_HAZARD = Event("store.hazard", logging.WARNING, "something here is dangerous, and what to do")
 STORE_LOST = Event("store.lost", logging.ERROR, "the database file is gone, or another; the client stops")
 STORE_FAILING = Event("store.failing", logging.ERROR, "the database cannot be used; tried again until it can")

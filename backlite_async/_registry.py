@@ -17,7 +17,7 @@ from ._errors import AlreadyRegistered, InvalidTask, InvalidType
 from ._plan import Kind
 from ._task import TaskType, task_type
 
-__all__ = ["Handler", "Registry"]
+__all__ = ["Handler", "Registry", "called", "unwrapped"]
 
 
 class Handler(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ class Registry:
         """Raise unless this is a task type."""
         if inspect.isroutine(cls):
             raise InvalidTask(
-                f"{_called(cls)} is no task type; write @client.handler(TaskType), with the type"
+                f"{called(cls)} is no task type; write @client.handler(TaskType), with the type"
             )
         task_type(cls)
 
@@ -69,7 +69,7 @@ class Registry:
             if (kind.config.name, name) in self._handlers:
                 raise AlreadyRegistered(
                     f"task {name!r} of queue {kind.config.name!r} has a handler already:"
-                    f" {_called(self._handlers[kind.config.name, name].function)}"
+                    f" {called(self._handlers[kind.config.name, name].function)}"
                 )
         self.meet(kind)
         for name in kind.names:
@@ -123,10 +123,10 @@ class Registry:
 
 
 def _handler(kind: TaskType, function: Callable[..., Any]) -> Handler:
-    name = _called(function)
+    name = called(function)
     if not callable(function) or isinstance(function, type):
         raise InvalidType(f"handler {name} must be a function, async def or def")
-    inner = _unwrapped(function)
+    inner = unwrapped(function)
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise InvalidType(f"handler {name} is a generator; a handler returns or raises, it does not yield")
     parameters = _positional(function, name)
@@ -203,7 +203,7 @@ def _check_job_annotation(hints: dict[str, Any], parameters: list[inspect.Parame
         )
 
 
-def _unwrapped(function: Callable[..., Any]) -> Any:
+def unwrapped(function: Callable[..., Any]) -> Any:
     """Return the function that decides whether this is a coroutine function."""
     while isinstance(function, functools.partial):
         function = function.func
@@ -212,5 +212,6 @@ def _unwrapped(function: Callable[..., Any]) -> Any:
     return type(function).__call__
 
 
-def _called(function: object) -> str:
+def called(function: object) -> str:
+    """Return what a function is called in messages."""
     return str(getattr(function, "__qualname__", None) or repr(function))

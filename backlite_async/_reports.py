@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Protocol
 
 import msgspec
@@ -9,10 +10,12 @@ import msgspec
 from . import _log as log
 from ._clock import from_millis
 from ._errors import LeaseLost
-from ._job import ClaimedJob, Complete, JobStatus, Outcome, Reschedule
+from ._events import Bus, EventKind
+from ._history import Note
+from ._job import ClaimedJob, Complete, Job, JobStatus, Outcome, Reschedule
 from ._outcome import Result, Snooze
 
-__all__ = ["Finish", "Reports", "milliseconds", "naming", "told"]
+__all__ = ["Finish", "Reports", "milliseconds", "naming", "tell", "tell_note", "told"]
 
 
 class Finish(Protocol):
@@ -27,8 +30,18 @@ _COMPLETED = {
     JobStatus.CANCELLED: log.JOB_CANCELLED,
 }
 
+_KINDS: dict[log.Event, EventKind] = {
+    log.JOB_SUCCEEDED: "succeeded",
+    log.JOB_FAILED: "failed",
+    log.JOB_CANCELLED: "cancelled",
+    log.JOB_SNOOZED: "snoozed",
+    log.JOB_RETRIED: "retried",
+    log.JOB_CRASHED: "retried",
+}
+"""What listeners are told where a log line says this; of jobs that are given back, nothing."""
 
-def naming(job: ClaimedJob) -> dict[str, Any]:
+
+def naming(job: ClaimedJob | Job) -> dict[str, Any]:
     """Return the fields that name a job's attempt on every line."""
     return {"job_id": job.id, "queue": job.queue, "task": job.task, "attempt": job.attempt}
 
@@ -55,6 +68,34 @@ def told(outcome: Outcome, result: Result) -> tuple[log.Event, dict[str, Any]]:
     return event, fields
 
 
+def tell(
+    bus: Bus, job: ClaimedJob, outcome: Outcome, event: log.Event, duration_ms: float | None = None
+) -> None:
+    """Tell listeners of an outcome that is written, as it is logged."""
+    kind = _KINDS.get(event)
+    if kind is not None:
+        bus.tell(
+            kind,
+            **naming(job),
+            error=outcome.error,
+            duration=None if duration_ms is None else timedelta(milliseconds=duration_ms),
+            due_at=from_millis(outcome.due_at) if isinstance(outcome, Reschedule) else None,
+        )
+    if isinstance(outcome, Complete) and outcome.letter is not None:
+        letter = outcome.letter
+        bus.tell("added", job_id=letter.id, queue=letter.queue, task=letter.task)
+
+
+def tell_note(bus: Bus, job: ClaimedJob, note: Note) -> None:
+    """Tell listeners what a handler has said, once it is stored."""
+    if not bus.heard:
+        return
+    if note.progress is not None:
+        bus.tell("progress", **naming(job), progress=note.progress, message=note.message)
+    for line in note.lines:
+        bus.tell("log", **naming(job), at=line.at, level=line.level, text=line.text)
+
+
 class _Report(msgspec.Struct, frozen=True, gc=False):
     """What is to be logged of one claim. Nothing in it leads back here, so the collector need not look."""
 
@@ -66,7 +107,8 @@ class _Report(msgspec.Struct, frozen=True, gc=False):
 class Reports:
     """Keeps one report for each claim whose outcome is on its way."""
 
-    def __init__(self) -> None:
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
         self._waiting: dict[tuple[str, int], _Report] = {}
 
     def __contains__(self, claim: tuple[str, int]) -> bool:
@@ -88,6 +130,8 @@ class Reports:
         """Log what was waiting for this outcome; `lost`: it was not accepted."""
         report = self._waiting.pop((outcome.id, outcome.fence))
         job, event, fields = report.job, report.event, report.fields
+        if self._bus.heard:
+            self._tell(report, outcome, lost=lost)
         if not lost and not log.heard(event):
             return
         if not lost:
@@ -97,3 +141,11 @@ class Reports:
         elif outcome.lapsed_by is None:  # else another has taken note of the crash, or the owner lives
             fields["error"] = str(LeaseLost(outcome.id, outcome.fence))
             log.emit(log.JOB_LEASE_LOST, **naming(job), **fields)
+
+    def _tell(self, report: _Report, outcome: Outcome, *, lost: bool) -> None:
+        """Tell listeners what is logged."""
+        if not lost:
+            tell(self._bus, report.job, outcome, report.event, report.fields.get("duration_ms"))
+        elif outcome.lapsed_by is None:
+            error = str(LeaseLost(outcome.id, outcome.fence))
+            self._bus.tell("lost", **naming(report.job), error=error)

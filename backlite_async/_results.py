@@ -60,9 +60,8 @@ async def result_of(client: Client, job_id: str, kind: Any) -> Any:
     if job.status not in DONE:
         raise ResultNotFound(job_id, f"it is {job.status}; await client.wait(id) first")
     if job.status is not JobStatus.SUCCEEDED:
-        raise ResultNotFound(
-            job_id, f"it has {job.status}: {job.error}".replace("has cancelled", "was cancelled")
-        )
+        how = "it was cancelled" if job.status is JobStatus.CANCELLED else f"it has failed: {job.error}"
+        raise ResultNotFound(job_id, how)
     if job.result == b"":
         raise ResultNotFound(job_id, "what its handler returned is not kept")
     encoded = b"null" if job.result is None else job.result

@@ -6,8 +6,9 @@ an eighth. Buckets are numbered, and those of all processes add up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -25,6 +26,7 @@ __all__ = [
     "Tally",
     "bucket",
     "bucket_time",
+    "capped",
     "queue_stats",
 ]
 
@@ -59,6 +61,12 @@ class Count(int):
         return f"{int(self)}{'+' * self.capped}"
 
     __str__ = __repr__
+
+
+def capped(numbers: Mapping[str, int], most: int) -> dict[str, Any]:
+    """Return numbers that were counted up to one more than `most` as a queue shows them."""
+    cut = {name: min(number, most) for name, number in numbers.items()}
+    return cut | {"capped": tuple(name for name, number in numbers.items() if number > most)}
 
 
 class Percentiles(msgspec.Struct, frozen=True, kw_only=True):

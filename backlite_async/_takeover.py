@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 
 from . import _log as log
 from ._clock import Clock
+from ._events import Bus
 from ._health import Health
 from ._job import ClaimedJob, Complete, Outcome
 from ._outcome import crashed, give_back
 from ._registry import Registry
+from ._reports import tell
 from .stores import Dead, Store
 
 __all__ = ["Takeover"]
@@ -27,12 +29,20 @@ class Takeover:
     """
 
     def __init__(
-        self, store: Store, clock: Clock, registry: Registry, health: Health, *, released: Callable[[], None]
+        self,
+        store: Store,
+        clock: Clock,
+        registry: Registry,
+        health: Health,
+        *,
+        bus: Bus,
+        released: Callable[[], None],
     ) -> None:
         self._store = store
         self._clock = clock
         self._registry = registry
         self._health = health
+        self._bus = bus
         self._released = released
         self._wake = asyncio.Event()
         self._wake.set()
@@ -118,3 +128,5 @@ class Takeover:
                 attempt=job.attempt,
                 error=outcome.error,
             )
+            if self._bus.heard:
+                tell(self._bus, job, outcome, event)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import inspect
 import re
-import threading
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
@@ -24,9 +23,11 @@ from ._deadlines import Deadlines
 from ._errors import InvalidState, PayloadError
 from ._failure import describe, short_traceback
 from ._job import ClaimedJob
+from ._middleware import Around, through
 from ._notes import Notes
 from ._outcome import CANCELLED, Result, Steer
 from ._registry import Handler
+from ._threads import InThread, ThreadCall
 from ._transaction import JobTransaction
 
 if TYPE_CHECKING:
@@ -37,13 +38,15 @@ __all__ = ["Attempt", "WorkerPool"]
 UNRESPONSIVE_AFTER = 5.0
 """Seconds after its cancellation at which a handler that has not ended is logged."""
 
+LEFT_OPEN = "the {} has returned without leaving its job.transaction(); use async with"
+
 
 class Attempt:
     """One claimed job in the hands of one worker."""
 
     __slots__ = (
         "began", "begun", "call", "cancelled", "completed", "context", "handler", "job", "result", "scope",
-        "started_at", "stopping", "timeout", "watch"
+        "started", "started_at", "stopping", "timeout", "watch"
     )  # fmt: skip
 
     def __init__(self, job: ClaimedJob, handler: Handler, scope: anyio.CancelScope) -> None:
@@ -52,11 +55,11 @@ class Attempt:
         self.scope = scope
         self.timeout = handler.config.timeout if job.timeout is None else job.timeout / 1000
         self.context: JobContext | None = None
-        self.stopping = self.cancelled = False
+        self.started = self.stopping = self.cancelled = False
         self.started_at: int | None = None
         self.began = 0.0
         self.begun: int | None = None
-        self.call: _ThreadCall | None = None
+        self.call: ThreadCall | None = None
         self.result: Result | None = None
         self.completed = False
         self.watch: asyncio.TimerHandle | None = None
@@ -87,6 +90,8 @@ class WorkerPool:
     ) -> None:
         self._notes = notes
         self._client = client
+        self._bus = client.bus
+        self._layers = client.layers
         self.size = size
         self._threads = threads
         self._limiter = anyio.CapacityLimiter(threads)
@@ -190,7 +195,8 @@ class WorkerPool:
         if result is None:  # cut off before its handler could end, by a closing loop or a bug of ours
             result = self._failed(attempt, asyncio.CancelledError(), stopped=self._interrupted())
         if context is not None:
-            result = _with_last_words(context, result)
+            if context.said is not None:
+                result = _with_last_words(context, result)
             context.fall_silent()
         if not task.cancelled():
             task.exception()  # seen: the loop need not report it
@@ -215,9 +221,17 @@ class WorkerPool:
             return
         try:
             context = self._begin(attempt)
-            value = await self._run(attempt, context, handler.arguments(task, context))
+            layers = self._layers.of(job.queue)
+            value: Any = _CUT_OFF
+            with attempt.scope:
+                if not layers:
+                    value = await self._handle(attempt, context, task)
+                else:
+                    value = await self._handle_within(attempt, layers, context, task)
+            if value is _CUT_OFF:
+                raise _Cut
             attempt.result = self._returned(attempt, value)
-        except _InThread as carried:
+        except InThread as carried:
             attempt.result = self._raised(attempt, carried.error)
         except KeyboardInterrupt as error:  # the user's Ctrl-C, or its own: it ends the process in any case
             attempt.result = self._failed(attempt, error, ends_process=True)
@@ -244,37 +258,75 @@ class WorkerPool:
                 self._counted(job, attempt.begun)
         if log.heard(log.JOB_STARTED):
             log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
+        if self._bus.heard:
+            self._bus.tell("started", job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         return context
 
-    async def _run(self, attempt: Attempt, context: JobContext, arguments: tuple[Any, ...]) -> Any:
-        """Run the handler under its cancel scope; raises `_Cut` if the scope cut it off."""
-        function = attempt.handler.function
-        with attempt.scope:
-            if not attempt.handler.threaded:
-                try:
-                    value = await function(*arguments)
-                except BaseException:
-                    if context.open_block is not None:
-                        await context.open_block.leave()
-                    raise
-                if context.open_block is None:
-                    return value
-                await context.open_block.leave()
-                raise InvalidState(
-                    "the handler has returned without leaving its job.transaction(); use async with"
-                )
-            started = partial(self._started_in_thread, attempt)
-            attempt.call = _ThreadCall(function, arguments, started)
+    async def _handle(self, attempt: Attempt, context: JobContext, task: Any) -> Any:
+        """Run the handler; raises `InThread` for what it raises in a thread."""
+        handler = attempt.handler
+        function, arguments = handler.function, handler.arguments(task, context)
+        if not handler.threaded:
+            before = context.open_block  # a middleware's
             try:
-                await anyio.to_thread.run_sync(attempt.call, limiter=self._limiter)
-            except asyncio.CancelledError:  # the loop is ending; the thread is not
-                if not await attempt.call.outlast():
-                    raise
-            return attempt.call.answer()
-        raise _Cut
+                value = await function(*arguments)
+            except BaseException:
+                if context.open_block is not before:
+                    await self._leave(context)
+                raise
+            if context.open_block is not before:
+                await self._leave(context)
+                raise InvalidState(LEFT_OPEN.format("handler"))
+            return value
+        call = attempt.call = ThreadCall(function, arguments, partial(self._started_in_thread, attempt))
+        try:
+            await anyio.to_thread.run_sync(call, limiter=self._limiter)
+        except asyncio.CancelledError:  # the loop is ending; the thread is not
+            if not await call.outlast():
+                raise
+        return call.answer()
+
+    async def _handle_within(
+        self, attempt: Attempt, layers: tuple[Around, ...], context: JobContext, task: Any
+    ) -> Any:
+        """Run the handler inside of middleware, which is the attempt's as much as the handler is."""
+        if attempt.handler.threaded:
+            self._started_in_thread(attempt)
+        try:
+            value = await through(layers, context, partial(self._innermost, attempt))(context, task)
+        except BaseException:
+            await self._leave(context)
+            raise
+        if await self._leave(context):
+            raise InvalidState(LEFT_OPEN.format("middleware"))
+        return value
+
+    async def _innermost(self, attempt: Attempt, context: JobContext, task: Any, /) -> Any:
+        """Run the handler; what it raises in a thread is for middleware to see, unless it ends processes."""
+        try:
+            return await self._handle(attempt, context, task)
+        except InThread as carried:
+            if not isinstance(carried.error, Exception):
+                raise
+            error = carried.error
+        try:
+            raise error
+        finally:
+            del error  # which leads back here
+
+    @staticmethod
+    async def _leave(context: JobContext) -> bool:
+        """Undo a transaction that nobody has left; return whether there was one."""
+        if context.open_block is None:
+            return False
+        await context.open_block.leave()
+        return True
 
     def _started_in_thread(self, attempt: Attempt) -> None:
-        """Write down that a handler starts, in its thread."""
+        """Write down that an attempt starts whose handler runs in a thread."""
+        if attempt.started:  # by middleware, or a first call of the handler
+            return
+        attempt.started = True
         job = attempt.job
         self._started(job.id, job.fence)
         if attempt.handler.config.rate is not None:
@@ -415,73 +467,9 @@ def _with_last_words(context: JobContext, result: Result) -> Result:
     return msgspec.structs.replace(result, note=context.said.all(), noted=True)
 
 
+_CUT_OFF = object()
+"""Stands for the value of a handler whose scope was cancelled."""
+
+
 class _Cut(BaseException):
     """The handler's scope was cancelled, and it ended by that."""
-
-
-class _InThread(BaseException):
-    """Carries what a handler raised in its thread, where not even KeyboardInterrupt is the user's."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-class _ThreadCall:
-    """A call in a worker thread. What it raises is carried over as a value: futures do not carry all.
-
-    A thread cannot be cancelled, only its being waited for; so it can be waited for once more.
-    """
-
-    def __init__(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], started: Callable[[], None]
-    ) -> None:
-        self._started = started
-        self._function = function
-        self._arguments = arguments
-        self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._lock = threading.Lock()
-        self._state = "new"
-        self._value: Any = None
-        self._error: BaseException | None = None
-
-    def __call__(self) -> None:
-        with self._lock:
-            if self._state == "dropped":
-                return
-            self._state = "running"
-        self._started()
-        try:
-            self._value = self._function(*self._arguments)
-        except BaseException as error:
-            self._error = error
-        self._state = "ended"
-        with contextlib.suppress(RuntimeError):  # nobody waits on a closed loop
-            self._loop.call_soon_threadsafe(self._end)
-
-    def _end(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
-
-    @property
-    def running(self) -> bool:
-        """Whether the thread is in the function."""
-        return self._state == "running"
-
-    async def outlast(self) -> bool:
-        """Wait for the thread through cancellations; return whether it has run the function at all."""
-        with self._lock:
-            if self._state == "new":
-                self._state = "dropped"
-                return False
-        while not self._ended.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([self._ended])
-        return True
-
-    def answer(self) -> Any:
-        """Return what the function returned, or raise what it raised as `_InThread`."""
-        if self._error is not None:
-            raise _InThread(self._error)
-        return self._value

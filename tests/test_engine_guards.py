@@ -29,6 +29,7 @@ from backlite_async import (
     Task,
 )
 from backlite_async import _dispatcher as dispatcher
+from backlite_async._events import Bus
 from backlite_async._health import FIRST_PAUSE, LONGEST_PAUSE, Health
 from backlite_async._job import Claim, ClaimedJob, Lane, Limit, NewJob, Outcome, Reschedule
 from backlite_async._outcome import Result, conclude
@@ -446,7 +447,9 @@ async def graveyard() -> Graveyard:
 
 
 def takeover(store: Graveyard) -> Takeover:
-    return Takeover(store, SystemClock(), Registry(), Health("take over", set()), released=lambda: None)
+    clock = SystemClock()
+    health = Health("take over", set())
+    return Takeover(store, clock, Registry(), health, bus=Bus(clock), released=lambda: None)
 
 
 async def test_starts_of_the_dead_are_counted_by_now(monkeypatch: pytest.MonkeyPatch) -> None:

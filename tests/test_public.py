@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -26,8 +27,9 @@ FIXED = {
 
 EXTRAS = {
     "AddOperation", "Added",  # what client.add() and save() return: for annotations
+    "CallNext", "Event", "Events",  # what middleware and listeners are given, what client.events() returns
     "Queue",  # what client.queues.list() returns: the same
-    "JobPage", "Count", "QueueStats", "Percentiles", "OwnerInfo", "TaskInfo",  # what services return: the same
+    "JobPage", "Count", "QueueStats", "Percentiles", "OwnerInfo", "TaskInfo",  # what services return
     "AttemptError", "LogLine",  # what a Job holds: the same
     "Clock", "SystemClock",  # Client(clock=...): for tests of applications
     "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up
@@ -79,7 +81,7 @@ def test_modules_are_private() -> None:
     package = Path(backlite_async.__file__).parent
     modules = {path.stem if path.is_file() else path.name for path in package.iterdir()}
     assert {name for name in modules if not name.startswith(("_", "."))} <= {
-        "py", "stores", "web", "cli", "testing",
+        "py", "stores", "web", "cli", "testing", "pytest_plugin",
     }  # fmt: skip
 
 
@@ -147,24 +149,62 @@ def test_the_readme_imports_only_public_names() -> None:
 
 
 def modules_after(*imports: str) -> set[str]:
-    """Return the top-level modules of a fresh interpreter after these imports."""
-    code = f"import json, sys, {', '.join(imports)}; print(json.dumps(sorted(sys.modules)))"
+    """Return the modules of a fresh interpreter after these imports."""
+    code = f"import json, sys; import {', '.join(imports)}; print(json.dumps(sorted(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stderr == ""
-    return {name.partition(".")[0] for name in json.loads(run.stdout)}
+    return set(json.loads(run.stdout))
 
 
-def test_an_import_brings_no_more_than_the_four_dependencies() -> None:
-    """Importing the package loads aiosqlite, msgspec, anyio, structlog and what they need, nothing else."""
-    before = modules_after("aiosqlite", "msgspec", "anyio", "anyio.to_thread", "structlog")
-    added = modules_after("backlite_async") - before - set(sys.stdlib_module_names)
+def packages(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+def test_the_public_names_bring_no_more_than_the_four_dependencies() -> None:
+    """Using the package loads aiosqlite, msgspec, anyio, structlog and what they need, nothing else."""
+    before = packages(modules_after("aiosqlite", "msgspec", "anyio", "anyio.to_thread", "structlog"))
+    added = packages(modules_after("backlite_async._public")) - before - set(sys.stdlib_module_names)
     assert added == {"backlite_async"}
 
 
 def test_an_import_does_not_load_what_is_not_used() -> None:
     """The web pages, the command line and the test helpers are loaded by those who use them."""
-    code = "import json, sys, backlite_async; print(json.dumps(sorted(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    loaded = set(json.loads(run.stdout))
-    around = ("_demo", "__main__", "web", "cli", "testing", "stores.sqlite")
+    loaded = modules_after("backlite_async._public")
+    around = ("_demo", "__main__", "web", "cli", "testing", "pytest_plugin", "stores.sqlite")
     assert loaded & {f"backlite_async.{name}" for name in around} == set()
+
+
+def test_the_package_alone_loads_nothing() -> None:
+    """The names are loaded when the first of them is asked for: pytest imports the package in every run."""
+    plain = modules_after("typing")
+    assert modules_after("backlite_async") - plain == {"backlite_async"}
+
+
+def test_the_names_are_there_however_they_are_asked_for() -> None:
+    """Attribute, import, star import, dir() and the version, each as the first thing that is asked for."""
+    for code in (
+        "import backlite_async; backlite_async.Client",
+        "from backlite_async import Client",
+        "from backlite_async import *; Client, current_job",
+        "import backlite_async; assert {'Client', '__all__', '__doc__'} <= {*dir(backlite_async)}",
+        "import backlite_async; backlite_async.__version__",
+        "from backlite_async import stores; stores.Store",
+    ):
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (run.returncode, run.stderr) == (0, ""), code
+
+
+def test_a_name_that_is_not_there_is_an_error() -> None:
+    """As of any module; whatever the name."""
+    for name in ("Nothing", "_nothing", "__wrapped__"):
+        with pytest.raises(AttributeError, match=f"module 'backlite_async' has no attribute '{name}'"):
+            getattr(backlite_async, name)
+    with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
+        from backlite_async import Nothing  # type: ignore[attr-defined]  # noqa: F401
+
+
+def test_public_classes_can_be_pickled() -> None:
+    """They are found again by the name that they tell."""
+    for name, value in public():
+        if inspect.isclass(value):
+            assert pickle.loads(pickle.dumps(value)) is value, name

@@ -22,5 +22,6 @@ def test_the_wheel_is_under_test() -> None:
 def test_everything_is_in_the_package() -> None:
     """The SQL files and the marker for type checkers are installed with the code."""
     package = files("backlite_async")
-    for name in ("py.typed", "stores/sqlite/sql/queries.sql", "stores/sqlite/sql/migrations/0001_jobs.sql"):
+    sql = "stores/sqlite/sql"
+    for name in ("py.typed", f"{sql}/queries.sql", f"{sql}/service.sql", f"{sql}/migrations/0001_jobs.sql"):
         assert package.joinpath(name).is_file()

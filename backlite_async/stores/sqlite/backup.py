@@ -69,6 +69,7 @@ def _copy(raw: sqlite3.Connection, unfinished: str, target: str, cancelled: thre
             copy.execute("PRAGMA journal_mode = DELETE")
             copy.execute("BEGIN")
             copy.execute(statements()["free_claims"])
+            copy.execute(statements()["forget_watches"])  # nor does anybody wait there
             end_cancelled(copy)  # who was asked to do so does not run there
             copy.execute("COMMIT")
         _sync(unfinished)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from ..._clock import from_millis
 from ..._job import Cancelled, Declared, Orders, Queue
+from ..._stats import capped
+from .._base import MOST_COUNTED
 from .rows import end_cancelled
 from .sql import fetch, statements, text
 from .turns import fill_up
@@ -35,6 +38,7 @@ def declared(raw: sqlite3.Connection, queues: Sequence[Declared]) -> bool:
 def declare(raw: sqlite3.Connection, queues: Sequence[Declared], now: int) -> None:
     """Remember what is to be known of queues; let in what waits for turns that there are now."""
     raw.execute(statements()["declare"], {"queues": text(queues)})
+    raw.execute(statements()["declare_tasks"], {"queues": text(queues), "now": now})
     raw.execute(statements()["end_turns"], {"queues": text(queues)})
     for declared in queues:
         if declared.turns is not None:
@@ -60,11 +64,31 @@ def running(raw: sqlite3.Connection, queue: str) -> int:
 def queues(raw: sqlite3.Connection, now: int) -> list[Queue]:
     """Return how the queues are doing."""
     found = []
-    for name, paused, number in fetch(raw, "queues", {}):
+    for name, paused, running, limits in fetch(raw, "queues", {}):
         due_at = fetch(raw, "oldest_due", {"queue": name})[0][0]
-        oldest = from_millis(now) - from_millis(due_at) if due_at is not None and due_at <= now else None
-        found.append(Queue(name=name, paused=bool(paused), running=number, oldest_due=oldest))
+        found.append(
+            Queue(
+                name=name,
+                paused=bool(paused),
+                running=running,
+                oldest_due=from_millis(now) - from_millis(due_at)
+                if due_at is not None and due_at <= now
+                else None,
+                limits=msgspec.json.decode(limits or "{}"),
+                **_counts(raw, name, now),
+            )
+        )
     return found
+
+
+def _counts(raw: sqlite3.Connection, queue: str, now: int) -> dict[str, Any]:
+    """Return how many jobs of a queue there are by state, as far as they are counted."""
+    parameters = {"queue": queue, "now": now, "most": MOST_COUNTED + 1}
+    ((let_in, scheduled, waiting),) = fetch(raw, "live_counts", parameters)
+    numbers: dict[str, int] = {"pending": let_in + waiting, "scheduled": scheduled, "waiting": waiting}
+    for status in ("succeeded", "failed", "cancelled"):
+        numbers[status] = fetch(raw, "kept_count", parameters | {"status": status})[0][0]
+    return capped(numbers, MOST_COUNTED)
 
 
 def cancel(raw: sqlite3.Connection, job_ids: Sequence[str], now: int) -> Cancelled:
@@ -84,7 +108,8 @@ def orders(raw: sqlite3.Connection, owner: str) -> Orders:
 
 
 def end_starts(raw: sqlite3.Connection, owners: Sequence[str], now: int) -> None:
-    """Count what owners that have died may have started as started by now."""
+    """Count what owners that have died may have started as started by now; they wait for nothing any more."""
+    raw.execute(statements()["end_watches"], {"owners": text(owners)})
     raw.execute(statements()["end_starts"], {"owners": text(owners), "now": now})
 
 

@@ -15,16 +15,19 @@ import json
 import mmap
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import blake2b
+from typing import Any
 
-from ..._job import Owner
+from ..._clock import from_millis
+from ..._job import Owner, OwnerInfo
 from .locks import SharedFile, create, not_in_children
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Dead", "OwnerFile", "OwnerFolder", "socket_name"]
+__all__ = ["Dead", "OwnerFile", "OwnerFolder", "about", "socket_name", "told"]
 
 SLOT = 128
 """Bytes of a slot: a length, then fence and id of a job. The first slot describes the owner."""
@@ -58,7 +61,7 @@ class OwnerFile:
             with suppress(OSError):
                 os.unlink(self._unborn)
             raise
-        self._map[:SLOT] = _about(owner.beat)
+        self._map[:SLOT] = _about(owner)
         not_in_children(self)
 
     def appear(self) -> bool:
@@ -114,7 +117,9 @@ class Dead:
         self._file = file
         self._started = _read_started(file)
         with suppress(OSError):  # on a full disk
-            os.pwrite(file, _about(0.0), 0)  # our lock on it must not make it look alive
+            os.pwrite(
+                file, _slot(_read_about(file) | {"beat": 0.0}), 0
+            )  # our lock must not make it look alive
 
     def started(self, job_id: str, fence: int) -> bool:
         """Return whether this job's handler had started, and its outcome was not written."""
@@ -184,11 +189,36 @@ class OwnerFolder:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                beat = float(json.loads(os.pread(file, SLOT, 0).rstrip(b"\0"))["beat"])
-                return beat or RELEASE_LIMIT
+                return float(_read_about(file)["beat"]) or RELEASE_LIMIT
             finally:
                 os.close(file)
         return 0.0
+
+    def infos(self, now: int) -> list[OwnerInfo]:
+        """Return what is known of the owners that are not of this process."""
+        found = []
+        with self._shared.owners_lock:
+            for owner in self.others():
+                info = None if owner in self._shared.burying else self._info(owner, now)
+                if info is not None:
+                    found.append(info)
+        return found
+
+    def _info(self, owner: str, now: int) -> OwnerInfo | None:
+        """Look at the file of another owner, without taking its lock; None: it is gone, or cannot be read."""
+        try:
+            file = os.open(
+                os.path.join(self._folder, owner + SUFFIX), os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
+            )
+        except OSError:
+            return None
+        try:
+            about = _read_about(file)
+            return told(owner, about, now if about["beat"] and _locked(file) else None)
+        except (OSError, ValueError, LookupError):
+            return None
+        finally:
+            os.close(file)
 
     def _lock(self, name: str) -> int | None:
         """Open and lock a file that is still there; None if it is not, or another has its lock."""
@@ -224,8 +254,61 @@ def _fill(file: int, size: int) -> None:
         written += os.pwrite(file, bytes(size - written), written)
 
 
-def _about(beat: float) -> bytes:
-    return json.dumps({"pid": os.getpid(), "beat": beat}).encode().ljust(SLOT, b"\0")
+def told(owner: str, about: Mapping[str, Any], seen_at: int | None) -> OwnerInfo:
+    """Return an owner as its first slot describes it; it lives if it was seen."""
+    started_at = about.get("started_at")
+    return OwnerInfo(
+        id=owner,
+        host=str(about.get("host", "")),
+        pid=int(about.get("pid", 0)),
+        started_at=from_millis(started_at) if started_at else None,
+        workers=int(about.get("workers", 0)),
+        running=0,
+        alive=seen_at is not None,
+        seen_at=None if seen_at is None else from_millis(seen_at),
+    )
+
+
+def about(owner: Owner) -> dict[str, Any]:
+    """Return what the first slot of an owner's file holds."""
+    pid = owner.pid or os.getpid()
+    return {
+        "pid": pid,
+        "beat": owner.beat,
+        "started_at": owner.started_at,
+        "workers": owner.workers,
+        "host": owner.host,
+    }
+
+
+def _about(owner: Owner) -> bytes:
+    """Return the first slot of an owner's file: the host's name as far as there is room for it."""
+    description = about(owner)
+    while len(_json(description)) >= SLOT and description["host"]:
+        description["host"] = description["host"][:-1]
+    return _slot(description)
+
+
+def _slot(description: Mapping[str, Any]) -> bytes:
+    return _json(description).ljust(SLOT, b"\0")[:SLOT]
+
+
+def _json(description: Mapping[str, Any]) -> bytes:
+    return json.dumps(description, separators=(",", ":")).encode()
+
+
+def _read_about(file: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(os.pread(file, SLOT, 0).rstrip(b"\0"))
+    return found
+
+
+def _locked(file: int) -> bool:
+    """Return whether another process has the lock of a file, without trying to get it."""
+    try:
+        os.lockf(file, os.F_TEST, 0)
+    except OSError:
+        return True
+    return False
 
 
 def _name(job_id: str, fence: int) -> bytes:

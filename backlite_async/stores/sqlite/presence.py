@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from ..._job import Owner
+from ..._job import Owner, OwnerInfo
 from .doorbell import Doorbell
 from .locks import SharedFile, create, not_in_children
-from .owners import Dead, OwnerFile, OwnerFolder
+from .owners import Dead, OwnerFile, OwnerFolder, about, told
 
 if sys.platform != "win32":
     import fcntl
@@ -119,6 +119,12 @@ class Presence:
     def beat(self, owner: str) -> float | None:
         """Return the seconds between two renewals of an owner; 0: it has died; None: not known."""
         return None if self._file is None else self._others.beat(owner)
+
+    def infos(self, now: int) -> list[OwnerInfo]:
+        """Return what is known of owners: without a look at files those of this process, and the others."""
+        here = [other for other in list(self._shared.departures) if isinstance(other, Presence)] or [self]
+        found = [told(presence.owner.id, about(presence.owner), now) for presence in here]
+        return found if self._file is None else found + self._others.infos(now)
 
     def leads(self) -> bool:
         """Return whether this is the one owner that does what is to be done once."""

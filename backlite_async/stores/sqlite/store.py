@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from ..._errors import BackliteError, DatabaseUnusable, InvalidState
 from ..._job import (
     Cancelled,
     Claim,
     ClaimedJob,
-    Complete,
     Declared,
     Job,
     JobStatus,
@@ -23,139 +19,28 @@ from ..._job import (
     NewJob,
     Orders,
     Outcome,
-    Owner,
     Queue,
     Unique,
 )
-from . import claims, control, rows, schema
+from . import claims, control, history, rows
 from . import unique as unique_jobs
 from .backup import backup
 from .blocks import Block
-from .callers import TransactionWatch
-from .commits import Committer
 from .connection import require_connection, require_transaction
-from .database import Database, fail
+from .database import fail
 from .hazards import hazards
+from .listing import ListingStore
 from .owners import Dead
-from .presence import Presence
+from .service import ServiceStore
 from .sql import statements
 
 __all__ = ["SQLiteStore"]
 
-T = TypeVar("T")
 
-
-class SQLiteStore:
+class SQLiteStore(ServiceStore, ListingStore):
     """Keeps jobs in a SQLite file that other processes, and the application, may use too."""
 
     shared = True
-
-    def __init__(self, path: str, *, durability: str, busy_timeout: float) -> None:
-        self._database = Database(path, synchronous=durability.upper(), busy_timeout=busy_timeout)
-        self._callbacks: set[Callable[[], None]] = set()
-        self._commits: Committer | None = None
-        self._presence: Presence | None = None
-
-    # -- opening and closing -----------------------------------------------------------------------
-
-    def listen(self, callback: Callable[[], None]) -> None:
-        """Call back, in the event loop of `open`, when jobs may have become due by others' doing."""
-        self._callbacks.add(callback)
-
-    def unlisten(self, callback: Callable[[], None]) -> None:
-        """Undo `listen`."""
-        self._callbacks.discard(callback)
-
-    async def open(
-        self, *, install: bool, owner: Owner | None = None, gone: Callable[[], None] | None = None
-    ) -> None:
-        """Open, and install or check the schema."""
-        database = self._database
-        await database.open(create=install)
-        try:
-            await _blocking(database, schema.install if install else schema.check)
-            if owner is not None:
-                self._presence = Presence(
-                    database.folder, database.file, owner, rung=self._called, gone=gone or self._called
-                )
-        except BaseException as error:
-            await database.close()
-            if isinstance(error, OSError):
-                reason = f"no files can be made in {database.folder!r}: {error.strerror}"
-                raise DatabaseUnusable(database.path, reason) from error
-            raise
-        self._commits = Committer(database)
-        self._watch = TransactionWatch(self._ring_all, self._visible)
-        loop = asyncio.get_running_loop()
-
-        def ring() -> None:
-            with contextlib.suppress(RuntimeError):  # a loop that was closed without stopping us
-                loop.call_soon_threadsafe(self._called)
-
-        database.file.listen(self, ring)
-
-    def _called(self) -> None:
-        for callback in list(self._callbacks):
-            callback()
-
-    def _ring(self) -> None:
-        """Tell all others, in this process and elsewhere, that there may be jobs."""
-        self._database.file.ring(but=self)
-        if self._presence is not None:
-            self._presence.ring()
-
-    def _ring_all(self, claimed: bool = False) -> None:
-        """Tell everybody, ourselves without a detour, unless we have looked already."""
-        if not claimed:
-            self._called()
-        self._ring()
-
-    async def install(self) -> None:
-        """Install or migrate the schema without opening the store."""
-        database = Database(self._database.path, synchronous="FULL", busy_timeout=self._database.busy_timeout)
-        await database.open()
-        try:
-            await _blocking(database, schema.install)
-        finally:
-            await database.close()
-
-    async def close(self, *, lend: bool = False) -> None:
-        """Close in good order; what was accepted before is written first."""
-        keep = lend
-        if self._commits is not None:
-            self._database.file.unlisten(self)
-            await self._watch.close()
-            await self._commits.close()
-            keep = keep or await self._holds_claims()
-        if self._presence is not None:
-            self._presence.detach()
-        if not lend:
-            self._leave(keep=keep)
-            await self._database.close()
-
-    async def _holds_claims(self) -> bool:
-        """Return whether claims of ours are left, which others are to release: then our file stays."""
-        if self._presence is None:
-            return False
-        owner = self._presence.owner.id
-        try:
-            return await self._database.read(lambda raw: rows.holds_claims(raw, owner))
-        except BackliteError:
-            return True
-
-    def _leave(self, *, keep: bool) -> None:
-        presence, self._presence = self._presence, None
-        if presence is not None:
-            presence.close(keep=keep)
-
-    def close_soon(self) -> None:
-        """Close what `close(lend=True)` left open."""
-        self._leave(keep=True)
-        self._database.close_soon()
-
-    def abandon(self) -> None:
-        """Give up waiting for locks from now on."""
-        self._database.abandon()
 
     def hazards(self) -> Sequence[str]:
         """Return what is dangerous about this database or this SQLite."""
@@ -231,6 +116,8 @@ class SQLiteStore:
         try:
             if unique is not None:
                 return await unique_jobs.add_unique_within(connection, jobs[0], unique, now=now, again=again)
+            if history.tagged(jobs):
+                return await unique_jobs.add_tagged_within(connection, jobs, again=again)
             name = "add_again" if again else "add_from_array"
             await connection.execute_fetchall(statements()[name], {"jobs": rows.added(jobs)})
         except sqlite3.Error as error:
@@ -260,18 +147,24 @@ class SQLiteStore:
 
     async def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes; return the ids of those whose claim is no longer theirs."""
-        finish = partial(rows.finish, outcomes=outcomes)
-        return await self._writing().submit(finish, committed=partial(self._finished, outcomes), insist=True)
+        finish = rows.Finish(outcomes)
+        return await self._writing().submit(finish, committed=partial(self._finished, finish), insist=True)
 
-    def _finished(self, outcomes: Sequence[Outcome], claimed: bool = False) -> None:
-        """Tell the others where there are jobs that may be due, or a place that they may wait for."""
-        if any(outcome.frees or not isinstance(outcome, Complete) for outcome in outcomes):
+    def _finished(self, finish: rows.Finish, claimed: bool = False) -> None:
+        """Tell the others of jobs that may be due, and of places and ends that they may wait for."""
+        if finish.watched:
+            self._ring_all()
+        elif finish.rings:
             self._ring()
 
     def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Do what `finish` does, blocking, from any thread."""
-        lost = self._transact(partial(rows.finish, outcomes=outcomes))
-        self._finished(outcomes)
+        finish = rows.Finish(outcomes)
+        lost = self._transact(finish)
+        if finish.watched:
+            self._database.file.ring()  # not from here: our listeners live in their event loop
+        if finish.watched or finish.rings:
+            self._ring()
         return lost
 
     def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
@@ -288,17 +181,6 @@ class SQLiteStore:
         self._writing()
         return SQLiteBlock(self, await Block.begin(self._database, limit))
 
-    def _writing(self) -> Committer:
-        if self._commits is None:
-            raise InvalidState("the store is not open")
-        return self._commits
-
-    def _transact(self, function: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
-        try:
-            return self._database.transact(function, durable=durable)
-        except Exception as error:
-            fail(error, self._database.path)
-
     # -- control -----------------------------------------------------------------------------------
 
     async def declare(self, queues: Sequence[Declared], *, now: int) -> None:
@@ -314,10 +196,6 @@ class SQLiteStore:
     async def resume(self, queue: str) -> None:
         """Undo `pause`."""
         await self._writing().submit(partial(control.resume, queue=queue), committed=self._ordered)
-
-    def _ordered(self, claimed: bool) -> None:
-        """Tell everybody of orders, ourselves too: a claim beside them was asked for before."""
-        self._ring_all()
 
     async def running(self, queue: str) -> int:
         """Return how many jobs of a queue are claimed."""
@@ -389,9 +267,6 @@ class SQLiteStore:
         expire = partial(rows.expire, now=now, limit=limit)
         return await self._writing().submit(expire, durable=False)
 
-    async def _visible(self, job_id: str) -> bool:
-        return await self.status(job_id, now=0) is not JobStatus.NOT_FOUND
-
 
 class SQLiteBlock:
     """A handler's transaction, for those who know of no database."""
@@ -426,15 +301,3 @@ class SQLiteBlock:
     async def rollback(self) -> None:
         """Undo all of it."""
         await self._block.close()
-
-
-async def _blocking(database: Database, function: Callable[[Database], None]) -> None:
-    """Run a blocking function on the thread of the writing connection."""
-
-    def run(raw: sqlite3.Connection) -> None:
-        try:
-            function(database)
-        except Exception as error:
-            fail(error, database.path)
-
-    await database.writer.call(run)

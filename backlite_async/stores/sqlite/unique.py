@@ -1,4 +1,4 @@
-"""Adding one job unless another is in its way, step by step, so that any connection can take the steps."""
+"""Adding in several steps, as where another job may be in the way, so that any connection can take them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..._job import NewJob, Unique
+from .history import tagged
 from .rows import added
 from .sql import fetch, statements, text
 from .turns import take_turns
@@ -15,7 +16,7 @@ from .turns import take_turns
 if TYPE_CHECKING:
     import aiosqlite
 
-__all__ = ["add_unique", "add_unique_within"]
+__all__ = ["add_tagged_within", "add_unique", "add_unique_within"]
 
 _Steps = Generator[tuple[str, dict[str, Any]], list[Any], str | None]
 """Statements by name, with their parameters; answered by their rows. Returns the id that is in the way."""
@@ -42,14 +43,23 @@ async def add_unique_within(
     connection: aiosqlite.Connection, job: NewJob, unique: Unique, *, now: int, again: bool
 ) -> str | None:
     """Do the same in the open transaction of a caller, all of it or nothing."""
+    return await _within(connection, _steps(job, unique, now=now, again=again))
 
+
+async def add_tagged_within(
+    connection: aiosqlite.Connection, jobs: Sequence[NewJob], *, again: bool
+) -> str | None:
+    """Store pending jobs, some of which have tags, in the open transaction of a caller, or nothing."""
+    return await _within(connection, _tagged_steps(jobs, again))
+
+
+async def _within(connection: aiosqlite.Connection, taking: _Steps) -> str | None:
     async def run(name: str, parameters: dict[str, Any] | None = None) -> list[Any]:
         return list(await connection.execute_fetchall(statements()[name], parameters or {}))
 
     await run("write_nothing")
     await run("savepoint")
     try:
-        taking = _steps(job, unique, now=now, again=again)
         step = next(taking)
         while True:
             try:
@@ -70,10 +80,13 @@ def _steps(job: NewJob, unique: Unique, *, now: int, again: bool) -> _Steps:
     """Take the steps of an add, inside a write transaction."""
     if unique.own_id or again:
         rows = yield "same_id", {"id": job.id, "now": now}
-        if rows:
-            if _is_ours(job, unique, rows[0], again):
+        for status, created_at, payload, expired in rows:
+            if expired:
+                yield from _forget(job.id)
+                continue
+            if _is_ours(job, unique, created_at, payload, again):
                 return None
-            if unique.replace_own and rows[0][0] == "pending":
+            if unique.replace_own and status == "pending":
                 yield from _replace(job, job.id, now)
             return job.id
     if unique.key is not None:
@@ -86,15 +99,30 @@ def _steps(job: NewJob, unique: Unique, *, now: int, again: bool) -> _Steps:
                 if unique.replace_key and status == "pending":
                     yield from _replace(job, there, now)
                 return str(there)
-    yield "add_from_array", {"jobs": added([job])}
+    yield from _tagged_steps([job], again=False)
     if unique.key is not None:
         yield "remember_key", _memory(job, unique, unique.key)
     return None
 
 
-def _is_ours(job: NewJob, unique: Unique, row: Sequence[Any], again: bool) -> bool:
+def _tagged_steps(jobs: Sequence[NewJob], again: bool) -> _Steps:
+    """Add jobs, then their tags."""
+    yield "add_again" if again else "add_from_array", {"jobs": added(jobs)}
+    tags = tagged(jobs)
+    if tags:
+        yield "add_tags", {"tagged": text(tags)}
+    return None
+
+
+def _forget(job_id: str) -> Generator[tuple[str, dict[str, Any]], list[Any], None]:
+    """Remove what is kept of a job for longer than it should be: another one gets its id."""
+    yield "forget_job", {"id": job_id}
+    for name in ("forget_tags", "forget_errors", "forget_lines"):
+        yield name, {"ids": text([job_id])}
+
+
+def _is_ours(job: NewJob, unique: Unique, created_at: int, payload: bytes | None, again: bool) -> bool:
     """Return whether a job of the same id is the one that a first try has stored."""
-    _, created_at, payload = row
     if not again:
         return False
     return not unique.own_id or (created_at == job.created_at and payload in (None, job.payload))

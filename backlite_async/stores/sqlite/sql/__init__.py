@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["fetch", "many", "migrations", "statements", "text"]
+__all__ = ["fetch", "many", "migrations", "named", "statements", "text"]
 
 _encoder = msgspec.json.Encoder()
 
@@ -27,17 +27,37 @@ def text(value: object) -> str:
 
 @cache
 def statements() -> dict[str, str]:
-    """Return the named statements of queries.sql."""
-    text = files(__name__).joinpath("queries.sql").read_text(encoding="utf-8")
-    found = re.split(r"^-- (name|part): (\w+)\n", text, flags=re.MULTILINE)
-    named: dict[str, dict[str, str]] = {"name": {}, "part": {}}
-    for what, name, body in zip(found[1::3], found[2::3], found[3::3], strict=True):
-        named[what][name] = body.strip()
-    parts = {name: _without_comment(body) for name, body in named["part"].items()}
-    return {
-        name: re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], body)
-        for name, body in named["name"].items()
-    }
+    """Return the named statements of all files; a part may stand in another file than where it is used."""
+    names, parts = _sections("name"), _sections("part")
+    bodies = {name: _without_comment(body) for name, body in parts.items()}
+    return {name: re.sub(r"\{(\w+)\}", lambda found: bodies[found[1]], body) for name, body in names.items()}
+
+
+def named(file: str) -> list[str]:
+    """Return the names of the statements of a file, such as "queries.sql"."""
+    return [name for source, what, name, _ in _files() if source == file and what == "name"]
+
+
+def _sections(wanted: str) -> dict[str, str]:
+    """Return the sections of a sort by their names, each of which is there once."""
+    found: dict[str, str] = {}
+    for file, what, name, body in _files():
+        if what == wanted and found.setdefault(name, body) is not body:
+            raise RuntimeError(f"{file}: there are two of {what} {name!r}")
+    return found
+
+
+@cache
+def _files() -> list[tuple[str, str, str, str]]:
+    """Return the sections of all files: file, what it is, name, body; those of queries.sql first."""
+    found = []
+    sources = [item for item in files(__name__).iterdir() if item.name.endswith(".sql")]
+    for source in sorted(sources, key=lambda item: (item.name != "queries.sql", item.name)):
+        text = source.read_text(encoding="utf-8")
+        parts = re.split(r"^-- (name|part): (\w+)\n", text, flags=re.MULTILINE)
+        for what, name, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+            found.append((source.name, what, name, body.strip()))
+    return found
 
 
 @cache

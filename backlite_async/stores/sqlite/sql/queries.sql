@@ -45,12 +45,21 @@ WHERE NOT EXISTS (SELECT 1 FROM backlite_completed AS kept WHERE kept.id = json_
 ORDER BY json_each.id
 ON CONFLICT (id) DO NOTHING
 
+-- name: add_tags
+-- Of jobs that are there: their ids, and their tags as JSON.
+INSERT OR IGNORE INTO backlite_tags (job_id, tag)
+SELECT json_extract(job.value, '$[0]'), tag.value
+FROM json_each(:tagged) AS job CROSS JOIN json_each(json_extract(job.value, '$[1]')) AS tag
+ORDER BY job.key, tag.key
+
 -- name: same_id
--- A job of this id, live or kept.
-SELECT status, created_at, payload FROM backlite_jobs WHERE id = :id
+-- A job of this id, live or kept, and whether it is kept for longer than it should be.
+SELECT status, created_at, payload, false FROM backlite_jobs WHERE id = :id
 UNION ALL
-SELECT status, created_at, payload FROM backlite_completed
-WHERE id = :id AND coalesce(expires_at > :now, true)
+SELECT status, created_at, payload, coalesce(expires_at <= :now, false) FROM backlite_completed WHERE id = :id
+
+-- name: forget_job
+DELETE FROM backlite_completed WHERE id = :id
 
 -- name: same_key
 -- The job that was last added with a unique key, and its status if it is live. Another may have got its id since.
@@ -185,14 +194,14 @@ ranked AS (
 -- Claimed jobs to be, as arrays in the order of the fields of `ClaimedJob`, which end early where nothing follows. A
 -- payload that is larger than :largest bytes is left out.
 CAST(json_group_array(
-    CASE WHEN coalesce(key, timeout, parent, meta, tags) IS NULL THEN json_array(
+    CASE WHEN coalesce(key, timeout, parent, meta, tags, noted) IS NULL THEN json_array(
         id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
         max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
         waits_from
     ) ELSE json_array(
         id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
         max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
-        waits_from, key, timeout, parent, meta, tags
+        waits_from, key, timeout, parent, meta, tags, noted
     ) END
 ) AS BLOB)
 
@@ -535,7 +544,7 @@ SELECT
     jobs.id, queue, task, payload, attempt + 1, max_attempts, crashes,
     (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at, waits_from,
     CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
-    CAST(tags AS BLOB)
+    CAST(tags AS BLOB), noted
 FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.seq = place.value
 ORDER BY place.key
@@ -546,7 +555,7 @@ WITH RECURSIVE
 SELECT
     jobs.owner, due_at, jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at,
     scheduled_at, waits_from, CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
-    CAST(tags AS BLOB)
+    CAST(tags AS BLOB), noted
 FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN backlite_jobs AS jobs
 WHERE status = 'running' AND other.owner NOT IN ('', :owner) AND jobs.owner = other.owner
   AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
@@ -556,11 +565,13 @@ LIMIT 1000
 SELECT
     id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from,
     CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
-    CAST(tags AS BLOB)
+    CAST(tags AS BLOB), noted
 FROM backlite_jobs AS jobs WHERE status = 'running' AND owner = :owner
 
 -- name: holds_claims
+-- Whether an owner has claims, or waits for a job.
 SELECT EXISTS (SELECT 1 FROM backlite_jobs WHERE status = 'running' AND owner = :owner)
+    OR EXISTS (SELECT 1 FROM backlite_watches WHERE owner = :owner)
 
 -- name: renew
 UPDATE backlite_jobs SET due_at = max(due_at, :until)
@@ -575,12 +586,82 @@ SELECT json_group_array(jobs.id) FROM json_each(:fences) AS claim CROSS JOIN bac
 WHERE jobs.id = claim.key AND jobs.fence = claim.value AND +jobs.status = 'running'
   AND (:lapsed_by IS NULL OR jobs.due_at <= :lapsed_by)
 
+-- name: watched
+-- Which of these jobs somebody waits for.
+SELECT json_group_array(value) FROM json_each(:ids)
+WHERE EXISTS (SELECT 1 FROM backlite_watches WHERE job_id = value)
+
+-- part: told
+-- Of what is told of claims (id, fence, lapsed_by, ...), what is told of such that are held.
+json_each(:told) AS told CROSS JOIN backlite_jobs AS jobs
+WHERE jobs.id = json_extract(told.value, '$[0]') AND jobs.fence = json_extract(told.value, '$[1]')
+  AND +jobs.status = 'running' AND coalesce(jobs.due_at <= json_extract(told.value, '$[2]'), true)
+
+-- name: keep_errors
+-- The places from the third on are those of the fields of `Trouble`.
+INSERT OR REPLACE INTO backlite_errors (
+    job_id, fence, attempt, type, message, traceback, owner, started_at, finished_at, duration
+)
+SELECT
+    jobs.id, fence, json_extract(told.value, '$[3][0]'), json_extract(told.value, '$[3][1]'),
+    json_extract(told.value, '$[3][2]'), json_extract(told.value, '$[3][3]'), owner,
+    coalesce(json_extract(told.value, '$[3][4]'), started_at), json_extract(told.value, '$[3][5]'),
+    json_extract(told.value, '$[3][6]')
+FROM {told}
+
+-- name: trim_errors
+-- Of each of these jobs all but the newest :most.
+DELETE FROM backlite_errors WHERE (job_id, fence) IN (
+    SELECT job_id, fence FROM (
+        SELECT errors.job_id, fence, row_number() OVER (PARTITION BY job_id ORDER BY fence DESC) AS place
+        FROM json_each(:ids) CROSS JOIN backlite_errors AS errors WHERE errors.job_id = json_each.value
+    )
+    WHERE place > :most
+)
+
+-- name: note
+-- The places from the third on are those of the fields of `Note` from its attempt on.
+UPDATE backlite_jobs
+SET
+    progress = coalesce(json_extract(value, '$[4]'), progress),
+    progress_message = iif(
+        json_extract(value, '$[4]') IS NULL, progress_message, json_extract(value, '$[5]')
+    ),
+    noted = iif(json_array_length(value, '$[6]') > 0, 1, noted)
+FROM (
+    WITH held (seq, value) AS MATERIALIZED (SELECT jobs.seq, told.value FROM {told})
+    SELECT seq, value FROM held
+) AS note
+WHERE backlite_jobs.seq = note.seq
+
+-- name: keep_lines
+-- The same places; of a line, those of the fields of `Line`.
+INSERT OR IGNORE INTO backlite_lines (job_id, fence, number, attempt, at, level, text)
+SELECT
+    held.id, fence, json_extract(line.value, '$[0]'), json_extract(note, '$[3]'), json_extract(line.value, '$[1]'),
+    json_extract(line.value, '$[2]'), json_extract(line.value, '$[3]')
+FROM (
+    WITH held (id, fence, note) AS MATERIALIZED (SELECT jobs.id, jobs.fence, told.value FROM {told})
+    SELECT id, fence, note FROM held
+) AS held CROSS JOIN json_each(note, '$[6]') AS line
+
+-- name: trim_lines
+DELETE FROM backlite_lines WHERE (job_id, fence, number) IN (
+    SELECT job_id, fence, number FROM (
+        SELECT
+            lines.job_id, fence, number,
+            row_number() OVER (PARTITION BY job_id ORDER BY fence DESC, number DESC) AS place
+        FROM json_each(:ids) CROSS JOIN backlite_lines AS lines WHERE lines.job_id = json_each.value
+    )
+    WHERE place > :most
+)
+
 -- name: keep
--- The places in an outcome are those of the fields of `Complete`; its last one but one is a `Keep`.
+-- The places in an outcome are those of the fields of `Complete`; that of a trouble tells whether there is one.
 INSERT OR REPLACE INTO backlite_completed (
     id, queue, task, status, priority, key, payload, meta, attempt, max_attempts, crashes, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
-    timeout, parent, tags, cancelled_at
+    timeout, parent, tags, cancelled_at, noted, progress, progress_message
 )
 SELECT
     jobs.id, queue, task, json_extract(value, '$[2]'), priority, jobs.key,
@@ -589,21 +670,27 @@ SELECT
     created_at, scheduled_at, coalesce(json_extract(value, '$[4]'), started_at),
     json_extract(value, '$[3]'), json_extract(value, '$[5]'),
     coalesce(json_extract(value, '$[8]'), error), CAST(json_extract(value, '$[9]') AS BLOB),
-    json_extract(value, '$[10][0]'), timeout, jobs.parent, tags, cancelled_at
+    json_extract(value, '$[10][0]'), timeout, jobs.parent, tags, cancelled_at,
+    iif(json_extract(value, '$[15][0]') IS NULL, noted, 1), progress, progress_message
 FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.id = json_extract(value, '$[0]') AND jobs.fence = json_extract(value, '$[1]')
   AND +jobs.status = 'running'
   AND coalesce(jobs.due_at <= json_extract(value, '$[11]'), true)
 
 -- name: remove
--- All of them or, where one of the claims is not held, none.
+-- All of them or, where one of the claims is not held, or with :unwatched somebody waits for one, none.
 DELETE FROM backlite_jobs WHERE seq IN (
-    WITH held (seq) AS MATERIALIZED (
-        SELECT jobs.seq FROM json_each(:fences) AS claim CROSS JOIN backlite_jobs AS jobs
+    WITH held (seq, id) AS MATERIALIZED (
+        SELECT jobs.seq, jobs.id FROM json_each(:fences) AS claim CROSS JOIN backlite_jobs AS jobs
         WHERE jobs.id = claim.key AND jobs.fence = claim.value AND +jobs.status = 'running'
           AND (:lapsed_by IS NULL OR jobs.due_at <= :lapsed_by)
     )
-    SELECT seq FROM held WHERE (SELECT count(*) FROM held) = :count
+    SELECT seq FROM held
+    WHERE (SELECT count(*) FROM held) = :count AND NOT (
+        :unwatched AND EXISTS (SELECT 1 FROM backlite_watches AS anybody) AND EXISTS (
+            SELECT 1 FROM held CROSS JOIN backlite_watches AS watches WHERE watches.job_id = held.id
+        )
+    )
 )
 
 -- name: reschedule
@@ -614,7 +701,8 @@ SET
     due_at = json_extract(value, '$[2]'), scheduled_at = json_extract(value, '$[2]'),
     attempt = json_extract(value, '$[3]'), crashes = json_extract(value, '$[4]'),
     waits_from = json_extract(value, '$[5]'),
-    error = coalesce(json_extract(value, '$[6]'), CASE WHEN cancelled_at IS NULL THEN error END)
+    error = coalesce(json_extract(value, '$[6]'), CASE WHEN cancelled_at IS NULL THEN error END),
+    noted = iif(json_extract(value, '$[10][0]') IS NULL, noted, 1)
 FROM (
     WITH held (seq, value) AS MATERIALIZED (
         SELECT jobs.seq, value FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
@@ -624,6 +712,31 @@ FROM (
     SELECT seq, value FROM held WHERE (SELECT count(*) FROM held) = :count
 ) AS again
 WHERE backlite_jobs.seq = again.seq
+
+-- part: gone
+-- Those of :ids that are neither live nor kept.
+(
+    SELECT value FROM json_each(:ids)
+    WHERE NOT EXISTS (SELECT 1 FROM backlite_jobs AS jobs WHERE jobs.id = json_each.value)
+      AND NOT EXISTS (SELECT 1 FROM backlite_completed AS kept WHERE kept.id = json_each.value)
+)
+
+-- name: forget_tags
+DELETE FROM backlite_tags INDEXED BY sqlite_autoindex_backlite_tags_1 WHERE job_id IN {gone}
+
+-- name: forget_errors
+DELETE FROM backlite_errors INDEXED BY sqlite_autoindex_backlite_errors_1 WHERE job_id IN {gone}
+
+-- name: forget_lines
+DELETE FROM backlite_lines INDEXED BY sqlite_autoindex_backlite_lines_1 WHERE job_id IN {gone}
+
+-- name: tally
+INSERT INTO backlite_stats (queue, span, start, what, bucket, number)
+SELECT
+    json_extract(value, '$[0]'), 60000, json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]'), json_extract(value, '$[4]')
+FROM json_each(:rows) WHERE true
+ON CONFLICT (queue, span, start, what, bucket) DO UPDATE SET number = number + excluded.number
 
 -- name: cancel
 UPDATE backlite_jobs
@@ -640,21 +753,31 @@ WHERE jobs.id = json_each.value AND +jobs.status = 'running'
 -- name: to_end
 -- Pending jobs that are to be cancelled, and what becomes free by that: where the wall clock was set back, one that
 -- is for later may be one that has its turn.
-SELECT id, queue, CAST(key AS BLOB), cancelled_at, due_at IS NOT NULL
+SELECT id, queue, CAST(key AS BLOB), cancelled_at, due_at IS NOT NULL, coalesce(tags, noted) IS NOT NULL
 FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
 
 -- name: keep_cancelled
 INSERT OR REPLACE INTO backlite_completed (
     id, queue, task, status, priority, key, payload, meta, attempt, max_attempts, crashes, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
-    timeout, parent, tags, cancelled_at
+    timeout, parent, tags, cancelled_at, noted, progress, progress_message
 )
+-- One that somebody waits for is kept in any case, for a while.
 SELECT
-    id, queue, task, 'cancelled', priority, key, CASE WHEN keep_payload THEN payload END, meta, attempt,
+    id, jobs.queue, task, 'cancelled', priority, key, iif(keeps AND keep_payload, payload, NULL), meta, attempt,
     max_attempts, crashes, fence, owner, created_at, scheduled_at, started_at, cancelled_at, NULL,
-    coalesce(error, 'cancelled'), NULL, cancelled_at + keep_for, timeout, parent, tags, cancelled_at
-FROM backlite_jobs AS jobs JOIN backlite_queues USING (queue)
-WHERE jobs.cancelled_at IS NOT NULL AND jobs.owner IS NULL AND keeps
+    coalesce(error, 'cancelled'), NULL,
+    cancelled_at + CASE
+        WHEN NOT watched THEN keep_for
+        WHEN NOT coalesce(keeps, false) THEN :watched_for
+        ELSE max(keep_for, :watched_for)
+    END,
+    timeout, parent, tags, cancelled_at, noted, progress, progress_message
+FROM (
+    SELECT *, EXISTS (SELECT 1 FROM backlite_watches WHERE job_id = ending.id) AS watched
+    FROM backlite_jobs AS ending WHERE cancelled_at IS NOT NULL AND owner IS NULL
+) AS jobs LEFT JOIN backlite_queues AS known ON known.queue = jobs.queue
+WHERE coalesce(keeps, false) OR watched
 
 -- name: end_cancelled
 DELETE FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
@@ -678,10 +801,17 @@ UPDATE backlite_queues SET paused_at = NULL WHERE queue = :queue AND paused_at I
 -- Whether anything of this is new, or waits for turns that are no more.
 SELECT EXISTS (
     SELECT 1 FROM json_each(:queues) LEFT JOIN backlite_queues AS known ON known.queue = json_extract(value, '$[0]')
-    WHERE (known.keeps, known.keep_for, known.keep_payload, known.turns) IS NOT (
+    WHERE (known.keeps, known.keep_for, known.keep_payload, known.turns, known.limits) IS NOT (
         json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-        json_extract(value, '$[4]')
+        json_extract(value, '$[4]'), json_extract(value, '$[5]')
     )
+) OR EXISTS (
+    SELECT 1 FROM json_each(:queues) AS declared CROSS JOIN json_each(declared.value, '$[6]') AS met
+        LEFT JOIN backlite_tasks AS known
+        ON known.queue = json_extract(declared.value, '$[0]') AND known.task = json_extract(met.value, '$[0]')
+    WHERE (known.title, known.description, known.schema) IS NOT (
+        json_extract(met.value, '$[1]'), json_extract(met.value, '$[2]'), json_extract(met.value, '$[3]')
+    ) OR known.queue IS NULL
 ) OR EXISTS (
     SELECT 1 FROM json_each(:queues) CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
     WHERE json_extract(value, '$[4]') IS NULL AND jobs.queue = json_extract(value, '$[0]')
@@ -689,14 +819,28 @@ SELECT EXISTS (
 )
 
 -- name: declare
-INSERT INTO backlite_queues (queue, keeps, keep_for, keep_payload, turns)
+INSERT INTO backlite_queues (queue, keeps, keep_for, keep_payload, turns, limits)
 SELECT
     json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-    json_extract(value, '$[3]'), json_extract(value, '$[4]')
+    json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]')
 FROM json_each(:queues) WHERE true
 ON CONFLICT (queue) DO UPDATE SET
     keeps = excluded.keeps, keep_for = excluded.keep_for, keep_payload = excluded.keep_payload,
-    turns = excluded.turns
+    turns = excluded.turns, limits = excluded.limits
+
+-- name: declare_tasks
+INSERT INTO backlite_tasks AS known (queue, task, title, description, schema, registered_at)
+SELECT
+    json_extract(declared.value, '$[0]'), json_extract(met.value, '$[0]'), json_extract(met.value, '$[1]'),
+    json_extract(met.value, '$[2]'), json_extract(met.value, '$[3]'), :now
+FROM json_each(:queues) AS declared CROSS JOIN json_each(declared.value, '$[6]') AS met WHERE true
+ON CONFLICT (queue, task) DO UPDATE SET
+    title = excluded.title, description = excluded.description, schema = excluded.schema,
+    registered_at = excluded.registered_at
+WHERE (known.title, known.description, known.schema) IS NOT (excluded.title, excluded.description, excluded.schema)
+
+-- name: tasks
+SELECT task, queue, title, description, schema, registered_at FROM backlite_tasks ORDER BY queue, task
 
 -- name: end_turns
 UPDATE backlite_jobs SET due_at = scheduled_at
@@ -704,7 +848,7 @@ WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL
   AND queue IN (SELECT json_extract(value, '$[0]') FROM json_each(:queues) WHERE json_extract(value, '$[4]') IS NULL)
 
 -- name: queues
--- Queues with live jobs, and paused ones; how many of each run.
+-- Queues with live jobs, paused ones, and those that clients have declared; how many of each run.
 WITH RECURSIVE
     {other},
     pending (queue) AS (
@@ -736,17 +880,16 @@ WITH RECURSIVE
         SELECT queue FROM pending WHERE queue <> ''
         UNION SELECT queue FROM waiting WHERE queue <> ''
         UNION SELECT queue FROM running
-        UNION SELECT queue FROM backlite_queues WHERE paused_at IS NOT NULL
+        UNION SELECT queue FROM backlite_queues WHERE paused_at IS NOT NULL OR limits IS NOT NULL
     )
 SELECT
-    named.queue, coalesce(paused_at, 0) <> 0, coalesce(number, 0)
+    named.queue, coalesce(paused_at, 0) <> 0, coalesce(number, 0), limits
 FROM named LEFT JOIN running USING (queue) LEFT JOIN backlite_queues AS known ON known.queue = named.queue
 ORDER BY named.queue
 
--- name: oldest_due
--- When the first job of a queue was due, whatever its priority: one seek per kind and level. What waits for a turn
--- is read whole.
-WITH RECURSIVE level (task, priority) AS (
+-- part: level_of_queue
+-- The tasks and priority levels of what is let in of a queue: one seek each.
+level (task, priority) AS (
     SELECT * FROM (
         SELECT task, priority FROM backlite_jobs INDEXED BY backlite_jobs_pending
         WHERE status = 'pending' AND due_at IS NOT NULL AND queue = :queue
@@ -782,6 +925,11 @@ WITH RECURSIVE level (task, priority) AS (
         )
     FROM level WHERE task IS NOT NULL
 )
+
+-- name: oldest_due
+-- When the first job of a queue was due, whatever its priority: one seek per kind and level. What waits for a turn
+-- is read whole.
+WITH RECURSIVE {level_of_queue}
 SELECT min(due_at) FROM (
     SELECT (
         SELECT due_at FROM backlite_jobs AS jobs
@@ -794,6 +942,54 @@ SELECT min(due_at) FROM (
     SELECT min(scheduled_at) FROM backlite_jobs INDEXED BY backlite_jobs_waiting
     WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL AND queue = :queue
 )
+
+-- name: live_counts
+-- Of a queue, up to :most each: what is let in, what of that is for later, and what waits for a turn.
+WITH RECURSIVE {level_of_queue}
+SELECT
+    (
+        SELECT count(*) FROM (
+            SELECT 1 FROM backlite_jobs INDEXED BY backlite_jobs_pending
+            WHERE status = 'pending' AND due_at IS NOT NULL AND queue = :queue LIMIT :most
+        )
+    ),
+    (
+        SELECT count(*) FROM (
+            SELECT 1 FROM level CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
+            WHERE status = 'pending' AND due_at > :now
+              AND jobs.queue = :queue AND jobs.task = level.task AND jobs.priority = level.priority
+            LIMIT :most
+        )
+    ),
+    (
+        SELECT count(*) FROM (
+            SELECT 1 FROM backlite_jobs INDEXED BY backlite_jobs_waiting
+            WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL AND queue = :queue LIMIT :most
+        )
+    )
+
+-- name: kept_count
+-- How many jobs of a queue and status are kept: of each task no more than :most are looked at, the newest, as they
+-- may have expired.
+WITH RECURSIVE ended (task) AS (
+    SELECT ''
+    UNION ALL
+    SELECT (
+        SELECT task FROM backlite_completed AS completed INDEXED BY backlite_completed_ended
+        WHERE completed.queue = :queue AND completed.task > ended.task
+        ORDER BY task LIMIT 1
+    )
+    FROM ended WHERE task IS NOT NULL
+)
+SELECT coalesce(sum((
+    SELECT count(*) FROM (
+        SELECT expires_at FROM backlite_completed AS completed INDEXED BY backlite_completed_ended
+        WHERE completed.queue = :queue AND completed.task = ended.task AND completed.status = :status
+        ORDER BY finished_at DESC LIMIT :most
+    )
+    WHERE coalesce(expires_at > :now, true)
+)), 0)
+FROM ended WHERE task <> ''
 
 -- name: waits_ahead
 -- Whether a job waits since a time that is still to come: the wall clock was set back.
@@ -830,14 +1026,94 @@ SELECT status FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :
 SELECT
     id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
-    key, timeout, parent, meta, tags, cancelled_at
+    key, timeout, parent, meta, tags, cancelled_at, progress, progress_message, noted
 FROM backlite_jobs WHERE id = :id
 UNION ALL
 SELECT
     id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
-    key, timeout, parent, meta, tags, cancelled_at
+    key, timeout, parent, meta, tags, cancelled_at, progress, progress_message, noted
 FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
+
+-- name: errors
+-- Of a job, the newest first.
+SELECT json_group_array(json_array(attempt, type, message, traceback, owner, started_at, finished_at, duration))
+FROM (SELECT * FROM backlite_errors WHERE job_id = :id ORDER BY fence DESC LIMIT :most)
+
+-- name: lines
+SELECT json_group_array(json_array(attempt, at, level, text))
+FROM (SELECT * FROM backlite_lines WHERE job_id = :id ORDER BY fence DESC, number DESC LIMIT :most)
+
+-- name: watch
+INSERT OR IGNORE INTO backlite_watches (job_id, owner) SELECT value, :owner FROM json_each(:ids)
+
+-- name: unwatch
+DELETE FROM backlite_watches WHERE (job_id, owner) IN (SELECT value, :owner FROM json_each(:ids))
+
+-- name: which_ended
+SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM backlite_jobs WHERE id = value)
+
+-- name: end_watches
+-- All of these owners, who have died.
+DELETE FROM backlite_watches WHERE owner IN (SELECT value FROM json_each(:owners))
+
+-- name: forget_watches
+DELETE FROM backlite_watches
+
+-- part: counted
+-- The queues of which anything is counted, or the one that is asked for: one seek each.
+counted (queue) AS (
+        SELECT coalesce(:queue, (SELECT min(queue) FROM backlite_stats))
+        UNION ALL
+        SELECT (SELECT min(queue) FROM backlite_stats AS stats WHERE stats.queue > counted.queue)
+        FROM counted WHERE counted.queue IS NOT NULL AND :queue IS NULL
+    )
+
+-- name: stats
+WITH RECURSIVE
+    {counted}
+SELECT json_group_array(json_array(queue, begin, what, bucket, number))
+FROM (
+    SELECT
+        stats.queue, :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
+    FROM counted CROSS JOIN backlite_stats AS stats
+    WHERE stats.queue = counted.queue AND span IN (60000, 3600000) AND start >= :since AND start < :until
+    GROUP BY 1, 2, 3, 4
+    ORDER BY 1, 2, 3, 4
+)
+
+-- name: sum_up
+-- Minutes of whole hours that began before :before.
+WITH RECURSIVE
+    {counted}
+INSERT INTO backlite_stats (queue, span, start, what, bucket, number)
+SELECT stats.queue, 3600000, start - start % 3600000, what, bucket, sum(number)
+FROM counted CROSS JOIN backlite_stats AS stats
+WHERE stats.queue = counted.queue AND span = 60000 AND start < :before
+GROUP BY 1, 3, 4, 5
+ON CONFLICT (queue, span, start, what, bucket) DO UPDATE SET number = number + excluded.number
+
+-- name: forget_stats
+-- Those of a span that began before :before.
+WITH RECURSIVE
+    {counted}
+DELETE FROM backlite_stats
+WHERE (queue, span, start, what, bucket) IN (
+    SELECT stats.queue, span, start, what, bucket
+    FROM counted CROSS JOIN backlite_stats AS stats
+    WHERE stats.queue = counted.queue AND span = :span AND start < :before
+)
+
+-- name: owners
+-- Who has claims, how many, and when the last one was made.
+WITH RECURSIVE
+    {other}
+SELECT owner, count(*), max(started_at)
+FROM (
+    SELECT jobs.owner, started_at FROM other CROSS JOIN backlite_jobs AS jobs
+    WHERE status = 'running' AND jobs.owner = other.owner
+)
+GROUP BY owner
 
 -- name: next_kind
 -- Two seeks: the kind after (:queue, :task) that has pending jobs. A comparison of row values would seek the
@@ -879,10 +1155,14 @@ DELETE FROM backlite_unique
 WHERE (queue, key) IN {looked_at}
   AND NOT EXISTS (SELECT 1 FROM backlite_jobs AS jobs WHERE jobs.id = job_id)
 
+-- name: expired
+-- Their places, and the ids of those that have something beside them.
+SELECT
+    count(*), json_group_array(seq), coalesce(json_group_array(id) FILTER (WHERE tags IS NOT NULL OR noted IS NOT NULL), '[]')
+FROM (SELECT * FROM backlite_completed WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit)
+
 -- name: expire
-DELETE FROM backlite_completed WHERE seq IN (
-    SELECT seq FROM backlite_completed WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit
-)
+DELETE FROM backlite_completed WHERE seq IN (SELECT value FROM json_each(:seqs))
 
 -- name: schema_version
 SELECT version FROM backlite_schema

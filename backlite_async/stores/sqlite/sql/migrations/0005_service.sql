@@ -20,6 +20,9 @@ CREATE INDEX backlite_completed_parent ON backlite_completed (parent)
 
 CREATE INDEX backlite_completed_ended ON backlite_completed (queue, task, status, finished_at);
 
+-- A job that is deleted leaves its unique keys to others.
+CREATE INDEX backlite_unique_job ON backlite_unique (job_id);
+
 CREATE TABLE backlite_tags (
     number INTEGER PRIMARY KEY,
     job_id TEXT    NOT NULL,
@@ -29,11 +32,15 @@ CREATE TABLE backlite_tags (
 
 CREATE INDEX backlite_tags_tag ON backlite_tags (tag);
 
-INSERT INTO backlite_tags (job_id, tag)
-SELECT id, tags.value FROM backlite_completed, json_each(tags) AS tags WHERE tags IS NOT NULL;
+INSERT OR IGNORE INTO backlite_tags (job_id, tag)
+SELECT jobs.id, tag.value
+FROM backlite_completed AS jobs CROSS JOIN json_each(CASE WHEN json_valid(tags) THEN tags ELSE '[]' END) AS tag
+ORDER BY jobs.seq, tag.key;
 
 INSERT OR IGNORE INTO backlite_tags (job_id, tag)
-SELECT id, tags.value FROM backlite_jobs, json_each(tags) AS tags WHERE tags IS NOT NULL;
+SELECT jobs.id, tag.value
+FROM backlite_jobs AS jobs CROSS JOIN json_each(CASE WHEN json_valid(tags) THEN tags ELSE '[]' END) AS tag
+ORDER BY jobs.seq, tag.key;
 
 -- One row for each attempt that went wrong.
 CREATE TABLE backlite_errors (
@@ -67,6 +74,8 @@ CREATE TABLE backlite_watches (
     owner  TEXT NOT NULL,
     PRIMARY KEY (job_id, owner)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX backlite_watches_owner ON backlite_watches (owner);
 
 -- Counts and histograms by the minute (span 60000), summed up later by the hour (3600000). What "run" and "wait" are
 -- is told by their buckets.

@@ -1,0 +1,131 @@
+"""What is done to jobs: functions over a connection of SQLite's, inside a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from ..._job import JobStatus, Place
+from ..._query import Action, Delete, Edit, Postpone, Release, Rerun
+from .history import forget
+from .rows import end_cancelled
+from .sql import fetch, statements, text
+from .turns import let_in
+
+__all__ = ["act"]
+
+
+class _Live(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A live job, as the statement `states_of` returns it."""
+
+    id: str
+    status: JobStatus
+    queue: str
+    task: str
+    key: str | None
+    has_turn: bool | int
+
+
+_live = msgspec.json.Decoder(list[_Live])
+
+
+def act(raw: sqlite3.Connection, *, action: Action, job_ids: Sequence[str], now: int) -> list[str]:
+    """Do something to jobs; return the ids of those that it was done to, in the order that was given."""
+    ids = list(dict.fromkeys(job_ids))
+    live = {job.id: job for job in _live.decode(fetch(raw, "states_of", {"ids": text(ids)})[0][0])}
+    pending = [job for job in live.values() if job.status is JobStatus.PENDING]
+    done: Collection[str]
+    if isinstance(action, Rerun):
+        done = _rerun(raw, action, ids, live, now)
+    elif isinstance(action, Delete):
+        done = _delete(raw, ids, live, now)
+    elif isinstance(action, Postpone):
+        done = _postpone(raw, action, pending, now)
+    elif isinstance(action, Edit):
+        done = _edit(raw, action, pending)
+    else:
+        assert isinstance(action, Release)
+        done = _release(raw, [job for job in live.values() if job.status is JobStatus.RUNNING], now)
+    return [job_id for job_id in ids if job_id in done]
+
+
+def _rerun(
+    raw: sqlite3.Connection,
+    action: Rerun,
+    ids: Sequence[str],
+    live: dict[str, _Live],
+    now: int,
+) -> set[str]:
+    """Make pending jobs due, and completed ones pending; the claim sees to it that their turns come."""
+    waiting = [job.id for job in live.values() if job.status is JobStatus.PENDING]
+    again = [job_id for job_id, has_all in _kept(raw, ids, now).items() if has_all and job_id not in live]
+    _run(raw, "rerun_pending", waiting, attempts=action.attempts, now=now)
+    _run(raw, "rerun_completed", again, attempts=action.attempts, now=now)
+    _run(raw, "delete_completed", again)
+    return {*waiting, *again}
+
+
+def _postpone(raw: sqlite3.Connection, action: Postpone, pending: Sequence[_Live], now: int) -> set[str]:
+    done = [job.id for job in pending]
+    _run(raw, "postpone", done, due_at=action.due_at, waits_from=action.waits_from, now=now)
+    if action.due_at > now:
+        let_in(raw, _turns(pending, now))
+    return set(done)
+
+
+def _edit(raw: sqlite3.Connection, action: Edit, pending: Sequence[_Live]) -> set[str]:
+    done = [job.id for job in pending if (job.queue, job.task) == (action.queue, action.task)]
+    _run(raw, "edit", done, payload=action.payload)
+    return set(done)
+
+
+def _release(raw: sqlite3.Connection, running: Sequence[_Live], now: int) -> set[str]:
+    """Take jobs away from their owners; those that are to be cancelled end."""
+    done = [job.id for job in running]
+    _run(raw, "release", done, now=now)
+    ended = end_cancelled(raw) if done else []
+    let_in(raw, _turns([job for job in running if job.id not in ended], now))
+    return set(done)
+
+
+def _delete(
+    raw: sqlite3.Connection,
+    ids: Sequence[str],
+    live: dict[str, _Live],
+    now: int,
+) -> set[str]:
+    """Remove jobs that do not run, and all that is kept of them."""
+    pending = [job for job in live.values() if job.status is JobStatus.PENDING]
+    waiting = [job.id for job in pending]
+    kept = [
+        job_id
+        for job_id in _kept(raw, ids, now)
+        if job_id not in live or live[job_id].status is JobStatus.PENDING
+    ]
+    _run(raw, "delete_pending", waiting)
+    _run(raw, "delete_completed", kept)
+    done = {*waiting, *kept}
+    if done:
+        _run(raw, "delete_unique", sorted(done))
+        forget(raw, sorted(done))
+        let_in(raw, _turns(pending, now))
+    return done
+
+
+def _kept(raw: sqlite3.Connection, ids: Sequence[str], now: int) -> dict[str, bool]:
+    """Return those of these jobs that are kept, with whether they can run again."""
+    found = msgspec.json.decode(fetch(raw, "kept_of", {"ids": text(ids), "now": now})[0][0])
+    return {job_id: bool(has_all) for job_id, has_all in found}
+
+
+def _turns(jobs: Iterable[_Live], now: int) -> list[Place]:
+    """Return what jobs that had a turn leave to others of their keys."""
+    return [Place(job.queue, job.key, now) for job in jobs if job.key is not None and job.has_turn]
+
+
+def _run(raw: sqlite3.Connection, name: str, ids: Sequence[str], **parameters: Any) -> None:
+    if ids:
+        raw.execute(statements()[name], {"ids": text(ids), **parameters})
