@@ -268,9 +268,12 @@ def test_a_look_takes_no_lock(path: str, folder: OwnerFolder, monkeypatch: pytes
     with Process(path, "survivor") as survivor:
         charged: list[str] = []
         close = os.close
-        monkeypatch.setattr(
-            os, "close", lambda file: (charged.append(survivor.tell("charge")), close(file))[1]
-        )
+
+        def looked_at(file: int) -> None:
+            charged.append(survivor.tell("charge"))
+            close(file)
+
+        monkeypatch.setattr(os, "close", looked_at)
         folder.infos(0)
         monkeypatch.undo()
         assert charged == ["dead"]
