@@ -257,7 +257,7 @@ class AddOperation:
                     "save() inside a job.transaction() would wait for the block itself; add with"
                     " .tx(connection), the connection that the block gives"
                 )
-            self._parent = running.id
+            self._parent = running.id if running.fence else None  # none that run() has made up
         self._state = "being saved"
         try:
             if self._jobs is None:

@@ -26,6 +26,7 @@ import random
 from collections import Counter
 from collections.abc import MutableMapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -51,7 +52,7 @@ from ._outcome import (
 )
 from ._plan import plan_claim, plan_limits
 from ._registry import Registry
-from ._reports import Reports, milliseconds, naming, told
+from ._reports import Reports, milliseconds, naming, tell_note, told
 from ._starts import Starts
 from ._stop import StopRequest
 from ._takeover import Takeover
@@ -132,6 +133,7 @@ class Dispatcher:
         )
         self._client = client
         self._notes = Notes(store, clock, Health("keep notes", troubled))
+        self._notes.listener = partial(tell_note, client.bus)
         self._maintenance = Maintenance(store, clock, registry, Health("clean up", troubled))
         self._takeover = Takeover(
             store, clock, registry, Health("take over", troubled), bus=client.bus, released=self._wake.set

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import weakref
 from collections import deque
@@ -53,11 +52,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     - "succeeded", "failed", "cancelled": the job has completed, and that is stored;
     - "retried", "snoozed": it will run again at `due_at`, and that is stored;
     - "lost": the outcome of an attempt was not accepted, as the claim had become another's;
-    - "progress": its handler has said how far it is, in `progress` and `message`;
-    - "log": its handler has said something, of `level`, in `text`.
+    - "progress": its handler has said how far it is, in `progress` and `message`: the newest, when stored;
+    - "log": its handler has said something, of `level`, in `text`, and that is stored.
 
-    `attempt` is 0 for a job that has not been claimed; `at`: when this client knew of it, an aware
-    datetime; `duration`: of the attempt; `error`: as in `Job.error`. What does not apply is None.
+    `attempt` is 0 for a job that has not been claimed; `at`: when this client knew of it, or a line was
+    logged, an aware datetime; `duration`: of the attempt; `error`: as in `Job.error`. What does not apply
+    is None.
     """
 
     kind: EventKind
@@ -234,13 +234,14 @@ class Teller:
         self._tell_missed()
 
     def _go_on(self) -> None:
-        """Have a task that calls listeners."""
+        """Have a task that calls listeners, also where it was cancelled with everything else."""
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), name="backlite listeners", context=self._context)
             self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _run(self) -> None:
+        """Call listeners. Where the end of the event loop ends this, the next event begins it anew."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not self._over:
@@ -248,7 +249,8 @@ class Teller:
                 self._tell_missed()
                 if self._closing:
                     return
-                await self._rest()
+                self._changed.clear()
+                await self._changed.wait()
                 began = loop.time()
                 continue
             event, listeners = self._waiting.popleft()
@@ -256,27 +258,15 @@ class Teller:
                 if not self._over:
                     await self._call(listener, event)
             if loop.time() - began > TURN:
-                await self._give_way()
+                await asyncio.sleep(0)
                 began = loop.time()
-
-    async def _rest(self) -> None:
-        """Wait for an event. Only `close` ends the task, no cancellation: it ends with its client."""
-        self._changed.clear()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._changed.wait()
-
-    async def _give_way(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
 
     async def _call(self, listener: Listener, event: Event) -> None:
         try:
             if not listener.threaded:
                 await listener.function(event)
                 return
-            value = await anyio.to_thread.run_sync(
-                self._in_thread, listener, event, abandon_on_cancel=True, limiter=self._limiter
-            )
+            value = await anyio.to_thread.run_sync(self._in_thread, listener, event, limiter=self._limiter)
             if inspect.isawaitable(value):
                 if inspect.iscoroutine(value):
                     value.close()
@@ -347,13 +337,21 @@ class Bus:
         self.heard = KINDS if self._streams else frozenset(self._listeners)
 
     def tell(
-        self, kind: EventKind, *, job_id: str, queue: str, task: str, attempt: int = 0, **more: Any
+        self,
+        kind: EventKind,
+        *,
+        job_id: str,
+        queue: str,
+        task: str,
+        attempt: int = 0,
+        at: int | None = None,
+        **more: Any,
     ) -> None:
         """Tell whoever wants to hear of it, while the client is open; called in its event loop."""
         if kind not in self.heard or self._teller is None:
             return
-        at = from_millis(self._clock.now())
-        event = Event(kind=kind, job_id=job_id, queue=queue, task=task, attempt=attempt, at=at, **more)
+        when = from_millis(self._clock.now() if at is None else at)
+        event = Event(kind=kind, job_id=job_id, queue=queue, task=task, attempt=attempt, at=when, **more)
         for ref in self._streams:
             stream = ref()
             if stream is not None:

@@ -206,6 +206,7 @@ class Jobs:
         """Cancel jobs as `client.cancel` does; return how many have ended by it, or were asked to."""
         ids = self._ids("cancel", job_ids, all, filters)
         client = self._client
+        self._check_outside_block()
         with changing("cancel") as change:
             for batch in batches(ids):
                 change.count += await client.cancel(*batch)
@@ -393,8 +394,8 @@ class Jobs:
         running = running_job.get(None)
         if running is not None and running.client is self._client and running.open_block:
             raise InvalidState(
-                "jobs cannot be changed inside a job.transaction(), which keeps everybody else from writing, the"
-                " client too; do it before or after the block"
+                "jobs cannot be changed inside a job.transaction(), which keeps everybody else from"
+                " writing, the client too; do it before or after the block"
             )
 
 

@@ -47,6 +47,16 @@ class Layers:
 
         return decorate
 
+    def put(self, function: Around) -> None:
+        """Put a function around all of these."""
+        self._all.insert(0, (None, function))
+        self._of.clear()
+
+    def take_out(self, function: Around) -> None:
+        """Undo `put`."""
+        self._all.remove((None, function))
+        self._of.clear()
+
     def of(self, queue: str) -> tuple[Around, ...]:
         """Return what is around the attempts of a queue."""
         if not self._all:

@@ -11,10 +11,11 @@ from . import _log as log
 from ._clock import from_millis
 from ._errors import LeaseLost
 from ._events import Bus, EventKind
+from ._history import Note
 from ._job import ClaimedJob, Complete, Job, JobStatus, Outcome, Reschedule
 from ._outcome import Result, Snooze
 
-__all__ = ["Finish", "Reports", "milliseconds", "naming", "tell", "told"]
+__all__ = ["Finish", "Reports", "milliseconds", "naming", "tell", "tell_note", "told"]
 
 
 class Finish(Protocol):
@@ -83,6 +84,16 @@ def tell(
     if isinstance(outcome, Complete) and outcome.letter is not None:
         letter = outcome.letter
         bus.tell("added", job_id=letter.id, queue=letter.queue, task=letter.task)
+
+
+def tell_note(bus: Bus, job: ClaimedJob, note: Note) -> None:
+    """Tell listeners what a handler has said, once it is stored."""
+    if not bus.heard:
+        return
+    if note.progress is not None:
+        bus.tell("progress", **naming(job), progress=note.progress, message=note.message)
+    for line in note.lines:
+        bus.tell("log", **naming(job), at=line.at, level=line.level, text=line.text)
 
 
 class _Report(msgspec.Struct, frozen=True, gc=False):

@@ -29,7 +29,7 @@ EXTRAS = {
     "AddOperation", "Added",  # what client.add() and save() return: for annotations
     "CallNext", "Event", "Events",  # what middleware and listeners are given, what client.events() returns
     "Queue",  # what client.queues.list() returns: the same
-    "JobPage", "Count", "QueueStats", "Percentiles", "OwnerInfo", "TaskInfo",  # what services return: the same
+    "JobPage", "Count", "QueueStats", "Percentiles", "OwnerInfo", "TaskInfo",  # what services return
     "AttemptError", "LogLine",  # what a Job holds: the same
     "Clock", "SystemClock",  # Client(clock=...): for tests of applications
     "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up

@@ -12,7 +12,7 @@ from .._clock import aware, from_millis, to_millis
 from .._codec import decode
 from .._errors import InvalidValue, PayloadError
 from .._job import Job, JobStatus
-from .._query import MOST_LISTED, Wanted
+from .._query import MOST_LISTED, SortKey, Wanted
 from .._task import TaskType, task_type
 from ._clients import records
 
@@ -120,14 +120,15 @@ async def _added(client: Client, cls: type) -> list[_Added]:
     kind = task_type(cls)
     there = await _stored(client, kind)
     record = records.get(client)
-    found = []
-    for job in [] if record is None else record.added.values():
+    found: list[_Added] = []
+    recorded, uncertain = ({}, set()) if record is None else (record.added, record.uncertain)
+    for job in recorded.values():
         stored = there.pop(job.id, None)
         if job.queue != kind.config.name or job.task not in kind.names:
             continue
         if stored is not None and stored.status is JobStatus.PENDING and stored.payload is not None:
             found.append(_added_job(kind, stored.payload, stored.due_at, stored.status))
-        elif stored is not None or job.id not in record.uncertain:
+        elif stored is not None or job.id not in uncertain:
             status = "gone" if stored is None else stored.status
             found.append(_added_job(kind, job.payload, from_millis(job.due_at), status))
     others = sorted(there.values(), key=lambda job: (job.created_at, job.id))
@@ -147,11 +148,12 @@ async def _stored(client: Client, kind: TaskType) -> dict[str, Job]:
     store, now = client.open_store(), client.clock.now()
     jobs: dict[str, Job] = {}
     for name in kind.names:
-        wanted, after = Wanted(queue=kind.config.name, task=name), None
+        wanted = Wanted(queue=kind.config.name, task=name)
+        after: SortKey | None = None
         while True:
             page = await store.find(wanted, limit=MOST_LISTED, after=after, now=now)
             jobs.update((job.id, job) for job in page.jobs)
-            after = page.looked_to if page.looked_to is not None else (page.places or [None])[-1]
+            after = page.places[-1] if page.places and page.looked_to is None else page.looked_to
             if not page.more or after is None:
                 break
     return jobs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any
@@ -11,12 +11,16 @@ from weakref import WeakKeyDictionary
 
 from .._client import Client
 from .._clock import Clock
-from .._context import running_job
+from .._context import JobContext, running_job
 from .._errors import InvalidState
+from .._middleware import CallNext
 from ._clock import ManualClock
 from ._recording import Record, recording
 
 __all__ = ["client", "record_of", "records", "replaced"]
+
+REPLACED = ("_make_store", "_random", "_workers", "clock", "ids")
+"""What of an application's own client is another's for a while."""
 
 records: WeakKeyDictionary[Client, Record] = WeakKeyDictionary()
 
@@ -30,8 +34,8 @@ def client(
     `job.transaction()`, several clients). `clock=SystemClock()` lets the time run. The other options are
     those of `Client`.
     """
-    options = {"rng": random.Random(0), "durability": "normal"} | options
-    made = Client(database, clock=clock or ManualClock(), **options)
+    usual: dict[str, Any] = {"rng": random.Random(0), "durability": "normal", "stop_timeout": 5.0}
+    made = Client(database, clock=clock or ManualClock(), **(usual | options))
     _watch(made)
     return made
 
@@ -58,29 +62,53 @@ def replaced(
         rng=random.Random(0),
         workers=client._workers if workers is None else workers,
     )
-    names = ("_make_store", "_random", "_workers", "clock", "ids")
-    own = {name: getattr(client, name) for name in names}
     paused = client.registry.paused
-    for name in names:
-        setattr(client, name, getattr(stand_in, name))
+    own = {name: getattr(client, name) for name in REPLACED}
+    _give(client, {name: getattr(stand_in, name) for name in REPLACED})
+    forget = _watch(client)
     try:
-        _watch(client)
         yield client
         _check_stopped(client)
     finally:
-        records.pop(client, None)
+        forget()
+        _give(client, own)
         for queue in client.registry.paused - paused:
             client.registry.resume(queue)
-        for name, value in own.items():
-            setattr(client, name, value)
 
 
-def _watch(client: Client) -> None:
-    """Record what passes through the store of a client, and what its handlers raise."""
+def _give(client: Client, parts: dict[str, Any]) -> None:
+    """Give a client these parts, and all of its parts its clock."""
+    for name, value in parts.items():
+        setattr(client, name, value)
+    for part in vars(client).values():
+        if "_clock" in getattr(part, "__dict__", ()):
+            part._clock = client.clock
+
+
+def _watch(client: Client) -> Callable[[], None]:
+    """Record what passes through a client's store, and what its handlers raise; return what undoes it."""
     record = records[client] = Record(client.registry)
     client._make_store = recording(client._make_store, record)
     if isinstance(client.clock, ManualClock):
         client.clock.clients.add(client)
+
+    async def around(job: JobContext, task: Any, call_next: CallNext) -> Any:
+        try:
+            return await call_next(job, task)
+        except BaseException as error:
+            record.threw(job, error)
+            raise
+
+    layers = client.layers
+    layers.put(around)
+
+    def forget() -> None:
+        records.pop(client, None)
+        layers.take_out(around)
+        if isinstance(client.clock, ManualClock):
+            client.clock.clients.discard(client)
+
+    return forget
 
 
 def _check_stopped(client: Client) -> None:

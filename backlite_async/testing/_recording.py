@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from .._context import JobContext
 from .._errors import PayloadError
 from .._job import Claim, ClaimedJob, Complete, NewJob, Outcome, Reschedule, Unique
 from .._registry import Registry
@@ -97,6 +98,11 @@ class Record:
         if not claim.jobs and not claim.lapsed:
             self.answered, self.next_at = number, claim.next_at
         self._changed()
+
+    def threw(self, job: JobContext, error: BaseException) -> None:
+        """Take note of what a handler has raised."""
+        if (job.id, job.fence) in self.running:  # else it is run directly
+            self.raised[job.id, job.fence] = error
 
     def ended(self, outcomes: Sequence[Outcome], lost: Iterable[str] = ()) -> None:
         """Take note of outcomes that are written."""

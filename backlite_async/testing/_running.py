@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NoReturn
 
 import anyio
@@ -12,12 +15,19 @@ from .._client import Client
 from .._clock import after, seconds
 from .._config import Duration
 from .._errors import BackliteError, InvalidState, InvalidType
+from .._events import Event, Listener
 from .._task import task_type
 from ._clients import record_of
 from ._clock import ManualClock
 from ._recording import Ran, Record
 
 __all__ = ["JobFailed", "run_handler", "run_until_idle"]
+
+OPTIONS = {"id", "key", "max_attempts", "meta", "priority", "tags", "timeout"}
+"""Options of `client.add()` that make no difference to when a job runs, and whether."""
+
+NOTHING = Event(kind="log", job_id="", queue="", task="", attempt=0, at=datetime.min.replace(tzinfo=UTC))
+"""What is told to nobody, to see that all before it was."""
 
 
 class JobFailed(BackliteError, AssertionError):
@@ -80,10 +90,10 @@ async def run_handler(
     kind = task_type(type(task))
     if client.registry.find(kind.config.name, kind.name) is None:
         raise InvalidState(f"this client has no handler of {kind.name}; register it before the job runs")
+    for name in options.keys() - OPTIONS:
+        raise InvalidType(f"run_handler() takes no option {name!r}; it takes {', '.join(sorted(OPTIONS))}")
     operation = client.add(task)
     for name, value in options.items():
-        if name not in ("id", "key", "max_attempts", "meta", "priority", "tags", "timeout"):
-            raise InvalidType(f"run_handler() takes no option {name!r}")
         getattr(operation, name)(*(value if name == "tags" else [value]))
     first = len(record.ran)
     [job_id] = await operation.save()
@@ -130,35 +140,58 @@ class _Running:
         client, record = self._client, self._record
         while True:
             await self.until(lambda: not record.running)
+            await self._ended()
+            await self._told()
             if not client.registry.kinds or client._dispatcher is None:
                 return None
-            before = record.begun
+            asked = record.begun
             client.notify()
-            await self.until(lambda before=before: record.answered > before or record.running)
+            await self.until(partial(self._answered, asked))
             if not record.running:
-                await self._ended()
                 return record.next_at
+
+    def _answered(self, asked: int) -> bool:
+        """Return whether a claim that was begun after this one has found something, or nothing to do."""
+        return bool(self._record.running) or self._record.answered > asked
 
     async def _ended(self) -> None:
         """Wait for handlers that go on after they have completed their job."""
-        assert self._client._dispatcher is not None
-        with anyio.move_on_after(self._patience) as scope:
-            await self._client._dispatcher._pool.idle()
-        if scope.cancelled_caught:
-            self._give_up("a handler goes on after the end of its transaction")
+        if self._client._dispatcher is not None:
+            with anyio.move_on_after(self._patience) as scope:
+                await self._client._dispatcher._pool.idle()
+            if scope.cancelled_caught:
+                self._give_up("a handler that has completed its job in a transaction")
+
+    async def _told(self) -> None:
+        """Wait until listeners have been called, which may have added jobs."""
+        teller = self._client.bus._teller
+        if teller is not None and self._client.bus._listeners:
+            called = asyncio.Event()
+
+            async def mark(event: Event) -> None:
+                called.set()
+
+            teller.put(NOTHING, [Listener(None, mark)])
+            with anyio.move_on_after(self._patience) as scope:
+                await called.wait()
+            if scope.cancelled_caught:
+                self._give_up("a listener")
 
     async def until(self, reached: Callable[[], object]) -> None:
-        """Wait until something is reached, as long as jobs end."""
+        """Wait until something is reached, as long as attempts end."""
         record = self._record
         while not reached():
             seen = len(record.ran)
             if self._most is not None and seen > self._most:
-                last = record.summary(record.ran[self._first :])
-                raise AssertionError(f"not idle after {seen - self._first - 1} attempts; there ran: {last}")
+                names = record.summary(record.ran[self._first :])
+                raise AssertionError(f"not idle after limit={self._most - self._first} attempts: {names}")
             with anyio.move_on_after(self._patience) as scope:
-                await record.until(lambda seen=seen: reached() or len(record.ran) != seen)
+                await record.until(partial(self._goes_on, reached, seen))
             if scope.cancelled_caught:
                 self._give_up(record.summary(record.running.values()) or "nothing")
+
+    def _goes_on(self, reached: Callable[[], object], seen: int) -> bool:
+        return bool(reached()) or len(self._record.ran) > seen
 
     def _give_up(self, what: str) -> NoReturn:
         raise AssertionError(f"nothing has ended for {self._patience:g} s of real time; running: {what}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from backlite_async import JobStatus
 
 from .hearing import THREADED, Hearing
 from .history import (
+    WATCHED_FOR,
     Acknowledged,
     Claimed,
     Died,
@@ -26,6 +29,7 @@ from .history import (
     Ruled,
     Shifted,
     Started,
+    Steered,
     StopAsked,
     Stopped,
     Stored,
@@ -37,6 +41,7 @@ from .limits import check_limits
 from .order import NOTICE, UNSURE, check_priority
 from .owners import Members, Wall
 from .recovery import check_alone, check_recovery
+from .service import check_service
 from .uniques import check_uniques
 
 __all__ = ["STOP_GRACE", "check"]
@@ -58,6 +63,7 @@ class _Checker:
     def __init__(self, latency: float) -> None:
         self.found: list[str] = []
         self.hearing = Hearing(latency)
+        self.asking = 2000 * latency  # milliseconds in which what is asked for may expire
         self.rules: dict[str, Ruled] = {}
         self.jobs: dict[str, JobState] = {}
         self.members = Members()
@@ -91,6 +97,8 @@ class _Checker:
                 self.see_turned(event)
             case Revoked():
                 self.see_revoked(event)
+            case Steered():
+                self.see_steered(event)
             case Acknowledged():
                 self.job(event.job).acknowledged = True
             case Claimed():
@@ -175,15 +183,56 @@ class _Checker:
         elif job.revoked is None:
             job.revoked = event
 
+    def see_steered(self, event: Steered) -> None:
+        """Somebody did something to a job, which must have been in a state for it."""
+        job = self.job(event.job)
+        live, running = len(job.completed) < len(job.stored), job.claim is not None
+        was = "running" if running else "pending" if live else "completed"
+        right = {"release": ("running",), "edit": ("pending",), "postpone": ("pending",)}
+        if was not in right.get(event.how, ("pending", "completed")) or event.was != was:
+            self.fail(event, "steered", f"{event.job}, which is {was}, saw a {event.how}")
+        if not live and event.how == "rerun":
+            self.see_rerun(event, job)
+        elif event.how == "rerun":
+            job.crashes = 0
+        elif event.how == "release" and job.claim is not None:
+            job.lapsed.add(job.claim.fence)
+            job.attempt, job.claim = job.claim.attempt - 1, None
+        elif event.how == "delete":
+            if not live:
+                job.completed.pop()
+            job.completed.append(event)
+            return
+        if event.how == "edit":
+            return
+        job.stored[-1] = msgspec.structs.replace(job.stored[-1], max_attempts=event.max_attempts)
+        job.waits_for_turn = event.due_at is None
+        if event.due_at is not None:
+            self.waits(event, job)
+
+    def see_rerun(self, event: Steered, job: JobState) -> None:
+        """A job that has ended runs again: only one that is kept, and has not succeeded."""
+        last = job.completed.pop()
+        ended = last.status if isinstance(last, Written) else JobStatus.CANCELLED
+        kept = last.keep and (last.until is None or last.until > event.now)
+        if isinstance(last, Steered) or ended is JobStatus.SUCCEEDED or not kept:
+            self.fail(event, "steered", f"{event.job}, which ended {ended} and is kept: {kept}, runs again")
+        if event.max_attempts <= job.attempt:
+            self.fail(event, "steered", f"{event.job} runs again, with no attempts left")
+        job.crashes, job.revoked, job.told_at = 0, None, float("inf")
+        job.had_turn = False
+
     def kept_as_cancelled(self, event: Revoked | Written, job: JobState, now: int) -> None:
         rule = self.rules.get(job.kind[0])
         if rule is None:
             return
         until = None if rule.keep_for is None else now + rule.keep_for
-        if event.keep is not rule.keeps or (event.keep and event.until != until):
+        if event.watched and not (rule.keeps and until is None):
+            until = max(until or 0 if rule.keeps else 0, now + WATCHED_FOR)
+        if event.keep is not (rule.keeps or event.watched) or (event.keep and event.until != until):
             self.fail(event, "retention", f"{event.job}, cancelled, is kept until {event.until}, not {until}")
 
-    def waits(self, event: Stored | Replaced | Turned | Written, job: JobState) -> None:
+    def waits(self, event: Stored | Replaced | Turned | Written | Steered, job: JobState) -> None:
         """A wait was asked for a while ago, and the wall may have been moved since then."""
         assert event.due_at is not None
         if not isinstance(event, Turned):
@@ -383,7 +432,8 @@ class _Checker:
             self.waits(event, job)
             return
         rule = self.rules.get(job.kind[0])
-        if event.status is JobStatus.CANCELLED and rule is not None and event.keep is not rule.keeps:
+        keeps = rule is not None and (rule.keeps or event.watched)
+        if event.status is JobStatus.CANCELLED and rule is not None and event.keep is not keeps:
             self.fail(event, "retention", f"{event.job}, cancelled, is kept: {event.keep}")
         job.completed.append(event)
         if len(job.completed) > len(job.stored):
@@ -527,7 +577,9 @@ class _Checker:
         last = job.completed[-1]
         ended = last.status if isinstance(last, Written) else JobStatus.CANCELLED
         gone = not last.keep or (last.until is not None and last.until <= event.wall)
-        if last.until is not None and self.jumped_at > last.at:
+        if last.until is not None and (
+            self.jumped_at > last.at or abs(last.until - event.wall) < self.asking
+        ):
             return  # it may have expired before the wall went back
         expected = JobStatus.NOT_FOUND if gone else ended
         if event.status is not expected:
@@ -560,4 +612,5 @@ def check(events: Sequence[Event], *, latency: float = 0.0) -> list[str]:
         *check_limits(events, latency=latency),
         *check_uniques(events),
         *check_priority(events),
+        *check_service(events, latency=latency),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,6 +11,7 @@ from backlite_async import JobStatus
 from .clock import SimClock
 
 __all__ = [
+    "WATCHED_FOR",
     "Acknowledged",
     "Buried",
     "Charged",
@@ -25,6 +26,7 @@ __all__ = [
     "History",
     "How",
     "Jumped",
+    "Kept",
     "Known",
     "Logged",
     "Manner",
@@ -39,17 +41,29 @@ __all__ = [
     "Resumed",
     "Revoked",
     "Ruled",
+    "Said",
     "Shifted",
     "Started",
+    "Steered",
+    "Steering",
     "StopAsked",
     "Stopped",
     "Stored",
+    "Tallied",
     "Turned",
+    "WaitBegan",
+    "WaitEnded",
     "Written",
 ]
 
 Manner = Literal["bells", "deaf", "blind"]
 """How owners know of each other: told at once; by looking; not at all, but by their leases."""
+
+WATCHED_FOR = 60_000
+"""Milliseconds for which a job that somebody waits for is kept, though its queue keeps none."""
+
+Steering = Literal["rerun", "postpone", "edit", "release", "delete"]
+"""What people do to jobs."""
 
 How = Literal["returned", "raised", "snoozed", "retried", "discarded", "cancelled"]
 
@@ -107,7 +121,8 @@ class Stored(Event, kw_only=True):
     """A job came into being in the store. `waits_from`: when its wait began, if it is to wait for a while.
 
     `unique`: the key that it was to be the only one of, `within` so many milliseconds of another, and
-    what the caller took for `now`. `timeout`: seconds, where it has one of its own.
+    what the caller took for `now`. `timeout`: seconds, where it has one of its own. `number`: that of its
+    task. `about`: what it says, as a dead letter, of the job that has failed.
     """
 
     job: str
@@ -123,6 +138,8 @@ class Stored(Event, kw_only=True):
     within: int | None = None
     created_at: int = 0
     now: int = 0
+    number: int | None = None
+    about: dict[str, Any] | None = None
 
 
 class Found(Event, kw_only=True):
@@ -148,6 +165,26 @@ class Replaced(Event, kw_only=True):
     due_at: int
     waits_from: int | None = None
     max_crashes: int
+    number: int | None = None
+
+
+class Steered(Event, kw_only=True):
+    """Somebody did something to a job that was pending, running or completed, by what he took for `now`.
+
+    `due_at`: of one that is pending then; None: it waits for its turn, or is gone. `told`: the others were.
+    """
+
+    job: str
+    how: Steering
+    was: Literal["pending", "running", "completed"]
+    now: int
+    due_at: int | None = None
+    waits_from: int | None = None
+    max_attempts: int = 0
+    number: int | None = None
+    told: bool = False
+    keep: bool = False
+    until: int | None = None
 
 
 class Turned(Event, kw_only=True):
@@ -161,7 +198,7 @@ class Turned(Event, kw_only=True):
 class Revoked(Event, kw_only=True):
     """A job was cancelled: it has `ended`, kept `until` an instant or not, or its owner is asked.
 
-    `told`: the others were.
+    `told`: the others were. `watched`: somebody waited for it.
     """
 
     job: str
@@ -170,6 +207,7 @@ class Revoked(Event, kw_only=True):
     keep: bool = False
     until: int | None = None
     told: bool = False
+    watched: bool = False
 
 
 class Paused(Event, kw_only=True):
@@ -247,6 +285,7 @@ class Started(Event, kw_only=True):
     fence: int
     attempt: int
     willing: bool = False
+    number: int | None = None
 
 
 class Ended(Event, kw_only=True):
@@ -263,7 +302,7 @@ class Written(Event, kw_only=True):
     """An outcome reached the store. `status` pending: the job runs again at `due_at`.
 
     `lapse`: only because the claim's lease had ended, at `lease_end`. `within`: a handler wrote it
-    itself, in its transaction.
+    itself, in its transaction. `watched`: somebody waited for the job. `told`: the others were.
     """
 
     job: str
@@ -281,6 +320,35 @@ class Written(Event, kw_only=True):
     lapse: bool = False
     lease_end: int = 0
     within: bool = False
+    watched: bool = False
+    told: bool = False
+
+
+class WaitBegan(Event, kw_only=True):
+    """A client began to wait for a job to end, at most for so many seconds."""
+
+    number: int
+    job: str
+    client: str
+    limit: float | None = None
+
+
+class WaitEnded(Event, kw_only=True):
+    """A wait is over. `status`: that of the job; None: there is none; `gave_up`: it took too long."""
+
+    number: int
+    status: JobStatus | None = None
+    gave_up: bool = False
+
+
+class Said(Event, kw_only=True):
+    """A handler said these lines of itself; all of them before it ended."""
+
+    job: str
+    client: str
+    fence: int
+    lines: list[str]
+    progress: float
 
 
 class Died(Event, kw_only=True):
@@ -349,6 +417,26 @@ class Probed(Event, kw_only=True):
 
     expected: int
     met: int
+
+
+class Kept(Event, kw_only=True):
+    """What the client shows in the end of what was kept with a job."""
+
+    job: str
+    status: JobStatus
+    lines: list[str]
+    errors: int
+    progress: float | None
+
+
+class Tallied(Event, kw_only=True):
+    """How many attempts of each queue were counted in the end, by what they were.
+
+    `letters`: the queues whose failed jobs have dead letters.
+    """
+
+    counts: dict[str, dict[str, int]]
+    letters: list[str]
 
 
 class Final(Event, kw_only=True):

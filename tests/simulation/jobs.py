@@ -6,7 +6,7 @@ from math import ceil
 
 from backlite_async import JobStatus
 
-from .history import Claimed, Ended, Event, Marked, Revoked, Started, Stored, Written
+from .history import Claimed, Ended, Event, Marked, Revoked, Started, Steered, Stored, Written
 
 __all__ = ["JobState", "Run", "follows", "follows_cancelled", "virtual"]
 
@@ -25,7 +25,7 @@ class JobState:
 
     def __init__(self) -> None:
         self.stored: list[Stored] = []
-        self.completed: list[Written | Revoked] = []
+        self.completed: list[Written | Revoked | Steered] = []
         self.kind = ("", "")
         self.max_crashes: float = float("inf")
         self.waits_for_turn = self.had_turn = False

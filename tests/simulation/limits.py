@@ -17,6 +17,7 @@ from .history import (
     Resumed,
     Ruled,
     Started,
+    Steered,
     Stored,
     Written,
 )
@@ -60,7 +61,7 @@ class _Limits:
             case Claimed():
                 self.claims[event.job] = event
                 self.see_claimed(event)
-            case Written(accepted=True):
+            case Written(accepted=True) | Steered(how="release"):
                 self.claims.pop(event.job, None)
             case Started() if event.client not in self.dead:
                 self.runs[event.client, event.job, event.fence] = event

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from backlite_async import JobStatus
 from backlite_async._job import NewJob, Unique
@@ -93,9 +93,40 @@ class SharedMemory(MemoryStore):
                     found.append((row.id, Wait(row.started_at, row.started_at)))
         return found
 
-    def is_watched(self, job_id: str) -> bool:
-        """Return whether anybody waits for a job to end."""
+    def watched(self, job_id: str) -> bool:
+        """Return whether anybody waits for a job."""
         return self._beside.watched(job_id)
+
+    def watches(self) -> set[str]:
+        """Return the owners that wait for a job."""
+        return {owner for owners in self._beside._watches.values() for owner in owners}
+
+    def left_behind(self) -> set[str]:
+        """Return the ids of jobs that are gone, and left something behind."""
+        beside = self._beside
+        return (
+            {*beside._errors, *beside._lines, *beside._tags} - self._live.rows.keys() - self._completed.keys()
+        )
+
+    def state_of(self, job_id: str) -> Literal["pending", "running", "completed"]:
+        """Return where a job is that is there."""
+        row = self._live.rows.get(job_id)
+        if row is None:
+            return "completed"
+        return "running" if row.status is JobStatus.RUNNING else "pending"
+
+    def asked_to_end(self, job_id: str) -> int | None:
+        """Return when a live job was asked to end."""
+        row = self._live.rows.get(job_id)
+        return None if row is None else row.cancelled_at
+
+    def most_attempts(self, job_id: str) -> int:
+        """Return how many attempts a live job has."""
+        return self._live.rows[job_id].max_attempts
+
+    def ended_as(self, *states: JobStatus) -> list[str]:
+        """Return the completed jobs that ended in one of these ways."""
+        return [row.id for row in self._completed.values() if row.status in states]
 
     def expiries(self) -> list[int | None]:
         """Return when the completed jobs that are kept expire."""

@@ -16,6 +16,7 @@ from .history import (
     Ruled,
     Shifted,
     Started,
+    Steered,
     Stored,
     Turned,
     Written,
@@ -89,7 +90,7 @@ class _Prompt:
         self.moved_at = float("-inf")
         self.queue_moved_at: dict[str, float] = {}
 
-    def see(self, event: Event) -> None:
+    def see(self, event: Event) -> None:  # noqa: PLR0912 - a case for each kind of event
         match event:
             case Ruled():
                 self.rules[event.queue] = event
@@ -107,6 +108,8 @@ class _Prompt:
                     self.moved_at = event.at
                 self.running.discard(event.job)
                 self.queue_moved(event)
+            case Steered():
+                self.see_steered(event)
             case Written() | Revoked(ended=True):
                 self.queue_moved(event)
                 self.waiting.pop(event.job, None)
@@ -117,14 +120,21 @@ class _Prompt:
             case _:
                 pass
 
-    def queue_moved(self, event: Ended | Written | Revoked) -> None:
+    def see_steered(self, event: Steered) -> None:
+        self.queue_moved(event)
+        if event.how == "delete":
+            self.waiting.pop(event.job, None)
+        elif event.job not in self.waiting or (event.how != "edit" and event.due_at is not None):
+            self.wait(event, event.now if event.due_at is None else event.due_at, event.waits_from)
+
+    def queue_moved(self, event: Ended | Written | Revoked | Steered) -> None:
         """Where a queue is limited, the end of a job may have made room for another."""
         rule = self.rules.get(self.queues[event.job])
         if rule is not None and is_limited(rule):
             self.queue_moved_at[rule.queue] = event.at
 
     def wait(self, event: Event, due_at: int, waits_from: int | None) -> None:
-        assert isinstance(event, (Stored, Replaced, Written))
+        assert isinstance(event, (Stored, Replaced, Written, Steered))
         self.waiting[event.job] = _Wait(event, due_at, waits_from, self.jumps)
 
     def see_started(self, event: Started) -> None:
@@ -193,10 +203,21 @@ class _Waiting:
                 self._put(event.job, self._kinds[event.job], event.due_at)
             case Written() if event.accepted and event.due_at is not None:
                 self._put(event.job, self._kinds[event.job], event.due_at)
+            case Steered(how="edit"):
+                pass
+            case Steered():
+                self._steered(number, event)
             case Revoked(ended=True):
                 self.take(event.job)
             case _:
                 pass
+
+    def _steered(self, number: int, event: Steered) -> None:
+        self.take(event.job)
+        if event.was == "completed":
+            self._numbers[event.job] = number
+        if event.due_at is not None:
+            self._put(event.job, self._kinds[event.job], event.due_at)
 
     def _put(self, job: str, kind: tuple[str, str], due_at: int) -> None:
         self._kinds[job] = kind

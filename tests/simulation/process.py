@@ -13,7 +13,7 @@ from backlite_async.stores import Store
 from .faults import Host, Killed
 from .history import Died, Known, StopAsked, Stopped
 from .store import FaultyStore
-from .work import QUEUES, THREADED, Probe, Work, kind_of
+from .work import QUEUES, THREADED, Letter, Probe, Work, kind_of
 
 if TYPE_CHECKING:
     from .world import World
@@ -46,6 +46,8 @@ class Process:
         )
         self.client._make_store = self._open_store  # one for each start, as with a file
         self.client.register(Probe, self.meet)
+        self.client.register(Letter, self.read)
+        world.history.add(Known(client=name, kinds=[kind_of(Letter)]))
         self.known: set[type[Work]] = set()
         self.started = False
 
@@ -78,6 +80,10 @@ class Process:
     async def meet(self, _: Probe, job: JobContext) -> None:
         self.world.begun(self, job)
         await self.world.meet()
+        self.world.ended(self, job, "returned", None)
+
+    async def read(self, _: Letter, job: JobContext) -> None:
+        self.world.begun(self, job)
         self.world.ended(self, job, "returned", None)
 
     def sync_handler(self, task: Work, job: JobContext) -> None:
@@ -142,5 +148,5 @@ class Process:
             self.world.company.die(self.host)
 
 
-for _handler in (Process.handler, Process.meet, Process.sync_handler):
+for _handler in (Process.handler, Process.meet, Process.read, Process.sync_handler):
     _handler.__annotations__ = typing.get_type_hints(_handler)  # once, not at each registration

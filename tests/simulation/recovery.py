@@ -15,6 +15,7 @@ from .history import (
     Outage,
     Replaced,
     Started,
+    Steered,
     StopAsked,
     Stored,
     Written,
@@ -78,7 +79,7 @@ class _Recovery:
                 self.able = dict.fromkeys(self.able, self.calm_from)
             case Claimed():
                 self.claims[event.job] = event
-            case Written(accepted=True):
+            case Written(accepted=True) | Steered(how="release"):
                 self.claims.pop(event.job, None)
                 self.orphans.pop(event.job, None)
             case _:
@@ -149,7 +150,7 @@ class _Alone:
                 self.begin_anew(claim.owner, event.at)
                 self.spent.pop((claim.owner, event.job), None)
                 self.running[event.job] = claim.owner
-            case Written(accepted=True):
+            case Written(accepted=True) | Steered(how="release"):
                 if event.job in self.held:
                     self.release(event.job, event.at)
                 owner = self.running.pop(event.job, None)

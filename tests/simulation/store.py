@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from backlite_async import InvalidState, Job, JobStatus, QueueConfig
-from backlite_async._history import Note
 from backlite_async._job import (
     Cancelled,
     Claim,
@@ -21,17 +20,14 @@ from backlite_async._job import (
     Orders,
     Outcome,
     Owner,
-    OwnerInfo,
     Queue,
-    TaskInfo,
     Unique,
 )
-from backlite_async._query import Action, Found, SortKey, Wanted
-from backlite_async._stats import Count, StatsRow
 from backlite_async.stores import Dead
 
+from .asking import Asking
 from .company import Company, Member
-from .faults import Faults, Host, Killed
+from .faults import Host, Killed
 from .history import Marked, Misuse, Paused, Revoked
 from .memory import SharedMemory
 from .telling import Teller
@@ -43,32 +39,14 @@ T = TypeVar("T")
 
 ASKED = frozenset(
     {
-        "act",
-        "add",
-        "add_unique",
-        "begin",
-        "cancel",
-        "commit",
-        "count",
-        "declare",
-        "find",
-        "get",
-        "owners",
-        "pause",
-        "queues",
-        "resume",
-        "running",
-        "stats",
-        "status",
-        "tasks",
-        "unwatch",
-        "watch",
+        *("add", "add_unique", "begin", "cancel", "commit", "declare", "get", "pause", "queues", "resume"),
+        *("running", "status", "act", "find", "count", "stats", "tasks", "owners"),
     }
 )
 """What applications and handlers ask for at any time, and are refused once the store is closed."""
 
 
-class FaultyStore(Faults):
+class FaultyStore(Asking):
     """One owner's way to a shared memory store, for as long as it is open."""
 
     writing = False
@@ -125,12 +103,13 @@ class FaultyStore(Faults):
             self._company.leave(self._member, keep=keep)
 
     async def _holds_claims(self) -> bool:
-        """Return whether claims are left, as far as that can be found out."""
+        """Return whether claims or watches are left, as far as that can be found out."""
         await self._pause(insist=True)
         if self._member is None or self._host.dead:
             return False
         fault = self._fault("holds_claims", took_effect=False)
-        return fault is not None or bool(self._inner.claimed_by(self._member.id))
+        left = self._inner.claimed_by(self._member.id) or self._member.id in self._inner.watches()
+        return fault is not None or bool(left)
 
     def _watch(self) -> None:
         """Close what was lent when nothing is renewed any more, as a thread would that renews."""
@@ -311,13 +290,11 @@ class FaultyStore(Faults):
         )
 
     def _finished(self, outcomes: Sequence[Outcome]) -> None:
-        if any(self._is_heard(outcome) for outcome in outcomes):
+        watched = self._teller.tell(outcomes)
+        if watched or any(
+            outcome.frees or not isinstance(outcome, Complete) or outcome.letter for outcome in outcomes
+        ):
             self._ring()
-
-    def _is_heard(self, outcome: Outcome) -> bool:
-        if not isinstance(outcome, Complete):
-            return True
-        return bool(outcome.frees or outcome.letter) or self._inner.is_watched(outcome.id)
 
     def _finish(self, outcomes: Sequence[Outcome], *, within: bool = False) -> set[str]:
         if len({outcome.id for outcome in outcomes}) < len(outcomes):
@@ -438,66 +415,6 @@ class FaultyStore(Faults):
     async def expire(self, *, now: int, limit: int) -> int:
         """Remove completed jobs that have expired."""
         return await self._do("expire", lambda: at_once(self._inner.expire(now=now, limit=limit)))
-
-    # -- service -----------------------------------------------------------------------------------
-
-    async def find(
-        self,
-        wanted: Wanted,
-        *,
-        limit: int,
-        after: SortKey | None = None,
-        before: SortKey | None = None,
-        now: int,
-    ) -> Found:
-        """Return the jobs that are wanted."""
-        find = partial(self._inner.find, wanted, limit=limit, after=after, before=before, now=now)
-        return await self._do("find", lambda: at_once(find()))
-
-    async def count(self, wanted: Wanted, *, most: int, now: int) -> Count:
-        """Return how many jobs are wanted."""
-        return await self._do("count", lambda: at_once(self._inner.count(wanted, most=most, now=now)))
-
-    async def act(self, action: Action, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
-        """Do something to jobs."""
-        act = partial(self._inner.act, action, job_ids, now=now)
-        return await self._do("act", lambda: at_once(act()), committed=lambda _: self._ring_all())
-
-    async def note(self, notes: Sequence[Note]) -> None:
-        """Store what running jobs say of themselves."""
-        await self._do("note", lambda: at_once(self._inner.note(notes)))
-
-    async def watch(self, job_ids: Sequence[str], *, owner: str) -> None:
-        """Have the listeners of an owner called when one of these jobs completes."""
-        await self._do("watch", lambda: at_once(self._inner.watch(job_ids, owner=owner)))
-
-    async def unwatch(self, job_ids: Sequence[str], *, owner: str) -> None:
-        """Undo `watch`."""
-        await self._do("unwatch", lambda: at_once(self._inner.unwatch(job_ids, owner=owner)))
-
-    async def which_ended(self, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
-        """Return which of these jobs are neither pending nor running."""
-        ended = partial(self._inner.which_ended, job_ids, now=now)
-        return await self._do("which_ended", lambda: at_once(ended()))
-
-    async def stats(
-        self, *, since: int, until: int, step: int | None = None, queue: str | None = None
-    ) -> Sequence[StatsRow]:
-        """Return what was counted."""
-        stats = partial(self._inner.stats, since=since, until=until, step=step, queue=queue)
-        return await self._do("stats", lambda: at_once(stats()))
-
-    async def sum_up(self, *, now: int) -> None:
-        """Sum up old statistics."""
-        await self._do("sum_up", lambda: at_once(self._inner.sum_up(now=now)))
-
-    async def tasks(self) -> Sequence[TaskInfo]:
-        """Return the task types that were declared."""
-        return await self._do("tasks", lambda: at_once(self._inner.tasks()))
-
-    async def owners(self, *, now: int) -> Sequence[OwnerInfo]:
-        """Return the owners that are known."""
-        return await self._do("owners", lambda: at_once(self._inner.owners(now=now)))
 
 
 class Block:

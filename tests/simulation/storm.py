@@ -51,6 +51,8 @@ class Storm:
         self.cancels = rng.randint(1, 12) if rng.random() < 0.5 else 0
         self.pauses = rng.random() < 0.4
         self.contests = rng.randint(1, 4) if rng.random() < 0.4 else 0
+        self.steers = rng.randint(1, 12) if rng.random() < 0.5 else 0
+        self.waits = rng.randint(1, 6) if rng.random() < 0.4 else 0
         self.shuffle = rng.random() < 0.8
         self.early = rng.choice((0.0, 0.0, 0.001))
         self.step = rng.choice((1, 1, 50))
@@ -157,6 +159,22 @@ async def _cancel(world: World, storm: Storm, rng: random.Random) -> None:
         await world.cancel(rng.choice(started), world.some_jobs(rng))
 
 
+async def _steer(world: World, storm: Storm, rng: random.Random) -> None:
+    """Do something to some jobs at any moment, from any process."""
+    await asyncio.sleep(rng.uniform(0, storm.horizon))
+    started = [process for process in world.processes if process.started]
+    if started:
+        await world.people.steer(rng.choice(started), rng, calm=storm.calm)
+
+
+async def _wait(world: World, storm: Storm, rng: random.Random) -> None:
+    """Begin to wait for a job."""
+    await asyncio.sleep(rng.uniform(0, storm.horizon))
+    started = [process for process in world.processes if process.started]
+    if started:
+        world.people.wait(rng.choice(started), rng)
+
+
 async def _pause(world: World, storm: Storm, rng: random.Random) -> None:
     """Pause one queue after the other, for a while, everywhere or in one process."""
     while storm.pauses and world.loop.time() < storm.horizon:
@@ -196,6 +214,10 @@ async def _unfold(world: World, storm: Storm) -> None:
             group.create_task(_cancel(world, storm, random.Random(rng.random())))
         for _ in range(storm.contests):
             group.create_task(_contend(world, storm, random.Random(rng.random()), kinds))
+        for _ in range(storm.steers):
+            group.create_task(_steer(world, storm, random.Random(rng.random())))
+        for _ in range(storm.waits):
+            group.create_task(_wait(world, storm, random.Random(rng.random())))
         for change in (_happen, _cut_off, _pause):
             group.create_task(change(world, storm, random.Random(rng.random())))
     world.weather.clear()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
+
+import msgspec
 
 from backlite_async import JobStatus, QueueConfig
 from backlite_async._job import Cancelled, Claim, Complete, Declared, NewJob, Outcome, Reschedule, Unique
+from backlite_async._query import Action, Delete, Edit, Postpone, Release, Rerun
 
 from .history import (
     Claimed,
@@ -17,6 +20,8 @@ from .history import (
     Resumed,
     Revoked,
     Shifted,
+    Steered,
+    Steering,
     Stored,
     Turned,
     Written,
@@ -24,6 +29,14 @@ from .history import (
 from .memory import SharedMemory
 
 __all__ = ["Teller", "now"]
+
+STEERING: dict[type[Action], Steering] = {
+    Rerun: "rerun",
+    Postpone: "postpone",
+    Edit: "edit",
+    Release: "release",
+    Delete: "delete",
+}
 
 
 class Teller:
@@ -33,10 +46,11 @@ class Teller:
         self._inner = inner
         self._history = history
         self._crash_limits = {queue.name: queue.max_crashes for queue in queues}
+        self._written: dict[tuple[str, int], Written] = {}
 
-    def _turned(self, but: str | None = None) -> None:
+    def _turned(self, but: Collection[str | None] = ()) -> None:
         for job, wait in self._inner.turned():
-            if job != but:
+            if job not in but:
                 self._history.add(Turned(job=job, due_at=wait.due_at, waits_from=wait.waits_from))
 
     # -- adding ------------------------------------------------------------------------------------
@@ -59,7 +73,7 @@ class Teller:
             self._stored(job, unique, at)
         elif found is not None:
             self._found(found, job, unique, at, before)
-        self._turned(but=found)
+        self._turned(but=[found])
         return found
 
     def _stored(self, job: NewJob, unique: Unique | None = None, at: int = 0) -> None:
@@ -79,6 +93,8 @@ class Teller:
                 within=None if unique is None else unique.within,
                 created_at=job.created_at,
                 now=at,
+                number=_number(job.payload),
+                about=_about(job),
             )
         )
 
@@ -111,6 +127,7 @@ class Teller:
                     due_at=job.due_at,
                     waits_from=job.waits_from,
                     max_crashes=self._crash_limits.get(job.queue, 3),
+                    number=_number(what[1] or b"{}"),
                 )
             )
             if wait.due_at is None:
@@ -139,6 +156,9 @@ class Teller:
     def finish(self, number: int, client: str, outcome: Outcome, *, within: bool) -> bool:
         """Write an outcome; return whether it was accepted."""
         lease_end = self._inner.lease_end(outcome.id, outcome.fence)
+        letter = outcome.letter if isinstance(outcome, Complete) else None
+        had_letter = letter is not None and self._inner.has(letter.id)
+        watched = self._inner.watched(outcome.id)
         accepted = not self._inner.finish_now([outcome])
         status = outcome.status if isinstance(outcome, Complete) else JobStatus.PENDING
         keep, until = False, None
@@ -146,28 +166,45 @@ class Teller:
             keep, until = True, outcome.keep.until
         elif isinstance(outcome, Reschedule) and accepted and not self._inner.has(outcome.id):
             status, (keep, until) = JobStatus.CANCELLED, self._inner.kept(outcome.id)
+        if accepted and watched and status is not JobStatus.PENDING:
+            keep, until = self._inner.kept(outcome.id)
         again = isinstance(outcome, Reschedule) and status is JobStatus.PENDING
-        self._history.add(
-            Written(
-                job=outcome.id,
-                owner=number,
-                client=client,
-                fence=outcome.fence,
-                accepted=accepted,
-                status=status,
-                attempt=outcome.attempt,
-                crashes=outcome.crashes,
-                due_at=outcome.due_at if again and isinstance(outcome, Reschedule) else None,
-                waits_from=outcome.waits_from if again and isinstance(outcome, Reschedule) else None,
-                keep=keep,
-                until=until,
-                lapse=outcome.lapsed_by is not None,
-                lease_end=lease_end or 0,
-                within=within,
-            )
+        written = Written(
+            job=outcome.id,
+            owner=number,
+            client=client,
+            fence=outcome.fence,
+            accepted=accepted,
+            status=status,
+            attempt=outcome.attempt,
+            crashes=outcome.crashes,
+            due_at=outcome.due_at if again and isinstance(outcome, Reschedule) else None,
+            waits_from=outcome.waits_from if again and isinstance(outcome, Reschedule) else None,
+            keep=keep,
+            until=until,
+            lapse=outcome.lapsed_by is not None,
+            lease_end=lease_end or 0,
+            within=within,
+            watched=watched,
         )
+        self._history.add(written)
+        if accepted:
+            self._written[outcome.id, outcome.fence] = written
+        if letter is not None and not had_letter and self._inner.has(letter.id):
+            self._stored(letter)
         self._turned()
         return accepted
+
+    def tell(self, outcomes: Sequence[Outcome]) -> bool:
+        """Take note that others are told of outcomes; return whether anybody waits for one of these jobs."""
+        told = [
+            self._written.pop((outcome.id, outcome.fence))
+            for outcome in outcomes
+            if (outcome.id, outcome.fence) in self._written
+        ]
+        for written in told:
+            written.told = True
+        return any(written.watched for written in told)
 
     def shift(self, at: int, by: int) -> int:
         """Let waits go on as they were meant."""
@@ -190,15 +227,50 @@ class Teller:
 
     def cancel(self, job_ids: Sequence[str], at: int) -> tuple[Cancelled, list[Revoked]]:
         """End pending jobs, and ask the owners of running ones; return also what was put down."""
+        watched = {job for job in job_ids if self._inner.watched(job)}
         done: Cancelled = now(self._inner.cancel(job_ids, now=at))
-        told = []
-        for job in done.ended:
-            keep, until = self._inner.kept(job)
-            told.append(Revoked(job=job, ended=True, now=at, keep=keep, until=until))
+        told = [self._ended(job, at, watched=job in watched) for job in done.ended]
         told += [Revoked(job=job, ended=False, now=at) for job in done.asked]
         for event in told:
             self._history.add(event)
         self._turned()
+        return done, told
+
+    def _ended(self, job: str, at: int, *, watched: bool) -> Revoked:
+        keep, until = self._inner.kept(job)
+        return Revoked(job=job, ended=True, now=at, keep=keep, until=until, watched=watched)
+
+    def act(
+        self, action: Action, job_ids: Sequence[str], at: int
+    ) -> tuple[Sequence[str], list[Steered | Revoked]]:
+        """Do something to jobs; return those that it was done to, and what was put down."""
+        inner = self._inner
+        before = {
+            job: (inner.state_of(job), inner.asked_to_end(job), inner.watched(job))
+            for job in dict.fromkeys(job_ids)
+        }
+        done: Sequence[str] = now(inner.act(action, job_ids, now=at))
+        told: list[Steered | Revoked] = []
+        for job in done:
+            was, cancelled_at, watched = before[job]
+            there, wait, what = inner.has(job), inner.wait_of(job), inner.what_of(job)
+            told.append(
+                Steered(
+                    job=job,
+                    how=STEERING[type(action)],
+                    was=was,
+                    now=at,
+                    due_at=None if wait is None else wait.due_at,
+                    waits_from=None if wait is None else wait.waits_from,
+                    max_attempts=inner.most_attempts(job) if there else 0,
+                    number=None if what is None else _number(what[1] or b"{}"),
+                )
+            )
+            if isinstance(action, Release) and cancelled_at is not None:
+                told.append(self._ended(job, cancelled_at, watched=watched))
+        for event in told:
+            self._history.add(event)
+        self._turned(but=done)
         return done, told
 
     def pause(self, queue: str, at: int) -> Paused:
@@ -212,6 +284,16 @@ class Teller:
         """Undo `pause`."""
         now(self._inner.resume(queue))
         self._history.add(Resumed(queue=queue))
+
+
+def _number(payload: bytes) -> int | None:
+    number = msgspec.json.decode(payload).get("number")
+    return number if isinstance(number, int) else None
+
+
+def _about(job: NewJob) -> dict[str, Any] | None:
+    said: dict[str, Any] = msgspec.json.decode(job.payload)
+    return said if "job_id" in said else None
 
 
 def now(operation: Any) -> Any:

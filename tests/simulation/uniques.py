@@ -8,7 +8,7 @@ import msgspec
 
 from backlite_async import JobStatus
 
-from .history import Acknowledged, Claimed, Event, Found, Replaced, Revoked, Stored, Written
+from .history import Acknowledged, Claimed, Event, Found, Replaced, Revoked, Steered, Stored, Written
 
 __all__ = ["check_uniques"]
 
@@ -52,6 +52,8 @@ class _Uniques:
                 self.ended(event)
             case Revoked(ended=True):
                 self.ended(event)
+            case Steered() if event.job in self.jobs:
+                self.see_steered(event)
             case Acknowledged() if event.job not in self.jobs:
                 self.fail(event, f"save() returned {event.job}, which was never there")
             case _:
@@ -64,6 +66,14 @@ class _Uniques:
         known.claimed = False
         if isinstance(event, Revoked) or event.status is not JobStatus.PENDING:
             known.live, known.kept, known.until = False, event.keep, event.until
+
+    def see_steered(self, event: Steered) -> None:
+        known = self.jobs[event.job]
+        known.claimed = False
+        known.live = event.how != "delete"
+        if event.how == "delete":  # and what remembers it as the last one with its key
+            known.kept = False
+            self.last = {place: last for place, last in self.last.items() if last.job != event.job}
 
     def see_stored(self, event: Stored) -> None:
         if event.unique is not None:

@@ -15,6 +15,7 @@ __all__ = [
     "HOSTILE_STEPS",
     "KEYED",
     "KINDS",
+    "LETTERS",
     "LIMITED",
     "PLAIN_STEPS",
     "QUEUES",
@@ -22,6 +23,7 @@ __all__ = [
     "WILLING_STEPS",
     "Few",
     "Here",
+    "Letter",
     "Lone",
     "Mixed",
     "OtherTurn",
@@ -46,8 +48,28 @@ __all__ = [
 Step = tuple[str, float]
 """What a handler does, and for how many seconds."""
 
+DEAD = QueueConfig("dead", max_attempts=2, max_crashes=1_000, retention=Retention(duration=900.0))
+
+
+class Letter(Task):
+    """What is added for a job that has failed."""
+
+    config: ClassVar[QueueConfig] = DEAD
+    job_id: str
+    queue: str
+    attempts: int
+    crashes: int
+    error: str
+
+
 SHORT = QueueConfig("short", max_attempts=3, backoff=2.0, timeout=3.0, retention=Retention())
-ONCE = QueueConfig("once", max_attempts=1, max_crashes=2, retention=Retention(only_failed=True))
+ONCE = QueueConfig(
+    "once",
+    max_attempts=1,
+    max_crashes=2,
+    retention=Retention(only_failed=True, payload="failed"),
+    dead_letter=Letter,
+)
 LONG = QueueConfig(
     "long",
     max_attempts=5,
@@ -56,7 +78,7 @@ LONG = QueueConfig(
     retention=Retention(duration=600.0, payload="always"),
 )
 PLAIN = QueueConfig("plain", max_attempts=2, max_crashes=1_000, backoff=0.0)
-LONE = QueueConfig("lone", max_attempts=2, backoff=0.5, timeout=5.0, global_concurrency=1)
+LONE = QueueConfig("lone", max_attempts=2, backoff=0.5, timeout=5.0, global_concurrency=1, dead_letter=Letter)
 FEW = QueueConfig(
     "few", max_attempts=3, backoff=1.0, concurrency=1, global_concurrency=3, retention=Retention()
 )
@@ -69,7 +91,8 @@ PAIRS = QueueConfig(
     global_concurrency=4,
     concurrency_per_key=2,
     priority=-3,
-    retention=Retention(duration=300.0, only_failed=True),
+    retention=Retention(duration=300.0, only_failed=True, payload="always"),
+    dead_letter=Letter,
 )
 PACED = QueueConfig("paced", max_attempts=2, backoff=0.2, timeout=6.0, rate=Rate(2, per=3.0))
 MIXED = QueueConfig(
@@ -81,7 +104,7 @@ MIXED = QueueConfig(
     concurrency_per_key=1,
     rate=Rate(5, per=1.0),
 )
-QUEUES = (SHORT, ONCE, LONG, PLAIN, LONE, FEW, HERE, TURNS, PAIRS, PACED, MIXED)
+QUEUES = (DEAD, SHORT, ONCE, LONG, PLAIN, LONE, FEW, HERE, TURNS, PAIRS, PACED, MIXED)
 
 
 class Work(Task):
@@ -184,6 +207,8 @@ class Probe(Task):
 
 KINDS: tuple[type[Work], ...] = (Work, Sibling, Single, Patient, Simple, Threaded)
 LIMITED: tuple[type[Work], ...] = (Lone, Few, Here, Turn, OtherTurn, Pair, Paced, PacedThread, Mixed)
+LETTERS = frozenset(queue.name for queue in QUEUES if queue.dead_letter is not None)
+"""The queues whose failed jobs have dead letters."""
 THREADED: tuple[type[Work], ...] = (Threaded, PacedThread)
 KEYED = frozenset({TURNS.name, PAIRS.name, MIXED.name})
 
@@ -225,9 +250,13 @@ HOSTILE_STEPS = (
     "parting snooze",
     "commit",
     "commit",
+    "report",
+    "report",
 )
 DEADLY_STEPS = (*HOSTILE_STEPS, "die", "die", "die")
-WILLING_STEPS = frozenset({"ok", "fail", "snooze", "retry", "discard", "own scope", "leak", "group", "die"})
+WILLING_STEPS = frozenset(
+    {"ok", "fail", "snooze", "retry", "discard", "own scope", "leak", "group", "die", "report"}
+)
 """Steps that end as soon as they are cancelled."""
 
 

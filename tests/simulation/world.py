@@ -44,12 +44,14 @@ from .history import (
     Probed,
     Rested,
     Resumed,
+    Said,
     Started,
     StopAsked,
 )
 from .loop import Deadlock, Livelock, SimLoop
 from .memory import SharedMemory
 from .process import Process
+from .steering import People
 from .work import (
     KEYED,
     KINDS,
@@ -104,6 +106,7 @@ class World:
         self.known: list[str] = []
         self.paused: set[str] = set()
         self.waiters: dict[asyncio.Task[None], Process] = {}
+        self.people = People(self)
         for queue in (*QUEUES, Probe.config):
             self.history.add(rule_of(queue))
 
@@ -131,7 +134,9 @@ class World:
         self.executions[job.id] = done + 1
         return task.plan[done] if done < len(task.plan) else ("ok", 0.0)
 
-    def begun(self, process: Process, job: JobContext, *, willing: bool = False) -> None:
+    def begun(
+        self, process: Process, job: JobContext, *, willing: bool = False, number: int | None = None
+    ) -> None:
         if process.alive:
             self.history.add(
                 Started(
@@ -142,6 +147,7 @@ class World:
                     fence=job.fence,
                     attempt=job.attempt,
                     willing=willing,
+                    number=number,
                 )
             )
 
@@ -152,7 +158,7 @@ class World:
     def perform_now(self, process: Process, task: Work, job: JobContext) -> None:
         """Do what the plan says, without waiting."""
         name, seconds = self._next_step(task, job)
-        self.begun(process, job)
+        self.begun(process, job, number=task.number)
         how: How = "returned"
         wait = None
         try:
@@ -166,7 +172,7 @@ class World:
     async def perform(self, process: Process, task: Work, job: JobContext) -> None:
         """Do what the plan says, and put it down."""
         name, seconds = self._next_step(task, job)
-        self.begun(process, job, willing=name in WILLING_STEPS)
+        self.begun(process, job, willing=name in WILLING_STEPS, number=task.number)
         how: How = "returned"
         wait = None
         try:
@@ -213,11 +219,30 @@ class World:
             if self.deadly:
                 process.kill()
                 raise Killed
-        elif name == "cancel":
-            await self.cancel(process, self.some_jobs(self.rng))
-            await asyncio.sleep(seconds)
+        elif name in ("report", "cancel"):
+            await self._speak(process, job, name, seconds)
         elif name not in ("snooze", "retry"):
             await asyncio.sleep(seconds)
+
+    async def _speak(self, process: Process, job: JobContext, name: str, seconds: float) -> None:
+        if name == "report":
+            await self._report(process, job, seconds)
+        else:
+            await self.cancel(process, self.some_jobs(self.rng))
+            await asyncio.sleep(seconds)
+
+    async def _report(self, process: Process, job: JobContext, seconds: float) -> None:
+        """Say a few lines, and how far it is; sometimes wait meanwhile, so that some are written before."""
+        said = Said(job=job.id, client=process.name, fence=job.fence, lines=[], progress=0.0)
+        if process.alive:
+            self.history.add(said)
+        for number in range(3):
+            line = f"{job.fence}.{number} of {process.name}"
+            job.log.info(line)
+            said.lines.append(line)
+            said.progress = (number + 1) / 4
+            await job.progress(said.progress, line)
+            await asyncio.sleep(seconds / 3)
 
     async def _swallow(self, seconds: float) -> None:
         """Go on for a while whatever happens: refuse a few cancellations, then hide from them."""
@@ -320,6 +345,7 @@ class World:
         chosen = [self.choosy and rng.random() < 0.3 for _ in range(5)]
         name, conflict = rng.choice("uvw"), rng.choice(CONFLICTS)
         within = rng.choice((None, None, 5.0, 60.0))
+        tag = rng.choice("xy") if self.choosy and rng.random() < 0.3 else None
         priority, attempts, timeout = rng.randint(-10, 10), rng.randint(1, 4), rng.choice((0.5, 2.0, 9.0))
 
         def options(operation: AddOperation) -> None:
@@ -331,6 +357,8 @@ class World:
                 operation.max_attempts(attempts)
             if chosen[2]:
                 operation.timeout(timeout)
+            if tag is not None:
+                operation.tags(tag)
             if chosen[3] and len(tasks) == 1:
                 operation.unique(name, within=within, on_conflict=conflict)
             if chosen[4] and len(tasks) == 1:
@@ -429,6 +457,7 @@ class World:
         for job in names:
             status = await alive.client.status(job)
             self.history.add(Final(job=job, status=status))
+        await self.people.look(alive)
 
     async def settle(self) -> None:
         """Wait until the dead are buried, for as long as that may take."""
@@ -443,6 +472,7 @@ class World:
     async def finish(self) -> None:
         """Stop everything and look for what is left."""
         await self.settle()
+        await self.people.finish()
         if self.waiters:
             await asyncio.wait(self.waiters, timeout=5.0)
         for waiter, process in self.waiters.items():
@@ -452,6 +482,7 @@ class World:
         for process in self.processes:
             if process.started and not await process.stop(60.0):
                 self.history.add(Misuse(what="the last stop, with nothing to do, said False"))
+        self.people.left_behind()
         for process in self.processes:
             if not process.alive:
                 await process.client.stop(0)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, assert_type
@@ -13,19 +14,30 @@ from backlite_async import (
     Added,
     AddOperation,
     AlreadyExists,
+    AttemptError,
     Backoff,
+    CallNext,
     Client,
+    Count,
     Discard,
+    Event,
+    Events,
     Job,
     JobContext,
+    JobPage,
     JobStatus,
+    LogLine,
+    OwnerInfo,
+    Percentiles,
     Queue,
     QueueConfig,
+    QueueStats,
     Rate,
     Retention,
     Retry,
     Snooze,
     Task,
+    TaskInfo,
     current_client,
     current_job,
 )
@@ -148,6 +160,138 @@ async def options(client: Client, task: SendEmail, connection: aiosqlite.Connect
     operation.id(42)  # type: ignore[arg-type]
     operation.id()  # type: ignore[call-arg]
     operation.id("a", on_conflict=None)  # type: ignore[arg-type]
+
+
+async def services(client: Client, task: SendEmail, instant: datetime) -> None:
+    """Lists, actions, and what is told of queues, owners and task types."""
+    page = await client.jobs.list(queue="mail", task=SendEmail, state=["failed", JobStatus.PENDING], limit=5)
+    assert_type(page, JobPage)
+    assert_type(page[0], Job)
+    assert_type(page.next, str | None)
+    assert_type(page.limited, bool)
+    page = await client.jobs.list(after=page.next, before=None, state="failed", tag=None)
+    assert_type(await client.jobs.get("id"), Job | None)
+    assert_type(await client.jobs.count(text="a", added_after=instant, most=5), Count)
+    assert_type(1 + await client.jobs.count(key="a", unique="b", queue="c", parent="d", task="e"), int)
+    ids = ["a", "b"]
+    assert_type(await client.jobs.retry(*ids, attempts=2), int)
+    assert_type(await client.jobs.run_now(all=True), int)
+    assert_type(await client.jobs.reschedule("a", wait=timedelta(minutes=5)), int)
+    assert_type(await client.jobs.reschedule(due_before=instant, at=instant), int)
+    assert_type(await client.jobs.release(queue="mail"), int)
+    assert_type(await client.jobs.cancel("a"), int)
+    assert_type(await client.jobs.delete(finished_before=instant, state=JobStatus.SUCCEEDED), int)
+    assert_type(await client.jobs.edit("a", task), int)
+    assert_type(await client.jobs.copy("a"), str)
+    assert_type(await client.jobs.copy("a", task), str)
+    assert_type(await client.jobs.copy("a", task=task), str)
+    assert_type(await client.jobs.copy(queue="mail", task="SendEmail"), int)
+    assert_type(await client.jobs.copy(all=True), int)
+    for error in page[0].errors:
+        assert_type(error, AttemptError)
+        assert_type(error.duration, timedelta | None)
+    for line in page[0].lines:
+        assert_type(line, LogLine)
+    for queue in await client.queues.list():
+        assert_type(queue.recent, QueueStats)
+    stats = await client.queues.stats("mail", last=timedelta(days=1))
+    assert_type(stats.run, Percentiles | None)
+    for step in await client.queues.series("mail", last=3600, step=60):
+        assert_type(step.begin, datetime | None)
+        assert_type(step.throughput, float)
+    for owner in await client.owners.list():
+        assert_type(owner, OwnerInfo)
+    for info in await client.tasks.list():
+        assert_type(info, TaskInfo)
+    assert_type(await client.tasks.get("SendEmail", queue="mail"), TaskInfo | None)
+    await client.jobs.list(states="failed")  # type: ignore[call-arg]
+    await client.jobs.list(state=5)  # type: ignore[arg-type]
+    await client.jobs.list(limit="5")  # type: ignore[arg-type]
+    await client.jobs.list(added_after=5)  # type: ignore[arg-type]
+    await client.jobs.retry(ids)  # type: ignore[arg-type]
+    await client.jobs.delete(queue=5)  # type: ignore[arg-type]
+    await client.jobs.edit("a", "b")  # type: ignore[arg-type]
+    await client.jobs.copy("a", "b")  # type: ignore[call-overload]
+    await client.queues.stats("mail", last="day")  # type: ignore[arg-type]
+    await client.tasks.get(SendEmail)  # type: ignore[arg-type]
+
+
+# -- hooks ----------------------------------------------------------------------------------------
+
+hooked = Client("app.db")
+
+
+@hooked.middleware
+async def around(job: JobContext, task: Task, call_next: CallNext) -> object:
+    """What a middleware is given, and what it stays."""
+    assert_type(job.id, str)
+    await call_next(task, job)  # type: ignore[arg-type]
+    value: object = await call_next(job, task)
+    return value
+
+
+@hooked.middleware(queue="mail")
+async def around_mail(
+    job: JobContext, task: Any, call_next: Callable[[JobContext, Any], Awaitable[object]]
+) -> None:
+    await call_next(job, task)
+
+
+@hooked.middleware  # type: ignore[type-var]
+def not_async(job: JobContext, task: Any, call_next: CallNext) -> None: ...
+
+
+@hooked.middleware  # type: ignore[type-var]
+async def two_arguments(job: JobContext, task: Any) -> None: ...
+
+
+@hooked.middleware(queue="mail")  # type: ignore[type-var]
+async def wrong_order(task: SendEmail, job: JobContext, call_next: CallNext) -> None: ...
+
+
+hooked.middleware(queue=5)  # type: ignore[call-overload]
+
+
+@hooked.on("failed", queue="mail")
+async def failed(event: Event) -> None:
+    """What a listener is told, and what it stays."""
+    assert_type(event.job_id, str)
+    assert_type(event.at, datetime)
+    assert_type(event.error, str | None)
+    assert_type(event.duration, timedelta | None)
+    assert_type(event.progress, float | None)
+    event.job_id = "other"  # type: ignore[misc]
+    if event.kind == "lost":
+        print(event.payload)  # type: ignore[attr-defined]
+
+
+@hooked.on("progress")
+def progressed(event: Event) -> int:
+    return 1
+
+
+@hooked.on("done")  # type: ignore[arg-type]
+def unknown_kind(event: Event) -> None: ...
+
+
+@hooked.on("failed")  # type: ignore[type-var]
+async def listens_to_jobs(job: Job) -> None: ...
+
+
+async def hooks(client: Client, task: SendEmail, job: JobContext, event: Event, call: CallNext) -> None:
+    """What is decorated can be called as before; streams give events; run() gives what the handler does."""
+    assert_type(await around(job, task, call), object)
+    assert_type(progressed(event), int)
+    await failed(event)
+    async for found in client.events(queue="mail", limit=10):
+        assert_type(found, Event)
+    async with client.events() as events:
+        assert_type(events, Events)
+        assert_type(events.missed, int)
+    number: int = await client.run(task)
+    print(number)
+    await client.run("task")  # type: ignore[arg-type]
+    client.events(limit="10")  # type: ignore[arg-type]
 
 
 # -- inside handlers ------------------------------------------------------------------------------

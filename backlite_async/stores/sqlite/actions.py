@@ -39,9 +39,9 @@ def act(raw: sqlite3.Connection, *, action: Action, job_ids: Sequence[str], now:
     pending = [job for job in live.values() if job.status is JobStatus.PENDING]
     done: Collection[str]
     if isinstance(action, Rerun):
-        done = _rerun(raw, action, ids, live, pending, now)
+        done = _rerun(raw, action, ids, live, now)
     elif isinstance(action, Delete):
-        done = _delete(raw, ids, live, pending, now)
+        done = _delete(raw, ids, live, now)
     elif isinstance(action, Postpone):
         done = _postpone(raw, action, pending, now)
     elif isinstance(action, Edit):
@@ -57,11 +57,10 @@ def _rerun(
     action: Rerun,
     ids: Sequence[str],
     live: dict[str, _Live],
-    pending: Sequence[_Live],
     now: int,
 ) -> set[str]:
     """Make pending jobs due, and completed ones pending; the claim sees to it that their turns come."""
-    waiting = [job.id for job in pending]
+    waiting = [job.id for job in live.values() if job.status is JobStatus.PENDING]
     again = [job_id for job_id, has_all in _kept(raw, ids, now).items() if has_all and job_id not in live]
     _run(raw, "rerun_pending", waiting, attempts=action.attempts, now=now)
     _run(raw, "rerun_completed", again, attempts=action.attempts, now=now)
@@ -96,10 +95,10 @@ def _delete(
     raw: sqlite3.Connection,
     ids: Sequence[str],
     live: dict[str, _Live],
-    pending: Sequence[_Live],
     now: int,
 ) -> set[str]:
     """Remove jobs that do not run, and all that is kept of them."""
+    pending = [job for job in live.values() if job.status is JobStatus.PENDING]
     waiting = [job.id for job in pending]
     kept = [
         job_id

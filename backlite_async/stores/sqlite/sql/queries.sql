@@ -722,13 +722,13 @@ WHERE backlite_jobs.seq = again.seq
 )
 
 -- name: forget_tags
-DELETE FROM backlite_tags WHERE job_id IN {gone}
+DELETE FROM backlite_tags INDEXED BY sqlite_autoindex_backlite_tags_1 WHERE job_id IN {gone}
 
 -- name: forget_errors
-DELETE FROM backlite_errors WHERE job_id IN {gone}
+DELETE FROM backlite_errors INDEXED BY sqlite_autoindex_backlite_errors_1 WHERE job_id IN {gone}
 
 -- name: forget_lines
-DELETE FROM backlite_lines WHERE job_id IN {gone}
+DELETE FROM backlite_lines INDEXED BY sqlite_autoindex_backlite_lines_1 WHERE job_id IN {gone}
 
 -- name: tally
 INSERT INTO backlite_stats (queue, span, start, what, bucket, number)
@@ -848,7 +848,7 @@ WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL
   AND queue IN (SELECT json_extract(value, '$[0]') FROM json_each(:queues) WHERE json_extract(value, '$[4]') IS NULL)
 
 -- name: queues
--- Queues with live jobs, and paused ones; how many of each run.
+-- Queues with live jobs, paused ones, and those that clients have declared; how many of each run.
 WITH RECURSIVE
     {other},
     pending (queue) AS (
@@ -880,7 +880,7 @@ WITH RECURSIVE
         SELECT queue FROM pending WHERE queue <> ''
         UNION SELECT queue FROM waiting WHERE queue <> ''
         UNION SELECT queue FROM running
-        UNION SELECT queue FROM backlite_queues WHERE paused_at IS NOT NULL
+        UNION SELECT queue FROM backlite_queues WHERE paused_at IS NOT NULL OR limits IS NOT NULL
     )
 SELECT
     named.queue, coalesce(paused_at, 0) <> 0, coalesce(number, 0), limits
