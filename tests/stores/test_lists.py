@@ -288,6 +288,16 @@ async def test_unique_key_is_of_the_last_job(store: Store) -> None:
     assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
 
 
+async def test_unique_key_of_a_job_that_was_moved(store: Store) -> None:
+    """A job that was replaced by one of another queue is not in a list of the first queue."""
+    await store.add_unique(new("a"), Unique(key="u"), now=0)
+    assert await store.add_unique(new("a", queue="r"), Unique(own_id=True, replace_own=True), now=0) == "a"
+    for more in (None, frozenset({JobStatus.PENDING})):
+        for queue in "qr":
+            wanted = Wanted(queue=queue, unique="u", states=more)
+            assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
+
+
 async def test_names_in_lists_are_data(store: Store) -> None:
     """Queues, tasks, keys, tags and texts of any characters are found, and found alone."""
     for name in ["ü 日", "it's", 'say "x"', "a\\b", "%_*?[", "q\u2028"]:
