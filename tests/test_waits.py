@@ -205,6 +205,23 @@ async def test_a_deleted_job_is_not_waited_for(database: str) -> None:
             await soon(wait)
 
 
+async def test_who_joins_as_another_leaves(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job may have ended since somebody has looked, also where it is still watched for another who waited."""
+    gate, other = Gate(file), Client(file, workers=0)
+    async with gate.client, other:
+        [job_id] = await gate.client.add(Gone()).save()
+        first = asyncio.ensure_future(other.waits.wait(job_id))
+        await watched(other, job_id)
+        monkeypatch.setattr(other.waits, "look", lambda: None)
+        gate.open.set()
+        with anyio.fail_after(LIMIT):
+            assert (await gate.client.wait(job_id)).status is JobStatus.SUCCEEDED
+        assert not first.done()
+        first.cancel()
+        [job] = await soon(asyncio.ensure_future(other.waits.wait(job_id)))
+        assert job.status is JobStatus.SUCCEEDED
+
+
 async def test_a_job_that_runs_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that has ended and lives again when it is looked at has not ended."""
     gate = Gate(":memory:")

@@ -160,7 +160,9 @@ def _states(*states: str) -> frozenset[JobStatus]:
 _PENDING, _FAILED = _states("pending"), _states("failed")
 
 LISTS = [
-    Question("all", Wanted(), [(1, 1000, 700), (1, 1500, 1), (2, "w", "key-1", "T1", -1, 1500, 0), (3, -1800, -1)]),
+    Question(
+        "all", Wanted(), [(1, 1000, 700), (1, 1500, 1), (2, "w", "key-1", "T1", -1, 1500, 0), (3, -1800, -1)]
+    ),
     Question("queue", Wanted(queue="q1"), [(1, 1500, 1), (3, -1800, -1)]),
     Question("task", Wanted(task="T1"), [(1, 1500, 1), (3, -1800, -1)]),
     Question("queue and task", Wanted(queue="q1", task="T1"), [(1, 1500, 1), (3, -1800, -1)]),
@@ -172,7 +174,9 @@ LISTS = [
     Question("waiting, of one key", Wanted(queue="one"), [(2, "one", "key", "T0", -1, 1500, 0)]),
     Question("due", Wanted(due=(1200, 1800), states=_PENDING), [(1, 1500, 1)]),
     Question("due, of a queue", Wanted(due=(1200, None), queue="q1"), [(1, 1500, 1)]),
-    Question("waiting for later", Wanted(due=(1200, None), queue="one"), [(2, "one", "key", "T0", -1, 1500, 0)]),
+    Question(
+        "waiting for later", Wanted(due=(1200, None), queue="one"), [(2, "one", "key", "T0", -1, 1500, 0)]
+    ),
     Question("failed", Wanted(states=_FAILED), [(3, -1000, -900)]),
     Question("failed and cancelled", Wanted(states=_states("failed", "cancelled")), [(3, -1800, -1)]),
     Question("ended at once", Wanted(queue="tied", states=_FAILED), [(3, -1000, -900)]),
@@ -247,15 +251,15 @@ def run(budget: Budget, *, size: int | None = None) -> Row:
     return row
 
 
-def judge(
-    row: Row, few: dict[str, Counted], many: dict[str, Counted], bounded: dict[str, Counted]
-) -> None:
+def judge(row: Row, few: dict[str, Counted], many: dict[str, Counted], bounded: dict[str, Counted]) -> None:
     """Compare what was counted beside few jobs and beside many; see that the rest has ended."""
     row.trials = len(few) + len(many) + len(bounded)
     row.require(f"{few.keys() ^ many.keys()} were not asked everywhere", few.keys() == many.keys())
     for name in few.keys() & many.keys():
         ratio = many[name].steps / max(1, few[name].steps)
-        row.require(f"{name}: {many[name].found} found, not {few[name].found}", many[name].found == few[name].found)
+        row.require(
+            f"{name}: {many[name].found} found, not {few[name].found}", many[name].found == few[name].found
+        )
         row.require(f"{name}: nothing found", many[name].found > 0)
         row.require(f"{name}: {ratio:.2f} times the steps of few", 1 / SAME <= ratio <= SAME)
     for name, count in bounded.items():
