@@ -206,7 +206,7 @@ async def test_a_deleted_job_is_not_waited_for(database: str) -> None:
 
 
 async def test_who_joins_as_another_leaves(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job may have ended since somebody has looked, also where it is still watched for another who waited."""
+    """A job may have ended since somebody has looked, also where it is still watched for another."""
     gate, other = Gate(file), Client(file, workers=0)
     async with gate.client, other:
         [job_id] = await gate.client.add(Gone()).save()
@@ -405,14 +405,17 @@ async def test_a_stop_wakes_who_waits(file: str) -> None:
     assert job.status is JobStatus.SUCCEEDED
 
 
-async def test_who_waits_hears_of_what_ends_while_its_client_stops(database: str, journal: Journal) -> None:
-    """A stop lets handlers end in time, and those who wait for them hear of it."""
+async def test_who_waits_hears_of_what_ends_while_its_client_stops(
+    database: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop lets handlers end in time, and those who wait for them hear of it, at the last look."""
     gate = Gate(database)
     await gate.client.start()
     [job_id] = await gate.client.add(Gone()).save()
     wait = asyncio.ensure_future(gate.client.wait(job_id))
     await watched(gate.client, job_id)
     await journal.seen("job.started", job_id)
+    Spy(gate.client, monkeypatch).fail["which_ended"] = [DatabaseUnavailable("not now")]
     stopping = asyncio.ensure_future(gate.client.stop())
     await asyncio.sleep(0)
     gate.open.set()
