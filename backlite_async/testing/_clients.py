@@ -77,13 +77,16 @@ def replaced(
 
 
 def _give(client: Client, parts: dict[str, Any]) -> None:
+    """Give a client these parts, and all of its parts its clock."""
     for name, value in parts.items():
         setattr(client, name, value)
-    client.bus._clock = client.clock
+    for part in vars(client).values():
+        if "_clock" in getattr(part, "__dict__", ()):
+            part._clock = client.clock
 
 
 def _watch(client: Client) -> Callable[[], None]:
-    """Record what passes through the store of a client, and what its handlers raise; return what undoes it."""
+    """Record what passes through a client's store, and what its handlers raise; return what undoes it."""
     record = records[client] = Record(client.registry)
     client._make_store = recording(client._make_store, record)
     if isinstance(client.clock, ManualClock):

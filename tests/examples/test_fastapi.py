@@ -1,4 +1,4 @@
-"""The FastAPI example under a real uvicorn, over real HTTP, stopped by a real signal."""
+"""The FastAPI example: in this process, and under a real uvicorn, stopped by a real signal."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from backlite_async import Client, testing
+
+from .test_examples import EXAMPLES, load
+
 REASON = "the examples' dependencies are not installed: pip install fastapi uvicorn httpx"
 for _module in ("fastapi", "uvicorn", "httpx"):
     pytest.importorskip(_module, reason=REASON)
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
 else:
     httpx = pytest.importorskip("httpx", reason=REASON)
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 WORKERS = 2
 PATIENCE = 30.0
 
@@ -114,39 +117,48 @@ def outbox(database: Path) -> Path:
     return Path(f"{database}.outbox")
 
 
-async def test_committed_order_runs_its_job(database: Path, outbox: Path) -> None:
-    """A job of a committed transaction starts without any further call, and its end can be asked for."""
-    async with serve(database) as (server, http):
-        answer = await order(http, "ann")
-        assert answer.status_code == 201
-        await server.until("sending a receipt to ann")
-        await server.stop()
-    assert outbox.read_text() == "receipt for ann\n"
-    async with serve(database) as (server, http):
-        assert (await http.get(f"/jobs/{answer.json()}")).json() == "succeeded"
-        assert (await http.get("/jobs/unknown")).json() == "not_found"
-        await server.stop()
+Shop = tuple[Client, httpx.AsyncClient]
 
 
-async def test_refused_order_leaves_no_job(database: Path, outbox: Path) -> None:
+@pytest.fixture
+async def shop(database: Path) -> AsyncIterator[Shop]:
+    """The application in this process, with its own lifespan; nothing runs before it is told to."""
+    module = load("fastapi_app.py")
+    vars(module)["DATABASE"] = str(database)
+    transport = httpx.ASGITransport(module.app)
+    with testing.replaced(module.client, database, workers=WORKERS) as client:
+        async with (
+            module.app.router.lifespan_context(module.app),
+            httpx.AsyncClient(transport=transport, base_url="http://shop") as http,
+        ):
+            yield client, http
+
+
+def receipts(outbox: Path) -> list[str]:
+    return outbox.read_text().splitlines() if outbox.exists() else []
+
+
+async def test_committed_order_runs_its_job(shop: Shop, outbox: Path) -> None:
+    """A job of a committed transaction is there, and its end can be asked for."""
+    client, http = shop
+    answer = await order(http, "ann")
+    assert answer.status_code == 201
+    [attempt] = await testing.run_until_idle(client)
+    assert attempt.id == answer.json()
+    assert receipts(outbox) == ["receipt for ann"]
+    assert (await http.get(f"/jobs/{attempt.id}")).json() == "succeeded"
+    assert (await http.get("/jobs/unknown")).json() == "not_found"
+
+
+async def test_refused_order_leaves_no_job(shop: Shop, outbox: Path) -> None:
     """A job of a transaction that was rolled back does not exist, though it was added."""
-    async with serve(database) as (server, http):
-        answer = await order(http, "eve", amount=0)
-        assert answer.status_code == 422
-        assert "CHECK constraint failed" in answer.json()["detail"]
-        # Jobs run in the order of adding: if there were a job for eve, it would come before that for ann.
-        assert (await order(http, "ann")).status_code == 201
-        await server.until("sending a receipt to ann")
-        await server.stop()
-        assert not [line for line in server.lines if "eve" in line]
-    assert outbox.read_text() == "receipt for ann\n"
-
-
-async def test_invalid_request_is_no_server_error(database: Path) -> None:
-    """A request that is no order is refused before anything is stored."""
-    async with serve(database) as (server, http):
-        assert (await http.post("/orders", json={"customer": "ann"})).status_code == 422
-        await server.stop()
+    client, http = shop
+    answer = await order(http, "eve", amount=0)
+    assert answer.status_code == 422
+    assert "CHECK constraint failed" in answer.json()["detail"]
+    assert (await http.post("/orders", json={"customer": "ann"})).status_code == 422, "no server error"
+    assert await testing.run_until_idle(client) == []
+    assert receipts(outbox) == []
 
 
 async def test_sigterm_while_jobs_run(database: Path, outbox: Path) -> None:
