@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import re
+import subprocess
+import sys
 import weakref
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -178,6 +182,45 @@ async def test_an_attempt_tells_what_it_was(database: str) -> None:
         assert second == testing.Ran(
             id=job_id, queue="mails", name="Mail", task=Mail("ann"), attempt=2, status="succeeded"
         )
+
+
+async def test_no_attempt_is_missed_or_told_twice(file: str) -> None:
+    """What ran before the call counts too, however long ago it began, but not what an earlier one told."""
+    async with testing.client(file) as client:
+        mails(client)
+        for name in "ab":
+            events = client.events()
+            await client.add(Mail(name)).save()
+            with anyio.fail_after(5):
+                async for event in events:
+                    if event.kind == "succeeded":
+                        break
+        await testing.run_handler(client, Mail("c"))
+        ran = await testing.run_until_idle(client)
+        assert [attempt.task.to for attempt in ran] == ["a", "b"]
+        assert await testing.run_until_idle(client) == []
+
+
+async def test_a_result_is_what_the_handler_returned_or_set(file: str) -> None:
+    """Whether anything of it is kept or not."""
+    async with testing.client(file) as client:
+
+        @client.handler(Mail)
+        async def mail(task: Mail, job: JobContext) -> object:
+            if task.to == "ann":
+                return {"to": task.to}
+            async with job.transaction():
+                job.result = [task.to]
+            return None
+
+        @client.handler(Note)
+        async def note(task: Note) -> str:
+            return task.text
+
+        await client.add(Mail("ann"), Mail("bob"), Note("hi")).save()
+        ran = await testing.run_until_idle(client)
+        results = sorted((attempt.name, str(attempt.result)) for attempt in ran)
+        assert results == [("Mail", "['bob']"), ("Mail", "{'to': 'ann'}"), ("Note", "hi")]
 
 
 async def test_what_jobs_add_runs_too(database: str) -> None:
@@ -658,3 +701,26 @@ def test_the_public_names() -> None:
     assert testing.__all__ == sorted(testing.__all__)
     for name in testing.__all__:
         assert getattr(testing, name).__doc__, name
+
+
+def test_the_examples_of_the_docs_run(tmp_path: Path) -> None:
+    """The tests in docs/testing.md pass, of the module that it shows, but for that of an application."""
+    text = (Path(__file__).parents[1] / "docs" / "testing.md").read_text(encoding="utf-8")
+    module, *tests = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    tests = [test for test in tests if "http" not in test]
+    assert len(tests) == 6
+    (tmp_path / "shop.py").write_text(module)
+    (tmp_path / "test_shop.py").write_text("\n\n".join(tests))
+    plugins = ["-p", "pytest_asyncio.plugin", "-p", "backlite_async.pytest_plugin", "-p", "no:cacheprovider"]
+    options = ["-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function", "-W", "error"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *plugins, *options, "--rootdir", str(tmp_path)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "6 passed" in done.stdout, done.stdout + done.stderr
+    assert not (tmp_path / "shop.db").exists()
