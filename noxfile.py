@@ -62,7 +62,7 @@ def tests(session: nox.Session) -> None:
     if session.python == PYTHONS[-1]:
         session.run("coverage", "erase")
         # The models are slow when measured; the other Pythons run them.
-        models = ["test_model.py", "test_control_model.py"] if len(PYTHONS) > 1 else []
+        models = ["test_model.py", "test_control_model.py", "test_service_model.py"] if len(PYTHONS) > 1 else []
         plain += [option for name in models for option in ("--ignore", f"tests/stores/{name}")]
         # The script, not `-m pytest`: that would put the checkout before the wheel.
         session.run("coverage", "run", os.path.join(session.bin, "pytest"), "-q", *plain)

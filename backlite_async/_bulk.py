@@ -76,6 +76,4 @@ async def walk(client: Client, way: Walk, do: Callable[[Sequence[Job]], Awaitabl
         reached = found.places[0 if way.backwards else -1] if found.places else None
         place = found.looked_to if found.limited else reached
         more = found.more and place is not None
-        await asyncio.sleep(
-            0
-        )  # not every store waits for something; here a cancellation leaves whole batches
+        await asyncio.sleep(0)  # in memory nothing waits: let a cancellation leave whole batches

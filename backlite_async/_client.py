@@ -219,7 +219,7 @@ class Client:
                 )
             self._declared.clear()
             store.listen(self.rung)
-            waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
+            running.waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
             self.bus.open()
             running.opened(store)
             log.emit(log.CLIENT_STARTED, owner=owner.id, workers=self._workers)
@@ -232,19 +232,13 @@ class Client:
         finally:
             store.unlisten(self.rung)
             self.waits.close()
-            if not await running.stop.outlast([waiting], grace=WRITE_GRACE):
+            if running.waiting is not None and not await running.stop.outlast(
+                [running.waiting], grace=WRITE_GRACE
+            ):
                 store.abandon()
-                await running.stop.outlast([waiting])
+                await running.stop.outlast([running.waiting])
             await self.bus.close(running.stop)
-            lend = dispatcher is not None and dispatcher.lingers
-            closing = asyncio.ensure_future(store.close(lend=lend))
-            if not await running.stop.outlast([closing], grace=WRITE_GRACE):
-                store.abandon()
-                await running.stop.outlast([closing])
-            if closing.cancelled():  # by the end of the loop, which lets nothing more be waited for
-                store.close_soon()
-            elif dispatcher is not None and lend:
-                dispatcher.linger()
+            closing = await running.close(store)
         closing.result()
         log.emit(log.CLIENT_STOPPED, owner=owner.id, clean=clean)
         return clean

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import weakref
 from collections import deque
@@ -235,13 +234,14 @@ class Teller:
         self._tell_missed()
 
     def _go_on(self) -> None:
-        """Have a task that calls listeners."""
+        """Have a task that calls listeners, also where it was cancelled with everything else."""
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), name="backlite listeners", context=self._context)
             self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _run(self) -> None:
+        """Call listeners. Where the end of the event loop ends this, the next event begins it anew."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not self._over:
@@ -249,7 +249,8 @@ class Teller:
                 self._tell_missed()
                 if self._closing:
                     return
-                await self._rest()
+                self._changed.clear()
+                await self._changed.wait()
                 began = loop.time()
                 continue
             event, listeners = self._waiting.popleft()
@@ -257,27 +258,15 @@ class Teller:
                 if not self._over:
                     await self._call(listener, event)
             if loop.time() - began > TURN:
-                await self._give_way()
+                await asyncio.sleep(0)
                 began = loop.time()
-
-    async def _rest(self) -> None:
-        """Wait for an event. Only `close` ends the task, no cancellation: it ends with its client."""
-        self._changed.clear()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._changed.wait()
-
-    async def _give_way(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
 
     async def _call(self, listener: Listener, event: Event) -> None:
         try:
             if not listener.threaded:
                 await listener.function(event)
                 return
-            value = await anyio.to_thread.run_sync(
-                self._in_thread, listener, event, abandon_on_cancel=True, limiter=self._limiter
-            )
+            value = await anyio.to_thread.run_sync(self._in_thread, listener, event, limiter=self._limiter)
             if inspect.isawaitable(value):
                 if inspect.iscoroutine(value):
                     value.close()

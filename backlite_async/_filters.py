@@ -192,7 +192,7 @@ _SHAPES: dict[int, tuple[type, ...]] = {
 def cursor(place: SortKey) -> str:
     """Return a place in a list as a text that means it in either direction."""
     body = msgspec.json.encode([VERSION, *place])
-    return base64.urlsafe_b64encode(_mark(body) + body).decode().rstrip("=")
+    return _text_of(_mark(body) + body)
 
 
 def place(name: str, text: object, wanted: Wanted) -> SortKey:
@@ -245,6 +245,10 @@ def _order(section: object) -> str:
     )
 
 
+def _text_of(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
 def _mark(body: bytes) -> bytes:
     return hashlib.blake2s(body, digest_size=_MARK).digest()
 
@@ -255,7 +259,7 @@ def _decoded(text: str) -> list[object] | None:
         values = msgspec.json.decode(raw[_MARK:])
     except (ValueError, msgspec.MsgspecError):
         return None
-    whole = raw[:_MARK] == _mark(raw[_MARK:])
+    whole = raw[:_MARK] == _mark(raw[_MARK:]) and _text_of(raw) == text
     return values if whole and isinstance(values, list) and values else None
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ._dispatcher import Dispatcher
+from ._dispatcher import WRITE_GRACE, Dispatcher
 from ._errors import InvalidState
 from ._stop import StopRequest
 from .stores import Store
@@ -27,6 +27,7 @@ class Run:
         self.store: Store | None = None
         self.was_open = False
         self.dispatcher: Dispatcher | None = None
+        self.waiting: asyncio.Task[None] | None = None
         self.task = self.loop.create_task(serve(self), name="backlite client")
         self.task.add_done_callback(self._ended)
 
@@ -40,6 +41,20 @@ class Run:
         self.store, self.was_open = store, True
         if not self.ready.done():
             self.ready.set_result(None)
+
+    async def close(self, store: Store) -> asyncio.Task[None]:
+        """Close the store in good order, or at the limit in any; return the task that did, as it ended."""
+        dispatcher = self.dispatcher
+        lend = dispatcher is not None and dispatcher.lingers
+        closing = asyncio.ensure_future(store.close(lend=lend))
+        if not await self.stop.outlast([closing], grace=WRITE_GRACE):
+            store.abandon()
+            await self.stop.outlast([closing])
+        if closing.cancelled():  # by the end of the loop, which lets nothing more be waited for
+            store.close_soon()
+        elif dispatcher is not None and lend:
+            dispatcher.linger()
+        return closing
 
     def clear_away(self) -> None:
         """Close what an event loop left behind that was closed under it."""

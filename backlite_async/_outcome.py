@@ -350,6 +350,8 @@ def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: R
     if status is JobStatus.FAILED and config.dead_letter is not None:
         letter, reason = _letter(job, config, error or "", now)
         error = (error or "") + reason
+    wrong = result.type is not None or status is JobStatus.FAILED
+    beside = result.noted or result.note is not None or job.tags is not None or job.noted is not None
     done = Complete(
         id=job.id,
         fence=job.fence,
@@ -359,24 +361,17 @@ def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: R
         duration=result.duration,
         attempt=job.attempt,
         crashes=job.crashes,
-        tally=_tally(job, status._value_, result),
-    )
-    place = None if job.key is None and not config.limited else _place(job, config, now)
-    beside = _said(result) or _beside(job)
-    if error is None and keep is None and place is None and not beside and result.value is None:
-        return done  # of most jobs that is all; to give the rest would cost several times as much
-    wrong = result.type is not None or status is JobStatus.FAILED
-    return msgspec.structs.replace(
-        done,
         error=error,
         result=result.value,
         keep=keep,
-        frees=place,
+        frees=None if job.key is None and not config.limited else _place(job, config, now),
+        tally=_tally(job, status._value_, result),
         beside=beside,
-        trouble=_trouble(job, result) if keep is not None and wrong else None,
-        note=result.note,
-        letter=letter,
     )
+    if result.note is None and letter is None and (keep is None or not wrong):
+        return done  # of most jobs that is all; to build it with more fields at once takes four times as long
+    trouble = _trouble(job, result) if keep is not None and wrong else None
+    return msgspec.structs.replace(done, trouble=trouble, note=result.note, letter=letter)
 
 
 def _tally(job: ClaimedJob, what: str, result: Result) -> Tally:
@@ -402,11 +397,6 @@ def _trouble(job: ClaimedJob, result: Result) -> Trouble:
 def _said(result: Result) -> bool:
     """Return whether an attempt has said anything that is kept beside its job, or is about to be."""
     return result.noted or result.note is not None
-
-
-def _beside(job: ClaimedJob) -> bool:
-    """Return whether anything was stored beside a job when it was claimed."""
-    return job.tags is not None or job.noted is not None
 
 
 def _letter(job: ClaimedJob, config: QueueConfig, error: str, now: int) -> tuple[NewJob | None, str]:

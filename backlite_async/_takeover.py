@@ -46,7 +46,6 @@ class Takeover:
         self._released = released
         self._wake = asyncio.Event()
         self._wake.set()
-        self._ended: list[str] = []
         self._closing = False
 
     def look(self) -> None:
@@ -86,16 +85,15 @@ class Takeover:
     async def _take_over(self) -> None:
         dead = list(self._store.dead_owners())
         try:
+            for owner in dead:
+                await self._release(owner)
+            if dead:  # before they are forgotten: we may die, too, and nobody else would do it
+                await self._store.end_starts([owner.id for owner in dead], now=self._clock.now())
             while dead:
-                await self._release(dead[-1])
-                self._ended.append(dead[-1].id)
                 dead.pop().bury()
         finally:
             for owner in dead:
                 owner.leave()
-        if self._ended:
-            await self._store.end_starts(self._ended, now=self._clock.now())
-            self._ended.clear()
 
     async def _release(self, dead: Dead) -> None:
         jobs = await self._store.claims_of(dead.id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 
 from ._clock import Clock
 from ._errors import BackliteError, DatabaseReplaced, InvalidState, JobNotFound
@@ -101,14 +103,11 @@ class Waits:
         self._wake.set()
 
     def close(self) -> None:
-        """Send away all who wait, and let `run` return."""
+        """Let `run` see a last time what has ended, send away all others who wait, and return."""
         self._open = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for job_id in list(self._watches):
-            error = InvalidState(f"the client was stopped while job {job_id} was waited for, which goes on")
-            self._settle(job_id, None, error)
         self._wake.set()
 
     async def run(self, store: Store, owner: str) -> None:
@@ -131,6 +130,14 @@ class Waits:
             except Exception as error:  # who waits goes on waiting until the trouble is over
                 self._earliest = asyncio.get_running_loop().time() + health.failed(error)
                 self._look_soon(self._earliest)
+        await self._end(store, owner)
+
+    async def _end(self, store: Store, owner: str) -> None:
+        with contextlib.suppress(Exception, asyncio.CancelledError):  # who waits is told of the stop
+            await self._look_at(store, list(self._watches))
+        for job_id in list(self._watches):
+            error = InvalidState(f"the client was stopped while job {job_id} was waited for, which goes on")
+            self._settle(job_id, None, error)
         while self._stored:
             try:
                 await self._forget(store, owner)
@@ -169,15 +176,14 @@ class Waits:
             self._earliest = asyncio.get_running_loop().time() + LOOKS_APART
             self._told.update(self._watches)
         told, self._told = [job_id for job_id in {*self._told, *new} if job_id in self._watches], set()
-        if told:
-            for job_id in await store.which_ended(told, now=self._clock.now()):
-                await self._see(store, job_id)
+        await self._look_at(store, told)
 
-    async def _see(self, store: Store, job_id: str) -> None:
-        """Wake those who wait for a job that has ended, unless it runs again."""
-        job = await store.get(job_id, now=self._clock.now())
-        if job is None or job.status in DONE:
-            self._settle(job_id, job, None)
+    async def _look_at(self, store: Store, job_ids: Sequence[str]) -> None:
+        """Wake those who wait for jobs that have ended, unless these run again."""
+        for job_id in await store.which_ended(job_ids, now=self._clock.now()) if job_ids else ():
+            job = await store.get(job_id, now=self._clock.now())
+            if job is None or job.status in DONE:
+                self._settle(job_id, job, None)
 
     async def _forget(self, store: Store, owner: str) -> None:
         """Watch no more what nobody waits for."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import inspect
 import re
-import threading
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
@@ -25,9 +24,10 @@ from ._errors import InvalidState, PayloadError
 from ._failure import describe, short_traceback
 from ._job import ClaimedJob
 from ._middleware import Around, through
-from ._notes import Notes
+from ._notes import Notes, Said
 from ._outcome import CANCELLED, Result, Steer
 from ._registry import Handler
+from ._threads import InThread, ThreadCall
 from ._transaction import JobTransaction
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Attempt:
         self.started_at: int | None = None
         self.began = 0.0
         self.begun: int | None = None
-        self.call: _ThreadCall | None = None
+        self.call: ThreadCall | None = None
         self.result: Result | None = None
         self.completed = False
         self.watch: asyncio.TimerHandle | None = None
@@ -195,7 +195,8 @@ class WorkerPool:
         if result is None:  # cut off before its handler could end, by a closing loop or a bug of ours
             result = self._failed(attempt, asyncio.CancelledError(), stopped=self._interrupted())
         if context is not None:
-            result = _with_last_words(context, result)
+            if context.said is not None:
+                result = _with_last_words(context.said, result)
             context.fall_silent()
         if not task.cancelled():
             task.exception()  # seen: the loop need not report it
@@ -230,7 +231,7 @@ class WorkerPool:
             if value is _CUT_OFF:
                 raise _Cut
             attempt.result = self._returned(attempt, value)
-        except _InThread as carried:
+        except InThread as carried:
             attempt.result = self._raised(attempt, carried.error)
         except KeyboardInterrupt as error:  # the user's Ctrl-C, or its own: it ends the process in any case
             attempt.result = self._failed(attempt, error, ends_process=True)
@@ -262,7 +263,7 @@ class WorkerPool:
         return context
 
     async def _handle(self, attempt: Attempt, context: JobContext, task: Any) -> Any:
-        """Run the handler; raises `_InThread` for what it raises in a thread."""
+        """Run the handler; raises `InThread` for what it raises in a thread."""
         handler = attempt.handler
         function, arguments = handler.function, handler.arguments(task, context)
         if not handler.threaded:
@@ -277,7 +278,7 @@ class WorkerPool:
                 await self._leave(context)
                 raise InvalidState(LEFT_OPEN.format("handler"))
             return value
-        call = attempt.call = _ThreadCall(function, arguments, partial(self._started_in_thread, attempt))
+        call = attempt.call = ThreadCall(function, arguments, partial(self._started_in_thread, attempt))
         try:
             await anyio.to_thread.run_sync(call, limiter=self._limiter)
         except asyncio.CancelledError:  # the loop is ending; the thread is not
@@ -304,7 +305,7 @@ class WorkerPool:
         """Run the handler; what it raises in a thread is for middleware to see, unless it ends processes."""
         try:
             return await self._handle(attempt, context, task)
-        except _InThread as carried:
+        except InThread as carried:
             if not isinstance(carried.error, Exception):
                 raise
             error = carried.error
@@ -357,7 +358,8 @@ class WorkerPool:
             started_at=attempt.started_at,
             duration=self._duration(attempt),
         )
-        return result if attempt.context is None else _with_last_words(attempt.context, result)
+        context = attempt.context
+        return result if context is None or context.said is None else _with_last_words(context.said, result)
 
     def _returned(self, attempt: Attempt, value: object) -> Result:
         if value is not None and inspect.isawaitable(value):
@@ -459,11 +461,9 @@ class WorkerPool:
         return max(0, round((self._clock.monotonic() - attempt.began) * 1_000_000))
 
 
-def _with_last_words(context: JobContext, result: Result) -> Result:
+def _with_last_words(said: Said, result: Result) -> Result:
     """Add to a result what its attempt has said and is not stored."""
-    if context.said is None:
-        return result
-    return msgspec.structs.replace(result, note=context.said.all(), noted=True)
+    return msgspec.structs.replace(result, note=said.all(), noted=True)
 
 
 _CUT_OFF = object()
@@ -472,71 +472,3 @@ _CUT_OFF = object()
 
 class _Cut(BaseException):
     """The handler's scope was cancelled, and it ended by that."""
-
-
-class _InThread(BaseException):
-    """Carries what a handler raised in its thread, where not even KeyboardInterrupt is the user's."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-class _ThreadCall:
-    """A call in a worker thread. What it raises is carried over as a value: futures do not carry all.
-
-    A thread cannot be cancelled, only its being waited for; so it can be waited for once more.
-    """
-
-    def __init__(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], started: Callable[[], None]
-    ) -> None:
-        self._started = started
-        self._function = function
-        self._arguments = arguments
-        self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._lock = threading.Lock()
-        self._state = "new"
-        self._value: Any = None
-        self._error: BaseException | None = None
-
-    def __call__(self) -> None:
-        with self._lock:
-            if self._state == "dropped":
-                return
-            self._state = "running"
-        self._started()
-        try:
-            self._value = self._function(*self._arguments)
-        except BaseException as error:
-            self._error = error
-        self._state = "ended"
-        with contextlib.suppress(RuntimeError):  # nobody waits on a closed loop
-            self._loop.call_soon_threadsafe(self._end)
-
-    def _end(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
-
-    @property
-    def running(self) -> bool:
-        """Whether the thread is in the function."""
-        return self._state == "running"
-
-    async def outlast(self) -> bool:
-        """Wait for the thread through cancellations; return whether it has run the function at all."""
-        with self._lock:
-            if self._state == "new":
-                self._state = "dropped"
-                return False
-        while not self._ended.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([self._ended])
-        return True
-
-    def answer(self) -> Any:
-        """Return what the function returned, or raise what it raised as `_InThread`."""
-        if self._error is not None:
-            raise _InThread(self._error)
-        return self._value

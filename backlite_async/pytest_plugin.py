@@ -27,7 +27,7 @@ LOOPS = ("function", "class", "module", "package", "session")
 
 @pytest.fixture
 def backlite_clock() -> ManualClock:
-    """A clock that stands still until it is told to go on: that of the clients below."""
+    """Give a clock that stands still until it is told to go on: that of the clients below."""
     from backlite_async.testing import ManualClock
 
     return ManualClock()
@@ -35,13 +35,13 @@ def backlite_clock() -> ManualClock:
 
 @pytest.fixture
 def backlite_client(request: pytest.FixtureRequest) -> Client:
-    """A started client on a store in memory, which is stopped at the end of the test."""
+    """Give a started client on a store in memory, which is stopped at the end of the test."""
     return _started(request, "memory")
 
 
 @pytest.fixture
 def backlite_file_client(request: pytest.FixtureRequest) -> Client:
-    """A started client on `tmp_path / "app.db"`, which is stopped at the end of the test."""
+    """Give a started client on `tmp_path / "app.db"`, which is stopped at the end of the test."""
     return _started(request, "file")
 
 

@@ -8,8 +8,6 @@ from backlite_async import Client, Event, JobContext, QueueConfig, Retention, Ta
 
 
 class Alarm(Task):
-    """A job has failed for good: its fields are told what they are named after."""
-
     config: ClassVar[QueueConfig] = QueueConfig("alarms")
     job_id: str
     error: str
@@ -24,7 +22,7 @@ class Count(Task):
 
 folder = tempfile.TemporaryDirectory()
 client = Client(f"{folder.name}/app.db")
-alarmed = asyncio.Event()
+alarms: asyncio.Queue[str] = asyncio.Queue()
 
 
 @client.handler(Count)
@@ -38,12 +36,11 @@ async def count(task: Count, job: JobContext) -> int:
 
 @client.handler(Alarm)
 async def alarm(task: Alarm) -> None:
-    print("alarm:", task.error)
-    alarmed.set()
+    alarms.put_nowait(task.error)
 
 
 @client.on("failed", queue="count")
-async def failed(event: Event) -> None:
+def failed(event: Event) -> None:
     print("failed:", event.error)
 
 
@@ -53,7 +50,7 @@ async def main() -> None:
         print("words:", (await client.wait(good)).result)
         job = await client.wait(bad, timeout=10)
         print(f"{job.status}: {job.errors[0].type} in attempt {job.errors[0].attempt}, {job.lines[0].text!r}")
-        await alarmed.wait()
+        print("alarm:", await alarms.get())
         print("tried again:", await client.jobs.retry(tag="demo", state="failed"))
 
 

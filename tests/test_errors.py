@@ -24,6 +24,7 @@ from backlite_async._errors import (
     JobNotFound,
     LeaseLost,
     PayloadError,
+    ResultNotFound,
     TransactionTimeout,
 )
 
@@ -36,6 +37,7 @@ EXAMPLES: list[BackliteError] = [
     AlreadyRegistered("has a handler already"),
     AlreadyExists("018f-id", "unique key 'invoice-7'"),
     JobNotFound("018f-id", "it was deleted"),
+    ResultNotFound("018f-id", "it has failed"),
     PayloadError("SendEmail", "Expected `str`, got `int` - at `$.to`"),
     DatabaseUnusable("/tmp/app.db", "is a folder"),
     DatabaseReplaced("/tmp/app.db", "was deleted"),
@@ -80,6 +82,7 @@ def test_one_root(error: BackliteError) -> None:
         (AlreadyRegistered, ValueError),
         (AlreadyExists, ValueError),
         (JobNotFound, LookupError),
+        (ResultNotFound, LookupError),
         (PayloadError, ValueError),
         (DatabaseBusy, DatabaseUnavailable),
     ],

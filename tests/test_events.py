@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import gc
 import threading
@@ -24,6 +25,7 @@ from backlite_async import (
     InvalidState,
     InvalidType,
     InvalidValue,
+    JobContext,
     PayloadError,
     QueueConfig,
     Retention,
@@ -34,10 +36,11 @@ from backlite_async import _events as events_module
 from backlite_async import _log as log
 from backlite_async._events import KINDS
 from backlite_async._health import Health
+from backlite_async._history import Line, Note
 from backlite_async._job import ClaimedJob, Complete, JobStatus, Reschedule
 from backlite_async._outcome import crashed, give_back
 from backlite_async._registry import Registry
-from backlite_async._reports import Reports
+from backlite_async._reports import Reports, tell_note
 from backlite_async._takeover import Takeover
 from backlite_async.stores import MemoryStore
 
@@ -332,6 +335,54 @@ async def test_others_doings_are_not_told(file: str) -> None:
             assert [event.kind async for event in added] == ["added"]
 
 
+async def test_what_a_handler_says_is_told() -> None:
+    """Once it is stored: the newest progress, and log lines with their own time; before the outcome."""
+    client = Client(":memory:")
+
+    @client.handler(Work)
+    async def talking(task: Work, job: JobContext) -> None:
+        await job.progress(0.25, "begun")
+        await job.progress(0.5, "half")
+        job.log.info("opened", size=12)
+        job.log.warning("odd")
+
+    @client.handler(Other)
+    async def logging(task: Other, job: JobContext) -> None:
+        job.log.info("only this")
+
+    async with client, client.events() as events:
+        [job_id] = await client.add(Work()).save()
+        told = await until(events, "succeeded")
+        await client.add(Other()).save()
+        others = await until(events, "succeeded")
+    assert [event.kind for event in told] == ["added", "started", "progress", "log", "log", "succeeded"]
+    progress, *lines = told[2:5]
+    assert (progress.job_id, progress.attempt, progress.progress, progress.message) == (
+        job_id,
+        1,
+        0.5,
+        "half",
+    )
+    assert [(line.level, line.text) for line in lines] == [("info", "opened size=12"), ("warning", "odd")]
+    assert [event.kind for event in others] == ["added", "started", "log", "succeeded"]
+
+
+def test_a_line_is_told_with_its_own_time() -> None:
+    """It may have waited for its turn to be stored."""
+    told: list[dict[str, Any]] = []
+
+    class Ear:
+        heard = KINDS
+
+        def tell(self, kind: str, **fields: Any) -> None:
+            told.append({"kind": kind, **fields})
+
+    note = Note(id="j", fence=7, attempt=1, lines=(Line(0, 1234, "info", "hello"),))
+    tell_note(Ear(), CLAIMED, note)  # type: ignore[arg-type]
+    name = {"job_id": "j", "queue": "work", "task": "Work", "attempt": 1}
+    assert told == [{"kind": "log", **name, "at": 1234, "level": "info", "text": "hello"}]
+
+
 # -- listeners ------------------------------------------------------------------------------------
 
 
@@ -619,6 +670,45 @@ async def test_a_stop_tells_what_waits(limit: int | None) -> None:
     assert not [task for task in asyncio.all_tasks() if "backlite" in task.get_name()]
 
 
+async def test_a_stop_ends_though_listeners_make_events() -> None:
+    """What follows from what listeners do while it waits for them is not told."""
+    client = Client(":memory:", workers=0)
+    told: list[Event] = []
+
+    @client.on("added")
+    async def breeding(event: Event) -> None:
+        told.append(event)
+        await client.add(Other()).wait(3600).save()
+
+    await client.start()
+    await client.add(Work(), Work()).save()
+    with anyio.fail_after(LIMIT):
+        assert await client.stop() is True
+    assert [event.queue for event in told[:2]] == ["work", "work"]
+
+
+async def test_a_stop_tells_what_waits_though_nobody_tells_any_more() -> None:
+    """Whatever has ended the task that calls listeners, another goes on with what is left."""
+    client = Client(":memory:", workers=0)
+    told: list[str] = []
+
+    @client.on("added")
+    async def deadly(event: Event) -> None:
+        told.append(event.job_id)
+        if len(told) < 3:
+            raise GeneratorExit
+
+    await client.start()
+    ids = await client.add(Work(), Work()).save()
+    while len(told) < 1:
+        await asyncio.sleep(0)
+    ids += await client.add(Work(), Work()).save()
+    while len(told) < 2:
+        await asyncio.sleep(0)
+    assert await client.stop() is True
+    assert told == ids
+
+
 @pytest.mark.parametrize("threaded", [False, True], ids=["async def", "def"])
 async def test_a_listener_that_hangs_is_left_behind(
     monkeypatch: pytest.MonkeyPatch, journal: Journal, threaded: bool
@@ -637,12 +727,15 @@ async def test_a_listener_that_hangs_is_left_behind(
         release.wait(LIMIT)
 
     client.on("added")(endless_too if threaded else endless)
+    after = Collector()
+    client.on("added")(after)
     await client.start()
     await client.add(Work(), Work(), Work()).save()
     await anyio.to_thread.run_sync(hanging.wait)
     with anyio.fail_after(LIMIT):
         assert await client.stop(0) is True
     assert journal.of("listeners.missed") == ["listeners.missed count=2"]
+    assert after.told == []
     release.set()
     assert not [task for task in asyncio.all_tasks() if "backlite" in task.get_name()]
 
@@ -900,6 +993,20 @@ async def test_what_listens_stays_what_it_was() -> None:
     async with client:
         await client.add(Work()).save()
     assert (len(told), len(collector.told)) == (2, 2)
+
+
+async def test_listeners_run_in_the_context_of_the_start() -> None:
+    """Not in that of whoever added the job, or ran it."""
+    who: contextvars.ContextVar[str] = contextvars.ContextVar("who")
+    seen: list[str] = []
+    client = Client(":memory:", workers=0)
+    client.on("added")(lambda event: seen.append(who.get()))
+    who.set("starter")
+    await client.start()
+    who.set("adder")
+    await client.add(Work()).save()
+    await client.stop()
+    assert seen == ["starter"]
 
 
 async def test_a_listener_does_not_need_a_started_client() -> None:

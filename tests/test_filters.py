@@ -157,16 +157,17 @@ def test_a_mangled_cursor_is_refused(key: SortKey, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.characters(max_codepoint=300))
     changed = text[:at] + other + text[at + 1 :]
-    for wrong in (text[:at], text[at + 1 :], text + "AAAA", *([changed] if other != text[at] else [])):
-        try:
-            found = place("after", wrong, PLAIN)
-        except InvalidValue as error:
-            said = str(error)
-        else:
-            said = "after= unchanged: bits of the last character that mean nothing"
-            assert (at, found) == (len(text) - 1, key)
-        assert said.startswith("after=")
-        assert "unchanged" in said
+    for wrong in (
+        text[:at],
+        text[at + 1 :],
+        text + "AAAA",
+        text + "=",
+        *([changed] if other != text[at] else []),
+    ):
+        with pytest.raises(
+            InvalidValue, match=r"^after=.* is no cursor; give \.next or \.previous of a page, unchanged"
+        ):
+            place("after", wrong, PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_a_cursor_of_another_kind_of_list_is_refused(key: SortKey, meant: Wanted
 def forged(*values: object) -> str:
     body = msgspec.json.encode(values)
     mark = hashlib.blake2s(body, digest_size=4).digest()
-    return base64.urlsafe_b64encode(mark + body).decode()
+    return base64.urlsafe_b64encode(mark + body).decode().rstrip("=")
 
 
 @pytest.mark.parametrize(

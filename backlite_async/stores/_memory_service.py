@@ -163,14 +163,16 @@ class MemoryService:
     # -- actions -----------------------------------------------------------------------------------
 
     async def act(self, action: Action, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
-        """Do something to jobs that are in a state for it."""
-        done = []
-        for job_id in dict.fromkeys(job_ids):
-            row = self._find(job_id, now)
-            if row is not None and self._act(action, row, now):
-                done.append(job_id)
+        """Do something to jobs that are in a state for it; then let in who has waited for what that frees."""
+        found = [row for job_id in dict.fromkeys(job_ids) if (row := self._find(job_id, now)) is not None]
+        had_turn = {row.id for row in found if not row.ended and row.due_at is not None}
+        done = [row for row in found if self._act(action, row, now)]
+        leaves = action.due_at > now if isinstance(action, Postpone) else isinstance(action, Delete | Release)
+        for row in done:
+            if leaves and row.id in had_turn:
+                self._let_in(row, now)
         self._ring()
-        return done
+        return [row.id for row in done]
 
     def _act(self, action: Action, row: Row, now: int) -> bool:
         match action:
@@ -183,7 +185,7 @@ class MemoryService:
             case Release():
                 return self._release(row, now)
             case Delete():
-                return self._delete(row, now)
+                return self._delete(row)
 
     def _rerun(self, row: Row, attempts: int, now: int) -> bool:
         if row.status in (JobStatus.RUNNING, JobStatus.SUCCEEDED) or row.payload is None:
@@ -202,12 +204,9 @@ class MemoryService:
     def _postpone(self, row: Row, action: Postpone, now: int) -> bool:
         if row.status is not JobStatus.PENDING:
             return False
-        had_turn, leaves = row.due_at is not None, action.due_at > now
-        if had_turn or leaves:  # else it waits on
+        if row.due_at is not None or action.due_at > now:  # else it waits on
             row.due_at = action.due_at
         row.scheduled_at, row.waits_from = action.due_at, action.waits_from
-        if had_turn and leaves:
-            self._let_in(row, now)
         return True
 
     def _edit(self, row: Row, action: Edit) -> bool:
@@ -223,21 +222,17 @@ class MemoryService:
         row.due_at, row.scheduled_at = now, min(row.scheduled_at, now)
         if row.cancelled_at is not None:
             self._cancel(row, "cancelled", row.cancelled_at)
-        self._let_in(row, now)
         return True
 
-    def _delete(self, row: Row, now: int) -> bool:
+    def _delete(self, row: Row) -> bool:
         if row.status is JobStatus.RUNNING:
             return False
-        had_turn = row.is_let_in
         if row.ended:
             del self._completed[row.id]
         else:
             self._live.remove(row)
         self._forget(row.id)
         self._unique = {place: added for place, added in self._unique.items() if added.id != row.id}
-        if had_turn:
-            self._let_in(row, now)
         return True
 
     # -- what is kept beside -----------------------------------------------------------------------
@@ -295,7 +290,7 @@ class MemoryService:
 
     async def queues(self, *, now: int) -> Sequence[Queue]:
         """Return how the queues are doing."""
-        names = {row.queue for row in self._live.rows.values()} | self._limits.paused
+        names = {row.queue for row in self._live.rows.values()} | self._limits.paused | self._declared.keys()
         return [self._queue(name, now) for name in sorted(names)]
 
     def _queue(self, name: str, now: int) -> Queue:
@@ -322,21 +317,25 @@ class MemoryService:
 
     async def owners(self, *, now: int) -> Sequence[OwnerInfo]:
         """Return the owners that have opened the store, and those that have claims."""
-        claims = [row.owner for row in self._live.running() if row.owner is not None]
-        return [
-            OwnerInfo(
-                id=owner_id,
-                host=owner.host,
-                pid=owner.pid,
-                started_at=from_millis(owner.started_at) if owner.started_at else None,
-                workers=owner.workers,
-                running=claims.count(owner_id),
-                alive=True if owner_id in self._owners else None,
-                seen_at=from_millis(now) if owner_id in self._owners else None,
-            )
-            for owner_id in sorted({*claims, *self._owners})
-            for owner in [self._owners.get(owner_id) or Owner(id=owner_id, beat=0, slots=0)]
-        ]
+        claims: dict[str, list[int]] = {owner_id: [] for owner_id in self._owners}
+        for row in self._live.running():
+            claims.setdefault(row.owner or "", []).append(row.started_at or 0)
+        return [self._owner(owner_id, claims[owner_id], now) for owner_id in sorted(claims)]
+
+    def _owner(self, owner_id: str, claimed_at: Sequence[int], now: int) -> OwnerInfo:
+        """Return what is known of an owner: of one that has not opened the store, when it has claimed."""
+        owner = self._owners.get(owner_id) or Owner(id=owner_id, beat=0, slots=0)
+        is_here = owner_id in self._owners
+        return OwnerInfo(
+            id=owner_id,
+            host=owner.host,
+            pid=owner.pid,
+            started_at=from_millis(owner.started_at) if owner.started_at else None,
+            workers=owner.workers,
+            running=len(claimed_at),
+            alive=True if is_here else None,
+            seen_at=from_millis(now if is_here else max(claimed_at)),
+        )
 
 
 def expired(row: Row, now: int) -> bool:

@@ -55,9 +55,6 @@ OVERTIME = 0.2
 AGREEING = 1.2
 """Seconds by which two clocks may differ that agree; and a decision come before it is written."""
 
-NEARLY = 1000
-"""Milliseconds within which a job expires that cannot be told to be there, or not to be."""
-
 STEADY = 0.75
 """Parts of a beat: for no longer may nobody have been able to write, when a living owner's claim is taken."""
 
@@ -66,6 +63,7 @@ class _Checker:
     def __init__(self, latency: float) -> None:
         self.found: list[str] = []
         self.hearing = Hearing(latency)
+        self.asking = 2000 * latency  # milliseconds in which what is asked for may expire
         self.rules: dict[str, Ruled] = {}
         self.jobs: dict[str, JobState] = {}
         self.members = Members()
@@ -579,7 +577,9 @@ class _Checker:
         last = job.completed[-1]
         ended = last.status if isinstance(last, Written) else JobStatus.CANCELLED
         gone = not last.keep or (last.until is not None and last.until <= event.wall)
-        if last.until is not None and (self.jumped_at > last.at or abs(last.until - event.wall) < NEARLY):
+        if last.until is not None and (
+            self.jumped_at > last.at or abs(last.until - event.wall) < self.asking
+        ):
             return  # it may have expired before the wall went back
         expected = JobStatus.NOT_FOUND if gone else ended
         if event.status is not expected:

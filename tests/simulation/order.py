@@ -90,7 +90,7 @@ class _Prompt:
         self.moved_at = float("-inf")
         self.queue_moved_at: dict[str, float] = {}
 
-    def see(self, event: Event) -> None:
+    def see(self, event: Event) -> None:  # noqa: PLR0912 - a case for each kind of event
         match event:
             case Ruled():
                 self.rules[event.queue] = event
@@ -108,15 +108,24 @@ class _Prompt:
                     self.moved_at = event.at
                 self.running.discard(event.job)
                 self.queue_moved(event)
-            case Written() | Steered() | Revoked(ended=True):
+            case Steered():
+                self.see_steered(event)
+            case Written() | Revoked(ended=True):
                 self.queue_moved(event)
                 self.waiting.pop(event.job, None)
-                if not isinstance(event, Revoked) and event.due_at is not None:
+                if isinstance(event, Written) and event.due_at is not None:
                     self.wait(event, event.due_at, event.waits_from)
             case Resumed():
                 self.queue_moved_at[event.queue] = event.at
             case _:
                 pass
+
+    def see_steered(self, event: Steered) -> None:
+        self.queue_moved(event)
+        if event.how == "delete":
+            self.waiting.pop(event.job, None)
+        elif event.job not in self.waiting or (event.how != "edit" and event.due_at is not None):
+            self.wait(event, event.now if event.due_at is None else event.due_at, event.waits_from)
 
     def queue_moved(self, event: Ended | Written | Revoked | Steered) -> None:
         """Where a queue is limited, the end of a job may have made room for another."""

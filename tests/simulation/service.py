@@ -55,6 +55,7 @@ class _Known:
         self.ended: tuple[Event, JobStatus] | None = None
         self.ends: set[JobStatus] = set()
         self.gone = False
+        self.until: int | None = None
 
 
 class _Service:
@@ -75,6 +76,9 @@ class _Service:
 
     def see(self, event: Event) -> None:  # noqa: PLR0912 - a case for each kind of event
         self.hearing.see(event)
+        job = getattr(event, "job", None)
+        if job is not None and job not in self.jobs and not isinstance(event, (Stored, WaitBegan)):
+            return  # others say so
         match event:
             case Ruled():
                 self.rules[event.queue] = event
@@ -166,7 +170,7 @@ class _Service:
     def end(self, event: Written | Revoked, status: JobStatus) -> None:
         known = self.jobs[event.job]
         self.tallies[known.queue][status.value] += 1
-        known.ended, known.gone = (event, status), not event.keep
+        known.ended, known.gone, known.until = (event, status), not event.keep, event.until
         known.ends.add(status)
 
     def see_steered(self, event: Steered) -> None:
@@ -206,7 +210,8 @@ class _Service:
         known = self.jobs.get(wait.job)
         if event.gave_up or known is None:
             return
-        if event.status is None and not (known.gone or known.times > 1):
+        expired = known.ended is not None and known.until is not None and known.until <= event.wall
+        if event.status is None and not (known.gone or expired or known.times > 1):
             self.fail(event, "wait", f"{wait.client} was told that {wait.job} is gone")
         if event.status is not None and known.times == 1 and event.status not in known.ends:
             self.fail(event, "wait", f"{wait.job} has never been {event.status}")

@@ -82,7 +82,8 @@ def test_cancelled_job_ends_within_a_moment(state: str) -> None:
 
 async def claim_in_flight(world: World, adder: Process, kind: type[Work]) -> list[str]:
     """Return a job that is claimed, which its process does not know for a while."""
-    jobs = await world.save(adder, [kind(number=1, plan=[("ok", 5.0)])])
+    jobs = await world.save(adder, [kind(number=1, plan=[("ok", 5.0)])], wait=1.0)
+    await asyncio.sleep(0.9)  # so that nothing else is on its way
     world.weather.latency = 4.0
     while not every(world, Claimed):
         await asyncio.sleep(0.01)
@@ -130,7 +131,7 @@ def test_order_reaches_a_job_that_waits_to_run_alone(order: str) -> None:
 
     async def scenario(world: World) -> None:
         victim, adder = await start(world, 1, 0)
-        [job] = await world.save(victim, [Single(number=0, plan=[("die", 0.0), ("ok", 1.0)])])
+        [job] = await world.save(adder, [Single(number=0, plan=[("die", 0.0), ("ok", 1.0)])])
         while victim.alive:
             await asyncio.sleep(0.1)
         (process,) = await start(world, 3)

@@ -102,6 +102,9 @@ EACH: dict[str, tuple[Wanted, Sequence[str]]] = {
     "parent and state": (Wanted(parent="p", states=frozenset({JobStatus.FAILED})), ["c-bad"]),
     "other parent": (Wanted(parent="q"), []),
     "unique": (Wanted(queue="q", unique="only"), ["p-late"]),
+    "unique and tag": (Wanted(queue="q", unique="only", tag="red"), ["p-late"]),
+    "unique and another tag": (Wanted(queue="q", unique="only", tag="blue"), []),
+    "unique of none and tag": (Wanted(queue="q", unique="none", tag="red"), []),
     "unique and task": (Wanted(queue="q", unique="only", task="U"), []),
     "unique of another queue": (Wanted(queue="r", unique="only"), []),
     "key": (Wanted(key="k"), ["k-in", "k-u", "k-2", "k-3", "k-u2"]),
@@ -334,7 +337,6 @@ async def test_looks_are_limited(
 async def test_what_is_limited_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A question that had to stop says so, and where."""
     await populate(store)
-    await store.expire(now=NOW, limit=10)  # what has expired, and is there still, may be looked at too
     places = (await store.find(Wanted(), limit=100, now=NOW)).places
     monkeypatch.setattr(_query, "LOOKS", 3)
     found = await store.find(Wanted(text="c-"), limit=5, now=NOW)
@@ -397,7 +399,6 @@ async def test_count_is_capped(store: Store) -> None:
 async def test_count_looks_at_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A count that has to look at jobs is capped where it had to stop, by what it has seen."""
     await populate(store)
-    await store.expire(now=NOW, limit=10)
     monkeypatch.setattr(_query, "LOOKS", 9)
     assert capped(await store.count(Wanted(text="p-"), most=100, now=NOW)) == (4, True)
     assert capped(await store.count(Wanted(text="c-"), most=100, now=NOW)) == (0, True)

@@ -132,6 +132,49 @@ SELECT 'declared ' || n, CASE WHEN n <= 5 THEN n END, true, 1000 FROM number
 UNION ALL VALUES ('q', NULL, true, 1000)
 """
 
+BESIDE = [
+    """
+    WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
+    INSERT INTO backlite_tags (job_id, tag)
+    SELECT job || n, tag FROM number CROSS JOIN (
+        SELECT 'completed-' AS job, 'all' AS tag UNION ALL SELECT 'gone-', 'all' UNION ALL SELECT 'gone-', 'some'
+    )
+    """,
+    """
+    WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
+    INSERT INTO backlite_errors (job_id, fence, attempt, type, message, finished_at)
+    SELECT job || n, fence, fence, 'Error', 'no', n
+    FROM (SELECT 1 AS fence UNION ALL SELECT 2) CROSS JOIN number CROSS JOIN (
+        SELECT 'completed-' AS job UNION ALL SELECT 'gone-' UNION ALL SELECT 'pending-'
+    )
+    """,
+    """
+    INSERT INTO backlite_lines (job_id, fence, number, attempt, at, level, text)
+    SELECT job_id, fence, number, attempt, finished_at, 'info', 'so far'
+    FROM backlite_errors CROSS JOIN (SELECT 0 AS number UNION ALL SELECT 1)
+    """,
+    """
+    WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
+    INSERT INTO backlite_watches (job_id, owner)
+    SELECT 'qT0-' || n, owner FROM number CROSS JOIN (SELECT 'another' AS owner UNION ALL SELECT 'third')
+    UNION ALL SELECT 'qT0-' || n, 'fourth' FROM number WHERE n <= 5
+    """,
+    """
+    WITH RECURSIVE number (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
+    INSERT INTO backlite_stats (queue, span, start, what, bucket, number)
+    SELECT queue, span, n * span, what, bucket, 1
+    FROM number CROSS JOIN (SELECT 'a-queue' AS queue UNION ALL SELECT 'q' UNION ALL SELECT 'z-queue')
+    CROSS JOIN (SELECT 60000 AS span UNION ALL SELECT 3600000)
+    CROSS JOIN (SELECT 'succeeded' AS what, 0 AS bucket UNION ALL SELECT 'run', 7)
+    """,
+    """
+    WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
+    INSERT INTO backlite_tasks (queue, task, title, description, registered_at)
+    SELECT 'q', 'T' || n, 'a title', 'a description', n FROM number
+    """,
+]
+"""What is kept beside jobs, of each kind."""
+
 HELD = [(f"mine-{number}", 7) for number in range(1, 11)]
 
 
@@ -177,7 +220,15 @@ ROW = ["new", "q", "T", b"{}", 3, NOW, NOW, NOW, 0, None]
 ADDED = [[f"new {number}", "q", "T", "{}", 3, NOW, NOW, 0] for number in range(10)]
 FULL = json.dumps([["q", "full"], ["q", "key-7"], ["q", "none"]])
 IDS = json.dumps(["qT0-1", "qT0-2", "qTfull00-3", "mine-1", "gone"])
-DECLARED = json.dumps([["q", True, 1000, False, 1], ["r", True, 1000, False, None]])
+DECLARED = json.dumps(
+    [
+        ["q", True, 1000, False, 1, '{"global_concurrency": 5}', [["T7", "another title", "", "{}"]]],
+        ["r", True, 1000, False, None, "{}", []],
+    ]
+)
+TOLD = {"told": json.dumps([[*held, None, [1, "Error", "no", None, None, NOW, 5]] for held in HELD])}
+NOTED = {"told": json.dumps([[*held, None, 1, 0.5, "half", [[0, NOW, "info", "so far"]]] for held in HELD])}
+BESIDE_IDS = json.dumps(["completed-1", "gone-3", "gone-7", "pending-2"])
 
 PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "add": ROW,
@@ -185,6 +236,8 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "add_again": {"jobs": json.dumps(ADDED)},
     "same_id": {"id": "completed-3", "now": 0},
     "same_key": {"queue": "q", "key": "key-7"},
+    "add_tags": {"tagged": json.dumps([["new 1", '["all", "some"]'], ["new 2", '["none"]']])},
+    "forget_job": {"id": "completed-3"},
     "remember_key": {"queue": "q", "key": "key-7", "id": "new", "added_at": 1, "until": 1, "look_at": 1},
     "let_in_pending": {"id": "qTfull1900000-1"},
     "replace": {
@@ -220,13 +273,23 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "claims_of": {"owner": "mine"},
     "renew": {"fences": FENCES, "until": 4_000_000},
     "held": {"fences": FENCES, "lapsed_by": None},
+    "watched": {"ids": json.dumps(["qT0-1", "qT0-2", "mine-1", "gone"])},
+    "keep_errors": TOLD,
+    "trim_errors": {"ids": BESIDE_IDS, "most": 1},
+    "note": NOTED,
+    "keep_lines": NOTED,
+    "trim_lines": {"ids": BESIDE_IDS, "most": 1},
     "keep": {"outcomes": KEPT},
-    "remove": {"fences": FENCES, "lapsed_by": None, "count": 10},
+    "remove": {"fences": FENCES, "lapsed_by": None, "count": 10, "unwatched": True},
     "reschedule": {"outcomes": AGAIN, "lapsed_by": None, "count": 10},
+    "forget_tags": {"ids": BESIDE_IDS},
+    "forget_errors": {"ids": BESIDE_IDS},
+    "forget_lines": {"ids": BESIDE_IDS},
+    "tally": {"rows": json.dumps([["q", 60_000, "succeeded", 0, 5], ["q", 60_000, "run", 9, 5]])},
     "cancel": {"ids": IDS, "now": NOW},
     "asked": {"ids": IDS},
     "to_end": {},
-    "keep_cancelled": {"now": NOW, "errors": "{}"},
+    "keep_cancelled": {"watched_for": 60_000},
     "end_cancelled": {},
     "which_ended": {"ids": IDS},
     "orders": {"owner": "mine"},
@@ -234,21 +297,35 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "resume": {"queue": "declared 3"},
     "undeclared": {"queues": DECLARED},
     "declare": {"queues": DECLARED},
+    "declare_tasks": {"queues": DECLARED, "now": NOW},
     "end_turns": {"queues": DECLARED},
+    "live_counts": {"queue": "q", "now": NOW, "most": 10},
+    "kept_count": {"queue": "q", "status": "succeeded", "now": NOW, "most": 10},
     "oldest_due": {"queue": "r"},
     "status": {"id": "completed-1", "now": 0},
     "get": {"id": "completed-1", "now": 0},
+    "errors": {"id": "completed-1", "most": 1},
+    "lines": {"id": "completed-1", "most": 1},
+    "watch": {"ids": IDS, "owner": "mine"},
+    "end_watches": {"owners": '["mine", "fourth"]'},
+    "unwatch": {"ids": IDS, "owner": "another"},
+    "which_ended": {"ids": IDS},
+    "stats": {"since": 600_000, "until": 1_200_000, "step": 300_000, "queue": None},
+    "sum_up": {"queue": None, "before": 600_000},
+    "forget_stats": {"queue": None, "span": 60_000, "before": 600_000},
     "next_kind": {"queue": "q", "task": "T"},
     "next_expiry": {},
     "look_later": {"now": NOW, "limit": 10, "later": 2_000_000},
     "forget_keys": {"now": NOW, "limit": 10},
-    "expire": {"now": NOW, "limit": 10},
+    "expired": {"now": NOW, "limit": 10},
+    "expire": {"seqs": "[1, 2, 3, 4, 5]"},
     "holds_claims": {"owner": "mine"},
 }
 """What each statement that runs beside a backlog is given."""
 
 SMALL = set("json_each outcome claim place kind lane head level merge candidate ranked chosen held".split())
 SMALL |= {"other", "first", "portion", "part", "in_lane", "owners", "waiting", "again", "backlite_fence"}
+SMALL |= {"job", "tag", "told", "note", "line", "declared", "met", "ended", "counted", "anybody"}
 """What a statement may walk over: what it was given, and what it has found by seeks."""
 
 SCHEMA = {"schema_version", "schema_tables", "create_schema", "start_schema", "set_schema_version"}
@@ -268,6 +345,9 @@ RARE: dict[str, dict[str, Any]] = {
     "end_starts": {"owners": '["mine"]', "now": NOW},
     "free_claims": {},
     "queues": {},
+    "owners": {},
+    "tasks": {},
+    "forget_watches": {},
     "waiting_keys": {"queue": "q"},
 }
 """Statements that look at every job that waits, or runs, or at every start of a window.
@@ -283,6 +363,8 @@ RESULTS = {
     "add_from_array": 0,
     "add_again": 0,
     "same_id": 1,
+    "add_tags": 0,
+    "forget_job": 0,
     "same_key": 1,
     "remember_key": 0,
     "let_in_pending": 1,
@@ -311,9 +393,19 @@ RESULTS = {
     "claims_of": 15,
     "renew": 0,
     "held": 1,
+    "watched": 1,
+    "keep_errors": 0,
+    "trim_errors": 0,
+    "note": 0,
+    "keep_lines": 0,
+    "trim_lines": 0,
     "keep": 0,
     "remove": 0,
     "reschedule": 0,
+    "forget_tags": 0,
+    "forget_errors": 0,
+    "forget_lines": 0,
+    "tally": 0,
     "cancel": 0,
     "asked": 1,
     "to_end": 3,
@@ -325,14 +417,27 @@ RESULTS = {
     "resume": 0,
     "undeclared": 1,
     "declare": 0,
+    "declare_tasks": 0,
     "end_turns": 0,
+    "live_counts": 1,
+    "kept_count": 1,
     "oldest_due": 1,
     "status": 1,
     "get": 1,
+    "errors": 1,
+    "lines": 1,
+    "watch": 0,
+    "end_watches": 0,
+    "unwatch": 0,
+    "which_ended": 1,
+    "stats": 1,
+    "sum_up": 0,
+    "forget_stats": 0,
     "next_kind": 1,
     "next_expiry": 1,
     "look_later": 0,
     "forget_keys": 0,
+    "expired": 1,
     "expire": 0,
     "holds_claims": 1,
 }
@@ -342,6 +447,8 @@ CHANGES = {
     "add": 1,
     "add_from_array": 10,
     "add_again": 10,
+    "add_tags": 3,
+    "forget_job": 1,
     "remember_key": 1,
     "replace": 1,
     "forget_starts": 2,
@@ -353,19 +460,34 @@ CHANGES = {
     "next_fence": 1,
     "claim": 4,
     "renew": 10,
+    "keep_errors": 10,
+    "trim_errors": 4,
+    "note": 10,
+    "keep_lines": 10,
+    "trim_lines": 12,
     "keep": 10,
     "remove": 10,
     "reschedule": 10,
+    "forget_tags": 4,
+    "forget_errors": 6,
+    "forget_lines": 12,
+    "tally": 2,
     "cancel": 4,
     "keep_cancelled": 3,
     "end_cancelled": 3,
     "pause": 1,
     "resume": 1,
     "declare": 2,
+    "declare_tasks": 1,
     "end_turns": 5,
     "look_later": 5,
     "forget_keys": 4,
-    "expire": 10,
+    "watch": 5,
+    "end_watches": 5,
+    "unwatch": 2,
+    "sum_up": 6,
+    "forget_stats": 60,
+    "expire": 5,
 }
 
 
@@ -412,6 +534,8 @@ def filled(path: str, rows: int) -> Iterator[sqlite3.Connection]:
         connection.execute(STARTS, {"rows": rows})
         connection.execute(QUEUES, {"rows": rows // 10})
         connection.execute(COMPLETED, {"rows": rows})
+        for beside in BESIDE:
+            connection.execute(beside, {"rows": rows // 10})
         connection.execute("COMMIT")
     yield connection
     connection.close()
@@ -487,7 +611,7 @@ def test_plans_outlast_analyze(large: sqlite3.Connection) -> None:
     large.execute("SAVEPOINT before")
     large.execute("ANALYZE")
     try:
-        for name in ("renew", "held", "keep", "remove", "reschedule"):
+        for name in ("renew", "held", "keep_errors", "note", "keep_lines", "keep", "remove", "reschedule"):
             assert not [line for line in plan(large, name) if "backlite_jobs_running" in line], name
     finally:
         large.execute("ROLLBACK TO before")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -142,10 +142,10 @@ _INDEXED = frozenset({"queue", "task", "states", "due", "finished"})
 
 def _driver(wanted: Wanted) -> frozenset[str]:
     """Return what the walk knows, so that it need not be looked at."""
+    if wanted.unique is not None:
+        return frozenset({"queue", "unique", "tag"})
     if wanted.tag is not None:
         return frozenset({"tag"})
-    if wanted.unique is not None:
-        return frozenset({"queue", "unique"})
     return _INDEXED if wanted.parent is None else frozenset({"parent"})
 
 
@@ -176,27 +176,39 @@ def _lower(text: str) -> str:
 
 
 def _count_indexed(raw: sqlite3.Connection, wanted: Wanted, most: int, now: int) -> Count:
-    """Count what the indexes know; of what may have expired no more than can be looked at."""
-    number, cut = 0, False
-    since, until = bounds(wanted.finished if wanted.due is None else wanted.due)
-    parameters = {"queue": wanted.queue, "task": wanted.task, "since": since, "until": until, "now": now}
-    for _, section in sections(wanted):
+    """Count what indexes know; jobs that have expired or do not fit are passed over, `LOOKS` of them."""
+    number, misses, cut = 0, _query.LOOKS, False
+    for name, source in _sources(raw, wanted):
         left = most + 1 - number
         if left <= 0:
             break
-        if section is running:
-            number += len(decoded(raw, "running_places", parameters))
-            continue
-        name = "count_waiting"
-        if section is pending:
-            name, parameters["levels"] = "count_pending", text(levels(raw, wanted))
-        elif section is completed:
-            name, parameters["kinds"] = "count_completed", text(kinds(raw, wanted))
-        found, more = fetch(raw, name, parameters | {"looks": left})[0]
-        if more and found < left:  # some of them do not count
-            found, more = fetch(raw, name, parameters | {"looks": left + _query.LOOKS})[0]
-        number, cut = number + found, cut or bool(more)
+        parameters = source | {"now": now, "looks": left}
+        found, looked = fetch(raw, name, parameters)[0]
+        if found < looked == left:
+            found, looked = fetch(raw, name, parameters | {"looks": left + misses})[0]
+            cut = cut or (found < left and looked == left + misses)
+        misses -= looked - found
+        number += found
     return _counted(number, most, cut)
+
+
+def _sources(raw: sqlite3.Connection, wanted: Wanted) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return the statements, with their parameters, that count together what is wanted."""
+    since, until = bounds(wanted.finished if wanted.due is None else wanted.due)
+    times = {"since": since, "until": until}
+    for _, section in sections(wanted):
+        if section is running:
+            yield "count_running", {"queue": wanted.queue, "task": wanted.task}
+        elif section is pending:
+            for queue, task, priority in levels(raw, wanted):
+                yield "count_pending", {"queue": queue, "task": task, "priority": priority, **times}
+        elif section is completed:
+            for queue, task, status in kinds(raw, wanted):
+                yield "count_completed", {"queue": queue, "task": task, "status": status, **times}
+        else:
+            queues = decoded(raw, "waiting_queues", {}) if wanted.queue is None else [wanted.queue]
+            for queue in queues:
+                yield "count_waiting", {"queue": queue, "task": wanted.task, **times}
 
 
 def _counted(number: int, most: int, cut: bool) -> Count:

@@ -106,7 +106,7 @@ class OpenStore:
             await self._database.close()
 
     async def _holds_claims(self) -> bool:
-        """Return whether claims of ours are left, which others are to release: then our file stays."""
+        """Return whether claims or watches of ours are left, for others to end: then our file stays."""
         if self._presence is None:
             return False
         owner = self._presence.owner.id

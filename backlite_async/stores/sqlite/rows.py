@@ -314,7 +314,7 @@ def claims_of(raw: sqlite3.Connection, owner: str) -> list[ClaimedJob]:
 
 
 def holds_claims(raw: sqlite3.Connection, owner: str) -> bool:
-    """Return whether an owner has claimed anything."""
+    """Return whether an owner has claimed anything, or waits for a job."""
     return bool(fetch(raw, "holds_claims", {"owner": owner})[0][0])
 
 

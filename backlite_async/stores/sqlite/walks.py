@@ -73,12 +73,11 @@ def walk(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
 
 def sections(wanted: Wanted) -> list[tuple[int, _Section]]:
     """Return the sections in which there may be jobs that are wanted, by their numbers."""
+    if wanted.unique is not None:
+        numbers = (4,) if wanted.tag is not None else (5, 6) if wanted.parent is not None else (0, 1, 2, 3)
+        return [(number, _unique_in(number)) for number in numbers]
     if wanted.tag is not None:
         return [(4, _tagged)]
-    if wanted.unique is not None:
-        return [
-            (number, _unique_in(number)) for number in ((0, 1, 2, 3) if wanted.parent is None else (5, 6))
-        ]
     states = _ALL if wanted.states is None else wanted.states
     found: list[tuple[int, _Section]] = []
     if wanted.parent is not None:
@@ -162,7 +161,7 @@ def _merged(
     size: int,
 ) -> Iterator[tuple[int, int]]:
     """Merge walks of one index, each in the order of instants and numbers; `sign` -1: downwards."""
-    if not sources:
+    if not sources or sign * begin[0] > sign * until:
         return
     sizes = [min(size // len(sources) + 2, AT_ONCE)] * len(sources)
 
@@ -269,9 +268,9 @@ def _unique_in(section: int) -> _Section:
     """Return the walk over the one job that was last added with a unique key, if it is in a section."""
 
     def walk(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
-        rows = fetch(raw, "place_of_unique", {"queue": wanted.queue, "unique": wanted.unique})
-        for row in rows:
-            spot = _spot_of(row, child=wanted.parent is not None)
+        names = {"queue": wanted.queue, "unique": wanted.unique, "tag": wanted.tag}
+        for row in fetch(raw, "place_of_unique", names):
+            spot = _spot_of(row, wanted)
             if spot.place[0] == section and (
                 way.place is None or (spot.place < way.place if way.back else spot.place > way.place)
             ):
@@ -280,11 +279,14 @@ def _unique_in(section: int) -> _Section:
     return walk
 
 
-def _spot_of(row: Sequence[Any], *, child: bool) -> Spot:
-    seq, status, queue, key, task, priority, scheduled_at, due_at, started_at, finished_at = row
+def _spot_of(row: Sequence[Any], wanted: Wanted) -> Spot:
+    seq, status, queue, key, task, priority, scheduled_at, due_at, started_at, finished_at, number = row
     live = finished_at is None
     place: SortKey
-    if child:
+    if wanted.tag is not None:
+        place = (4, -(number or 0))
+        seq = seq if number is not None else None
+    elif wanted.parent is not None:
         place = (5 if live else 6, -seq)
     elif not live:
         place = (3, -finished_at, -seq)

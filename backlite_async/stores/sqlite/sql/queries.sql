@@ -569,7 +569,9 @@ SELECT
 FROM backlite_jobs AS jobs WHERE status = 'running' AND owner = :owner
 
 -- name: holds_claims
+-- Whether an owner has claims, or waits for a job.
 SELECT EXISTS (SELECT 1 FROM backlite_jobs WHERE status = 'running' AND owner = :owner)
+    OR EXISTS (SELECT 1 FROM backlite_watches WHERE owner = :owner)
 
 -- name: renew
 UPDATE backlite_jobs SET due_at = max(due_at, :until)
@@ -685,7 +687,7 @@ DELETE FROM backlite_jobs WHERE seq IN (
     )
     SELECT seq FROM held
     WHERE (SELECT count(*) FROM held) = :count AND NOT (
-        :unwatched AND EXISTS (SELECT 1 FROM backlite_watches) AND EXISTS (
+        :unwatched AND EXISTS (SELECT 1 FROM backlite_watches AS anybody) AND EXISTS (
             SELECT 1 FROM held CROSS JOIN backlite_watches AS watches WHERE watches.job_id = held.id
         )
     )
@@ -720,13 +722,13 @@ WHERE backlite_jobs.seq = again.seq
 )
 
 -- name: forget_tags
-DELETE FROM backlite_tags WHERE job_id IN {gone}
+DELETE FROM backlite_tags INDEXED BY sqlite_autoindex_backlite_tags_1 WHERE job_id IN {gone}
 
 -- name: forget_errors
-DELETE FROM backlite_errors WHERE job_id IN {gone}
+DELETE FROM backlite_errors INDEXED BY sqlite_autoindex_backlite_errors_1 WHERE job_id IN {gone}
 
 -- name: forget_lines
-DELETE FROM backlite_lines WHERE job_id IN {gone}
+DELETE FROM backlite_lines INDEXED BY sqlite_autoindex_backlite_lines_1 WHERE job_id IN {gone}
 
 -- name: tally
 INSERT INTO backlite_stats (queue, span, start, what, bucket, number)
@@ -846,7 +848,7 @@ WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL
   AND queue IN (SELECT json_extract(value, '$[0]') FROM json_each(:queues) WHERE json_extract(value, '$[4]') IS NULL)
 
 -- name: queues
--- Queues with live jobs, and paused ones; how many of each run.
+-- Queues with live jobs, paused ones, and those that clients have declared; how many of each run.
 WITH RECURSIVE
     {other},
     pending (queue) AS (
@@ -878,7 +880,7 @@ WITH RECURSIVE
         SELECT queue FROM pending WHERE queue <> ''
         UNION SELECT queue FROM waiting WHERE queue <> ''
         UNION SELECT queue FROM running
-        UNION SELECT queue FROM backlite_queues WHERE paused_at IS NOT NULL
+        UNION SELECT queue FROM backlite_queues WHERE paused_at IS NOT NULL OR limits IS NOT NULL
     )
 SELECT
     named.queue, coalesce(paused_at, 0) <> 0, coalesce(number, 0), limits
@@ -967,7 +969,8 @@ SELECT
     )
 
 -- name: kept_count
--- How many jobs of a queue and status are kept, up to :most: one seek per task, then the index alone.
+-- How many jobs of a queue and status are kept: of each task no more than :most are looked at, the newest, as they
+-- may have expired.
 WITH RECURSIVE ended (task) AS (
     SELECT ''
     UNION ALL
@@ -978,12 +981,15 @@ WITH RECURSIVE ended (task) AS (
     )
     FROM ended WHERE task IS NOT NULL
 )
-SELECT count(*) FROM (
-    SELECT 1 FROM ended CROSS JOIN backlite_completed AS completed INDEXED BY backlite_completed_ended
-    WHERE completed.queue = :queue AND completed.task = ended.task AND completed.status = :status
-      AND coalesce(expires_at > :now, true)
-    LIMIT :most
-)
+SELECT coalesce(sum((
+    SELECT count(*) FROM (
+        SELECT expires_at FROM backlite_completed AS completed INDEXED BY backlite_completed_ended
+        WHERE completed.queue = :queue AND completed.task = ended.task AND completed.status = :status
+        ORDER BY finished_at DESC LIMIT :most
+    )
+    WHERE coalesce(expires_at > :now, true)
+)), 0)
+FROM ended WHERE task <> ''
 
 -- name: waits_ahead
 -- Whether a job waits since a time that is still to come: the wall clock was set back.

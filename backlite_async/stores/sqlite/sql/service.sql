@@ -1,6 +1,9 @@
 -- What people ask for, and what they do to jobs. A list is a merge of walks along indexes: each statement gives the next
 -- places of a walk, as one JSON array, from a place on, which is sought in two steps, as a comparison of row values
--- would seek its first part alone. INDEXED BY and CROSS JOIN keep to the walk, whatever ANALYZE has counted.
+-- would seek its first part alone. INDEXED BY, NOT INDEXED (but by seq) and CROSS JOIN keep to the walk, whatever
+-- ANALYZE has counted, maybe when there were few jobs, when it is cheaper to read all of them; and where
+-- jobs are joined, the rest of what is wanted of them is no condition of the WHERE, for which SQLite may walk over the
+-- whole table to build a Bloom filter. What is done to jobs is done to those that `states_of` and `kept_of` have found.
 
 -- name: pending_levels
 -- The queues, tasks and priorities that have pending jobs with a due time: one seek each.
@@ -8,7 +11,7 @@ WITH RECURSIVE level (queue, task, priority) AS (
     SELECT coalesce(:queue, ''), '', 0
     UNION ALL
     SELECT jobs.queue, jobs.task, jobs.priority
-    FROM level CROSS JOIN backlite_jobs AS jobs
+    FROM level CROSS JOIN backlite_jobs AS jobs NOT INDEXED
     WHERE jobs.seq = coalesce(
         (
             SELECT seq FROM backlite_jobs AS below INDEXED BY backlite_jobs_pending
@@ -79,18 +82,17 @@ SELECT json_group_array(json((
 ))) FROM json_each(:walks) AS walk
 
 -- name: count_pending
--- How many there are, of at most :looks.
-SELECT count(*), 0 FROM (
-    SELECT 1 FROM json_each(:levels) AS level CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
-    WHERE status = 'pending' AND jobs.queue = json_extract(level.value, '$[0]')
-      AND jobs.task = json_extract(level.value, '$[1]') AND jobs.priority = json_extract(level.value, '$[2]')
+-- How many of at most :looks there are, and how many were looked at: of all.
+SELECT count(*), count(*) FROM (
+    SELECT 1 FROM backlite_jobs INDEXED BY backlite_jobs_pending
+    WHERE status = 'pending' AND queue = :queue AND task = :task AND priority = :priority
       AND due_at >= :since AND due_at <= :until
     LIMIT :looks
 )
 
 -- part: follows
 -- Of jobs that wait for their turn, with priorities from above.
-FROM walk CROSS JOIN backlite_jobs AS jobs
+FROM walk CROSS JOIN backlite_jobs AS jobs NOT INDEXED
     WHERE jobs.seq = coalesce(
         CASE WHEN walk.fits THEN (
             SELECT seq FROM backlite_jobs AS twin INDEXED BY backlite_jobs_waiting
@@ -132,7 +134,7 @@ FROM walk CROSS JOIN backlite_jobs AS jobs
 
 -- part: precedes
 -- The same backwards: :above and :until are the other way round.
-FROM walk CROSS JOIN backlite_jobs AS jobs
+FROM walk CROSS JOIN backlite_jobs AS jobs NOT INDEXED
     WHERE jobs.seq = coalesce(
         CASE WHEN walk.fits THEN (
             SELECT seq FROM backlite_jobs AS twin INDEXED BY backlite_jobs_waiting
@@ -198,26 +200,26 @@ WITH RECURSIVE walk (queue, key, task, priority, scheduled_at, seq, fits, number
 )
 SELECT json_group_array(json_array(queue, key, task, -priority, scheduled_at, seq, fits)) FROM walk WHERE number > 0
 
--- name: count_waiting
--- How many of at most :looks of the queue, or of all, are wanted; whether there may be more.
-WITH RECURSIVE queues (queue) AS (
-    SELECT coalesce(:queue, (
-        SELECT queue FROM backlite_jobs INDEXED BY backlite_jobs_waiting
-        WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL
-        ORDER BY queue LIMIT 1
-    ))
+-- name: waiting_queues
+-- The queues of which jobs wait for a turn: one seek each.
+WITH RECURSIVE waiting (queue) AS (
+    SELECT ''
     UNION ALL
     SELECT (
-        SELECT queue FROM backlite_jobs AS next INDEXED BY backlite_jobs_waiting
-        WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL AND next.queue > queues.queue
+        SELECT queue FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
+        WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL AND jobs.queue > waiting.queue
         ORDER BY queue LIMIT 1
     )
-    FROM queues WHERE queue IS NOT NULL AND :queue IS NULL
+    FROM waiting WHERE queue IS NOT NULL
 )
-SELECT count(*) FILTER (WHERE fits), count(*) = :looks FROM (
-    SELECT coalesce(jobs.task = :task, true) AND scheduled_at >= :since AND scheduled_at <= :until AS fits
-    FROM queues CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_waiting
-    WHERE jobs.queue = queues.queue AND key IS NOT NULL AND status = 'pending' AND due_at IS NULL
+SELECT json_group_array(queue) FROM waiting WHERE queue <> ''
+
+-- name: count_waiting
+-- How many of at most :looks are wanted, and how many were looked at.
+SELECT count(*) FILTER (WHERE fits), count(*) FROM (
+    SELECT coalesce(task = :task, true) AND scheduled_at >= :since AND scheduled_at <= :until AS fits
+    FROM backlite_jobs INDEXED BY backlite_jobs_waiting
+    WHERE queue = :queue AND key IS NOT NULL AND status = 'pending' AND due_at IS NULL
     LIMIT :looks
 )
 
@@ -227,13 +229,17 @@ SELECT json_group_array(json_array(coalesce(started_at, 0), seq))
 FROM backlite_jobs INDEXED BY backlite_jobs_running
 WHERE status = 'running' AND coalesce(queue = :queue, true) AND coalesce(task = :task, true)
 
+-- name: count_running
+SELECT count(*), count(*) FROM backlite_jobs INDEXED BY backlite_jobs_running
+WHERE status = 'running' AND coalesce(queue = :queue, true) AND coalesce(task = :task, true)
+
 -- name: completed_kinds
 -- The queues, tasks and statuses that there are completed jobs of: one seek each.
 WITH RECURSIVE kind (queue, task, status) AS (
     SELECT coalesce(:queue, ''), '', ''
     UNION ALL
     SELECT jobs.queue, jobs.task, jobs.status
-    FROM kind CROSS JOIN backlite_completed AS jobs
+    FROM kind CROSS JOIN backlite_completed AS jobs NOT INDEXED
     WHERE jobs.seq = coalesce(
         (
             SELECT seq FROM backlite_completed AS other INDEXED BY backlite_completed_ended
@@ -302,12 +308,10 @@ SELECT json_group_array(json((
 ))) FROM json_each(:walks) AS walk
 
 -- name: count_completed
--- How many of at most :looks are kept: some may have expired; whether there may be more.
-SELECT count(*) FILTER (WHERE kept), count(*) = :looks FROM (
-    SELECT coalesce(expires_at > :now, true) AS kept
-    FROM json_each(:kinds) AS kind CROSS JOIN backlite_completed AS jobs INDEXED BY backlite_completed_ended
-    WHERE jobs.queue = json_extract(kind.value, '$[0]') AND jobs.task = json_extract(kind.value, '$[1]')
-      AND jobs.status = json_extract(kind.value, '$[2]') AND finished_at >= :since AND finished_at <= :until
+-- How many of at most :looks are kept, as some may have expired, and how many were looked at.
+SELECT count(*) FILTER (WHERE coalesce(expires_at > :now, true)), count(*) FROM (
+    SELECT expires_at FROM backlite_completed INDEXED BY backlite_completed_ended
+    WHERE queue = :queue AND task = :task AND status = :status AND finished_at >= :since AND finished_at <= :until
     LIMIT :looks
 )
 
@@ -361,16 +365,17 @@ SELECT json_group_array(json_array(seq, NULL, seq)) FROM (
 )
 
 -- name: place_of_unique
--- Where the job is that was last added with a unique key: what its sort key is made of.
+-- Where the job is that was last added with a unique key: what its sort key is made of. Another may have got its id since.
 SELECT
-    jobs.seq, jobs.status, jobs.queue, jobs.key, jobs.task, jobs.priority, jobs.scheduled_at, jobs.due_at, jobs.started_at,
-    NULL
+    jobs.seq, jobs.status, jobs.queue, jobs.key, jobs.task, jobs.priority, jobs.scheduled_at, jobs.due_at,
+    jobs.started_at, NULL, (SELECT number FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag)
 FROM backlite_unique AS known CROSS JOIN backlite_jobs AS jobs
 WHERE known.queue = :queue AND known.key = :unique AND jobs.id = known.job_id AND jobs.created_at = known.added_at
 UNION ALL
 SELECT
-    jobs.seq, jobs.status, jobs.queue, jobs.key, jobs.task, jobs.priority, jobs.scheduled_at, NULL, jobs.started_at,
-    jobs.finished_at
+    jobs.seq, jobs.status, jobs.queue, jobs.key, jobs.task, jobs.priority, jobs.scheduled_at, NULL,
+    jobs.started_at, jobs.finished_at,
+    (SELECT number FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag)
 FROM backlite_unique AS known CROSS JOIN backlite_completed AS jobs
 WHERE known.queue = :queue AND known.key = :unique AND jobs.id = known.job_id AND jobs.created_at = known.added_at
 LIMIT 1
@@ -389,34 +394,37 @@ coalesce(jobs.queue = :queue, :queue IS NULL) AND coalesce(jobs.task = :task, :t
 
 -- name: wanted_live
 -- Which of these live jobs are wanted.
-SELECT json_group_array(jobs.seq)
-FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs
-WHERE jobs.seq = place.value AND {wanted}
-  AND (
-      :due IS NULL
-      OR (
-          jobs.status = 'pending' AND coalesce(jobs.due_at, jobs.scheduled_at) >= :due_since
-          AND coalesce(jobs.due_at, jobs.scheduled_at) <= :due_until
+SELECT json_group_array(jobs.seq) FILTER (
+    WHERE {wanted}
+      AND (
+          :due IS NULL
+          OR (
+              jobs.status = 'pending' AND coalesce(jobs.due_at, jobs.scheduled_at) >= :due_since
+              AND coalesce(jobs.due_at, jobs.scheduled_at) <= :due_until
+          )
       )
-  )
+)
+FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs NOT INDEXED
+WHERE jobs.seq = place.value
 
 -- name: wanted_completed
 -- Which of these completed jobs are kept, and which of those are wanted.
-SELECT json_array(json(json_group_array(seq)), json(json_group_array(seq) FILTER (WHERE is_wanted)))
-FROM (
-    SELECT
-        jobs.seq,
-        {wanted} AND jobs.finished_at >= :finished_since AND jobs.finished_at <= :finished_until AS is_wanted
-    FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs
-    WHERE jobs.seq = place.value AND coalesce(jobs.expires_at > :now, true)
+SELECT json_array(
+    json(json_group_array(jobs.seq) FILTER (WHERE coalesce(jobs.expires_at > :now, true))),
+    json(json_group_array(jobs.seq) FILTER (
+        WHERE coalesce(jobs.expires_at > :now, true) AND {wanted}
+          AND jobs.finished_at >= :finished_since AND jobs.finished_at <= :finished_until
+    ))
 )
+FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs NOT INDEXED
+WHERE jobs.seq = place.value
 
 -- name: live_records
 SELECT
     jobs.seq, jobs.id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
     jobs.key, timeout, jobs.parent, meta, tags, cancelled_at, progress, progress_message
-FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs
+FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs NOT INDEXED
 WHERE jobs.seq = place.value
 
 -- name: completed_records
@@ -424,7 +432,7 @@ SELECT
     jobs.seq, jobs.id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
     jobs.key, timeout, jobs.parent, meta, tags, cancelled_at, progress, progress_message
-FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs
+FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs NOT INDEXED
 WHERE jobs.seq = place.value
 
 -- name: states_of
@@ -436,19 +444,17 @@ WHERE jobs.id = wanted.value
 -- name: kept_of
 -- Those of these jobs that are kept, and whether they can run again.
 SELECT json_group_array(json_array(jobs.id, status <> 'succeeded' AND payload IS NOT NULL))
+    FILTER (WHERE coalesce(expires_at > :now, true))
 FROM json_each(:ids) AS wanted CROSS JOIN backlite_completed AS jobs
-WHERE jobs.id = wanted.value AND coalesce(expires_at > :now, true)
+WHERE jobs.id = wanted.value
 
 -- name: rerun_pending
 -- One that waits for its turn waits on.
-UPDATE backlite_jobs
+UPDATE backlite_jobs INDEXED BY sqlite_autoindex_backlite_jobs_1
 SET
     crashes = 0, max_attempts = max(max_attempts, attempt + :attempts), scheduled_at = :now, waits_from = :now,
     due_at = CASE WHEN due_at IS NOT NULL THEN :now END
-WHERE seq IN (
-    SELECT jobs.seq FROM json_each(:ids) AS wanted CROSS JOIN backlite_jobs AS jobs
-    WHERE jobs.id = wanted.value AND +jobs.status = 'pending'
-)
+WHERE id IN (SELECT value FROM json_each(:ids))
 
 -- name: rerun_completed
 INSERT INTO backlite_jobs (
@@ -464,44 +470,31 @@ ORDER BY wanted.id
 
 -- name: postpone
 -- One that waits for its turn waits on, unless it is for later.
-UPDATE backlite_jobs
+UPDATE backlite_jobs INDEXED BY sqlite_autoindex_backlite_jobs_1
 SET
     scheduled_at = :due_at, waits_from = :waits_from,
     due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now THEN :due_at END
-WHERE seq IN (
-    SELECT jobs.seq FROM json_each(:ids) AS wanted CROSS JOIN backlite_jobs AS jobs
-    WHERE jobs.id = wanted.value AND +jobs.status = 'pending'
-)
+WHERE id IN (SELECT value FROM json_each(:ids))
 
 -- name: edit
-UPDATE backlite_jobs SET payload = :payload
-WHERE seq IN (
-    SELECT jobs.seq FROM json_each(:ids) AS wanted CROSS JOIN backlite_jobs AS jobs
-    WHERE jobs.id = wanted.value AND +jobs.status = 'pending'
-)
+UPDATE backlite_jobs INDEXED BY sqlite_autoindex_backlite_jobs_1 SET payload = :payload
+WHERE id IN (SELECT value FROM json_each(:ids))
 
 -- name: release
 -- As if they had not been claimed. The error of one that is to be cancelled is that.
-UPDATE backlite_jobs
+UPDATE backlite_jobs INDEXED BY sqlite_autoindex_backlite_jobs_1
 SET
     status = 'pending', owner = NULL, started_at = NULL, attempt = max(attempt - 1, 0),
     scheduled_at = min(scheduled_at, :now), due_at = :now, error = CASE WHEN cancelled_at IS NULL THEN error END
-WHERE seq IN (
-    SELECT jobs.seq FROM json_each(:ids) AS wanted CROSS JOIN backlite_jobs AS jobs
-    WHERE jobs.id = wanted.value AND +jobs.status = 'running'
-)
+WHERE id IN (SELECT value FROM json_each(:ids))
 
 -- name: delete_pending
-DELETE FROM backlite_jobs WHERE seq IN (
-    SELECT jobs.seq FROM json_each(:ids) AS wanted CROSS JOIN backlite_jobs AS jobs
-    WHERE jobs.id = wanted.value AND +jobs.status = 'pending'
-)
+DELETE FROM backlite_jobs INDEXED BY sqlite_autoindex_backlite_jobs_1
+WHERE id IN (SELECT value FROM json_each(:ids))
 
 -- name: delete_completed
-DELETE FROM backlite_completed WHERE seq IN (
-    SELECT jobs.seq FROM json_each(:ids) AS wanted CROSS JOIN backlite_completed AS jobs
-    WHERE jobs.id = wanted.value
-)
+DELETE FROM backlite_completed INDEXED BY sqlite_autoindex_backlite_completed_1
+WHERE id IN (SELECT value FROM json_each(:ids))
 
 -- name: delete_unique
 DELETE FROM backlite_unique INDEXED BY backlite_unique_job WHERE job_id IN (SELECT value FROM json_each(:ids))

@@ -75,6 +75,8 @@ CREATE TABLE backlite_watches (
     PRIMARY KEY (job_id, owner)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX backlite_watches_owner ON backlite_watches (owner);
+
 -- Counts and histograms by the minute (span 60000), summed up later by the hour (3600000). What "run" and "wait" are
 -- is told by their buckets.
 CREATE TABLE backlite_stats (
