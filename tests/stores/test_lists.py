@@ -149,6 +149,7 @@ async def pages(store: Store, wanted: Wanted, limit: int) -> list[Found]:
     """Read all pages from the first to the last."""
     found = [await store.find(wanted, limit=limit, now=NOW)]
     while found[-1].more:
+        assert len(found) < 200, "pages without end"
         after = found[-1].looked_to if found[-1].limited else found[-1].places[-1]
         found.append(await store.find(wanted, limit=limit, after=after, now=NOW))
     return found
@@ -158,6 +159,7 @@ async def pages_back(store: Store, wanted: Wanted, limit: int) -> list[Found]:
     """Read all pages from the last to the first; return them in the order of the list."""
     found = [await store.find(wanted, limit=limit, before=end(wanted), now=NOW)]
     while found[-1].more:
+        assert len(found) < 200, "pages without end"
         before = found[-1].looked_to if found[-1].limited else found[-1].places[0]
         found.append(await store.find(wanted, limit=limit, before=before, now=NOW))
     return found[::-1]
@@ -286,6 +288,18 @@ async def test_unique_key_is_of_the_last_job(store: Store) -> None:
     assert found_ids(await store.find(wanted, limit=9, now=NOW)) == ["b"]
     await store.finish([complete(await claim_one(store), keep=None)])
     assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
+    await store.add([new("b", created_at=5)])
+    assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
+
+
+async def test_unique_key_of_a_job_that_was_moved(store: Store) -> None:
+    """A job that was replaced by one of another queue is not in a list of the first queue."""
+    await store.add_unique(new("a"), Unique(key="u"), now=0)
+    assert await store.add_unique(new("a", queue="r"), Unique(own_id=True, replace_own=True), now=0) == "a"
+    for more in (None, frozenset({JobStatus.PENDING})):
+        for queue in "qr":
+            wanted = Wanted(queue=queue, unique="u", states=more)
+            assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
 
 
 async def test_names_in_lists_are_data(store: Store) -> None:
