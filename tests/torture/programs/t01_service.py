@@ -1,4 +1,4 @@
-"""Lives with errors, log lines, results, dead letters and waits, and of people who steer, killed at a system call.
+"""Lives with errors, log lines, results, dead letters and waits, and of people who steer; killed at a call.
 
 Beside what the other lives note there is `deleting`, `deleted` around a `jobs.delete()`, and `letter`,
 the job of which a dead letter was read.
