@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._client import Client
     from ._transaction import JobTransaction
 
-__all__ = ["JobContext", "current_client", "current_job", "running_job"]
+__all__ = ["JobContext", "check_outside_block", "current_client", "current_job", "running_job"]
 
 ROUNDING = 1e-9
 """By which a sum of fractions may exceed 1."""
@@ -232,6 +232,16 @@ class JobContext:
 
     def __repr__(self) -> str:
         return f"<job {self.id} of queue {self.queue!r}, attempt {self.attempt} of {self.max_attempts}>"
+
+
+def check_outside_block(client: Client) -> None:
+    """Raise inside a `job.transaction()`, for which everybody else who writes has to wait."""
+    running = running_job.get(None)
+    if running is not None and running.client is client and running.open_block:
+        raise InvalidState(
+            "jobs and queues cannot be changed inside a job.transaction(), which keeps everybody else from"
+            " writing, the client too; do it before or after the block"
+        )
 
 
 def current_client() -> Client:

@@ -24,7 +24,7 @@ from ._errors import InvalidState, PayloadError
 from ._failure import describe, short_traceback
 from ._job import ClaimedJob
 from ._middleware import Around, through
-from ._notes import Notes
+from ._notes import Notes, Said
 from ._outcome import CANCELLED, Result, Steer
 from ._registry import Handler
 from ._threads import InThread, ThreadCall
@@ -196,7 +196,7 @@ class WorkerPool:
             result = self._failed(attempt, asyncio.CancelledError(), stopped=self._interrupted())
         if context is not None:
             if context.said is not None:
-                result = _with_last_words(context, result)
+                result = _with_last_words(context.said, result)
             context.fall_silent()
         if not task.cancelled():
             task.exception()  # seen: the loop need not report it
@@ -358,7 +358,8 @@ class WorkerPool:
             started_at=attempt.started_at,
             duration=self._duration(attempt),
         )
-        return result if attempt.context is None else _with_last_words(attempt.context, result)
+        context = attempt.context
+        return result if context is None or context.said is None else _with_last_words(context.said, result)
 
     def _returned(self, attempt: Attempt, value: object) -> Result:
         if value is not None and inspect.isawaitable(value):
@@ -460,11 +461,9 @@ class WorkerPool:
         return max(0, round((self._clock.monotonic() - attempt.began) * 1_000_000))
 
 
-def _with_last_words(context: JobContext, result: Result) -> Result:
+def _with_last_words(said: Said, result: Result) -> Result:
     """Add to a result what its attempt has said and is not stored."""
-    if context.said is None:
-        return result
-    return msgspec.structs.replace(result, note=context.said.all(), noted=True)
+    return msgspec.structs.replace(result, note=said.all(), noted=True)
 
 
 _CUT_OFF = object()

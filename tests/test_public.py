@@ -196,7 +196,7 @@ def test_the_names_are_there_however_they_are_asked_for() -> None:
 
 def test_a_name_that_is_not_there_is_an_error() -> None:
     """As of any module; whatever the name."""
-    for name in ("Nothing", "_nothing", "__wrapped__"):
+    for name in ("Nothing", "_nothing", "__wrapped__", "annotations"):
         with pytest.raises(AttributeError, match=f"module 'backlite_async' has no attribute '{name}'"):
             getattr(backlite_async, name)
     with pytest.raises(ImportError, match="cannot import name 'Nothing'"):

@@ -121,6 +121,7 @@ async def test_statistics_of_a_time(client: Client, clock: Clock) -> None:
     assert (await client.queues.stats("work")).ended == 0
     await succeed(client, Work(), 9, run=1_000)
     await succeed(client, Work(), 1, run=1_000_000)
+    assert (await client.queues.stats("work")).ended == 10
     clock.at += 90_000
     stats = await client.queues.stats("work", last=timedelta(seconds=90))
     assert (stats.succeeded, stats.failed, stats.ended) == (10, 0, 10)
@@ -292,22 +293,24 @@ async def test_the_leader_sums_up_once_an_hour() -> None:
             await store.looked.wait()
         return [at - BEGIN for at in store.summed_up]
 
-    assert await look() == [0]
-    clock.at += HOUR - 1
-    assert await look() == [0]
-    clock.at += 1
-    assert await look() == [0, HOUR]
-    store.leading = False
-    clock.at += HOUR
-    assert await look() == [0, HOUR]
-    store.leading = True
-    assert await look() == [0, HOUR, 2 * HOUR]
-    store.leading = False
-    assert await look() == [0, HOUR, 2 * HOUR]
-    store.leading = True
-    assert await look() == [0, HOUR, 2 * HOUR, 2 * HOUR]
-    maintenance.close()
-    await upkeep
+    try:
+        assert await look() == [0]
+        clock.at += HOUR - 1
+        assert await look() == [0]
+        clock.at += 1
+        assert await look() == [0, HOUR]
+        store.leading = False
+        clock.at += HOUR
+        assert await look() == [0, HOUR]
+        store.leading = True
+        assert await look() == [0, HOUR, 2 * HOUR]
+        store.leading = False
+        assert await look() == [0, HOUR, 2 * HOUR]
+        store.leading = True
+        assert await look() == [0, HOUR, 2 * HOUR, 2 * HOUR]
+    finally:
+        maintenance.close()
+        await upkeep
 
 
 async def test_a_client_with_workers_sums_up_at_its_start() -> None:

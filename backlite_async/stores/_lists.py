@@ -11,23 +11,23 @@ from .._job import JobStatus
 from .._query import SortKey, Wanted
 from ._rows import Row
 
-__all__ = ["driver", "has", "is_looked_at", "sort_key"]
+__all__ = ["has", "is_looked_at", "sort_key"]
 
 _INDEXED = frozenset({"queue", "task", "states", "due", "finished"})
 
 
-def driver(wanted: Wanted) -> frozenset[str]:
+def _driver(wanted: Wanted) -> frozenset[str]:
     """Return what is wanted that one index knows, or the indexes of queues know together."""
+    if wanted.unique is not None:  # one job at most, of which its tags are known
+        return frozenset({"queue", "unique", "tag"})
     if wanted.tag is not None:
         return frozenset({"tag"})
-    if wanted.unique is not None:
-        return frozenset({"queue", "unique"})
     return _INDEXED if wanted.parent is None else frozenset({"parent"})
 
 
 def is_looked_at(wanted: Wanted) -> bool:
     """Return whether anything is wanted that has to be looked at, job by job."""
-    return any(name not in driver(wanted) for name, value in _set(wanted).items())
+    return any(name not in _driver(wanted) for name, value in _set(wanted).items())
 
 
 def has(row: Row, wanted: Wanted, *, known: bool) -> bool:
@@ -35,7 +35,7 @@ def has(row: Row, wanted: Wanted, *, known: bool) -> bool:
     return all(
         _HAS[name](row, value)
         for name, value in _set(wanted).items()
-        if (name in driver(wanted)) is known and name in _HAS
+        if (name in _driver(wanted)) is known and name in _HAS
     )
 
 

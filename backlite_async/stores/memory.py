@@ -114,11 +114,13 @@ class MemoryStore(MemoryService):
 
     def _add(self, job: NewJob) -> None:
         self._live.add(job)
-        self._beside.begin(job.id, None if job.more is None else job.more.tags)
+        self._beside.take_tags(job.id, None if job.more is None else job.more.tags)
 
     async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
         """Store a pending job, unless there is one that `unique` names."""
         there = self._find(job.id, now)
+        if there is None and self._completed.pop(job.id, None) is not None:  # it has expired
+            self._forget(job.id)
         if there is not None and again and (not unique.own_id or _same(there, job)):
             return None
         if there is not None and unique.own_id:

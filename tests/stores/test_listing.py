@@ -15,7 +15,7 @@ import pytest
 
 from backlite_async import _query
 from backlite_async._job import JobStatus, NewJob
-from backlite_async._query import Delete, SortKey, Wanted
+from backlite_async._query import Delete, Release, SortKey, Wanted
 from backlite_async.stores.sqlite import finding, listing
 from backlite_async.stores.sqlite.actions import act
 from backlite_async.stores.sqlite.sql import named, statements
@@ -279,7 +279,7 @@ def test_lists_begin_anywhere(raw: sqlite3.Connection) -> None:
         (2, "a", "", "", 0, 0, 0),
         (3, -15, 0),
     ]
-    for _ in range(120):
+    for _ in range(800):
         wanted = wanted_of(chance)
         if wanted.tag is not None or wanted.parent is not None:
             continue
@@ -366,6 +366,47 @@ async def test_acting_calls_everybody(open_store: Opener) -> None:
     async with asyncio.timeout(5):
         for event in rung:
             await event.wait()
+
+
+def test_running_job_keeps_what_is_kept_of_its_id(raw: sqlite3.Connection) -> None:
+    """What was kept of an id whose job runs again is not deleted: errors and tags are of both."""
+    for status, ended in ((JobStatus.RUNNING, None), (JobStatus.FAILED, 10)):
+        fill(raw, [one("job")._replace(status=status, started_at=5, finished_at=ended)])
+    assert act(raw, action=Delete(), job_ids=["job"], now=NOW) == []
+    raw.execute("UPDATE backlite_jobs SET status = 'pending'")
+    assert act(raw, action=Delete(), job_ids=["job"], now=NOW) == ["job"]
+    assert finding.find(raw, Wanted(), limit=5, after=None, before=None, now=NOW).jobs == []
+
+
+def test_released_job_that_is_to_be_cancelled_says_that(raw: sqlite3.Connection) -> None:
+    """Its error is not that of an attempt before."""
+    raw.execute("INSERT INTO backlite_queues (queue, keeps) VALUES ('q', true)")
+    fill(raw, [one("job")._replace(status=JobStatus.RUNNING, started_at=5, error="no")])
+    raw.execute("UPDATE backlite_jobs SET cancelled_at = 7")
+    assert act(raw, action=Release(), job_ids=["job"], now=NOW) == ["job"]
+    [job] = finding.find(raw, Wanted(), limit=5, after=None, before=None, now=NOW).jobs
+    assert (job.status, job.error) == (JobStatus.CANCELLED, "cancelled")
+
+
+def one(job_id: str) -> Stored:
+    """Return a plain pending job."""
+    return Stored(
+        seq=1,
+        id=job_id,
+        queue="q",
+        task="T",
+        status=JobStatus.PENDING,
+        priority=0,
+        key=None,
+        created_at=0,
+        scheduled_at=0,
+        due_at=0,
+        started_at=None,
+        finished_at=None,
+        expires_at=None,
+        parent=None,
+        error=None,
+    )
 
 
 def new(job_id: str) -> NewJob:

@@ -102,6 +102,9 @@ EACH: dict[str, tuple[Wanted, Sequence[str]]] = {
     "parent and state": (Wanted(parent="p", states=frozenset({JobStatus.FAILED})), ["c-bad"]),
     "other parent": (Wanted(parent="q"), []),
     "unique": (Wanted(queue="q", unique="only"), ["p-late"]),
+    "unique and tag": (Wanted(queue="q", unique="only", tag="red"), ["p-late"]),
+    "unique and another tag": (Wanted(queue="q", unique="only", tag="blue"), []),
+    "unique of none and tag": (Wanted(queue="q", unique="none", tag="red"), []),
     "unique and task": (Wanted(queue="q", unique="only", task="U"), []),
     "unique of another queue": (Wanted(queue="r", unique="only"), []),
     "key": (Wanted(key="k"), ["k-in", "k-u", "k-2", "k-3", "k-u2"]),
@@ -146,6 +149,7 @@ async def pages(store: Store, wanted: Wanted, limit: int) -> list[Found]:
     """Read all pages from the first to the last."""
     found = [await store.find(wanted, limit=limit, now=NOW)]
     while found[-1].more:
+        assert len(found) < 200, "pages without end"
         after = found[-1].looked_to if found[-1].limited else found[-1].places[-1]
         found.append(await store.find(wanted, limit=limit, after=after, now=NOW))
     return found
@@ -155,6 +159,7 @@ async def pages_back(store: Store, wanted: Wanted, limit: int) -> list[Found]:
     """Read all pages from the last to the first; return them in the order of the list."""
     found = [await store.find(wanted, limit=limit, before=end(wanted), now=NOW)]
     while found[-1].more:
+        assert len(found) < 200, "pages without end"
         before = found[-1].looked_to if found[-1].limited else found[-1].places[0]
         found.append(await store.find(wanted, limit=limit, before=before, now=NOW))
     return found[::-1]
@@ -283,6 +288,18 @@ async def test_unique_key_is_of_the_last_job(store: Store) -> None:
     assert found_ids(await store.find(wanted, limit=9, now=NOW)) == ["b"]
     await store.finish([complete(await claim_one(store), keep=None)])
     assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
+    await store.add([new("b", created_at=5)])
+    assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
+
+
+async def test_unique_key_of_a_job_that_was_moved(store: Store) -> None:
+    """A job that was replaced by one of another queue is not in a list of the first queue."""
+    await store.add_unique(new("a"), Unique(key="u"), now=0)
+    assert await store.add_unique(new("a", queue="r"), Unique(own_id=True, replace_own=True), now=0) == "a"
+    for more in (None, frozenset({JobStatus.PENDING})):
+        for queue in "qr":
+            wanted = Wanted(queue=queue, unique="u", states=more)
+            assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
 
 
 async def test_names_in_lists_are_data(store: Store) -> None:
@@ -334,7 +351,6 @@ async def test_looks_are_limited(
 async def test_what_is_limited_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A question that had to stop says so, and where."""
     await populate(store)
-    await store.expire(now=NOW, limit=10)  # what has expired, and is there still, may be looked at too
     places = (await store.find(Wanted(), limit=100, now=NOW)).places
     monkeypatch.setattr(_query, "LOOKS", 3)
     found = await store.find(Wanted(text="c-"), limit=5, now=NOW)
@@ -397,7 +413,6 @@ async def test_count_is_capped(store: Store) -> None:
 async def test_count_looks_at_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A count that has to look at jobs is capped where it had to stop, by what it has seen."""
     await populate(store)
-    await store.expire(now=NOW, limit=10)
     monkeypatch.setattr(_query, "LOOKS", 9)
     assert capped(await store.count(Wanted(text="p-"), most=100, now=NOW)) == (4, True)
     assert capped(await store.count(Wanted(text="c-"), most=100, now=NOW)) == (0, True)

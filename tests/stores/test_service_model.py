@@ -201,12 +201,14 @@ class Machine(test_control_model.Machine):
         )
 
     def of_now(self, wanted: Wanted) -> Wanted:
-        """Return what is wanted with times that are counted from now."""
-        changes = {
+        """Return what is wanted with times that are counted from now; a unique key is one of a queue."""
+        changes: dict[str, Any] = {
             name: tuple(None if at is None else self.now + at for at in value)
             for name in ("added", "due", "finished")
             if (value := getattr(wanted, name)) is not None
         }
+        if wanted.unique is not None:
+            changes["queue"] = wanted.queue or "q"
         return msgspec.structs.replace(wanted, **changes)
 
     async def pages(self, store: Store, wanted: Wanted, limit: int, *, back: bool) -> list[Any]:

@@ -161,7 +161,7 @@ def _merged(
     size: int,
 ) -> Iterator[tuple[int, int]]:
     """Merge walks of one index, each in the order of instants and numbers; `sign` -1: downwards."""
-    if not sources:
+    if not sources or sign * begin[0] > sign * until:
         return
     sizes = [min(size // len(sources) + 2, AT_ONCE)] * len(sources)
 
