@@ -19,7 +19,7 @@ from backlite_async import Discard, JobContext, QueueConfig, Task
 from tests.torture.programs import t01_control
 from tests.torture.programs.t01_control import Controlled, Held, Later, Turn
 from tests.torture.programs.t01_lives import KEEP, SHORT_LEASE, Bare, Kept, drained
-from tests.torture.programs.t01_lives import made_empty as made_empty  # what these lives find
+from tests.torture.programs.t01_lives import made_empty  # noqa: F401 - these lives find it by its name
 
 
 class Fallen(Task):
