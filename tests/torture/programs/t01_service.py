@@ -18,8 +18,14 @@ sys.path.append(str(Path(__file__).parents[3]))  # the checkout; the library may
 from backlite_async import Discard, JobContext, QueueConfig, Task
 from tests.torture.programs import t01_control
 from tests.torture.programs.t01_control import Controlled, Held, Later, Turn
-from tests.torture.programs.t01_lives import KEEP, SHORT_LEASE, Bare, Kept, drained
-from tests.torture.programs.t01_lives import made_empty  # noqa: F401 - these lives find it by its name
+from tests.torture.programs.t01_lives import (
+    KEEP,
+    SHORT_LEASE,
+    Bare,
+    Kept,
+    drained,
+    made_empty,  # noqa: F401 - these lives find it by its name
+)
 
 
 class Fallen(Task):
