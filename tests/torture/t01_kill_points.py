@@ -294,9 +294,14 @@ def beside(connection: sqlite3.Connection) -> Service:
     columns = "id, status, attempt, crashes, payload, result"
     records = [
         Record(
-            *[*row[:4], json.loads(row[4]), None if row[5] is None else json.loads(row[5])],
-            rows("SELECT count(*) FROM backlite_errors WHERE job_id = ?", row[0])[0][0],
-            {line for (line,) in rows("SELECT text FROM backlite_lines WHERE job_id = ?", row[0])},
+            id=row[0],
+            status=row[1],
+            attempt=row[2],
+            crashes=row[3],
+            task=json.loads(row[4]),
+            result=None if row[5] is None else json.loads(row[5]),
+            errors=rows("SELECT count(*) FROM backlite_errors WHERE job_id = ?", row[0])[0][0],
+            lines={line for (line,) in rows("SELECT text FROM backlite_lines WHERE job_id = ?", row[0])},
         )
         for row in rows(f"SELECT {columns} FROM backlite_completed WHERE queue = 'noted'")
     ]

@@ -87,7 +87,7 @@ def test_promises_of_control_that_are_not_kept_are_seen(life: str, found: str) -
     ],
 )
 def test_what_is_kept_beside_jobs_and_is_not_as_it_should_be_is_seen(life: str, found: str) -> None:
-    """A dead letter that is gone, lines of no job, a job that was counted twice, an error that is not kept."""
+    """A dead letter that is gone, lines of no job, a job that was counted twice, an error that is lost."""
     assert found in "".join(tried(life, module=SERVICE, most=1).failures)
 
 

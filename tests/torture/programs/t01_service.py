@@ -1,4 +1,4 @@
-"""Lives with errors, log lines, results, dead letters and waits, and of people who steer, killed at a system call.
+"""Lives with errors, log lines, results, dead letters and waits, and of people who steer; killed at a call.
 
 Beside what the other lives note there is `deleting`, `deleted` around a `jobs.delete()`, and `letter`,
 the job of which a dead letter was read.
@@ -7,6 +7,7 @@ the job of which a dead letter was read.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,14 @@ sys.path.append(str(Path(__file__).parents[3]))  # the checkout; the library may
 from backlite_async import Discard, JobContext, QueueConfig, Task
 from tests.torture.programs import t01_control
 from tests.torture.programs.t01_control import Controlled, Held, Later, Turn
-from tests.torture.programs.t01_lives import KEEP, SHORT_LEASE, Bare, Kept, drained, made_empty
+from tests.torture.programs.t01_lives import (
+    KEEP,
+    SHORT_LEASE,
+    Bare,
+    Kept,
+    drained,
+    made_empty,  # noqa: F401 - these lives find it by its name
+)
 
 
 class Fallen(Task):
@@ -75,7 +83,7 @@ class Served(Controlled):
         self._ended.set()
 
     async def waits(self, *ids: str) -> list[str]:
-        """Wait until these have ended, and return how they have; "gone" where one has before it was waited for."""
+        """Wait until these have ended, and return how they have; "gone": before anybody waited."""
         found = await asyncio.gather(*map(self.client.wait, ids), return_exceptions=True)
         return ["gone" if isinstance(job, BaseException) else job.status.value for job in found]
 
@@ -190,7 +198,7 @@ async def forgets_errors(database: str, ledger: str) -> None:
 
 async def spoil(database: str, statement: str) -> None:
     """Do what the library would not."""
-    connection = t01_control.sqlite3.connect(database)
+    connection = sqlite3.connect(database)
     connection.execute(statement)
     connection.commit()
     connection.close()
