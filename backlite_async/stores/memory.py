@@ -372,16 +372,16 @@ class MemoryStore(MemoryService):
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask the owners of running ones to."""
         ended, asked = [], []
-        for job_id in dict.fromkeys(job_ids):
-            row = self._live.rows.get(job_id)
-            if row is not None and row.status is JobStatus.PENDING:
+        found = [self._live.rows[job_id] for job_id in set(job_ids) if job_id in self._live.rows]
+        for row in sorted(found, key=lambda row: row.seq):
+            if row.status is JobStatus.PENDING:
                 self._cancel(row, "cancelled", now)
                 if row.key is not None and row.due_at is not None:
                     self._live.let_in(row.queue, row.key, at=now)
-                ended.append(job_id)
-            elif row is not None:
+                ended.append(row.id)
+            else:
                 row.cancelled_at = now if row.cancelled_at is None else row.cancelled_at
-                asked.append(job_id)
+                asked.append(row.id)
         self._ring()
         return Cancelled(ended=ended, asked=asked)
 
