@@ -181,13 +181,12 @@ async def test_list(store: Store, name: str) -> None:
     assert (whole.more, whole.limited, whole.looked_to) == (False, False, None)
     exact = await store.find(wanted, limit=max(len(expected), 1), now=NOW)
     assert (found_ids(exact), exact.more) == (expected, False)
-    for limit in (1, 3):
-        there = await pages(store, wanted, limit)
-        assert joined(there) == (expected, list(whole.places))
-        assert len(there) == max(-(-len(expected) // limit), 1)
-        back = await pages_back(store, wanted, limit)
-        assert joined(back) == (expected, list(whole.places))
-        assert not any(page.limited for page in [*there, *back])
+    there = await pages(store, wanted, 2)
+    assert joined(there) == (expected, list(whole.places))
+    assert len(there) == max(-(-len(expected) // 2), 1)
+    back = await pages_back(store, wanted, 3)
+    assert joined(back) == (expected, list(whole.places))
+    assert not any(page.limited for page in [*there, *back])
     count = await store.count(wanted, most=len(expected), now=NOW)
     assert (int(count), count.capped) == (len(expected), False)
 
@@ -334,7 +333,7 @@ LOOKED_AT: dict[str, Wanted] = {
 
 
 @pytest.mark.parametrize("name", LOOKED_AT)
-@pytest.mark.parametrize("looks", [1, 2, 5])
+@pytest.mark.parametrize("looks", [1, 4])
 async def test_looks_are_limited(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str, looks: int
 ) -> None:
@@ -343,7 +342,7 @@ async def test_looks_are_limited(
     wanted = LOOKED_AT[name]
     expected = found_ids(await store.find(wanted, limit=100, now=NOW))
     monkeypatch.setattr(_query, "LOOKS", looks)
-    for limit in (1, 2, 100):
+    for limit in (1, 100):
         assert joined(await pages(store, wanted, limit))[0] == expected
         assert joined(await pages_back(store, wanted, limit))[0] == expected
 
