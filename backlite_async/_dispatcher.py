@@ -467,8 +467,10 @@ class Dispatcher:
             context,
             lambda: self._store,
             limit=longest_transaction(self._lease),
-            outcome=lambda: succeeded(
-                attempt.job, attempt.handler.config, self._pool.so_far(attempt), context.encoded_result
+            outcome=lambda: self._waits.kept(
+                succeeded(
+                    attempt.job, attempt.handler.config, self._pool.so_far(attempt), context.encoded_result
+                )
             ),
             committed=lambda outcome: self._committed(attempt, outcome),
         )
@@ -507,7 +509,9 @@ class Dispatcher:
             self._put(job, outcome)
 
     def _put(self, job: ClaimedJob, outcome: Outcome) -> None:
-        """Have an outcome written; who waits for a paused queue to rest hears of it."""
+        """Have an outcome written; who waits for the job, or for a paused queue to rest, hears of it."""
+        if self._waits.watches and isinstance(outcome, Complete):
+            outcome = self._waits.kept(outcome)
         if outcome.frees is None and job.queue in self.paused:
             outcome = msgspec.structs.replace(outcome, frees=Place(job.queue, None, 0))
         self._completions.put(outcome)

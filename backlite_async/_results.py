@@ -28,14 +28,15 @@ async def wait_for(client: Client, job_id: str, timeout: Duration | None) -> Job
     store = client.open_store()
     _check(job_id)
     begun = anyio.current_time()
-    job = await store.get(job_id, now=client.clock.now())
-    if job is None:
-        raise JobNotFound(job_id, GONE)
-    if job.status in DONE:
-        return job
-    rest = None if limit is None else limit - (anyio.current_time() - begun)
-    with anyio.move_on_after(rest):
-        return await client.waits.wait(job_id)
+    with client.waits.join(job_id) as watch:
+        job = await store.get(job_id, now=client.clock.now())
+        if job is None:
+            raise JobNotFound(job_id, GONE)
+        if job.status in DONE:
+            return job
+        rest = None if limit is None else limit - (anyio.current_time() - begun)
+        with anyio.move_on_after(rest):
+            return await client.waits.end_of(job_id, watch)
     raise TimeoutError(f"job {job_id} has not ended within {limit:g} s; it goes on")
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from ._clock import Clock
 from ._errors import BackliteError, DatabaseReplaced, InvalidState, JobNotFound
 from ._health import Health
-from ._job import Job
-from .stores import Store
+from ._job import Complete, Job, Keep
+from .stores import WATCHED_FOR, Store
 
 __all__ = ["DONE", "Waits"]
 
@@ -29,6 +31,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.waiters = 0
+        self.needed = False
         self.ended = asyncio.Event()
         self.job: Job | None = None
         self.error: BackliteError | None = None
@@ -56,27 +59,45 @@ class Waits:
     def __contains__(self, job_id: str) -> bool:
         return job_id in self.watches
 
-    async def wait(self, job_id: str) -> Job:
-        """Wait until a job has ended; return it, or raise `JobNotFound` where nothing is kept of it."""
+    @contextlib.contextmanager
+    def join(self, job_id: str) -> Iterator[_Watch]:
+        """Be one of those who wait for a job: if it ends here from now on, something is kept of it."""
         if not self._open:
             raise InvalidState(f"the client has stopped, and nobody tells here when job {job_id} ends")
         watch = self.watches.get(job_id)
         if watch is None:
             watch = self.watches[job_id] = _Watch()
-            self.ended(job_id)  # perhaps it has, since somebody has looked
         watch.waiters += 1
         try:
-            await watch.ended.wait()
+            yield watch
         finally:
             watch.waiters -= 1
             if not watch.waiters and self.watches.get(job_id) is watch:
                 del self.watches[job_id]
-                self._wake.set()
+                if job_id in self._stored:
+                    self._wake.set()
+
+    async def end_of(self, job_id: str, watch: _Watch) -> Job:
+        """Wait until a job has ended; return it, or raise `JobNotFound` where nothing is kept of it."""
+        watch.needed = True
+        self.ended(job_id)  # perhaps it has, since somebody has looked
+        await watch.ended.wait()
         if watch.error is not None:
             raise watch.error
         if watch.job is None:
-            raise JobNotFound(job_id, "it was deleted, or ended so long ago that nothing is kept of it")
+            reason = "it was deleted, or ended before that could be watched, and nothing is kept of it"
+            raise JobNotFound(job_id, reason)
         return watch.job
+
+    def kept(self, outcome: Complete) -> Complete:
+        """Return an outcome by which its job is kept for those who wait here.
+
+        The store does that for all others, and for these once it knows them.
+        """
+        if outcome.keep is not None or outcome.id not in self.watches:
+            return outcome
+        keep = Keep(until=outcome.finished_at + WATCHED_FOR, payload=False)
+        return msgspec.structs.replace(outcome, keep=keep)
 
     def ended(self, job_id: str) -> None:
         """Take note that a job may have ended, as an outcome of it was written here."""
@@ -167,7 +188,8 @@ class Waits:
     async def _turn(self, store: Store, owner: str) -> None:
         """Watch what is waited for and nothing else, and see which of them have ended."""
         await self._forget(store, owner)
-        new = [job_id for job_id in self.watches if not self._stored.get(job_id)]
+        watches = self.watches.items()
+        new = [job_id for job_id, watch in watches if watch.needed and not self._stored.get(job_id)]
         if new:
             self._stored.update(dict.fromkeys(new, False))  # it may be written though it fails
             await store.watch(new, owner=owner)

@@ -154,6 +154,43 @@ async def test_who_comes_late(database: str, journal: Journal) -> None:
         assert not client.waits._stored
 
 
+@pytest.mark.parametrize("transaction", [False, True])
+async def test_a_job_that_ends_before_it_is_watched(
+    file: str, journal: Journal, monkeypatch: pytest.MonkeyPatch, transaction: bool
+) -> None:
+    """Who asked before a job of this client ended gets it, though that was not yet written down."""
+    client, go_on, asked = Client(file), asyncio.Event(), asyncio.Event()
+
+    @client.handler(Gone)
+    async def gone(task: Gone, job: JobContext) -> str:
+        await go_on.wait()
+        if transaction:
+            async with job.transaction():
+                job.result = "well"
+        return "well"
+
+    async with client:
+        [job_id] = await client.add(Gone()).save()
+        await journal.seen("job.started", job_id)
+        store = client.open_store()
+        get = store.get
+
+        async def late(job_id: str, *, now: int) -> Job | None:
+            job = await get(job_id, now=now)
+            if not asked.is_set():
+                asked.set()
+                go_on.set()
+                await journal.ended(job_id)
+            return job
+
+        monkeypatch.setattr(store, "get", late)
+        [job] = await soon(asyncio.ensure_future(client.wait(job_id)))
+        assert (job.status, job.result, job.payload) == (JobStatus.SUCCEEDED, b'"well"', None)
+        assert job.expires_at is not None
+        assert job.finished_at is not None
+        assert (job.expires_at - job.finished_at).total_seconds() == 60
+
+
 async def test_a_second_process(tmp_path: Path) -> None:
     """A job that another process runs wakes who waits here."""
     script = Script(
@@ -201,7 +238,7 @@ async def test_a_deleted_job_is_not_waited_for(database: str) -> None:
         wait = asyncio.ensure_future(other.wait(job_id))
         await watched(other, job_id)
         assert await client.open_store().act(Delete(), [job_id], now=client.clock.now())
-        with pytest.raises(JobNotFound, match="it was deleted, or ended so long ago"):
+        with pytest.raises(JobNotFound, match="it was deleted, or ended before that could be watched"):
             await soon(wait)
 
 
@@ -210,7 +247,7 @@ async def test_who_joins_as_another_leaves(file: str, monkeypatch: pytest.Monkey
     gate, other = Gate(file), Client(file, workers=0)
     async with gate.client, other:
         [job_id] = await gate.client.add(Gone()).save()
-        first = asyncio.ensure_future(other.waits.wait(job_id))
+        first = asyncio.ensure_future(other.wait(job_id))
         await watched(other, job_id)
         monkeypatch.setattr(other.waits, "look", lambda: None)
         gate.open.set()
@@ -218,7 +255,8 @@ async def test_who_joins_as_another_leaves(file: str, monkeypatch: pytest.Monkey
             assert (await gate.client.wait(job_id)).status is JobStatus.SUCCEEDED
         assert not first.done()
         first.cancel()
-        [job] = await soon(asyncio.ensure_future(other.waits.wait(job_id)))
+        with other.waits.join(job_id) as watch, anyio.fail_after(LIMIT):
+            job = await other.waits.end_of(job_id, watch)
         assert job.status is JobStatus.SUCCEEDED
 
 
@@ -447,15 +485,16 @@ def test_a_client_waits_in_one_loop_after_the_other() -> None:
 async def test_a_handler_does_not_wait_for_itself(file: str, journal: Journal) -> None:
     """Nor for anything inside its transaction, which keeps all others from writing; but for other jobs."""
     errors: list[str] = []
+    go_on = asyncio.Event()
     async with Client(file) as client:
 
         @client.handler(Gone)
-        async def gone(task: Gone) -> int:
-            return 5
+        async def gone(task: Gone) -> None:
+            await go_on.wait()
 
         @client.handler(Work)
         async def work(task: Work, job: JobContext) -> None:
-            [other] = await client.add(Gone()).wait(0.01).save()
+            [other] = await client.add(Gone()).save()
             with pytest.raises(InvalidState) as caught:
                 await client.wait(job.id)
             errors.append(str(caught.value))
@@ -464,7 +503,10 @@ async def test_a_handler_does_not_wait_for_itself(file: str, journal: Journal) -
                     await client.wait(other)
                 errors.append(str(caught.value))
                 job.result = "well"
-            await client.wait(other)
+            waiting = asyncio.ensure_future(client.wait(other))
+            await watched(client, other)
+            go_on.set()
+            await waiting
             job.log.info("waited")
 
         [job_id] = await client.add(Work()).save()
