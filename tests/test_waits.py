@@ -533,11 +533,12 @@ async def test_trouble_with_the_database_delays_a_wait(
     database: str, journal: Journal, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """It is said once, tried again, and whoever waits goes on waiting."""
-    gate = Gate(database)
-    async with gate.client as client:
+    store: str | Store = MemoryStore() if database == ":memory:" else database
+    gate, client = Gate(store), Client(store, workers=0)
+    async with gate.client, client:
         spy = Spy(client, monkeypatch)
         spy.fail[name] = [DatabaseUnavailable("disk full"), OSError("what is that?")]
-        [job_id] = await client.add(Gone()).save()
+        [job_id] = await gate.client.add(Gone()).save()
         wait = asyncio.ensure_future(client.wait(job_id))
         await watched(client, job_id)
         gate.open.set()
