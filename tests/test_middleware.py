@@ -297,9 +297,11 @@ async def test_a_handler_does_not_run_beside_itself(client: Client) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2])
 async def test_only_the_job_itself_goes_on(client: Client, layers: int) -> None:
-    """Arguments in the wrong order are an error that says so."""
+    """Arguments in the wrong order are an error that says so, where they are in the wrong order."""
+    inner: list[Any] = []
 
     async def plain(job: JobContext, task: Work, call_next: CallNext) -> Any:
+        inner.append(job)
         return await call_next(job, task)
 
     async def swapped(job: JobContext, task: Any, call_next: CallNext) -> Any:
@@ -312,6 +314,7 @@ async def test_only_the_job_itself_goes_on(client: Client, layers: int) -> None:
     assert (await run(client, Work())).error == (
         "InvalidType: call_next(job, task) takes the job that the middleware was given, not Work(what='')"
     )
+    assert inner == []
 
 
 # -- a part of the attempt ------------------------------------------------------------------------
