@@ -46,7 +46,6 @@ class JobContext:
         "_encoded",
         "_job",
         "_meta",
-        "_notes",
         "_result",
         "_started_at",
         "_tags",
@@ -60,6 +59,7 @@ class JobContext:
         "id",
         "key",
         "max_attempts",
+        "notes",
         "open_block",
         "parent",
         "queue",
@@ -77,7 +77,7 @@ class JobContext:
         notes: Notes | None = None,
     ) -> None:
         self._job = job
-        self._notes = notes
+        self.notes = notes
         self.said: Said | None = None
         self.id = job.id
         self.queue = job.queue
@@ -204,7 +204,7 @@ class JobContext:
         `wrapper_class`) drops is not kept.
         """
         return logger(
-            None if self._notes is None else self._keep_line,
+            None if self.notes is None else self._keep_line,
             job_id=self.id,
             queue=self.queue,
             attempt=self.attempt,
@@ -217,13 +217,13 @@ class JobContext:
 
     def fall_silent(self) -> None:
         """Keep nothing more of what this job says: its attempt has ended."""
-        self._notes = None
+        self.notes = None
         if self.said is not None:
             self.said.close()
 
     def _say(self) -> Said | None:
         """Return what keeps what this job says; None: nothing is kept."""
-        notes = self._notes
+        notes = self.notes
         if self.said is None and notes is not None:
             with notes.lock:
                 if self.said is None:

@@ -237,6 +237,8 @@ async def test_what_jobs_add_runs_too(database: str) -> None:
 
         @client.on("succeeded", queue="mails")
         async def told(event: Event) -> None:
+            for _ in range(20):
+                await client.status(event.job_id)  # it takes its time
             await client.add(Note(event.job_id)).save()
 
         await client.add(Mail("first")).save()
@@ -369,7 +371,7 @@ async def test_a_handler_that_goes_on_after_its_transaction_is_waited_for(file: 
             async with job.transaction():
                 pass
             for _ in range(20):
-                await asyncio.sleep(0)
+                await client.status(job.id)  # it takes its time
             done.append(task.to)
             if task.to == "ann":
                 await client.add(Mail("bob")).save()
@@ -453,6 +455,17 @@ async def test_run_handler_raises_a_timeout_and_a_cancellation_as_errors() -> No
             await testing.run_handler(client, Mail("ann"), timeout=0.02)
         with pytest.raises(testing.JobFailed, match="cancelled in attempt 1: cancelled"):
             await testing.run_handler(client, Mail("eve"))
+
+
+async def test_handlers_that_are_run_directly_leave_no_trace() -> None:
+    """`client.run()` adds nothing, so there is nothing to be told."""
+    async with testing.client() as client:
+        mails(client, ann=ValueError())
+        with pytest.raises(ValueError):  # noqa: PT011
+            await client.run(Mail("ann"))
+        record = testing._clients.records[client]
+        assert (record.raised, record.returned, record.ran) == ({}, {}, [])
+        await testing.refute_added(client, Mail)
 
 
 async def test_run_handler_says_what_is_missing() -> None:
@@ -612,6 +625,9 @@ async def test_dead_letters_count_as_added() -> None:
         @client.handler(Doomed)
         async def doomed(task: Doomed) -> None:
             raise ValueError
+
+        @client.handler(Dead)
+        async def dead(task: Dead) -> None: ...
 
         [job_id] = await client.add(Doomed()).save()
         await testing.run_until_idle(client, raise_errors=False)

@@ -237,22 +237,38 @@ async def test_tags_within_again(store: SQLiteStore, application: aiosqlite.Conn
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_one_of_many_is_waited_for(store: SQLiteStore, path: str, lost: bool) -> None:
+@pytest.mark.parametrize("name", ["b", "d"])
+async def test_one_of_many_is_waited_for(store: SQLiteStore, path: str, lost: bool, name: str) -> None:
     """It is kept, the others end as they would; also where a claim is lost, and where one has lapsed."""
     await store.add([new(name, more=tags(name)) for name in "abcd"])
-    await store.watch(["b"], owner="other")
+    await store.watch([name], owner="other")
     jobs = {job.id: job for job in (await claim(store, until=500)).jobs}
     if lost:
         await store.finish([again(jobs["a"], due_at=0)])
     gone: dict[str, Any] = {"keep": None, "beside": True, "tally": tally("succeeded")}
-    outcomes: list[Outcome] = [complete(jobs[name], **gone) for name in "abc"]
+    outcomes: list[Outcome] = [complete(jobs[other], **gone) for other in "abc"]
     outcomes.append(complete(jobs["d"], lapsed_by=600, **gone))
     assert await store.finish(outcomes) == ({"a"} if lost else set())
-    statuses = [await store.status(name, now=300) for name in "abcd"]
-    first = JobStatus.PENDING if lost else JobStatus.NOT_FOUND
-    assert statuses == [first, JobStatus.SUCCEEDED, JobStatus.NOT_FOUND, JobStatus.NOT_FOUND]
-    assert sorted(left(path, "tags")) == [("a",)] * lost + [("b",)]
+    there = {other: await store.status(other, now=300) for other in "abcd"}
+    expected = dict.fromkeys("abcd", JobStatus.NOT_FOUND) | {name: JobStatus.SUCCEEDED}
+    assert there == expected | ({"a": JobStatus.PENDING} if lost else {})
+    assert sorted(left(path, "tags")) == [("a",)] * lost + [(name,)]
     assert [row[2:] for row in await store.stats(since=0, until=1)] == [("succeeded", 0, 4 - lost)]
+
+
+async def test_end_of_one_that_was_to_run_again_is_told(store: SQLiteStore) -> None:
+    """It has ended as cancelled: who waits for it in the same process hears of it, too."""
+    await store.add([new("a"), new("b")])
+    jobs = {job.id: job for job in (await claim(store)).jobs}
+    await store.watch(["b"], owner="me")
+    await store.cancel(["a", "b"], now=200)
+    calls: list[str] = []
+    store.listen(lambda: calls.append("own"))
+    await store.finish([again(jobs["a"])])
+    assert calls == []
+    await store.finish([again(jobs["b"])])
+    assert calls == ["own"]
+    assert await store.status("b", now=300) is JobStatus.CANCELLED
 
 
 async def test_finish_now_calls_who_waits(open_store: Opener) -> None:
