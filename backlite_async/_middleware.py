@@ -31,6 +31,8 @@ class Layers:
     """The middleware of one client, in the order of registration: the first is the outermost."""
 
     def __init__(self) -> None:
+        self.present = False
+        """Whether there is any; else nobody need ask."""
         self._all: list[tuple[str | None, Around]] = []
         self._of: dict[str, tuple[Around, ...]] = {}
 
@@ -43,6 +45,7 @@ class Layers:
             _check(function)
             self._all.append((queue, function))
             self._of.clear()
+            self.present = True
             return function
 
         return decorate
@@ -59,8 +62,6 @@ class Layers:
 
     def of(self, queue: str) -> tuple[Around, ...]:
         """Return what is around the attempts of a queue."""
-        if not self._all:
-            return ()
         found = self._of.get(queue)
         if found is None:
             found = self._of[queue] = tuple(f for name, f in self._all if name is None or name == queue)

@@ -221,7 +221,7 @@ class WorkerPool:
             return
         try:
             context = self._begin(attempt)
-            layers = self._layers.of(job.queue)
+            layers = self._layers.of(job.queue) if self._layers.present else ()
             value: Any = _CUT_OFF
             with attempt.scope:
                 if not layers:
