@@ -140,16 +140,19 @@ level (queue, task, priority, wanted) AS (
     )
 
 -- part: candidate
--- The best few of each kind and priority level: for few kinds, as each brings up to :total rows.
+-- The best few of each kind and priority level: for few kinds, as each brings up to :total rows. They come as JSON:
+-- where SQLite has counted a small table, it would walk over jobs rather than join them by places.
 candidate (seq, priority, due_at, queue, task) AS (
-        SELECT jobs.seq, jobs.priority, jobs.due_at, level.queue, level.task
-        FROM level CROSS JOIN backlite_jobs AS jobs
-        WHERE level.wanted > 0 AND jobs.seq IN (
-            SELECT seq FROM backlite_jobs AS best
-            WHERE best.status = 'pending' AND best.due_at <= :now
-              AND best.queue = level.queue AND best.task = level.task AND best.priority = level.priority
-            ORDER BY best.due_at, best.seq LIMIT :total
-        )
+        SELECT CAST(place.key AS INTEGER), level.priority, place.value, level.queue, level.task
+        FROM level CROSS JOIN json_each((
+            SELECT json_group_object(seq, due_at) FROM (
+                SELECT seq, due_at FROM backlite_jobs AS best INDEXED BY backlite_jobs_pending
+                WHERE best.status = 'pending' AND best.due_at <= :now
+                  AND best.queue = level.queue AND best.task = level.task AND best.priority = level.priority
+                ORDER BY best.due_at, best.seq LIMIT :total
+            )
+        )) AS place
+        WHERE level.wanted > 0
     )
 
 -- part: next_of_kind
