@@ -391,8 +391,11 @@ WITH RECURSIVE
     {other},
     owners (owner) AS MATERIALIZED (SELECT owner FROM other WHERE owner <> '')
 SELECT json_group_object(value, (
-    SELECT count(*) FROM owners CROSS JOIN backlite_jobs AS jobs
-    WHERE status = 'running' AND jobs.owner = owners.owner AND jobs.queue = json_each.value
+    SELECT coalesce(sum((
+        SELECT count(*) FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_running
+        WHERE status = 'running' AND jobs.owner = owners.owner AND jobs.queue = json_each.value
+    )), 0)
+    FROM owners
 ))
 FROM json_each(:queues)
 
