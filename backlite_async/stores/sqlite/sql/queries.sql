@@ -562,9 +562,15 @@ SELECT
     jobs.owner, due_at, jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at,
     scheduled_at, waits_from, CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
     CAST(tags AS BLOB), noted
-FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN backlite_jobs AS jobs
-WHERE status = 'running' AND other.owner NOT IN ('', :owner) AND jobs.owner = other.owner
-  AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
+FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN json_each((
+    SELECT json_group_array(seq) FROM (
+        SELECT seq FROM backlite_jobs AS claim INDEXED BY backlite_jobs_running
+        WHERE status = 'running' AND claim.owner = other.owner
+          AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
+        ORDER BY due_at, seq LIMIT 1000
+    )
+)) AS place CROSS JOIN backlite_jobs AS jobs
+WHERE other.owner NOT IN ('', :owner) AND jobs.seq = place.value
 LIMIT 1000
 
 -- name: claims_of
