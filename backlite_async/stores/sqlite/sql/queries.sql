@@ -862,7 +862,6 @@ WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL
 -- name: queues
 -- Queues with live jobs, paused ones, and those that clients have declared; how many of each run.
 WITH RECURSIVE
-    {other},
     pending (queue) AS (
         SELECT ''
         UNION ALL
@@ -884,9 +883,9 @@ WITH RECURSIVE
         FROM waiting WHERE queue IS NOT NULL
     ),
     running (queue, number) AS (
-        SELECT jobs.queue, count(*) FROM other CROSS JOIN backlite_jobs AS jobs
-        WHERE status = 'running' AND jobs.owner = other.owner
-        GROUP BY jobs.queue
+        SELECT queue, count(*) FROM backlite_jobs INDEXED BY backlite_jobs_running
+        WHERE status = 'running'
+        GROUP BY queue
     ),
     named (queue) AS (
         SELECT queue FROM pending WHERE queue <> ''
@@ -1118,13 +1117,8 @@ WHERE (queue, span, start, what, bucket) IN (
 
 -- name: owners
 -- Who has claims, how many, and when the last one was made.
-WITH RECURSIVE
-    {other}
-SELECT owner, count(*), max(started_at)
-FROM (
-    SELECT jobs.owner, started_at FROM other CROSS JOIN backlite_jobs AS jobs
-    WHERE status = 'running' AND jobs.owner = other.owner
-)
+SELECT owner, count(*), max(started_at) FROM backlite_jobs INDEXED BY backlite_jobs_running
+WHERE status = 'running'
 GROUP BY owner
 
 -- name: next_kind
