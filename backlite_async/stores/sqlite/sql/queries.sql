@@ -391,11 +391,8 @@ WITH RECURSIVE
     {other},
     owners (owner) AS MATERIALIZED (SELECT owner FROM other WHERE owner <> '')
 SELECT json_group_object(value, (
-    SELECT coalesce(sum((
-        SELECT count(*) FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_running
-        WHERE status = 'running' AND jobs.owner = owners.owner AND jobs.queue = json_each.value
-    )), 0)
-    FROM owners
+    SELECT count(*) FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_running
+    WHERE status = 'running' AND jobs.owner IN (SELECT owner FROM owners) AND jobs.queue = json_each.value
 ))
 FROM json_each(:queues)
 
