@@ -383,7 +383,7 @@ SELECT
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: paused
-SELECT json_group_array(queue) FROM backlite_queues WHERE paused_at IS NOT NULL
+SELECT json_group_array(queue) FROM backlite_queues INDEXED BY backlite_queues_paused WHERE paused_at IS NOT NULL
 
 -- name: running_of_queues
 -- How many jobs of each of these queues are claimed, by whomever.
@@ -417,9 +417,12 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), :owner, :at FRO
 UPDATE backlite_starts SET at = :now WHERE owner IN (SELECT value FROM json_each(:owners)) AND at > :now
 
 -- name: note_starts
-UPDATE backlite_starts SET at = json_extract(value, '$[2]')
-FROM json_each(:starts)
-WHERE queue = json_extract(value, '$[0]') AND number = json_extract(value, '$[1]')
+-- Of those that are still there. No UPDATE, which would be free to walk over all starts for each of them.
+INSERT INTO backlite_starts (queue, number, owner, at)
+SELECT known.queue, known.number, known.owner, json_extract(value, '$[2]')
+FROM json_each(:starts) CROSS JOIN backlite_starts AS known
+WHERE known.queue = json_extract(value, '$[0]') AND known.number = json_extract(value, '$[1]')
+ON CONFLICT (queue, number) DO UPDATE SET at = excluded.at
 
 -- name: starts_ahead
 -- Whether a start is counted that is later than any that can be.
@@ -505,7 +508,8 @@ WHERE seq IN (SELECT value FROM json_each(:seqs)) AND key IS NOT NULL AND +statu
 
 -- name: let_in
 -- Of each of these keys and each task, or the one that is given, the best job that waits for its turn, behind what is due already.
-UPDATE backlite_jobs SET due_at = at, waits_from = at
+UPDATE backlite_jobs NOT INDEXED
+SET due_at = at, waits_from = at
 FROM (
     WITH RECURSIVE waiting (queue, key, at, alone, task) AS (
         SELECT
@@ -793,7 +797,7 @@ DELETE FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
 
 -- name: orders
 SELECT
-    (SELECT json_group_array(queue) FROM backlite_queues WHERE paused_at IS NOT NULL),
+    (SELECT json_group_array(queue) FROM backlite_queues INDEXED BY backlite_queues_paused WHERE paused_at IS NOT NULL),
     (
         SELECT json_group_array(json_array(id, fence)) FROM backlite_jobs
         WHERE cancelled_at IS NOT NULL AND owner = :owner
@@ -1165,7 +1169,11 @@ SELECT
 FROM (SELECT * FROM backlite_completed WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit)
 
 -- name: expire
-DELETE FROM backlite_completed WHERE seq IN (SELECT value FROM json_each(:seqs))
+-- By their ids: by their places, SQLite would walk over all if there were few when it counted them.
+DELETE FROM backlite_completed INDEXED BY sqlite_autoindex_backlite_completed_1
+WHERE id IN (
+    SELECT kept.id FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS kept WHERE kept.seq = place.value
+)
 
 -- name: schema_version
 SELECT version FROM backlite_schema
