@@ -1,7 +1,9 @@
 -- Every statement of the SQLite store, in the order of a job's life.
 -- Lists travel as one JSON array a statement, both ways: who fetches row by row waits for the interpreter at each
 -- row. A part stands where its name is, in braces. A `+` keeps a condition out of the choice of the index: jobs are
--- to be found by their id, whatever ANALYZE has counted. Columns in milliseconds UTC, but duration: microseconds.
+-- to be found by their id, whatever ANALYZE has counted, if only a few rows. For the same reason indexes are named,
+-- jobs of a list are found one by one, and some conditions say how likely they are, or hold always.
+-- Columns in milliseconds UTC, but duration: microseconds.
 
 -- name: add
 -- Run with many rows, by `many`.
@@ -402,7 +404,7 @@ SELECT
     first.number, first.at, (SELECT max(number) FROM backlite_starts WHERE queue = :queue),
     (SELECT min(number) FROM backlite_starts WHERE queue = :queue)
 FROM (SELECT 1) LEFT JOIN (
-    SELECT number, at FROM backlite_starts WHERE queue = :queue AND at > :since ORDER BY number LIMIT 1
+    SELECT number, at FROM backlite_starts WHERE queue = :queue AND number >= 0 AND at > :since ORDER BY number LIMIT 1
 ) AS first
 
 -- name: forget_starts
@@ -904,7 +906,7 @@ ORDER BY named.queue
 level (task, priority) AS (
     SELECT * FROM (
         SELECT task, priority FROM backlite_jobs INDEXED BY backlite_jobs_pending
-        WHERE status = 'pending' AND due_at IS NOT NULL AND queue = :queue
+        WHERE status = 'pending' AND due_at IS NOT NULL AND queue = :queue AND task > ''
         ORDER BY task, priority DESC LIMIT 1
     )
     UNION ALL
@@ -967,9 +969,14 @@ SELECT
     ),
     (
         SELECT count(*) FROM (
-            SELECT 1 FROM level CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
-            WHERE status = 'pending' AND due_at > :now
-              AND jobs.queue = :queue AND jobs.task = level.task AND jobs.priority = level.priority
+            SELECT 1 FROM level CROSS JOIN json_each((
+                SELECT json_group_array(1) FROM (
+                    SELECT 1 FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
+                    WHERE status = 'pending' AND due_at > :now
+                      AND jobs.queue = :queue AND jobs.task = level.task AND jobs.priority = level.priority
+                    LIMIT :most
+                )
+            ))
             LIMIT :most
         )
     ),
@@ -1073,7 +1080,8 @@ DELETE FROM backlite_watches WHERE owner IN (SELECT value FROM json_each(:owners
 DELETE FROM backlite_watches
 
 -- part: counted
--- The queues of which anything is counted, or the one that is asked for: one seek each.
+-- The queues of which anything is counted, or the one that is asked for: one seek each. Those who join them say by
+-- a likelihood that they are few: where SQLite has counted a small table, it would walk over it first, for a filter.
 counted (queue) AS (
         SELECT coalesce(:queue, (SELECT min(queue) FROM backlite_stats))
         UNION ALL
@@ -1089,7 +1097,7 @@ FROM (
     SELECT
         stats.queue, :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
     FROM counted CROSS JOIN backlite_stats AS stats
-    WHERE stats.queue = counted.queue AND span IN (60000, 3600000) AND start >= :since AND start < :until
+    WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue AND span IN (60000, 3600000) AND start >= :since AND start < :until
     GROUP BY 1, 2, 3, 4
     ORDER BY 1, 2, 3, 4
 )
@@ -1101,7 +1109,7 @@ WITH RECURSIVE
 INSERT INTO backlite_stats (queue, span, start, what, bucket, number)
 SELECT stats.queue, 3600000, start - start % 3600000, what, bucket, sum(number)
 FROM counted CROSS JOIN backlite_stats AS stats
-WHERE stats.queue = counted.queue AND span = 60000 AND start < :before
+WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue AND span = 60000 AND start < :before
 GROUP BY 1, 3, 4, 5
 ON CONFLICT (queue, span, start, what, bucket) DO UPDATE SET number = number + excluded.number
 
@@ -1113,7 +1121,7 @@ DELETE FROM backlite_stats
 WHERE (queue, span, start, what, bucket) IN (
     SELECT stats.queue, span, start, what, bucket
     FROM counted CROSS JOIN backlite_stats AS stats
-    WHERE stats.queue = counted.queue AND span = :span AND start < :before
+    WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue AND span = :span AND start < :before
 )
 
 -- name: owners
@@ -1133,7 +1141,7 @@ SELECT queue, task FROM (
 UNION ALL
 SELECT queue, task FROM (
     SELECT queue, task FROM backlite_jobs
-    WHERE status = 'pending' AND due_at IS NOT NULL AND queue > :queue
+    WHERE likely(status = 'pending') AND due_at IS NOT NULL AND queue > :queue
     ORDER BY queue, task LIMIT 1
 )
 LIMIT 1
@@ -1172,7 +1180,8 @@ FROM (SELECT * FROM backlite_completed WHERE expires_at <= :now ORDER BY expires
 -- By their ids: by their places, SQLite would walk over all if there were few when it counted them.
 DELETE FROM backlite_completed INDEXED BY sqlite_autoindex_backlite_completed_1
 WHERE id IN (
-    SELECT kept.id FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS kept WHERE kept.seq = place.value
+    SELECT (SELECT id FROM backlite_completed AS kept NOT INDEXED WHERE kept.seq = place.value)
+    FROM json_each(:seqs) AS place
 )
 
 -- name: schema_version
