@@ -46,7 +46,8 @@ def plain(raw: sqlite3.Connection, rows: int) -> None:
         )
         raw.execute(
             "INSERT INTO backlite_completed (id, queue, task, status, priority, attempt, max_attempts,"
-            " crashes, created_at, scheduled_at, finished_at) VALUES (?, 'q', 'T', 'succeeded', 0, 1, 3, 0, 0, 0, 0)",
+            " crashes, created_at, scheduled_at, finished_at)"
+            " VALUES (?, 'q', 'T', 'succeeded', 0, 1, 3, 0, 0, 0, 0)",
             (f"ended {number}",),
         )
         raw.execute("INSERT INTO backlite_starts VALUES ('q', ?, 'mine', ?)", (number, number))
