@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["result_of", "wait_for"]
 
-GONE = "there is no such job, or it has ended and nothing is kept of it: too late to wait for it"
+GONE = (
+    "there is no such job, or it has ended and nothing is kept of it: too late to wait for it; give its queue"
+    " a retention"
+)
 
 
 async def wait_for(client: Client, job_id: str, timeout: Duration | None) -> Job:
@@ -28,14 +31,15 @@ async def wait_for(client: Client, job_id: str, timeout: Duration | None) -> Job
     store = client.open_store()
     _check(job_id)
     begun = anyio.current_time()
-    job = await store.get(job_id, now=client.clock.now())
-    if job is None:
-        raise JobNotFound(job_id, GONE)
-    if job.status in DONE:
-        return job
-    rest = None if limit is None else limit - (anyio.current_time() - begun)
-    with anyio.move_on_after(rest):
-        return await client.waits.wait(job_id)
+    with client.waits.waiting(job_id) as watch:  # before anybody looks: it may end at any moment
+        job = await store.get(job_id, now=client.clock.now())
+        if job is None:
+            raise JobNotFound(job_id, GONE)
+        if job.status in DONE:
+            return job
+        rest = None if limit is None else limit - (anyio.current_time() - begun)
+        with anyio.move_on_after(rest):
+            return await client.waits.end_of(job_id, watch)
     raise TimeoutError(f"job {job_id} has not ended within {limit:g} s; it goes on")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ._clock import Clock
 from ._errors import BackliteError, DatabaseReplaced, InvalidState, JobNotFound
@@ -20,11 +20,16 @@ LOOKS_APART = 0.02
 DEAF_LOOK, LONGEST_LOOK = 0.5, 30.0
 """Seconds until the next look where nobody can ring, and where a ring might have been lost."""
 
+UNKEPT = (
+    "it was deleted, or ended elsewhere just before anybody there knew that it is waited for; give its"
+    " queue a retention"
+)
+
 DONE = frozenset({"succeeded", "failed", "cancelled"})
 """The states of jobs that have ended."""
 
 
-class _Watch:
+class Watch:
     """A job that somebody here waits for."""
 
     def __init__(self) -> None:
@@ -43,7 +48,7 @@ class Waits:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.watches: dict[str, _Watch] = {}
+        self.watches: dict[str, Watch] = {}
         """What is waited for, by the id of the job."""
         self._stored: dict[str, bool] = {}
         self._told: set[str] = set()
@@ -56,26 +61,32 @@ class Waits:
     def __contains__(self, job_id: str) -> bool:
         return job_id in self.watches
 
-    async def wait(self, job_id: str) -> Job:
-        """Wait until a job has ended; return it, or raise `JobNotFound` where nothing is kept of it."""
+    @contextlib.contextmanager
+    def waiting(self, job_id: str) -> Iterator[Watch]:
+        """Have somebody wait for a job, inside of the block; if it ends here from now on, it is kept."""
         if not self._open:
             raise InvalidState(f"the client has stopped, and nobody tells here when job {job_id} ends")
         watch = self.watches.get(job_id)
         if watch is None:
-            watch = self.watches[job_id] = _Watch()
-            self.ended(job_id)  # perhaps it has, since somebody has looked
+            watch = self.watches[job_id] = Watch()
         watch.waiters += 1
         try:
-            await watch.ended.wait()
+            yield watch
         finally:
             watch.waiters -= 1
             if not watch.waiters and self.watches.get(job_id) is watch:
                 del self.watches[job_id]
-                self._wake.set()
+                if job_id in self._stored:
+                    self._wake.set()
+
+    async def end_of(self, job_id: str, watch: Watch) -> Job:
+        """Wait until a job has ended; return it, or raise `JobNotFound` where nothing is kept of it."""
+        self.ended(job_id)  # perhaps it has, since somebody has looked
+        await watch.ended.wait()
         if watch.error is not None:
             raise watch.error
         if watch.job is None:
-            raise JobNotFound(job_id, "it was deleted, or ended so long ago that nothing is kept of it")
+            raise JobNotFound(job_id, UNKEPT)
         return watch.job
 
     def ended(self, job_id: str) -> None:

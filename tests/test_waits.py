@@ -201,7 +201,7 @@ async def test_a_deleted_job_is_not_waited_for(database: str) -> None:
         wait = asyncio.ensure_future(other.wait(job_id))
         await watched(other, job_id)
         assert await client.open_store().act(Delete(), [job_id], now=client.clock.now())
-        with pytest.raises(JobNotFound, match="it was deleted, or ended so long ago"):
+        with pytest.raises(JobNotFound, match="it was deleted, or ended elsewhere"):
             await soon(wait)
 
 
@@ -210,7 +210,7 @@ async def test_who_joins_as_another_leaves(file: str, monkeypatch: pytest.Monkey
     gate, other = Gate(file), Client(file, workers=0)
     async with gate.client, other:
         [job_id] = await gate.client.add(Gone()).save()
-        first = asyncio.ensure_future(other.waits.wait(job_id))
+        first = asyncio.ensure_future(other.wait(job_id))
         await watched(other, job_id)
         monkeypatch.setattr(other.waits, "look", lambda: None)
         gate.open.set()
@@ -218,7 +218,7 @@ async def test_who_joins_as_another_leaves(file: str, monkeypatch: pytest.Monkey
             assert (await gate.client.wait(job_id)).status is JobStatus.SUCCEEDED
         assert not first.done()
         first.cancel()
-        [job] = await soon(asyncio.ensure_future(other.waits.wait(job_id)))
+        [job] = await soon(asyncio.ensure_future(other.wait(job_id)))
         assert job.status is JobStatus.SUCCEEDED
 
 
@@ -503,3 +503,46 @@ async def test_trouble_with_the_database_delays_a_wait(
         await watched(client)
     assert job.status is JobStatus.SUCCEEDED
     assert len(journal.of("store.failing")) == len(journal.of("store.recovered")) == 1
+
+
+@pytest.mark.parametrize("place", ["memory", "file"])
+async def test_a_job_of_which_nothing_is_kept_tells_all_that_went_wrong(place: str, tmp_path: Path) -> None:
+    """Who waits for it in time sees the error of every attempt, of the last one too."""
+    gate = Gate(":memory:" if place == "memory" else str(tmp_path / "app.db"))
+    async with gate.client as client:
+        [job_id] = await client.add(Gone(13)).save()
+        waiting = asyncio.create_task(client.wait(job_id))
+        await watched(client, job_id)
+        gate.open.set()
+        with anyio.fail_after(LIMIT):
+            job = await waiting
+    assert [(error.attempt, error.type, error.message) for error in job.errors] == [(1, "Discard", "unlucky")]
+
+
+@pytest.mark.parametrize("place", ["memory", "file"])
+async def test_a_job_that_ends_as_its_wait_begins_is_kept(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the call on, what ends in this process is kept, though the store knows nobody yet who waits."""
+    gate = Gate(":memory:" if place == "memory" else str(tmp_path / "app.db"))
+    async with gate.client as client:
+        [job_id] = await client.add(Gone()).save()
+        store, ended = client.open_store(), asyncio.Event()
+        get, finish = store.get, store.finish
+
+        async def slow_get(job_id: str, *, now: int) -> Job | None:
+            job = await get(job_id, now=now)
+            gate.open.set()
+            await ended.wait()
+            return job
+
+        async def told_finish(outcomes: Sequence[Any]) -> set[str]:
+            lost = await finish(outcomes)
+            ended.set()
+            return lost
+
+        monkeypatch.setattr(store, "finish", told_finish)
+        monkeypatch.setattr(store, "get", slow_get)
+        with anyio.fail_after(LIMIT):
+            job = await client.wait(job_id)
+        assert (job.id, job.status) == (job_id, JobStatus.SUCCEEDED)

@@ -8,10 +8,10 @@ from functools import partial
 from os import PathLike, fspath
 
 from .._errors import InvalidType, InvalidValue
-from ._base import Block, Dead, Store
+from ._base import WATCHED_FOR, Block, Dead, Store
 from .memory import MemoryStore
 
-__all__ = ["Block", "Dead", "MemoryStore", "Store", "store_maker"]
+__all__ = ["WATCHED_FOR", "Block", "Dead", "MemoryStore", "Store", "store_maker"]
 
 
 def store_maker(
