@@ -591,7 +591,8 @@ async def test_notes_of_several(store: Store) -> None:
     found = [await record(store, job_id) for job_id in "abc"]
     assert [job.progress for job in found] == [0.5, None, 0.5]
     assert [len(job.lines) for job in found] == [1, 0, 1]
-    await store.note([note(jobs[0], progress=0.9, lines=lines(1)), note(jobs[0], progress=0.8, lines=lines(2))])
+    twice = [note(jobs[0], progress=0.9, lines=lines(1)), note(jobs[0], progress=0.8, lines=lines(2))]
+    await store.note(twice)
     first = await record(store, "a")
     assert (first.progress, len(first.lines)) == (0.8, 3)
     await store.note([])
