@@ -1,4 +1,4 @@
-"""Tasks: `nox -s demo`, `tests`, `torture`, `mutants`, `lint`, `typing`, `examples`, `bench`."""
+"""Tasks: `nox -s demo`, `tests`, `coverage`, `torture`, `mutants`, `lint`, `typing`, `examples`, `bench`."""
 
 import glob
 import os
@@ -47,29 +47,43 @@ def demo(session: nox.Session) -> None:
     session.run("python", "-m", "backlite_async", "demo", *session.posargs)
 
 
+BATTERY = ["tests/torture", "tests/mutants"]
+MODELS = [f"tests/stores/{name}.py" for name in ("test_model", "test_control_model", "test_service_model")]
+
+
+def ignored(paths: list[str]) -> list[str]:
+    """Return pytest's options that leave out these paths."""
+    return [option for path in paths for option in ("--ignore", path)]
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Test the installed wheel; coverage of lines and branches is reported."""
+    """Test the installed wheel; on the oldest Python with all models, on the newest with the battery."""
     install(session, "test", "examples")
     session.env["BACKLITE_TEST_WHEEL"] = "1"
     if session.posargs:
         session.run("pytest", "-q", *session.posargs)
         return
-    battery = ["tests/torture", "tests/mutants"]  # on the newest Python alone
-    plain = [option for folder in battery for option in ("--ignore", folder)]
+    left_out = list(BATTERY)
     if session.python != PYTHONS[0]:
         session.env["BACKLITE_SEEDS"] = "200"  # CI runs many more besides
+        left_out += MODELS
+    session.run("pytest", "-q", *ignored(left_out))
     if session.python == PYTHONS[-1]:
-        session.run("coverage", "erase")
-        # The models are slow when measured; the other Pythons run them.
-        models = ["test_model.py", "test_control_model.py", "test_service_model.py"] if len(PYTHONS) > 1 else []
-        plain += [option for name in models for option in ("--ignore", f"tests/stores/{name}")]
-        # The script, not `-m pytest`: that would put the checkout before the wheel.
-        session.run("coverage", "run", os.path.join(session.bin, "pytest"), "-q", *plain)
-        session.run("coverage", "report")
-        session.run("pytest", "-q", *battery)
-    else:
-        session.run("pytest", "-q", *plain)
+        session.run("pytest", "-q", *BATTERY)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure which lines and branches the tests run, without models and battery, which take long."""
+    install(session, "test", "examples")
+    session.env["BACKLITE_TEST_WHEEL"] = "1"
+    session.env["BACKLITE_SEEDS"] = "200"
+    session.run("coverage", "erase")
+    # The script, not `-m pytest`: that would put the checkout before the wheel.
+    pytest = os.path.join(session.bin, "pytest")
+    session.run("coverage", "run", pytest, "-q", *ignored([*BATTERY, *MODELS]))
+    session.run("coverage", "report")
 
 
 @nox.session

@@ -21,7 +21,7 @@ from ._ahead import MOST
 from ._catalogue import Catalogue
 from ._clock import Clock, IdFactory, SystemClock, seconds
 from ._config import Duration, checked_name
-from ._context import JobContext, running_job
+from ._context import JobContext, check_outside_block, running_job
 from ._declare import declaration
 from ._direct import run
 from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
@@ -370,6 +370,7 @@ class Client:
                 raise InvalidType(f"cancel() takes ids of jobs, which are str, not {job_id!r}")
         if not job_ids:
             return 0
+        check_outside_block(self)
         await self.declare_queues()  # which says how pending ones are kept
         ids = list(dict.fromkeys(job_ids))
         known = {}  # of what ends by it nothing may be kept
@@ -401,6 +402,7 @@ class Client:
             if self._dispatcher is not None:
                 self._dispatcher.pause_here()
         else:
+            check_outside_block(self)
             await store.pause(name, now=self.clock.now())
             self.rung()
         if wait:
@@ -410,6 +412,8 @@ class Client:
         """Undo `pause`, everywhere; with `here=True` only that of this client."""
         name = checked_name(queue)
         store = self.open_store()
+        if not here:
+            check_outside_block(self)
         self.registry.resume(name)
         if self._dispatcher is not None:
             self._dispatcher.pause_here()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._client import Client
     from ._transaction import JobTransaction
 
-__all__ = ["JobContext", "current_client", "current_job", "running_job"]
+__all__ = ["JobContext", "check_outside_block", "current_client", "current_job", "running_job"]
 
 ROUNDING = 1e-9
 """By which a sum of fractions may exceed 1."""
@@ -46,7 +46,6 @@ class JobContext:
         "_encoded",
         "_job",
         "_meta",
-        "_notes",
         "_result",
         "_started_at",
         "_tags",
@@ -60,6 +59,7 @@ class JobContext:
         "id",
         "key",
         "max_attempts",
+        "notes",
         "open_block",
         "parent",
         "queue",
@@ -77,7 +77,7 @@ class JobContext:
         notes: Notes | None = None,
     ) -> None:
         self._job = job
-        self._notes = notes
+        self.notes = notes
         self.said: Said | None = None
         self.id = job.id
         self.queue = job.queue
@@ -204,7 +204,7 @@ class JobContext:
         `wrapper_class`) drops is not kept.
         """
         return logger(
-            None if self._notes is None else self._keep_line,
+            None if self.notes is None else self._keep_line,
             job_id=self.id,
             queue=self.queue,
             attempt=self.attempt,
@@ -217,13 +217,13 @@ class JobContext:
 
     def fall_silent(self) -> None:
         """Keep nothing more of what this job says: its attempt has ended."""
-        self._notes = None
+        self.notes = None
         if self.said is not None:
             self.said.close()
 
     def _say(self) -> Said | None:
         """Return what keeps what this job says; None: nothing is kept."""
-        notes = self._notes
+        notes = self.notes
         if self.said is None and notes is not None:
             with notes.lock:
                 if self.said is None:
@@ -232,6 +232,16 @@ class JobContext:
 
     def __repr__(self) -> str:
         return f"<job {self.id} of queue {self.queue!r}, attempt {self.attempt} of {self.max_attempts}>"
+
+
+def check_outside_block(client: Client) -> None:
+    """Raise inside a `job.transaction()`, for which everybody else who writes has to wait."""
+    running = running_job.get(None)
+    if running is not None and running.client is client and running.open_block:
+        raise InvalidState(
+            "jobs and queues cannot be changed inside a job.transaction(), which keeps everybody else from"
+            " writing, the client too; do it before or after the block"
+        )
 
 
 def current_client() -> Client:

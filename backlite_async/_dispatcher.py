@@ -132,6 +132,7 @@ class Dispatcher:
             cancel=self._cancel,
         )
         self._client = client
+        self._waits = client.waits
         self._notes = Notes(store, clock, Health("keep notes", troubled))
         self._notes.listener = partial(tell_note, client.bus)
         self._maintenance = Maintenance(store, clock, registry, Health("clean up", troubled))
@@ -532,7 +533,8 @@ class Dispatcher:
             self._feed.cancelled.discard((outcome.id, outcome.fence))
         if outcome.note is not None and not lost:
             self._notes.told(self._reports.job(outcome), outcome.note)
-        self._client.waits.ended(outcome.id)
+        if self._waits.watches:
+            self._waits.ended(outcome.id)
         self._reports.written(outcome, lost=lost)
         if isinstance(outcome, Complete) and outcome.keep is not None:
             self._maintenance.expect(outcome.keep.until)

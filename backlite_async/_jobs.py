@@ -13,7 +13,7 @@ from ._clock import after as later
 from ._clock import aware, from_millis, seconds, to_millis, whole_millis
 from ._codec import encode
 from ._config import Duration
-from ._context import running_job
+from ._context import check_outside_block
 from ._errors import InvalidState, InvalidTask, InvalidType, InvalidValue, JobNotFound
 from ._filters import Filters, checked_id, checked_number, cursor, neighbour, place, walks, wanted
 from ._job import Job, JobStatus, More, NewJob
@@ -206,7 +206,7 @@ class Jobs:
         """Cancel jobs as `client.cancel` does; return how many have ended by it, or were asked to."""
         ids = self._ids("cancel", job_ids, all, filters)
         client = self._client
-        self._check_outside_block()
+        check_outside_block(self._client)
         with changing("cancel") as change:
             for batch in batches(ids):
                 change.count += await client.cancel(*batch)
@@ -265,7 +265,7 @@ class Jobs:
     async def _acted(self, action: Action, job_ids: Sequence[str], now: int | None = None) -> Sequence[str]:
         """Do something to jobs, in one transaction; return the ids of those that it was done to."""
         client = self._client
-        self._check_outside_block()
+        check_outside_block(self._client)
         await client.declare_queues()  # which says how cancelled ones are kept
         now = client.clock.now() if now is None else now
         done = await client.open_store().act(action, job_ids, now=now)
@@ -348,7 +348,7 @@ class Jobs:
         if not jobs:
             return ()
         client, new = self._client, [*jobs]
-        self._check_outside_block()
+        check_outside_block(self._client)
         await client.declare_queues()
         client.adding(new)
         await client.open_store().add(new)
@@ -389,14 +389,6 @@ class Jobs:
         if job is None:
             raise JobNotFound(job_id)
         return job
-
-    def _check_outside_block(self) -> None:
-        running = running_job.get(None)
-        if running is not None and running.client is self._client and running.open_block:
-            raise InvalidState(
-                "jobs cannot be changed inside a job.transaction(), which keeps everybody else from"
-                " writing, the client too; do it before or after the block"
-            )
 
 
 def _page(found: Found, behind: SortKey | None, ahead: SortKey | None) -> JobPage:

@@ -31,9 +31,7 @@ class Layers:
     """The middleware of one client, in the order of registration: the first is the outermost."""
 
     def __init__(self) -> None:
-        self.present = False
-        """Whether there is any; else nobody need ask."""
-        self._all: list[tuple[str | None, Around]] = []
+        self.all: list[tuple[str | None, Around]] = []
         self._of: dict[str, tuple[Around, ...]] = {}
 
     def decorator(self, queue: str | None) -> Callable[[M], M]:
@@ -43,28 +41,29 @@ class Layers:
 
         def decorate(function: M) -> M:
             _check(function)
-            self._all.append((queue, function))
+            self.all.append((queue, function))
             self._of.clear()
-            self.present = True
             return function
 
         return decorate
 
     def put(self, function: Around) -> None:
         """Put a function around all of these."""
-        self._all.insert(0, (None, function))
+        self.all.insert(0, (None, function))
         self._of.clear()
 
     def take_out(self, function: Around) -> None:
         """Undo `put`."""
-        self._all.remove((None, function))
+        self.all.remove((None, function))
         self._of.clear()
 
     def of(self, queue: str) -> tuple[Around, ...]:
         """Return what is around the attempts of a queue."""
+        if not self.all:
+            return ()
         found = self._of.get(queue)
         if found is None:
-            found = self._of[queue] = tuple(f for name, f in self._all if name is None or name == queue)
+            found = self._of[queue] = tuple(f for name, f in self.all if name is None or name == queue)
         return found
 
 

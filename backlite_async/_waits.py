@@ -43,7 +43,8 @@ class Waits:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._watches: dict[str, _Watch] = {}
+        self.watches: dict[str, _Watch] = {}
+        """What is waited for, by the id of the job."""
         self._stored: dict[str, bool] = {}
         self._told: set[str] = set()
         self._look_at_all = False
@@ -53,23 +54,23 @@ class Waits:
         self._open = False
 
     def __contains__(self, job_id: str) -> bool:
-        return job_id in self._watches
+        return job_id in self.watches
 
     async def wait(self, job_id: str) -> Job:
         """Wait until a job has ended; return it, or raise `JobNotFound` where nothing is kept of it."""
         if not self._open:
             raise InvalidState(f"the client has stopped, and nobody tells here when job {job_id} ends")
-        watch = self._watches.get(job_id)
+        watch = self.watches.get(job_id)
         if watch is None:
-            watch = self._watches[job_id] = _Watch()
+            watch = self.watches[job_id] = _Watch()
             self.ended(job_id)  # perhaps it has, since somebody has looked
         watch.waiters += 1
         try:
             await watch.ended.wait()
         finally:
             watch.waiters -= 1
-            if not watch.waiters and self._watches.get(job_id) is watch:
-                del self._watches[job_id]
+            if not watch.waiters and self.watches.get(job_id) is watch:
+                del self.watches[job_id]
                 self._wake.set()
         if watch.error is not None:
             raise watch.error
@@ -79,13 +80,13 @@ class Waits:
 
     def ended(self, job_id: str) -> None:
         """Take note that a job may have ended, as an outcome of it was written here."""
-        if job_id in self._watches:
+        if job_id in self.watches:
             self._told.add(job_id)
             self._wake.set()
 
     def look(self) -> None:
         """Take note that jobs may have ended by others' doing."""
-        if self._watches and self._open:
+        if self.watches and self._open:
             self._look_soon(self._earliest)
 
     def _look_soon(self, at: float) -> None:
@@ -125,7 +126,7 @@ class Waits:
             except asyncio.CancelledError:  # ends with its client, in the client's own order
                 self._look_now()
             except DatabaseReplaced as error:  # for good
-                for job_id in list(self._watches):
+                for job_id in list(self.watches):
                     self._settle(job_id, None, error)
             except Exception as error:  # who waits goes on waiting until the trouble is over
                 self._earliest = asyncio.get_running_loop().time() + health.failed(error)
@@ -134,8 +135,8 @@ class Waits:
 
     async def _end(self, store: Store, owner: str) -> None:
         with contextlib.suppress(Exception, asyncio.CancelledError):  # who waits is told of the stop
-            await self._look_at(store, list(self._watches))
-        for job_id in list(self._watches):
+            await self._look_at(store, list(self.watches))
+        for job_id in list(self.watches):
             error = InvalidState(f"the client was stopped while job {job_id} was waited for, which goes on")
             self._settle(job_id, None, error)
         while self._stored:
@@ -149,7 +150,7 @@ class Waits:
     def _begin(self) -> None:
         """Begin a life of the client, in an event loop that may be another one than before."""
         self._wake = asyncio.Event()
-        self._watches.clear()
+        self.watches.clear()
         self._stored.clear()
         self._told.clear()
         self._timer, self._look_at_all, self._earliest = None, False, 0.0
@@ -157,16 +158,16 @@ class Waits:
 
     def _look_later(self, store: Store) -> None:
         """Look again after a while where a ring may be missed; forget what is waited for no longer."""
-        if self._watches:
+        if self.watches:
             pause = LONGEST_LOOK if store.rings else DEAF_LOOK
             self._look_soon(asyncio.get_running_loop().time() + pause)
-        if self._stored.keys() - self._watches.keys():
+        if self._stored.keys() - self.watches.keys():
             self._wake.set()
 
     async def _turn(self, store: Store, owner: str) -> None:
         """Watch what is waited for and nothing else, and see which of them have ended."""
         await self._forget(store, owner)
-        new = [job_id for job_id in self._watches if not self._stored.get(job_id)]
+        new = [job_id for job_id in self.watches if not self._stored.get(job_id)]
         if new:
             self._stored.update(dict.fromkeys(new, False))  # it may be written though it fails
             await store.watch(new, owner=owner)
@@ -174,8 +175,8 @@ class Waits:
         if self._look_at_all:
             self._look_at_all = False
             self._earliest = asyncio.get_running_loop().time() + LOOKS_APART
-            self._told.update(self._watches)
-        told, self._told = [job_id for job_id in {*self._told, *new} if job_id in self._watches], set()
+            self._told.update(self.watches)
+        told, self._told = [job_id for job_id in {*self._told, *new} if job_id in self.watches], set()
         await self._look_at(store, told)
 
     async def _look_at(self, store: Store, job_ids: Sequence[str]) -> None:
@@ -187,14 +188,14 @@ class Waits:
 
     async def _forget(self, store: Store, owner: str) -> None:
         """Watch no more what nobody waits for."""
-        old = [job_id for job_id in self._stored if job_id not in self._watches]
+        old = [job_id for job_id in self._stored if job_id not in self.watches]
         if old:
             await store.unwatch(old, owner=owner)
             for job_id in old:
                 del self._stored[job_id]
 
     def _settle(self, job_id: str, job: Job | None, error: BackliteError | None) -> None:
-        watch = self._watches.pop(job_id, None)
+        watch = self.watches.pop(job_id, None)
         if watch is not None:
             watch.job, watch.error = job, error
             watch.ended.set()

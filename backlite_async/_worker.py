@@ -197,7 +197,8 @@ class WorkerPool:
         if context is not None:
             if context.said is not None:
                 result = _with_last_words(context.said, result)
-            context.fall_silent()
+                context.said.close()
+            context.notes = None  # nothing more of what it says is kept
         if not task.cancelled():
             task.exception()  # seen: the loop need not report it
         self._ended(attempt, result)
@@ -221,13 +222,12 @@ class WorkerPool:
             return
         try:
             context = self._begin(attempt)
-            layers = self._layers.of(job.queue) if self._layers.present else ()
             value: Any = _CUT_OFF
             with attempt.scope:
-                if not layers:
-                    value = await self._handle(attempt, context, task)
-                else:
+                if self._layers.all and (layers := self._layers.of(job.queue)):
                     value = await self._handle_within(attempt, layers, context, task)
+                else:
+                    value = await self._handle(attempt, context, task)
             if value is _CUT_OFF:
                 raise _Cut
             attempt.result = self._returned(attempt, value)

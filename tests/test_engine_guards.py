@@ -466,9 +466,10 @@ async def test_starts_of_the_dead_are_counted_by_now(monkeypatch: pytest.MonkeyP
     taking = takeover(store)
     with pytest.raises(DatabaseUnavailable):
         await taking._take_over()
-    assert store.corpses[0].buried
+    assert len(store.dead_owners()) == 1, "somebody else may have to do it"
     works = True
     await taking._take_over()
+    assert not store.dead_owners()
     await taking._take_over()
     assert told == [["dead"], ["dead"]]
 

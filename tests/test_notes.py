@@ -284,6 +284,8 @@ async def test_a_transaction_keeps_what_was_said_before(file: str, never: None, 
         await job.progress(0.5)
         async with job.transaction():
             job.log.info("within")
+        assert job.said is not None
+        assert job.said.closed
         job.log.info("after")
         await job.progress(0.75)
 

@@ -936,7 +936,7 @@ async def test_pause_here_stops_nobody_else(place: Any) -> None:
         assert [await client.status(job_id) for job_id in ids] == [JobStatus.PENDING] * 2
         other.register(Work, theirs.hold)
         await until(client, ids, JobStatus.SUCCEEDED)
-        assert [queue.paused for queue in await client.queues.list()] == []
+        assert [queue.paused for queue in await client.queues.list()] == [False]
     assert (mine.numbers, sorted(theirs.numbers)) == ([], [1, 2])
 
 

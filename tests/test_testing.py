@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import re
+import subprocess
+import sys
 import weakref
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -180,6 +184,45 @@ async def test_an_attempt_tells_what_it_was(database: str) -> None:
         )
 
 
+async def test_no_attempt_is_missed_or_told_twice(file: str) -> None:
+    """What ran before the call counts too, however long ago it began, but not what an earlier one told."""
+    async with testing.client(file) as client:
+        mails(client)
+        for name in "ab":
+            events = client.events()
+            await client.add(Mail(name)).save()
+            with anyio.fail_after(5):
+                async for event in events:
+                    if event.kind == "succeeded":
+                        break
+        await testing.run_handler(client, Mail("c"))
+        ran = await testing.run_until_idle(client)
+        assert [attempt.task.to for attempt in ran] == ["a", "b"]
+        assert await testing.run_until_idle(client) == []
+
+
+async def test_a_result_is_what_the_handler_returned_or_set(file: str) -> None:
+    """Whether anything of it is kept or not."""
+    async with testing.client(file) as client:
+
+        @client.handler(Mail)
+        async def mail(task: Mail, job: JobContext) -> object:
+            if task.to == "ann":
+                return {"to": task.to}
+            async with job.transaction():
+                job.result = [task.to]
+            return None
+
+        @client.handler(Note)
+        async def note(task: Note) -> str:
+            return task.text
+
+        await client.add(Mail("ann"), Mail("bob"), Note("hi")).save()
+        ran = await testing.run_until_idle(client)
+        results = sorted((attempt.name, str(attempt.result)) for attempt in ran)
+        assert results == [("Mail", "['bob']"), ("Mail", "{'to': 'ann'}"), ("Note", "hi")]
+
+
 async def test_what_jobs_add_runs_too(database: str) -> None:
     """Jobs of jobs, and of listeners, also those of handlers in threads."""
     async with testing.client(database) as client:
@@ -194,6 +237,8 @@ async def test_what_jobs_add_runs_too(database: str) -> None:
 
         @client.on("succeeded", queue="mails")
         async def told(event: Event) -> None:
+            for _ in range(20):
+                await client.status(event.job_id)  # it takes its time
             await client.add(Note(event.job_id)).save()
 
         await client.add(Mail("first")).save()
@@ -326,7 +371,7 @@ async def test_a_handler_that_goes_on_after_its_transaction_is_waited_for(file: 
             async with job.transaction():
                 pass
             for _ in range(20):
-                await asyncio.sleep(0)
+                await client.status(job.id)  # it takes its time
             done.append(task.to)
             if task.to == "ann":
                 await client.add(Mail("bob")).save()
@@ -410,6 +455,17 @@ async def test_run_handler_raises_a_timeout_and_a_cancellation_as_errors() -> No
             await testing.run_handler(client, Mail("ann"), timeout=0.02)
         with pytest.raises(testing.JobFailed, match="cancelled in attempt 1: cancelled"):
             await testing.run_handler(client, Mail("eve"))
+
+
+async def test_handlers_that_are_run_directly_leave_no_trace() -> None:
+    """`client.run()` adds nothing, so there is nothing to be told."""
+    async with testing.client() as client:
+        mails(client, ann=ValueError())
+        with pytest.raises(ValueError):  # noqa: PT011
+            await client.run(Mail("ann"))
+        record = testing._clients.records[client]
+        assert (record.raised, record.returned, record.ran) == ({}, {}, [])
+        await testing.refute_added(client, Mail)
 
 
 async def test_run_handler_says_what_is_missing() -> None:
@@ -570,6 +626,9 @@ async def test_dead_letters_count_as_added() -> None:
         async def doomed(task: Doomed) -> None:
             raise ValueError
 
+        @client.handler(Dead)
+        async def dead(task: Dead) -> None: ...
+
         [job_id] = await client.add(Doomed()).save()
         await testing.run_until_idle(client, raise_errors=False)
         assert await testing.assert_added(client, Dead(job_id), count=1)
@@ -658,3 +717,26 @@ def test_the_public_names() -> None:
     assert testing.__all__ == sorted(testing.__all__)
     for name in testing.__all__:
         assert getattr(testing, name).__doc__, name
+
+
+def test_the_examples_of_the_docs_run(tmp_path: Path) -> None:
+    """The tests in docs/testing.md pass, of the module that it shows, but for that of an application."""
+    text = (Path(__file__).parents[1] / "docs" / "testing.md").read_text(encoding="utf-8")
+    module, *tests = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    tests = [test for test in tests if "http" not in test]
+    assert len(tests) == 6
+    (tmp_path / "shop.py").write_text(module)
+    (tmp_path / "test_shop.py").write_text("\n\n".join(tests))
+    plugins = ["-p", "pytest_asyncio.plugin", "-p", "backlite_async.pytest_plugin", "-p", "no:cacheprovider"]
+    options = ["-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function", "-W", "error"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *plugins, *options, "--rootdir", str(tmp_path)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "6 passed" in done.stdout, done.stdout + done.stderr
+    assert not (tmp_path / "shop.db").exists()

@@ -65,6 +65,26 @@ async def run(
     return job_id
 
 
+async def test_nothing_else_is_changed_inside(file: str, journal: Journal) -> None:
+    """A cancellation, a pause and a resume would wait for the block that they are in; so they say so."""
+    said = []
+
+    async def transfer(task: Transfer, job: JobContext) -> None:
+        async with job.transaction():
+            for call in (job.client.cancel("id"), job.client.pause("q"), job.client.resume("q")):
+                with pytest.raises(InvalidState, match="before or after the block") as refused:
+                    await call
+                said.append(refused.value)
+        await job.client.pause("q")
+
+    client = Client(file)
+    client.register(Transfer, transfer)
+    async with client:
+        await client.add(Transfer()).save()
+        await journal.seen("job.succeeded")
+    assert len(said) == 3
+
+
 async def test_effects_and_completion_are_one(file: str, journal: Journal) -> None:
     """At the end of the block both are there; the return of the handler adds nothing to it."""
 

@@ -205,6 +205,23 @@ async def test_a_deleted_job_is_not_waited_for(database: str) -> None:
             await soon(wait)
 
 
+async def test_who_joins_as_another_leaves(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job may have ended since somebody has looked, also where it is still watched for another."""
+    gate, other = Gate(file), Client(file, workers=0)
+    async with gate.client, other:
+        [job_id] = await gate.client.add(Gone()).save()
+        first = asyncio.ensure_future(other.waits.wait(job_id))
+        await watched(other, job_id)
+        monkeypatch.setattr(other.waits, "look", lambda: None)
+        gate.open.set()
+        with anyio.fail_after(LIMIT):
+            assert (await gate.client.wait(job_id)).status is JobStatus.SUCCEEDED
+        assert not first.done()
+        first.cancel()
+        [job] = await soon(asyncio.ensure_future(other.waits.wait(job_id)))
+        assert job.status is JobStatus.SUCCEEDED
+
+
 async def test_a_job_that_runs_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that has ended and lives again when it is looked at has not ended."""
     gate = Gate(":memory:")
@@ -388,14 +405,17 @@ async def test_a_stop_wakes_who_waits(file: str) -> None:
     assert job.status is JobStatus.SUCCEEDED
 
 
-async def test_who_waits_hears_of_what_ends_while_its_client_stops(database: str, journal: Journal) -> None:
-    """A stop lets handlers end in time, and those who wait for them hear of it."""
+async def test_who_waits_hears_of_what_ends_while_its_client_stops(
+    database: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop lets handlers end in time, and those who wait for them hear of it, at the last look."""
     gate = Gate(database)
     await gate.client.start()
     [job_id] = await gate.client.add(Gone()).save()
     wait = asyncio.ensure_future(gate.client.wait(job_id))
     await watched(gate.client, job_id)
     await journal.seen("job.started", job_id)
+    Spy(gate.client, monkeypatch).fail["which_ended"] = [DatabaseUnavailable("not now")]
     stopping = asyncio.ensure_future(gate.client.stop())
     await asyncio.sleep(0)
     gate.open.set()

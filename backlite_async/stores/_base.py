@@ -247,7 +247,7 @@ class Control(Protocol):
         ...
 
     async def queues(self, *, now: int) -> Sequence[Queue]:
-        """Return how the queues are doing that have live jobs, are paused or declared, by name; no statistics."""
+        """Return how queues are doing that have live jobs, are paused or declared, by name; no statistics."""
         ...
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:

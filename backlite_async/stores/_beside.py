@@ -26,9 +26,8 @@ class Beside:
         self._watches: defaultdict[str, set[str]] = defaultdict(set)
         self._number = 0
 
-    def begin(self, job_id: str, tags: str | None) -> None:
-        """Take in the tags of a new job; forget what was kept beside an earlier one of its id."""
-        self.forget(job_id)
+    def take_tags(self, job_id: str, tags: str | None) -> None:
+        """Take in the tags of a new job."""
         for tag in dict.fromkeys(msgspec.json.decode(tags or "[]", type=list[str])):
             self._number += 1
             self._tags.setdefault(job_id, {})[tag] = self._number

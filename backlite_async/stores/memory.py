@@ -114,11 +114,13 @@ class MemoryStore(MemoryService):
 
     def _add(self, job: NewJob) -> None:
         self._live.add(job)
-        self._beside.begin(job.id, None if job.more is None else job.more.tags)
+        self._beside.take_tags(job.id, None if job.more is None else job.more.tags)
 
     async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
         """Store a pending job, unless there is one that `unique` names."""
         there = self._find(job.id, now)
+        if there is None and self._completed.pop(job.id, None) is not None:  # it has expired
+            self._forget(job.id)
         if there is not None and again and (not unique.own_id or _same(there, job)):
             return None
         if there is not None and unique.own_id:
@@ -369,19 +371,18 @@ class MemoryStore(MemoryService):
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask the owners of running ones to."""
-        ended, asked = [], []
-        for job_id in dict.fromkeys(job_ids):
-            row = self._live.rows.get(job_id)
-            if row is not None and row.status is JobStatus.PENDING:
-                self._cancel(row, "cancelled", now)
-                if row.key is not None and row.due_at is not None:
-                    self._live.let_in(row.queue, row.key, at=now)
-                ended.append(job_id)
-            elif row is not None:
-                row.cancelled_at = now if row.cancelled_at is None else row.cancelled_at
-                asked.append(job_id)
+        rows = [self._live.rows[job_id] for job_id in dict.fromkeys(job_ids) if job_id in self._live.rows]
+        ended = sorted((row for row in rows if row.status is JobStatus.PENDING), key=lambda row: row.seq)
+        asked = [row for row in rows if row.status is JobStatus.RUNNING]
+        had_turn = [row for row in ended if row.due_at is not None]
+        for row in ended:
+            self._cancel(row, "cancelled", now)
+        for row in had_turn:
+            self._let_in(row, now)
+        for row in asked:
+            row.cancelled_at = now if row.cancelled_at is None else row.cancelled_at
         self._ring()
-        return Cancelled(ended=ended, asked=asked)
+        return Cancelled(ended=[row.id for row in ended], asked=[row.id for row in asked])
 
     async def orders(self, owner: str) -> Orders:
         """Return what an owner is to heed."""

@@ -86,7 +86,7 @@ def _give(client: Client, parts: dict[str, Any]) -> None:
 
 
 def _watch(client: Client) -> Callable[[], None]:
-    """Record what passes through a client's store, and what its handlers raise; return what undoes it."""
+    """Record what passes through a client's store, and how its handlers end; return what undoes it."""
     record = records[client] = Record(client.registry)
     client._make_store = recording(client._make_store, record)
     if isinstance(client.clock, ManualClock):
@@ -94,10 +94,12 @@ def _watch(client: Client) -> Callable[[], None]:
 
     async def around(job: JobContext, task: Any, call_next: CallNext) -> Any:
         try:
-            return await call_next(job, task)
+            value = await call_next(job, task)
         except BaseException as error:
-            record.threw(job, error)
+            record.handled(job, None, error)
             raise
+        record.handled(job, value)
+        return value
 
     layers = client.layers
     layers.put(around)

@@ -11,7 +11,7 @@ import msgspec
 
 from .._context import JobContext
 from .._errors import PayloadError
-from .._job import Claim, ClaimedJob, Complete, NewJob, Outcome, Reschedule, Unique
+from .._job import Claim, ClaimedJob, Complete, NewJob, Outcome, Unique
 from .._registry import Registry
 from ..stores import Block, Store
 
@@ -25,8 +25,8 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
 
     `task`: the task as its handler got it, None if it did not decode; `name` is that of its type. `status`
     is "succeeded", "failed" or "cancelled" if the job has ended by it, "retried" or "snoozed" if it goes
-    on. `error`: as in `Job.error`; `exception`: what was raised; `result`: what the handler returned, as
-    it is after a way through JSON.
+    on. `error`: as in `Job.error`; `exception`: what was raised; `result`: what the handler returned, or set
+    in its `job.transaction()`.
     """
 
     id: str
@@ -55,10 +55,15 @@ class Record:
         self.uncertain: set[str] = set()
         """Those of them that were added in a transaction of the caller's, who may have rolled it back."""
         self.ran: list[Ran] = []
+        """All attempts that have ended."""
+        self.untold: list[Ran] = []
+        """Those of them that no test has been told of."""
         self.running: dict[tuple[str, int], ClaimedJob] = {}
         """Claims whose outcome is not written yet."""
         self.raised: dict[tuple[str, int], BaseException] = {}
         """What handlers of these have raised."""
+        self.returned: dict[tuple[str, int], object] = {}
+        """What they have returned."""
         self.begun = self.answered = 0
         """The numbers of the claim that was begun last, and of the last one that has found nothing to do."""
         self.next_at: int | None = None
@@ -99,26 +104,33 @@ class Record:
             self.answered, self.next_at = number, claim.next_at
         self._changed()
 
-    def threw(self, job: JobContext, error: BaseException) -> None:
-        """Take note of what a handler has raised."""
-        if (job.id, job.fence) in self.running:  # else it is run directly
-            self.raised[job.id, job.fence] = error
+    def handled(self, job: JobContext, value: object, error: BaseException | None = None) -> None:
+        """Take note of what a handler has returned or raised."""
+        claim = job.id, job.fence
+        if claim in self.running:  # else it has completed its job already, or is run directly
+            self.returned[claim] = value
+            if error is not None:
+                self.raised[claim] = error
 
     def ended(self, outcomes: Sequence[Outcome], lost: Iterable[str] = ()) -> None:
         """Take note of outcomes that are written."""
         for outcome in outcomes:
             claim = outcome.id, outcome.fence
             job, error = self.running.pop(claim, None), self.raised.pop(claim, None)
+            value = self.returned.pop(claim, None)
             if outcome.id not in lost:
                 if isinstance(outcome, Complete) and outcome.letter is not None:
                     self.add([outcome.letter])
                 if job is not None and outcome.tally is not None:
-                    self.ran.append(self._ran(job, outcome, error))
+                    ran = self._ran(job, outcome, value, error)
+                    self.ran.append(ran)
+                    self.untold.append(ran)
         self._changed()
 
-    def _ran(self, job: ClaimedJob, outcome: Complete | Reschedule, raised: BaseException | None) -> Ran:
+    def _ran(self, job: ClaimedJob, outcome: Outcome, value: object, raised: BaseException | None) -> Ran:
         assert outcome.tally is not None
-        result = outcome.result if isinstance(outcome, Complete) else None
+        if value is None and isinstance(outcome, Complete) and outcome.result:
+            value = msgspec.json.decode(outcome.result)  # set in a transaction
         return Ran(
             id=job.id,
             queue=job.queue,
@@ -128,7 +140,7 @@ class Record:
             status=cast("End", outcome.tally[2]),
             error=outcome.error,
             exception=raised,
-            result=None if result is None else msgspec.json.decode(result),
+            result=value,
         )
 
     def decoded(self, queue: str, name: str, payload: str | bytes) -> Any:

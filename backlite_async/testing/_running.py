@@ -49,20 +49,21 @@ async def run_until_idle(
     patience: Duration = 10.0,
     raise_errors: bool = True,
 ) -> list[Ran]:
-    """Run everything there is to run, and return all attempts, in the order of their ends.
+    """Run everything there is to run; return all attempts since the last call, in the order of their ends.
 
-    First what is due; then, with a `ManualClock`, the clock goes on to the next instant at which there is
-    something to do (scheduled jobs, retries, snoozes, rates), until nothing is left. `advance`: a
-    duration, in seconds or as a timedelta, lets just that time pass; False: none.
+    Jobs that are due start when they are added, as always; this waits for them. Then, with a
+    `ManualClock`, the clock goes on to the next instant at which there is something to do (scheduled jobs,
+    retries, snoozes, rates), until nothing is left. `advance`: a duration, in seconds or as a timedelta,
+    lets just that time pass; False: none.
 
     A job that has failed for good raises `JobFailed` at the end, with all of them; `raise_errors=False`
     leaves that to the test. An AssertionError says what goes on without end, after `limit` attempts, or
     what runs for longer than `patience` without anything coming of it: timeouts and sleeps of handlers
     take real time. Jobs without a handler, and those of paused queues, are left.
     """
-    record, first = record_of(client), len(record_of(client).ran)
+    record = record_of(client)
     clock, end = _until(client, advance)
-    running = _Running(client, record, most=first + limit, patience=seconds("patience", patience))
+    running = _Running(client, record, most=len(record.ran) + limit, patience=seconds("patience", patience))
     while True:
         next_at = await running.settled()
         if clock is None or next_at is None or (end is not None and next_at > end):
@@ -70,7 +71,7 @@ async def run_until_idle(
         clock.move(max(next_at, clock.now() + 1))
     if clock is not None and end is not None:
         clock.move(max(end, clock.now()))
-    ran = record.ran[first:]
+    ran, record.untold = record.untold, []
     failed = [attempt for attempt in ran if attempt.status == "failed"]
     if failed and raise_errors:
         raise JobFailed(failed) from failed[0].exception
@@ -100,6 +101,7 @@ async def run_handler(
     running = _Running(client, record, most=None, patience=seconds("patience", patience))
     await running.until(lambda: any(ran.id == job_id for ran in record.ran[first:]))
     ran = next(ran for ran in record.ran[first:] if ran.id == job_id)
+    record.untold = [other for other in record.untold if other is not ran]
     if ran.status != "succeeded":
         raise _error_of(ran)
     return ran

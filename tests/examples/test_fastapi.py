@@ -122,7 +122,7 @@ Shop = tuple[Client, httpx.AsyncClient]
 
 @pytest.fixture
 async def shop(database: Path) -> AsyncIterator[Shop]:
-    """The application in this process, with its own lifespan; nothing runs before it is told to."""
+    """The application in this process, with its own lifespan."""
     module = load("fastapi_app.py")
     vars(module)["DATABASE"] = str(database)
     transport = httpx.ASGITransport(module.app)

@@ -149,6 +149,7 @@ async def pages(store: Store, wanted: Wanted, limit: int) -> list[Found]:
     """Read all pages from the first to the last."""
     found = [await store.find(wanted, limit=limit, now=NOW)]
     while found[-1].more:
+        assert len(found) < 200, "pages without end"
         after = found[-1].looked_to if found[-1].limited else found[-1].places[-1]
         found.append(await store.find(wanted, limit=limit, after=after, now=NOW))
     return found
@@ -158,6 +159,7 @@ async def pages_back(store: Store, wanted: Wanted, limit: int) -> list[Found]:
     """Read all pages from the last to the first; return them in the order of the list."""
     found = [await store.find(wanted, limit=limit, before=end(wanted), now=NOW)]
     while found[-1].more:
+        assert len(found) < 200, "pages without end"
         before = found[-1].looked_to if found[-1].limited else found[-1].places[0]
         found.append(await store.find(wanted, limit=limit, before=before, now=NOW))
     return found[::-1]
@@ -179,13 +181,12 @@ async def test_list(store: Store, name: str) -> None:
     assert (whole.more, whole.limited, whole.looked_to) == (False, False, None)
     exact = await store.find(wanted, limit=max(len(expected), 1), now=NOW)
     assert (found_ids(exact), exact.more) == (expected, False)
-    for limit in (1, 3):
-        there = await pages(store, wanted, limit)
-        assert joined(there) == (expected, list(whole.places))
-        assert len(there) == max(-(-len(expected) // limit), 1)
-        back = await pages_back(store, wanted, limit)
-        assert joined(back) == (expected, list(whole.places))
-        assert not any(page.limited for page in [*there, *back])
+    there = await pages(store, wanted, 2)
+    assert joined(there) == (expected, list(whole.places))
+    assert len(there) == max(-(-len(expected) // 2), 1)
+    back = await pages_back(store, wanted, 3)
+    assert joined(back) == (expected, list(whole.places))
+    assert not any(page.limited for page in [*there, *back])
     count = await store.count(wanted, most=len(expected), now=NOW)
     assert (int(count), count.capped) == (len(expected), False)
 
@@ -286,6 +287,18 @@ async def test_unique_key_is_of_the_last_job(store: Store) -> None:
     assert found_ids(await store.find(wanted, limit=9, now=NOW)) == ["b"]
     await store.finish([complete(await claim_one(store), keep=None)])
     assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
+    await store.add([new("b", created_at=5)])
+    assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
+
+
+async def test_unique_key_of_a_job_that_was_moved(store: Store) -> None:
+    """A job that was replaced by one of another queue is not in a list of the first queue."""
+    await store.add_unique(new("a"), Unique(key="u"), now=0)
+    assert await store.add_unique(new("a", queue="r"), Unique(own_id=True, replace_own=True), now=0) == "a"
+    for more in (None, frozenset({JobStatus.PENDING})):
+        for queue in "qr":
+            wanted = Wanted(queue=queue, unique="u", states=more)
+            assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
 
 
 async def test_names_in_lists_are_data(store: Store) -> None:
@@ -320,7 +333,7 @@ LOOKED_AT: dict[str, Wanted] = {
 
 
 @pytest.mark.parametrize("name", LOOKED_AT)
-@pytest.mark.parametrize("looks", [1, 2, 5])
+@pytest.mark.parametrize("looks", [1, 4])
 async def test_looks_are_limited(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str, looks: int
 ) -> None:
@@ -329,7 +342,7 @@ async def test_looks_are_limited(
     wanted = LOOKED_AT[name]
     expected = found_ids(await store.find(wanted, limit=100, now=NOW))
     monkeypatch.setattr(_query, "LOOKS", looks)
-    for limit in (1, 2, 100):
+    for limit in (1, 100):
         assert joined(await pages(store, wanted, limit))[0] == expected
         assert joined(await pages_back(store, wanted, limit))[0] == expected
 

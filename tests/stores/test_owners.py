@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from typing import Self
 
 import pytest
 
-from backlite_async._job import Owner
+from backlite_async._clock import from_millis
+from backlite_async._job import Owner, OwnerInfo
 from backlite_async.stores.sqlite import owners
 from backlite_async.stores.sqlite.locks import SharedFile, shared_file, side_folder
 from backlite_async.stores.sqlite.owners import OwnerFile, OwnerFolder
@@ -28,7 +30,8 @@ print("ready", flush=True)
 for line in sys.stdin:
     what, *arguments = line.split()
     if what == "appear":
-        file = OwnerFile(folder, Owner(id=name, beat=2.5, slots=3))
+        about = {"host": "a-host", "started_at": 7000, "workers": 4}
+        file = OwnerFile(folder, Owner(id=name, beat=2.5, slots=3, pid=os.getpid(), **about))
         print(file.appear(), flush=True)
     elif what == "unborn":
         file = OwnerFile(folder, Owner(id=name, beat=2.5, slots=3))
@@ -229,3 +232,92 @@ def test_a_full_disk_is_an_error_of_the_start(path: str, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="No space"):
         OwnerFile(side_folder(path), Owner(id="mine", beat=1.0, slots=1))
     assert names(path) == []
+
+
+def test_who_the_others_are(path: str, folder: OwnerFolder) -> None:
+    """What they have written down is told, and whether they live; looking harms none of them."""
+    processes = [Process(path, name) for name in ("other", "third", "survivor")]
+    with processes[0] as other, processes[1] as third, processes[2] as survivor:
+        assert (other.tell("appear"), third.tell("appear")) == ("True", "True")
+        for _ in range(2):
+            known = {info.id: info for info in folder.infos(9000)}
+            assert known["other"] == OwnerInfo(
+                id="other",
+                host="a-host",
+                pid=other.process.pid,
+                started_at=from_millis(7000),
+                workers=4,
+                running=0,
+                alive=True,
+                seen_at=from_millis(9000),
+            )
+            assert survivor.tell("charge") == ""
+        third.kill()
+        gone = {info.id: info for info in folder.infos(9000)}["third"]
+        assert (gone.alive, gone.seen_at, gone.host) == (False, None, "a-host")
+        assert survivor.tell("charge") == "third"
+        [found, buried] = sorted(folder.infos(9000), key=lambda info: info.id)
+        assert (found.alive, buried.alive, buried.host, buried.workers) == (True, False, "a-host", 4)
+        assert folder.beat("third") == owners.RELEASE_LIMIT
+
+
+def test_a_look_takes_no_lock(path: str, folder: OwnerFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks for the dead at that moment finds them."""
+    with Process(path, "dead") as dead:
+        dead.tell("appear")
+    with Process(path, "survivor") as survivor:
+        charged: list[str] = []
+        close = os.close
+
+        def looked_at(file: int) -> None:
+            charged.append(survivor.tell("charge"))
+            close(file)
+
+        monkeypatch.setattr(os, "close", looked_at)
+        folder.infos(0)
+        monkeypatch.undo()
+        assert charged == ["dead"]
+
+
+def test_own_files_are_not_opened_to_tell_of_owners(
+    path: str, folder: OwnerFolder, shared: SharedFile
+) -> None:
+    """Neither of our own owners nor of those that we release: closing them would drop the lock."""
+    shared.owners.add("mine")
+    file = OwnerFile(side_folder(path), Owner(id="mine", beat=1.0, slots=1))
+    file.appear()
+    with Process(path, "other") as other:
+        other.tell("appear")
+    [dead] = folder.dead()
+    assert folder.infos(0) == []
+    with Process(path, "survivor") as survivor:
+        assert survivor.tell("charge") == ""
+    dead.bury()
+    file.close(keep=False)
+    shared.owners.discard("mine")
+
+
+@pytest.mark.parametrize("host", ["h" * 300, "\u00e4" * 40, ""])
+def test_what_is_told_of_an_owner_fits(path: str, host: str) -> None:
+    """Of a long name of the host as much as there is room for; the first job has a slot of its own."""
+    owner = Owner(id="mine", beat=10 / 3, slots=1, host=host, pid=2**22, started_at=2**43, workers=10_000)
+    file = OwnerFile(side_folder(path), owner)
+    file.started("a", 1)
+    content = (Path(side_folder(path)) / "mine.unborn").read_bytes()
+    slot = content[: owners.SLOT]
+    described = json.loads(slot.rstrip(b"\0"))
+    assert described["beat"] == owner.beat
+    assert (described["pid"], described["started_at"], described["workers"]) == (2**22, 2**43, 10_000)
+    assert host.startswith(described["host"])
+    assert len(described["host"]) >= min(len(host), 5)
+    assert content[owners.SLOT + 1 :].startswith(b"1 a")
+    file.close(keep=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 128, b"{}", b"no JSON", b"[1]"])
+def test_a_file_that_cannot_be_read_is_passed_over(path: str, folder: OwnerFolder, content: bytes) -> None:
+    """Others are told all the same."""
+    (Path(side_folder(path)) / "odd.owner").write_bytes(content)
+    with Process(path, "other") as other:
+        other.tell("appear")
+        assert [info.id for info in folder.infos(0)] == ["other"]

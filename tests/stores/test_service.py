@@ -792,12 +792,15 @@ async def test_statistics_are_summed_up(store: Store) -> None:
     now = 1000 * HOUR + 30 * MINUTE
     old = 1000 * HOUR - KEEP_MINUTES - HOUR
     await count_at(store, old, old + 59 * MINUTE, now - 5 * MINUTE, now - KEEP_HOURS - 2 * HOUR)
+    await count_at(store, old + HOUR + 7 * MINUTE)
     for _ in range(2):
         await store.sum_up(now=now)
         rows = await store.stats(since=0, until=2 * now, step=MINUTE)
         assert sorted(rows) == [
             ("q", old, "run", 3, 2),
             ("q", old, "succeeded", 0, 2),
+            ("q", old + HOUR + 7 * MINUTE, "run", 3, 1),
+            ("q", old + HOUR + 7 * MINUTE, "succeeded", 0, 1),
             ("q", now - 5 * MINUTE, "run", 3, 1),
             ("q", now - 5 * MINUTE, "succeeded", 0, 1),
         ]
@@ -881,7 +884,6 @@ def numbers(queue: Queue) -> dict[str, int]:
 async def test_numbers_of_queues(store: Store) -> None:
     """How many jobs of a queue are in each state."""
     await one_of_each(store)
-    await store.expire(now=500, limit=10)
     await store.add([new("r", queue="r", due_at=600)])
     q, r = await store.queues(now=500)
     assert numbers(q) == {

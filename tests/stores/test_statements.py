@@ -137,7 +137,8 @@ BESIDE = [
     WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
     INSERT INTO backlite_tags (job_id, tag)
     SELECT job || n, tag FROM number CROSS JOIN (
-        SELECT 'completed-' AS job, 'all' AS tag UNION ALL SELECT 'gone-', 'all' UNION ALL SELECT 'gone-', 'some'
+        SELECT 'completed-' AS job, 'all' AS tag
+        UNION ALL SELECT 'gone-', 'all' UNION ALL SELECT 'gone-', 'some'
     )
     """,
     """
@@ -309,7 +310,6 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "watch": {"ids": IDS, "owner": "mine"},
     "end_watches": {"owners": '["mine", "fourth"]'},
     "unwatch": {"ids": IDS, "owner": "another"},
-    "which_ended": {"ids": IDS},
     "stats": {"since": 600_000, "until": 1_200_000, "step": 300_000, "queue": None},
     "sum_up": {"queue": None, "before": 600_000},
     "forget_stats": {"queue": None, "span": 60_000, "before": 600_000},
@@ -429,7 +429,6 @@ RESULTS = {
     "watch": 0,
     "end_watches": 0,
     "unwatch": 0,
-    "which_ended": 1,
     "stats": 1,
     "sum_up": 0,
     "forget_stats": 0,

@@ -24,7 +24,8 @@ __all__ = ["Life", "run"]
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,rename,mkdir,bind,write"
 """All that changes files; `write` is the ledger's, so these points lie between two calls of the library."""
 
-PLAIN, CONTROL = "tests.torture.programs.t01_lives", "t01_control"
+PLAIN, CONTROL = "tests.torture.programs.t01_lives", "tests.torture.programs.t01_control"
+SERVICE = "t01_service"
 """The modules of lives, as their server has imported them."""
 
 SECONDS, LEAST = 60, 300
@@ -58,6 +59,8 @@ LIVES = [
     Life("cancel", module=CONTROL),
     Life("pause", module=CONTROL),
     Life("takeover", "made_held", CONTROL),
+    Life("keep", module=SERVICE),
+    Life("steer", module=SERVICE),
 ]
 
 LIMITS = {"turns": 1, "held": 1}
@@ -91,8 +94,13 @@ EXPECTED = {
     "snooze": ("succeeded", 1),
     "discard": ("failed", 1),
     "fail": ("failed", 3),
+    "spare": ("failed", 1),
 }
 """What becomes of a job, and at which attempt, by its plan: no death may change it."""
+
+
+ERRORS = {"raise": 1, "fail": 3, "discard": 1}
+"""The errors of a job's attempts, beside its crashes, by its plan."""
 
 
 @dataclass
@@ -124,7 +132,7 @@ class KillPoints:
 
     async def work(self, library: str | None, limit: float, count: int) -> None:
         """Prepare, look which calls there are, then try the points in a random but fixed order."""
-        async with lanes(CONTROL, library, limit, count=count) as benches:
+        async with lanes(SERVICE, library, limit, count=count) as benches:
             found = sorted({(life.before, life.module) for life in self.lives if life.before})
             await share(benches, [partial(self._prepare, name=name, module=one) for name, one in found])
             await share(benches, [partial(self._survey, life=life) for life in self.lives])
@@ -192,7 +200,7 @@ class KillPoints:
             self.findings.wrong += [f"{point}: {what}" for what in half_done(folder)]
         elif code:
             self.findings.wrong.append(f"{point}: the life broke ({code}): {bench.errors()}")
-        await bench.begin(f"{CONTROL}:recover", **files(folder))
+        await bench.begin(f"{SERVICE}:recover", **files(folder))
         if code := await bench.ended():
             self.findings.wrong.append(f"{point}: recovery broke ({code}): {bench.errors()}")
         judge(folder, str(point), self.findings)
@@ -214,6 +222,29 @@ class Live(NamedTuple):
     cancelled_at: int | None = None
 
 
+class Record(NamedTuple):
+    """What is kept of a job that says something of itself."""
+
+    id: str
+    status: str
+    attempt: int
+    crashes: int
+    task: dict[str, Any]
+    result: Any
+    errors: int
+    lines: set[str]
+
+
+class Service(NamedTuple):
+    """What is kept beside jobs, and counted of them."""
+
+    records: list[Record]
+    letters: dict[str, int]  # jobs that have failed, and how many dead letters they have
+    left_behind: list[str]  # ids of jobs that are gone, and have left something
+    watches: int
+    counts: dict[tuple[str, str], int]  # by queue and what
+
+
 class Found(NamedTuple):
     """What a database holds: nothing where the schema was not yet installed."""
 
@@ -222,6 +253,7 @@ class Found(NamedTuple):
     tables: dict[str, list[str]]  # of the application, if it had come to make them
     live: tuple[Live, ...] = ()
     keys: tuple[tuple[str, str], ...] = ()  # unique keys, and the job that was last added with each
+    service: Service | None = None
 
 
 def read(database: Path) -> Found:
@@ -236,18 +268,57 @@ def read(database: Path) -> Found:
         }
         if "backlite_jobs" not in there:
             return Found([], {}, tables)
-        rows = connection.execute("SELECT id, status, attempt, crashes, payload FROM backlite_completed")
+        own = "WHERE queue <> 'fallen' AND payload IS NOT NULL"  # none: somebody waits for what is not kept
+        columns = "id, status, attempt, crashes, payload"
+        rows = connection.execute(f"SELECT {columns} FROM backlite_completed {own}")
         kept = [(*row[:4], json.loads(row[4])) for row in rows]
-        rows = connection.execute("SELECT id, payload FROM backlite_jobs")
+        rows = connection.execute(f"SELECT id, payload FROM backlite_jobs {own}")
         left = {row[0]: json.loads(row[1]) for row in rows}
         if "backlite_unique" not in there:  # an older schema
             return Found(kept, left, tables)
-        query = "SELECT id, queue, task, status, key, due_at, cancelled_at FROM backlite_jobs"
+        query = f"SELECT id, queue, task, status, key, due_at, cancelled_at FROM backlite_jobs {own}"
         live = tuple(Live(*row) for row in connection.execute(query))
         keys = tuple(connection.execute("SELECT key, job_id FROM backlite_unique"))
+        service = beside(connection) if "backlite_stats" in there else None
     finally:
         connection.close()
-    return Found(kept, left, tables, live, keys)
+    return Found(kept, left, tables, live, keys, service)
+
+
+def beside(connection: sqlite3.Connection) -> Service:
+    """Read what is kept beside jobs, and what was counted."""
+
+    def rows(query: str, *values: object) -> list[Any]:
+        return connection.execute(query, values).fetchall()
+
+    columns = "id, status, attempt, crashes, payload, result"
+    records = [
+        Record(
+            id=row[0],
+            status=row[1],
+            attempt=row[2],
+            crashes=row[3],
+            task=json.loads(row[4]),
+            result=None if row[5] is None else json.loads(row[5]),
+            errors=rows("SELECT count(*) FROM backlite_errors WHERE job_id = ?", row[0])[0][0],
+            lines={line for (line,) in rows("SELECT text FROM backlite_lines WHERE job_id = ?", row[0])},
+        )
+        for row in rows(f"SELECT {columns} FROM backlite_completed WHERE queue = 'noted'")
+    ]
+    letters = [
+        json.loads(payload)["job_id"]
+        for table in ("backlite_jobs", "backlite_completed")
+        for (payload,) in rows(f"SELECT payload FROM {table} WHERE queue = 'fallen'")
+    ]
+    there = "SELECT id FROM backlite_jobs UNION ALL SELECT id FROM backlite_completed"
+    left_behind = [
+        job_id
+        for table in ("backlite_errors", "backlite_lines", "backlite_tags")
+        for (job_id,) in rows(f"SELECT DISTINCT job_id FROM {table} WHERE job_id NOT IN ({there})")
+    ]
+    counts = rows("SELECT queue, what, sum(number) FROM backlite_stats GROUP BY queue, what")
+    watches = rows("SELECT count(*) FROM backlite_watches")[0][0]
+    return Service(records, dict(Counter(letters)), left_behind, watches, {row[:2]: row[2] for row in counts})
 
 
 def half_done(folder: Path) -> list[str]:
@@ -274,7 +345,44 @@ def contradictions(found: Found) -> list[str]:
     ordered = {task["name"] for task in tasks if task["order"]}
     alone = ordered ^ set(found.tables.get("orders", []))
     wrong += [f"{name}: not both the order and its job" for name in alone]
-    return [*wrong, *stranded(found), *twins(found)]
+    return [*wrong, *stranded(found), *twins(found), *torn(found.service)]
+
+
+def torn(service: Service | None) -> list[str]:
+    """Return what is beside no job, and what failed jobs lack, or have twice."""
+    if service is None:
+        return []
+    wrong = [f"{job_id} is gone, and has left something behind" for job_id in service.left_behind]
+    wrong += [f"{count} dead letters of {job}" for job, count in service.letters.items() if count > 1]
+    for record in service.records:
+        failed = record.status == "failed" or record.task["plan"] == "spare"
+        if failed and record.id not in service.letters:
+            wrong.append(f"{record.id} has failed without a dead letter")
+        if record.status == "succeeded" and record.result != {"name": record.task["name"]}:
+            wrong.append(f"{record.id} has the result {record.result}")
+        missing = {f"attempt {number + 1}" for number in range(record.attempt)} - record.lines
+        if missing:
+            wrong.append(f"{record.id} lacks what it has said: {missing}")
+        errors = ERRORS.get(record.task["plan"], 0) + record.crashes
+        if record.errors != errors and record.task["plan"] != "spare":
+            wrong.append(f"{record.id} has {record.errors} errors, not {errors}")
+    return wrong
+
+
+def miscounted(service: Service | None, events: list[dict[str, Any]]) -> list[str]:
+    """Return what the statistics tell otherwise than the jobs that are kept for ever, and who still waits."""
+    if service is None:
+        return []
+    wrong = [f"{service.watches} waits are left"] if service.watches else []
+    deleted = any(event["what"] == "deleting" for event in events)
+    for status in ("succeeded", "failed"):
+        kept = sum(record.status == status for record in service.records)
+        again = [record for record in service.records if record.task["plan"] == "spare"]
+        kept += status == "failed" and any(record.status == "succeeded" for record in again)
+        counted = service.counts.get(("noted", status), 0)
+        if counted != kept and not (deleted and counted == kept + 1):
+            wrong.append(f"{counted} jobs were counted as {status}, {kept} have")
+    return wrong
 
 
 def stranded(found: Found) -> list[str]:
@@ -320,10 +428,11 @@ def judge(folder: Path, where: str, findings: Findings) -> None:
         return
     completed = {record[0] for record in found.kept}
     completed |= {event["job"] for event in events if event["what"] == "end" and event["bare"]}
+    completed |= {event["job"] for event in events if event["what"] == "deleting"}
     verdict = audit(events, completed - set(found.left))
     doubles = [*verdict.unexplained, *repeated(events)]
     wrong = [*outcomes(found, events), *halves(found, events), *contradictions(found)]
-    wrong += [*disobeyed(events), *forgotten(events), *crowded(events)]
+    wrong += [*disobeyed(events), *forgotten(events), *crowded(events), *miscounted(found.service, events)]
     findings.lost += [f"{where}: {what}" for what in verdict.lost]
     findings.doubles += [f"{where}: {what}" for what in doubles]
     findings.wrong += [f"{where}: {what}" for what in wrong]
@@ -349,6 +458,8 @@ def outcomes(found: Found, events: list[dict[str, Any]]) -> list[str]:
         if job_id in answered or (job_id in asked and status == "cancelled"):
             if status != "cancelled":
                 wrong.append(f"{job_id} was cancelled and has {status}")
+        elif task["plan"] == "spare" and (status, attempt) == ("succeeded", 2):
+            continue  # somebody has retried it
         elif (status, attempt) != EXPECTED[task["plan"]]:
             wrong.append(f"{job_id}, {task['plan']}: {status} at attempt {attempt}")
         if crashes > deaths:
@@ -383,7 +494,7 @@ def disobeyed(events: list[dict[str, Any]]) -> list[str]:
     versions: dict[str, int] = {}
     for event in events:
         what = event["what"]
-        if what == "cancelled":
+        if what in ("cancelled", "deleted"):
             cancelled.add(event["job"])
         elif what == "paused":
             paused.add(event["queue"])

@@ -11,6 +11,7 @@ from .kit import Budget, Missing, Row
 from .t01_kill_points import (
     CONTROL,
     PLAIN,
+    SERVICE,
     Found,
     Life,
     Live,
@@ -74,6 +75,20 @@ def test_executions_without_a_reason_and_halves_are_seen() -> None:
 def test_promises_of_control_that_are_not_kept_are_seen(life: str, found: str) -> None:
     """A cancellation and a pause that were never stored, two of one unique key, and two of one turn."""
     assert found in "".join(tried(life, module=CONTROL, most=2).failures)
+
+
+@pytest.mark.parametrize(
+    ("life", "found"),
+    [
+        ("loses_letters", "has failed without a dead letter"),
+        ("leaves_lines", "is gone, and has left something behind"),
+        ("counts_twice", "2 jobs were counted as succeeded, 1 have"),
+        ("forgets_errors", "has 2 errors, not 3"),
+    ],
+)
+def test_what_is_kept_beside_jobs_and_is_not_as_it_should_be_is_seen(life: str, found: str) -> None:
+    """A dead letter that is gone, lines of no job, a job that was counted twice, an error that is lost."""
+    assert found in "".join(tried(life, module=SERVICE, most=1).failures)
 
 
 def test_a_spoilt_database_is_seen() -> None:

@@ -65,9 +65,9 @@ BREAKS = {
     "a cancellation job by job": Break(
         "cancel",
         "_client.py",
-        "        done = await self.open_store().cancel(list(dict.fromkeys(job_ids)), now=self.clock.now())\n",
+        "        done = await self.open_store().cancel(ids, now=self.clock.now())\n",
         """
-        for job_id in job_ids:
+        for job_id in ids:
             done = await self.open_store().cancel([job_id], now=self.clock.now())
 """,
         "of jobs that were cancelled some are",

@@ -11,14 +11,13 @@ any descriptor of a file drops the lock on it. So a process never opens the file
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import blake2b
-from typing import Any
+
+import msgspec
 
 from ..._clock import from_millis
 from ..._job import Owner, OwnerInfo
@@ -27,7 +26,7 @@ from .locks import SharedFile, create, not_in_children
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Dead", "OwnerFile", "OwnerFolder", "about", "socket_name", "told"]
+__all__ = ["About", "Dead", "OwnerFile", "OwnerFolder", "socket_name"]
 
 SLOT = 128
 """Bytes of a slot: a length, then fence and id of a job. The first slot describes the owner."""
@@ -61,7 +60,7 @@ class OwnerFile:
             with suppress(OSError):
                 os.unlink(self._unborn)
             raise
-        self._map[:SLOT] = _about(owner)
+        self._map[:SLOT] = About.of(owner).slot()
         not_in_children(self)
 
     def appear(self) -> bool:
@@ -117,9 +116,8 @@ class Dead:
         self._file = file
         self._started = _read_started(file)
         with suppress(OSError):  # on a full disk
-            os.pwrite(
-                file, _slot(_read_about(file) | {"beat": 0.0}), 0
-            )  # our lock must not make it look alive
+            released = msgspec.structs.replace(About.read(file), beat=0.0)
+            os.pwrite(file, released.slot(), 0)  # our lock on it must not make it look alive
 
     def started(self, job_id: str, fence: int) -> bool:
         """Return whether this job's handler had started, and its outcome was not written."""
@@ -189,7 +187,7 @@ class OwnerFolder:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                return float(_read_about(file)["beat"]) or RELEASE_LIMIT
+                return About.read(file).beat or RELEASE_LIMIT
             finally:
                 os.close(file)
         return 0.0
@@ -213,9 +211,9 @@ class OwnerFolder:
         except OSError:
             return None
         try:
-            about = _read_about(file)
-            return told(owner, about, now if about["beat"] and _locked(file) else None)
-        except (OSError, ValueError, LookupError):
+            about = About.read(file)
+            return about.told(owner, now if about.beat and _locked(file) else None) if about.pid else None
+        except OSError:
             return None
         finally:
             os.close(file)
@@ -254,52 +252,53 @@ def _fill(file: int, size: int) -> None:
         written += os.pwrite(file, bytes(size - written), written)
 
 
-def told(owner: str, about: Mapping[str, Any], seen_at: int | None) -> OwnerInfo:
-    """Return an owner as its first slot describes it; it lives if it was seen."""
-    started_at = about.get("started_at")
-    return OwnerInfo(
-        id=owner,
-        host=str(about.get("host", "")),
-        pid=int(about.get("pid", 0)),
-        started_at=from_millis(started_at) if started_at else None,
-        workers=int(about.get("workers", 0)),
-        running=0,
-        alive=seen_at is not None,
-        seen_at=None if seen_at is None else from_millis(seen_at),
-    )
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What the first slot of an owner's file holds. `beat` 0: it has died, and is being released."""
 
+    pid: int = 0
+    beat: float = 0.0
+    started_at: int = 0
+    workers: int = 0
+    host: str = ""
 
-def about(owner: Owner) -> dict[str, Any]:
-    """Return what the first slot of an owner's file holds."""
-    pid = owner.pid or os.getpid()
-    return {
-        "pid": pid,
-        "beat": owner.beat,
-        "started_at": owner.started_at,
-        "workers": owner.workers,
-        "host": owner.host,
-    }
+    @classmethod
+    def of(cls, owner: Owner) -> About:
+        """Describe an owner of this process."""
+        return cls(
+            pid=owner.pid or os.getpid(),
+            beat=owner.beat,
+            started_at=owner.started_at,
+            workers=owner.workers,
+            host=owner.host,
+        )
 
+    @classmethod
+    def read(cls, file: int) -> About:
+        """Read the description of another; what cannot be read says nothing."""
+        try:
+            return msgspec.json.decode(os.pread(file, SLOT, 0).rstrip(b"\0"), type=cls)
+        except (msgspec.MsgspecError, UnicodeError):
+            return cls()
 
-def _about(owner: Owner) -> bytes:
-    """Return the first slot of an owner's file: the host's name as far as there is room for it."""
-    description = about(owner)
-    while len(_json(description)) >= SLOT and description["host"]:
-        description["host"] = description["host"][:-1]
-    return _slot(description)
+    def slot(self) -> bytes:
+        """Return it as it is written: with as much of the host's name as there is room for."""
+        about = self
+        while len(encoded := msgspec.json.encode(about)) >= SLOT and about.host:
+            about = msgspec.structs.replace(about, host=about.host[:-1])
+        return encoded[:SLOT].ljust(SLOT, b"\0")
 
-
-def _slot(description: Mapping[str, Any]) -> bytes:
-    return _json(description).ljust(SLOT, b"\0")[:SLOT]
-
-
-def _json(description: Mapping[str, Any]) -> bytes:
-    return json.dumps(description, separators=(",", ":")).encode()
-
-
-def _read_about(file: int) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(os.pread(file, SLOT, 0).rstrip(b"\0"))
-    return found
+    def told(self, owner: str, seen_at: int | None) -> OwnerInfo:
+        """Return what is told of an owner; it lives if it was seen."""
+        return OwnerInfo(
+            id=owner,
+            host=self.host,
+            pid=self.pid,
+            started_at=from_millis(self.started_at) if self.started_at else None,
+            workers=self.workers,
+            running=0,
+            alive=seen_at is not None,
+            seen_at=None if seen_at is None else from_millis(seen_at),
+        )
 
 
 def _locked(file: int) -> bool:

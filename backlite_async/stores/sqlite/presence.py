@@ -12,7 +12,7 @@ from functools import partial
 from ..._job import Owner, OwnerInfo
 from .doorbell import Doorbell
 from .locks import SharedFile, create, not_in_children
-from .owners import Dead, OwnerFile, OwnerFolder, about, told
+from .owners import About, Dead, OwnerFile, OwnerFolder
 
 if sys.platform != "win32":
     import fcntl
@@ -123,7 +123,7 @@ class Presence:
     def infos(self, now: int) -> list[OwnerInfo]:
         """Return what is known of owners: without a look at files those of this process, and the others."""
         here = [other for other in list(self._shared.departures) if isinstance(other, Presence)] or [self]
-        found = [told(presence.owner.id, about(presence.owner), now) for presence in here]
+        found = [About.of(presence.owner).told(presence.owner.id, now) for presence in here]
         return found if self._file is None else found + self._others.infos(now)
 
     def leads(self) -> bool:

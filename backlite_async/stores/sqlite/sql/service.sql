@@ -365,12 +365,14 @@ SELECT json_group_array(json_array(seq, NULL, seq)) FROM (
 )
 
 -- name: place_of_unique
--- Where the job is that was last added with a unique key: what its sort key is made of. Another may have got its id since.
+-- Where the job is that was last added with a unique key: what its sort key is made of. Another may have got its id
+-- since, or it was given to another queue.
 SELECT
     jobs.seq, jobs.status, jobs.queue, jobs.key, jobs.task, jobs.priority, jobs.scheduled_at, jobs.due_at,
     jobs.started_at, NULL, (SELECT number FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag)
 FROM backlite_unique AS known CROSS JOIN backlite_jobs AS jobs
 WHERE known.queue = :queue AND known.key = :unique AND jobs.id = known.job_id AND jobs.created_at = known.added_at
+  AND +jobs.queue = :queue
 UNION ALL
 SELECT
     jobs.seq, jobs.status, jobs.queue, jobs.key, jobs.task, jobs.priority, jobs.scheduled_at, NULL,
@@ -378,6 +380,7 @@ SELECT
     (SELECT number FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag)
 FROM backlite_unique AS known CROSS JOIN backlite_completed AS jobs
 WHERE known.queue = :queue AND known.key = :unique AND jobs.id = known.job_id AND jobs.created_at = known.added_at
+  AND +jobs.queue = :queue
 LIMIT 1
 
 -- part: wanted
