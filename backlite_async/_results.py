@@ -67,5 +67,7 @@ async def result_of(client: Client, job_id: str, kind: Any) -> Any:
     encoded = b"null" if job.result is None else job.result
     try:
         return msgspec.json.decode(encoded, type=Any if kind is None else kind)
+    except TypeError as error:
+        raise InvalidType(f"result() decodes to a type such as int or a Struct, not to {kind!r}") from error
     except msgspec.ValidationError as error:
         raise PayloadError(job.task, f"its result is of another type: {error}") from error

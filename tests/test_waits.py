@@ -503,3 +503,17 @@ async def test_trouble_with_the_database_delays_a_wait(
         await watched(client)
     assert job.status is JobStatus.SUCCEEDED
     assert len(journal.of("store.failing")) == len(journal.of("store.recovered")) == 1
+
+
+@pytest.mark.parametrize("place", ["memory", "file"])
+async def test_a_job_of_which_nothing_is_kept_tells_all_that_went_wrong(place: str, tmp_path: Path) -> None:
+    """Who waits for it in time sees the error of every attempt, of the last one too."""
+    gate = Gate(":memory:" if place == "memory" else str(tmp_path / "app.db"))
+    async with gate.client as client:
+        [job_id] = await client.add(Gone(13)).save()
+        waiting = asyncio.create_task(client.wait(job_id))
+        await watched(client, job_id)
+        gate.open.set()
+        with anyio.fail_after(LIMIT):
+            job = await waiting
+    assert [(error.attempt, error.type, error.message) for error in job.errors] == [(1, "Discard", "unlucky")]
