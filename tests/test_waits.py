@@ -546,3 +546,40 @@ async def test_a_job_that_ends_as_its_wait_begins_is_kept(
         with anyio.fail_after(LIMIT):
             job = await client.wait(job_id)
         assert (job.id, job.status) == (job_id, JobStatus.SUCCEEDED)
+
+
+@pytest.mark.parametrize("transaction", [False, True])
+async def test_a_job_that_ends_before_it_is_watched(
+    file: str, journal: Journal, monkeypatch: pytest.MonkeyPatch, transaction: bool
+) -> None:
+    """Who asked before a job of this client ended gets it, though that was not yet written down."""
+    client, go_on, asked = Client(file), asyncio.Event(), asyncio.Event()
+
+    @client.handler(Gone)
+    async def gone(task: Gone, job: JobContext) -> str:
+        await go_on.wait()
+        if transaction:
+            async with job.transaction():
+                job.result = "well"
+        return "well"
+
+    async with client:
+        [job_id] = await client.add(Gone()).save()
+        await journal.seen("job.started", job_id)
+        store = client.open_store()
+        get = store.get
+
+        async def late(job_id: str, *, now: int) -> Job | None:
+            job = await get(job_id, now=now)
+            if not asked.is_set():
+                asked.set()
+                go_on.set()
+                await journal.ended(job_id)
+            return job
+
+        monkeypatch.setattr(store, "get", late)
+        [job] = await soon(asyncio.ensure_future(client.wait(job_id)))
+        assert (job.status, job.result, job.payload) == (JobStatus.SUCCEEDED, b'"well"', None)
+        assert job.expires_at is not None
+        assert job.finished_at is not None
+        assert (job.expires_at - job.finished_at).total_seconds() == 60
