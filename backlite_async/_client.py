@@ -27,6 +27,7 @@ from ._direct import run
 from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._events import Bus, EventKind, Events, L
+from ._filters import checked_id
 from ._job import Job, JobStatus, NewJob, Owner
 from ._jobs import Jobs
 from ._leases import BEATS_PER_LEASE
@@ -327,11 +328,11 @@ class Client:
 
     async def status(self, job_id: str) -> JobStatus:
         """Return where a job is in its life; `NOT_FOUND` also once it is no longer retained."""
-        return await self.open_store().status(job_id, now=self.clock.now())
+        return await self.open_store().status(checked_id("status", job_id), now=self.clock.now())
 
     async def get(self, job_id: str) -> Job | None:
         """Return a job's whole record; None if there is none, or none any more."""
-        return await self.open_store().get(job_id, now=self.clock.now())
+        return await self.open_store().get(checked_id("get", job_id), now=self.clock.now())
 
     async def wait(self, job_id: str, timeout: Duration | None = None) -> Job:
         """Return a job as soon as it has ended, however it has ended, in whichever process.
@@ -352,7 +353,7 @@ class Client:
         Raises a `LookupError`: `JobNotFound`, or `ResultNotFound`, which says why there is none; and
         `PayloadError` if it is of another type.
         """
-        return await result_of(self, job_id, type)
+        return await result_of(self, checked_id("result", job_id), type)
 
     # -- control -----------------------------------------------------------------------------------
 

@@ -57,6 +57,12 @@ def encode_result(queue: str, value: object, max_payload: int) -> str:
         raise PayloadError(queue, f"its result cannot be encoded: {_text(error)}") from error
     if len(encoded) > max_payload:
         raise PayloadError(queue, f"its result has {len(encoded):,} bytes, the limit is {max_payload:,}")
+    if b"null" in encoded:  # which a NaN has become
+        for path, item, _ in _leaves(value, None, ""):
+            if isinstance(item, float) and not isfinite(item):
+                raise PayloadError(
+                    queue, f"its result cannot be encoded: JSON has no {item!r} - at `${path}`"
+                )
     return encoded.decode()
 
 

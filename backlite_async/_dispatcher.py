@@ -39,7 +39,7 @@ from ._errors import BackliteError, DatabaseReplaced
 from ._feed import Feed
 from ._health import Health
 from ._heed import Heed
-from ._job import Claim, ClaimedJob, Complete, Lane, Limit, Outcome, Place
+from ._job import Claim, ClaimedJob, Complete, Keep, Lane, Limit, Outcome, Place
 from ._lapses import Lapses
 from ._leases import LeaseKeeper
 from ._maintenance import Maintenance
@@ -59,7 +59,7 @@ from ._takeover import Takeover
 from ._transaction import JobTransaction, longest_transaction
 from ._wall import Wall
 from ._worker import Attempt, WorkerPool
-from .stores import Store
+from .stores import WATCHED_FOR, Store
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -77,6 +77,10 @@ UNWRITTEN_LIMIT = 2000
 
 CANCEL_GRACE, WRITE_GRACE = 1.0, 2.0
 """Seconds after the limit of a stop: for cancelled handlers to end, for outcomes to be written."""
+
+
+POSTPONED = 1.0
+"""Seconds, or a lease if that is shorter, for which a job is put off that still runs here by an old claim."""
 
 
 class Dispatcher:
@@ -157,7 +161,7 @@ class Dispatcher:
             registry,
             clock,
             unending=unending,
-            postponed=lease,
+            postponed=min(lease, POSTPONED),
             stop=stop,
             unwritten=self._completions,
             finish=self._finish,
@@ -467,7 +471,7 @@ class Dispatcher:
             context,
             lambda: self._store,
             limit=longest_transaction(self._lease),
-            outcome=lambda: self._waits.kept(
+            outcome=lambda: self._waited_for(
                 succeeded(
                     attempt.job, attempt.handler.config, self._pool.so_far(attempt), context.encoded_result
                 )
@@ -509,12 +513,20 @@ class Dispatcher:
             self._put(job, outcome)
 
     def _put(self, job: ClaimedJob, outcome: Outcome) -> None:
-        """Have an outcome written; who waits for the job, or for a paused queue to rest, hears of it."""
-        if self._waits.watches and isinstance(outcome, Complete):
-            outcome = self._waits.kept(outcome)
+        """Have an outcome written; who waits for a paused queue to rest hears of it."""
         if outcome.frees is None and job.queue in self.paused:
             outcome = msgspec.structs.replace(outcome, frees=Place(job.queue, None, 0))
+        if self._waits.watches and isinstance(outcome, Complete):
+            outcome = self._waited_for(outcome)
         self._completions.put(outcome)
+
+    def _waited_for(self, outcome: Complete) -> Complete:
+        """Return an outcome by which a job is kept for those who wait here, known to the store or not."""
+        if outcome.keep is not None or outcome.id not in self._waits.watches:
+            return outcome
+        return msgspec.structs.replace(
+            outcome, keep=Keep(until=outcome.finished_at + WATCHED_FOR, payload=False)
+        )
 
     def _refused(self, outcome: Outcome, reason: str) -> Outcome:
         """Return what to store instead of an outcome that the database refuses."""

@@ -43,14 +43,15 @@ STOP_GRACE, CUT_GRACE = 0.5, 1.0
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Something that this client did to a job.
+    """Something that this client did to a job; of what others do, it does not tell.
 
     `kind` is one of:
 
     - "added": it was stored (with `.tx()`: it will be, if the caller commits);
     - "started": an attempt begins;
     - "succeeded", "failed", "cancelled": the job has completed, and that is stored;
-    - "retried", "snoozed": it will run again at `due_at`, and that is stored;
+    - "retried", "snoozed": it will run again at `due_at`, and that is stored (unless somebody has asked
+      to cancel it meanwhile: then it has ended by that, which is not told);
     - "lost": the outcome of an attempt was not accepted, as the claim had become another's;
     - "progress": its handler has said how far it is, in `progress` and `message`: the newest, when stored;
     - "log": its handler has said something, of `level`, in `text`, and that is stored.

@@ -242,7 +242,7 @@ def crashed(
         frees=_place(job, config, now),
         tally=tally,
         beside=job.tags is not None or job.noted is not None,
-        trouble=None if keep is None else trouble,
+        trouble=trouble,
         letter=letter,
     )
 
@@ -305,7 +305,7 @@ def refused(outcome: Outcome, job: ClaimedJob, config: QueueConfig | None, now: 
         frees=outcome.frees,
         tally=(job.queue, now - now % MINUTE, "failed", -1, -1),
         beside=True,
-        trouble=None if keep is None else trouble,
+        trouble=trouble,
         letter=letter,
     )
 
@@ -368,9 +368,9 @@ def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: R
         tally=_tally(job, status._value_, result),
         beside=beside,
     )
-    if result.note is None and letter is None and (keep is None or not wrong):
+    if result.note is None and letter is None and not wrong:
         return done  # of most jobs that is all; to build it with more fields at once takes four times as long
-    trouble = _trouble(job, result) if keep is not None and wrong else None
+    trouble = _trouble(job, result) if wrong else None
     return msgspec.structs.replace(done, trouble=trouble, note=result.note, letter=letter)
 
 

@@ -71,7 +71,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A page of jobs, in order. `places`: their sort keys.
 
     `limited`: `LOOKS` jobs were looked at before the page was full; `looked_to`: the sort key of the last
-    one, behind which the next page begins. `more`: whether there is, or may be, a page behind this one.
+    one, behind which the next page begins. `more`: whether there is, or may be, a page behind this one; of a
+    page before a sort key, one before it.
     """
 
     jobs: Sequence[Job]

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["result_of", "wait_for"]
 
-GONE = "there is no such job, or it has ended and nothing is kept of it: too late to wait for it"
+GONE = (
+    "there is no such job, or it has ended and nothing is kept of it: too late to wait for it; give its queue"
+    " a retention"
+)
 
 
 async def wait_for(client: Client, job_id: str, timeout: Duration | None) -> Job:
@@ -28,7 +31,7 @@ async def wait_for(client: Client, job_id: str, timeout: Duration | None) -> Job
     store = client.open_store()
     _check(job_id)
     begun = anyio.current_time()
-    with client.waits.join(job_id) as watch:
+    with client.waits.waiting(job_id) as watch:  # before anybody looks: it may end at any moment
         job = await store.get(job_id, now=client.clock.now())
         if job is None:
             raise JobNotFound(job_id, GONE)
@@ -68,5 +71,7 @@ async def result_of(client: Client, job_id: str, kind: Any) -> Any:
     encoded = b"null" if job.result is None else job.result
     try:
         return msgspec.json.decode(encoded, type=Any if kind is None else kind)
+    except TypeError as error:
+        raise InvalidType(f"result() decodes to a type such as int or a Struct, not to {kind!r}") from error
     except msgspec.ValidationError as error:
         raise PayloadError(job.task, f"its result is of another type: {error}") from error

@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from ._clock import Clock
 from ._errors import BackliteError, DatabaseReplaced, InvalidState, JobNotFound
 from ._health import Health
-from ._job import Complete, Job, Keep
-from .stores import WATCHED_FOR, Store
+from ._job import Job
+from .stores import Store
 
 __all__ = ["DONE", "Waits"]
 
@@ -22,16 +20,22 @@ LOOKS_APART = 0.02
 DEAF_LOOK, LONGEST_LOOK = 0.5, 30.0
 """Seconds until the next look where nobody can ring, and where a ring might have been lost."""
 
+UNKEPT = (
+    "it was deleted, or ended elsewhere just before anybody there knew that it is waited for; give its"
+    " queue a retention"
+)
+
 DONE = frozenset({"succeeded", "failed", "cancelled"})
 """The states of jobs that have ended."""
 
 
-class _Watch:
+class Watch:
     """A job that somebody here waits for."""
 
     def __init__(self) -> None:
         self.waiters = 0
         self.needed = False
+        """Whether somebody has looked, and it had not ended."""
         self.ended = asyncio.Event()
         self.job: Job | None = None
         self.error: BackliteError | None = None
@@ -46,7 +50,7 @@ class Waits:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.watches: dict[str, _Watch] = {}
+        self.watches: dict[str, Watch] = {}
         """What is waited for, by the id of the job."""
         self._stored: dict[str, bool] = {}
         self._told: set[str] = set()
@@ -60,13 +64,13 @@ class Waits:
         return job_id in self.watches
 
     @contextlib.contextmanager
-    def join(self, job_id: str) -> Iterator[_Watch]:
-        """Be one of those who wait for a job: if it ends here from now on, something is kept of it."""
+    def waiting(self, job_id: str) -> Iterator[Watch]:
+        """Have somebody wait for a job, inside of the block; if it ends here from now on, it is kept."""
         if not self._open:
             raise InvalidState(f"the client has stopped, and nobody tells here when job {job_id} ends")
         watch = self.watches.get(job_id)
         if watch is None:
-            watch = self.watches[job_id] = _Watch()
+            watch = self.watches[job_id] = Watch()
         watch.waiters += 1
         try:
             yield watch
@@ -77,7 +81,7 @@ class Waits:
                 if job_id in self._stored:
                     self._wake.set()
 
-    async def end_of(self, job_id: str, watch: _Watch) -> Job:
+    async def end_of(self, job_id: str, watch: Watch) -> Job:
         """Wait until a job has ended; return it, or raise `JobNotFound` where nothing is kept of it."""
         watch.needed = True
         self.ended(job_id)  # perhaps it has, since somebody has looked
@@ -85,19 +89,8 @@ class Waits:
         if watch.error is not None:
             raise watch.error
         if watch.job is None:
-            reason = "it was deleted, or ended before that could be watched, and nothing is kept of it"
-            raise JobNotFound(job_id, reason)
+            raise JobNotFound(job_id, UNKEPT)
         return watch.job
-
-    def kept(self, outcome: Complete) -> Complete:
-        """Return an outcome by which its job is kept for those who wait here.
-
-        The store does that for all others, and for these once it knows them.
-        """
-        if outcome.keep is not None or outcome.id not in self.watches:
-            return outcome
-        keep = Keep(until=outcome.finished_at + WATCHED_FOR, payload=False)
-        return msgspec.structs.replace(outcome, keep=keep)
 
     def ended(self, job_id: str) -> None:
         """Take note that a job may have ended, as an outcome of it was written here."""

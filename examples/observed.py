@@ -47,7 +47,8 @@ def failed(event: Event) -> None:
 async def main() -> None:
     async with client:
         [good, bad] = await client.add(Count("to be or not to be"), Count("")).tags("demo").save()
-        print("words:", (await client.wait(good)).result)
+        await client.wait(good)
+        print("words:", await client.result(good, int))
         job = await client.wait(bad, timeout=10)
         print(f"{job.status}: {job.errors[0].type} in attempt {job.errors[0].attempt}, {job.lines[0].text!r}")
         print("alarm:", await alarms.get())

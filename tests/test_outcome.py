@@ -268,6 +268,7 @@ def test_the_last_attempt_fails_the_job() -> None:
         crashes=0,
         error="ValueError: no",
         tally=tally("failed"),
+        trouble=trouble(3),
     )
 
 
@@ -431,7 +432,16 @@ def test_what_cannot_be_stored_fails_also_without_a_handler() -> None:
     """Whoever writes the outcome may not know the queue."""
     again = give_back(claimed(), NOW)
     failed_job = refused(again, claimed(), None, NOW, "too large")
-    assert (failed_job.status, failed_job.keep, failed_job.trouble) == (FAILED, None, None)
+    assert (failed_job.status, failed_job.keep) == (FAILED, None)
+    assert failed_job.trouble == Trouble(
+        attempt=1,
+        type="Refused",
+        message="its outcome could not be stored: too large",
+        traceback=None,
+        started_at=None,
+        finished_at=NOW,
+        duration=None,
+    )
     assert failed_job.error == "its outcome could not be stored: too large"
     assert failed_job.tally == ("mail", NOW - NOW % MINUTE, "failed", -1, -1)
 
@@ -530,10 +540,10 @@ def test_what_went_wrong_is_kept_with_a_job_that_is_kept(result: Result, expecte
     assert decide(claimed(attempt=3), KEPT, result, 0.5).trouble == expected
 
 
-def test_what_went_wrong_is_not_kept_with_a_job_that_is_not() -> None:
-    """The last error of a job of which nothing remains is not written at all."""
-    assert decide(claimed(attempt=3), queue(), failed(), 0.5).trouble is None
-    assert crashed(claimed(), queue(max_crashes=1), NOW).trouble is None
+def test_what_went_wrong_is_told_of_a_job_that_is_not_kept() -> None:
+    """Somebody may wait for it, and then it is kept for a while: only the store knows."""
+    assert decide(claimed(attempt=3), queue(), failed(), 0.5).trouble == trouble(3)
+    assert crashed(claimed(), queue(max_crashes=1), NOW).trouble is not None
 
 
 def test_a_crash_is_kept_and_counted() -> None:

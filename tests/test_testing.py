@@ -246,6 +246,23 @@ async def test_what_jobs_add_runs_too(database: str) -> None:
         assert [attempt.name for attempt in ran] == ["Mail", "Note", "Mail", "Note"]
 
 
+async def test_what_is_taken_away_has_not_ended(database: str) -> None:
+    """The outcome of a handler whose job was released is not accepted, and is none here."""
+    async with testing.client(database) as client:
+        fences: list[int] = []
+
+        @client.handler(Note)
+        async def note(task: Note, job: JobContext) -> None:
+            fences.append(job.fence)
+            if len(fences) == 1:
+                assert await client.jobs.release(job.id) == 1
+
+        await client.add(Note("a")).save()
+        ran = await testing.run_until_idle(client)
+        assert len(set(fences)) == 2
+        assert [attempt.status for attempt in ran] == ["succeeded"]
+
+
 async def test_rates_are_waited_for() -> None:
     """The clock goes on to when a rate permits the next start."""
     clock = testing.ManualClock(START)

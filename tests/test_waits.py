@@ -154,43 +154,6 @@ async def test_who_comes_late(database: str, journal: Journal) -> None:
         assert not client.waits._stored
 
 
-@pytest.mark.parametrize("transaction", [False, True])
-async def test_a_job_that_ends_before_it_is_watched(
-    file: str, journal: Journal, monkeypatch: pytest.MonkeyPatch, transaction: bool
-) -> None:
-    """Who asked before a job of this client ended gets it, though that was not yet written down."""
-    client, go_on, asked = Client(file), asyncio.Event(), asyncio.Event()
-
-    @client.handler(Gone)
-    async def gone(task: Gone, job: JobContext) -> str:
-        await go_on.wait()
-        if transaction:
-            async with job.transaction():
-                job.result = "well"
-        return "well"
-
-    async with client:
-        [job_id] = await client.add(Gone()).save()
-        await journal.seen("job.started", job_id)
-        store = client.open_store()
-        get = store.get
-
-        async def late(job_id: str, *, now: int) -> Job | None:
-            job = await get(job_id, now=now)
-            if not asked.is_set():
-                asked.set()
-                go_on.set()
-                await journal.ended(job_id)
-            return job
-
-        monkeypatch.setattr(store, "get", late)
-        [job] = await soon(asyncio.ensure_future(client.wait(job_id)))
-        assert (job.status, job.result, job.payload) == (JobStatus.SUCCEEDED, b'"well"', None)
-        assert job.expires_at is not None
-        assert job.finished_at is not None
-        assert (job.expires_at - job.finished_at).total_seconds() == 60
-
-
 async def test_a_second_process(tmp_path: Path) -> None:
     """A job that another process runs wakes who waits here."""
     script = Script(
@@ -238,7 +201,7 @@ async def test_a_deleted_job_is_not_waited_for(database: str) -> None:
         wait = asyncio.ensure_future(other.wait(job_id))
         await watched(other, job_id)
         assert await client.open_store().act(Delete(), [job_id], now=client.clock.now())
-        with pytest.raises(JobNotFound, match="it was deleted, or ended before that could be watched"):
+        with pytest.raises(JobNotFound, match="it was deleted, or ended elsewhere"):
             await soon(wait)
 
 
@@ -255,8 +218,7 @@ async def test_who_joins_as_another_leaves(file: str, monkeypatch: pytest.Monkey
             assert (await gate.client.wait(job_id)).status is JobStatus.SUCCEEDED
         assert not first.done()
         first.cancel()
-        with other.waits.join(job_id) as watch, anyio.fail_after(LIMIT):
-            job = await other.waits.end_of(job_id, watch)
+        [job] = await soon(asyncio.ensure_future(other.wait(job_id)))
         assert job.status is JobStatus.SUCCEEDED
 
 
@@ -310,6 +272,17 @@ async def test_many_wait_for_one_job(database: str, monkeypatch: pytest.MonkeyPa
         await watched(client)
     assert spy.calls["watch"] == [[job_id]]
     assert spy.calls["unwatch"] == [[job_id]]
+
+
+async def test_who_only_asks_is_not_written_down() -> None:
+    """A watch is stored once it is known that the job has not ended, not before."""
+    async with Client(":memory:", workers=0) as client:
+        first, second = await client.add(Work(), Work()).save()
+        with client.waits.waiting(first):
+            wait = asyncio.ensure_future(client.wait(second))
+            await watched(client, second)
+        wait.cancel()
+        await watched(client)
 
 
 async def test_one_look_for_all_who_wait(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -546,3 +519,83 @@ async def test_trouble_with_the_database_delays_a_wait(
         await watched(client)
     assert job.status is JobStatus.SUCCEEDED
     assert len(journal.of("store.failing")) == len(journal.of("store.recovered")) == 1
+
+
+@pytest.mark.parametrize("place", ["memory", "file"])
+async def test_a_job_of_which_nothing_is_kept_tells_all_that_went_wrong(place: str, tmp_path: Path) -> None:
+    """Who waits for it in time sees the error of every attempt, of the last one too."""
+    gate = Gate(":memory:" if place == "memory" else str(tmp_path / "app.db"))
+    async with gate.client as client:
+        [job_id] = await client.add(Gone(13)).save()
+        waiting = asyncio.create_task(client.wait(job_id))
+        await watched(client, job_id)
+        gate.open.set()
+        with anyio.fail_after(LIMIT):
+            job = await waiting
+    assert [(error.attempt, error.type, error.message) for error in job.errors] == [(1, "Discard", "unlucky")]
+
+
+@pytest.mark.parametrize("place", ["memory", "file"])
+async def test_a_job_that_ends_as_its_wait_begins_is_kept(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the call on, what ends in this process is kept, though the store knows nobody yet who waits."""
+    gate = Gate(":memory:" if place == "memory" else str(tmp_path / "app.db"))
+    async with gate.client as client:
+        [job_id] = await client.add(Gone()).save()
+        store, ended = client.open_store(), asyncio.Event()
+        get, finish = store.get, store.finish
+
+        async def slow_get(job_id: str, *, now: int) -> Job | None:
+            job = await get(job_id, now=now)
+            gate.open.set()
+            await ended.wait()
+            return job
+
+        async def told_finish(outcomes: Sequence[Any]) -> set[str]:
+            lost = await finish(outcomes)
+            ended.set()
+            return lost
+
+        monkeypatch.setattr(store, "finish", told_finish)
+        monkeypatch.setattr(store, "get", slow_get)
+        with anyio.fail_after(LIMIT):
+            job = await client.wait(job_id)
+        assert (job.id, job.status) == (job_id, JobStatus.SUCCEEDED)
+
+
+@pytest.mark.parametrize("transaction", [False, True])
+async def test_a_job_that_ends_before_it_is_watched(
+    file: str, journal: Journal, monkeypatch: pytest.MonkeyPatch, transaction: bool
+) -> None:
+    """Who asked before a job of this client ended gets it, though that was not yet written down."""
+    client, go_on, asked = Client(file), asyncio.Event(), asyncio.Event()
+
+    @client.handler(Gone)
+    async def gone(task: Gone, job: JobContext) -> str:
+        await go_on.wait()
+        if transaction:
+            async with job.transaction():
+                job.result = "well"
+        return "well"
+
+    async with client:
+        [job_id] = await client.add(Gone()).save()
+        await journal.seen("job.started", job_id)
+        store = client.open_store()
+        get = store.get
+
+        async def late(job_id: str, *, now: int) -> Job | None:
+            job = await get(job_id, now=now)
+            if not asked.is_set():
+                asked.set()
+                go_on.set()
+                await journal.ended(job_id)
+            return job
+
+        monkeypatch.setattr(store, "get", late)
+        [job] = await soon(asyncio.ensure_future(client.wait(job_id)))
+        assert (job.status, job.result, job.payload) == (JobStatus.SUCCEEDED, b'"well"', None)
+        assert job.expires_at is not None
+        assert job.finished_at is not None
+        assert (job.expires_at - job.finished_at).total_seconds() == 60

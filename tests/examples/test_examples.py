@@ -113,7 +113,7 @@ def test_observed(tmp_path: Path) -> None:
     """A result is waited for; a failure is told, kept with its log lines, redirected, and tried again."""
     lines = run("observed.py", tmp_path)
     assert set(lines) == {
-        "words: b'6'",
+        "words: 6",
         "failed: ValueError: nothing to count",
         "failed: ValueError in attempt 1, 'counting characters=0'",
         "alarm: ValueError: nothing to count",

@@ -306,6 +306,17 @@ async def test_nobody_is_called_for_nothing(open_store: Opener) -> None:
     assert sorted(calls) == ["other", "own"]
 
 
+async def test_others_are_called_for_a_letter(open_store: Opener) -> None:
+    """It is due, and those who can run it may all be elsewhere."""
+    store, other = await open_store(), await open_store()
+    await store.add([new("a")])
+    done = asyncio.Event()
+    other.listen(done.set)
+    await store.finish([fail(await claim_one(store), keep=None, letter=new("letter", "U"))])
+    with anyio.fail_after(LIMIT):
+        await done.wait()
+
+
 async def test_who_goes_while_waiting_is_left_to_the_others(path: str) -> None:
     """What could not be undone at its end is undone by those who find its file."""
     store = SQLiteStore(path, durability="full", busy_timeout=5.0)

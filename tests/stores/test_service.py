@@ -188,6 +188,7 @@ async def test_rerun_a_failed_job(store: Store) -> None:
     outcome = fail(job, attempt=3, crashes=2, result="7", duration=9, started_at=150, trouble=trouble(job))
     await store.finish([outcome])
     assert await store.act(Rerun(attempts=4), ["a"], now=700) == ["a"]
+    assert await listed(store) == ["a"]
     found = await record(store, "a")
     errors = found.errors
     assert found == msgspec.structs.replace(
@@ -590,6 +591,10 @@ async def test_notes_of_several(store: Store) -> None:
     found = [await record(store, job_id) for job_id in "abc"]
     assert [job.progress for job in found] == [0.5, None, 0.5]
     assert [len(job.lines) for job in found] == [1, 0, 1]
+    twice = [note(jobs[0], progress=0.9, lines=lines(1)), note(jobs[0], progress=0.8, lines=lines(2))]
+    await store.note(twice)
+    first = await record(store, "a")
+    assert (first.progress, len(first.lines)) == (0.8, 3)
     await store.note([])
 
 

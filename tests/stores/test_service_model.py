@@ -266,7 +266,7 @@ def test_both_stores_do_the_same() -> None:
         Machine,
         settings=settings(
             max_examples=40,
-            stateful_step_count=50,
+            stateful_step_count=30,
             deadline=None,
             database=None,
             derandomize=True,

@@ -523,21 +523,26 @@ def filled(path: str, rows: int) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA synchronous = OFF")
     if rows:
-        connection.execute("BEGIN")
-        connection.execute(KEYED, {"rows": rows})
-        connection.execute(FILL, {"rows": rows})
-        connection.execute(RUNNING)
-        connection.execute(FOREIGN, {"rows": rows // 100})
-        connection.execute(RUNNING_KEYED, {"rows": rows // 100})
-        connection.execute(UNIQUE, {"rows": rows})
-        connection.execute(STARTS, {"rows": rows})
-        connection.execute(QUEUES, {"rows": rows // 10})
-        connection.execute(COMPLETED, {"rows": rows})
-        for beside in BESIDE:
-            connection.execute(beside, {"rows": rows // 10})
-        connection.execute("COMMIT")
+        populate(connection, rows)
     yield connection
     connection.close()
+
+
+def populate(connection: sqlite3.Connection, rows: int) -> None:
+    """Fill a database that has only the schema with so many rows of each shape."""
+    connection.execute("BEGIN")
+    connection.execute(KEYED, {"rows": rows})
+    connection.execute(FILL, {"rows": rows})
+    connection.execute(RUNNING)
+    connection.execute(FOREIGN, {"rows": rows // 100})
+    connection.execute(RUNNING_KEYED, {"rows": rows // 100})
+    connection.execute(UNIQUE, {"rows": rows})
+    connection.execute(STARTS, {"rows": rows})
+    connection.execute(QUEUES, {"rows": rows // 10})
+    connection.execute(COMPLETED, {"rows": rows})
+    for beside in BESIDE:
+        connection.execute(beside, {"rows": rows // 10})
+    connection.execute("COMMIT")
 
 
 def steps(connection: sqlite3.Connection, name: str) -> int:

@@ -1,7 +1,9 @@
 -- Every statement of the SQLite store, in the order of a job's life.
 -- Lists travel as one JSON array a statement, both ways: who fetches row by row waits for the interpreter at each
 -- row. A part stands where its name is, in braces. A `+` keeps a condition out of the choice of the index: jobs are
--- to be found by their id, whatever ANALYZE has counted. Columns in milliseconds UTC, but duration: microseconds.
+-- to be found by their id, whatever ANALYZE has counted, if only a few rows. For the same reason indexes are named,
+-- jobs of a list are found one by one, and some conditions say how likely they are, or hold always.
+-- Columns in milliseconds UTC, but duration: microseconds.
 
 -- name: add
 -- Run with many rows, by `many`.
@@ -140,16 +142,19 @@ level (queue, task, priority, wanted) AS (
     )
 
 -- part: candidate
--- The best few of each kind and priority level: for few kinds, as each brings up to :total rows.
+-- The best few of each kind and priority level: for few kinds, as each brings up to :total rows. They come as JSON:
+-- where SQLite has counted a small table, it would walk over jobs rather than join them by places.
 candidate (seq, priority, due_at, queue, task) AS (
-        SELECT jobs.seq, jobs.priority, jobs.due_at, level.queue, level.task
-        FROM level CROSS JOIN backlite_jobs AS jobs
-        WHERE level.wanted > 0 AND jobs.seq IN (
-            SELECT seq FROM backlite_jobs AS best
-            WHERE best.status = 'pending' AND best.due_at <= :now
-              AND best.queue = level.queue AND best.task = level.task AND best.priority = level.priority
-            ORDER BY best.due_at, best.seq LIMIT :total
-        )
+        SELECT CAST(place.key AS INTEGER), level.priority, place.value, level.queue, level.task
+        FROM level CROSS JOIN json_each((
+            SELECT json_group_object(seq, due_at) FROM (
+                SELECT seq, due_at FROM backlite_jobs AS best INDEXED BY backlite_jobs_pending
+                WHERE best.status = 'pending' AND best.due_at <= :now
+                  AND best.queue = level.queue AND best.task = level.task AND best.priority = level.priority
+                ORDER BY best.due_at, best.seq LIMIT :total
+            )
+        )) AS place
+        WHERE level.wanted > 0
     )
 
 -- part: next_of_kind
@@ -380,7 +385,7 @@ SELECT
 FROM chosen CROSS JOIN backlite_jobs AS jobs USING (seq)
 
 -- name: paused
-SELECT json_group_array(queue) FROM backlite_queues WHERE paused_at IS NOT NULL
+SELECT json_group_array(queue) FROM backlite_queues INDEXED BY backlite_queues_paused WHERE paused_at IS NOT NULL
 
 -- name: running_of_queues
 -- How many jobs of each of these queues are claimed, by whomever.
@@ -388,8 +393,8 @@ WITH RECURSIVE
     {other},
     owners (owner) AS MATERIALIZED (SELECT owner FROM other WHERE owner <> '')
 SELECT json_group_object(value, (
-    SELECT count(*) FROM owners CROSS JOIN backlite_jobs AS jobs
-    WHERE status = 'running' AND jobs.owner = owners.owner AND jobs.queue = json_each.value
+    SELECT count(*) FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_running
+    WHERE status = 'running' AND jobs.owner IN (SELECT owner FROM owners) AND jobs.queue = json_each.value
 ))
 FROM json_each(:queues)
 
@@ -399,7 +404,7 @@ SELECT
     first.number, first.at, (SELECT max(number) FROM backlite_starts WHERE queue = :queue),
     (SELECT min(number) FROM backlite_starts WHERE queue = :queue)
 FROM (SELECT 1) LEFT JOIN (
-    SELECT number, at FROM backlite_starts WHERE queue = :queue AND at > :since ORDER BY number LIMIT 1
+    SELECT number, at FROM backlite_starts WHERE queue = :queue AND number >= 0 AND at > :since ORDER BY number LIMIT 1
 ) AS first
 
 -- name: forget_starts
@@ -414,9 +419,12 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), :owner, :at FRO
 UPDATE backlite_starts SET at = :now WHERE owner IN (SELECT value FROM json_each(:owners)) AND at > :now
 
 -- name: note_starts
-UPDATE backlite_starts SET at = json_extract(value, '$[2]')
-FROM json_each(:starts)
-WHERE queue = json_extract(value, '$[0]') AND number = json_extract(value, '$[1]')
+-- Of those that are still there. No UPDATE, which would be free to walk over all starts for each of them.
+INSERT INTO backlite_starts (queue, number, owner, at)
+SELECT known.queue, known.number, known.owner, json_extract(value, '$[2]')
+FROM json_each(:starts) CROSS JOIN backlite_starts AS known
+WHERE known.queue = json_extract(value, '$[0]') AND known.number = json_extract(value, '$[1]')
+ON CONFLICT (queue, number) DO UPDATE SET at = excluded.at
 
 -- name: starts_ahead
 -- Whether a start is counted that is later than any that can be.
@@ -502,7 +510,8 @@ WHERE seq IN (SELECT value FROM json_each(:seqs)) AND key IS NOT NULL AND +statu
 
 -- name: let_in
 -- Of each of these keys and each task, or the one that is given, the best job that waits for its turn, behind what is due already.
-UPDATE backlite_jobs SET due_at = at, waits_from = at
+UPDATE backlite_jobs NOT INDEXED
+SET due_at = at, waits_from = at
 FROM (
     WITH RECURSIVE waiting (queue, key, at, alone, task) AS (
         SELECT
@@ -556,9 +565,15 @@ SELECT
     jobs.owner, due_at, jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at,
     scheduled_at, waits_from, CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
     CAST(tags AS BLOB), noted
-FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN backlite_jobs AS jobs
-WHERE status = 'running' AND other.owner NOT IN ('', :owner) AND jobs.owner = other.owner
-  AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
+FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN json_each((
+    SELECT json_group_array(seq) FROM (
+        SELECT seq FROM backlite_jobs AS claim INDEXED BY backlite_jobs_running
+        WHERE status = 'running' AND claim.owner = other.owner
+          AND queue = json_extract(kind.value, '$[0]') AND task = json_extract(kind.value, '$[1]') AND due_at <= :now
+        ORDER BY due_at, seq LIMIT 1000
+    )
+)) AS place CROSS JOIN backlite_jobs AS jobs
+WHERE other.owner NOT IN ('', :owner) AND jobs.seq = place.value
 LIMIT 1000
 
 -- name: claims_of
@@ -784,7 +799,7 @@ DELETE FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
 
 -- name: orders
 SELECT
-    (SELECT json_group_array(queue) FROM backlite_queues WHERE paused_at IS NOT NULL),
+    (SELECT json_group_array(queue) FROM backlite_queues INDEXED BY backlite_queues_paused WHERE paused_at IS NOT NULL),
     (
         SELECT json_group_array(json_array(id, fence)) FROM backlite_jobs
         WHERE cancelled_at IS NOT NULL AND owner = :owner
@@ -850,7 +865,6 @@ WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL
 -- name: queues
 -- Queues with live jobs, paused ones, and those that clients have declared; how many of each run.
 WITH RECURSIVE
-    {other},
     pending (queue) AS (
         SELECT ''
         UNION ALL
@@ -872,9 +886,9 @@ WITH RECURSIVE
         FROM waiting WHERE queue IS NOT NULL
     ),
     running (queue, number) AS (
-        SELECT jobs.queue, count(*) FROM other CROSS JOIN backlite_jobs AS jobs
-        WHERE status = 'running' AND jobs.owner = other.owner
-        GROUP BY jobs.queue
+        SELECT queue, count(*) FROM backlite_jobs INDEXED BY backlite_jobs_running
+        WHERE status = 'running'
+        GROUP BY queue
     ),
     named (queue) AS (
         SELECT queue FROM pending WHERE queue <> ''
@@ -892,7 +906,7 @@ ORDER BY named.queue
 level (task, priority) AS (
     SELECT * FROM (
         SELECT task, priority FROM backlite_jobs INDEXED BY backlite_jobs_pending
-        WHERE status = 'pending' AND due_at IS NOT NULL AND queue = :queue
+        WHERE status = 'pending' AND due_at IS NOT NULL AND queue = :queue AND task > ''
         ORDER BY task, priority DESC LIMIT 1
     )
     UNION ALL
@@ -955,9 +969,14 @@ SELECT
     ),
     (
         SELECT count(*) FROM (
-            SELECT 1 FROM level CROSS JOIN backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
-            WHERE status = 'pending' AND due_at > :now
-              AND jobs.queue = :queue AND jobs.task = level.task AND jobs.priority = level.priority
+            SELECT 1 FROM level CROSS JOIN json_each((
+                SELECT json_group_array(1) FROM (
+                    SELECT 1 FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
+                    WHERE status = 'pending' AND due_at > :now
+                      AND jobs.queue = :queue AND jobs.task = level.task AND jobs.priority = level.priority
+                    LIMIT :most
+                )
+            ))
             LIMIT :most
         )
     ),
@@ -1061,7 +1080,8 @@ DELETE FROM backlite_watches WHERE owner IN (SELECT value FROM json_each(:owners
 DELETE FROM backlite_watches
 
 -- part: counted
--- The queues of which anything is counted, or the one that is asked for: one seek each.
+-- The queues of which anything is counted, or the one that is asked for: one seek each. Those who join them say by
+-- a likelihood that they are few: where SQLite has counted a small table, it would walk over it first, for a filter.
 counted (queue) AS (
         SELECT coalesce(:queue, (SELECT min(queue) FROM backlite_stats))
         UNION ALL
@@ -1077,7 +1097,7 @@ FROM (
     SELECT
         stats.queue, :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
     FROM counted CROSS JOIN backlite_stats AS stats
-    WHERE stats.queue = counted.queue AND span IN (60000, 3600000) AND start >= :since AND start < :until
+    WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue AND span IN (60000, 3600000) AND start >= :since AND start < :until
     GROUP BY 1, 2, 3, 4
     ORDER BY 1, 2, 3, 4
 )
@@ -1089,7 +1109,7 @@ WITH RECURSIVE
 INSERT INTO backlite_stats (queue, span, start, what, bucket, number)
 SELECT stats.queue, 3600000, start - start % 3600000, what, bucket, sum(number)
 FROM counted CROSS JOIN backlite_stats AS stats
-WHERE stats.queue = counted.queue AND span = 60000 AND start < :before
+WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue AND span = 60000 AND start < :before
 GROUP BY 1, 3, 4, 5
 ON CONFLICT (queue, span, start, what, bucket) DO UPDATE SET number = number + excluded.number
 
@@ -1101,18 +1121,13 @@ DELETE FROM backlite_stats
 WHERE (queue, span, start, what, bucket) IN (
     SELECT stats.queue, span, start, what, bucket
     FROM counted CROSS JOIN backlite_stats AS stats
-    WHERE stats.queue = counted.queue AND span = :span AND start < :before
+    WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue AND span = :span AND start < :before
 )
 
 -- name: owners
 -- Who has claims, how many, and when the last one was made.
-WITH RECURSIVE
-    {other}
-SELECT owner, count(*), max(started_at)
-FROM (
-    SELECT jobs.owner, started_at FROM other CROSS JOIN backlite_jobs AS jobs
-    WHERE status = 'running' AND jobs.owner = other.owner
-)
+SELECT owner, count(*), max(started_at) FROM backlite_jobs INDEXED BY backlite_jobs_running
+WHERE status = 'running'
 GROUP BY owner
 
 -- name: next_kind
@@ -1126,7 +1141,7 @@ SELECT queue, task FROM (
 UNION ALL
 SELECT queue, task FROM (
     SELECT queue, task FROM backlite_jobs
-    WHERE status = 'pending' AND due_at IS NOT NULL AND queue > :queue
+    WHERE likely(status = 'pending') AND due_at IS NOT NULL AND queue > :queue
     ORDER BY queue, task LIMIT 1
 )
 LIMIT 1
@@ -1162,7 +1177,12 @@ SELECT
 FROM (SELECT * FROM backlite_completed WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit)
 
 -- name: expire
-DELETE FROM backlite_completed WHERE seq IN (SELECT value FROM json_each(:seqs))
+-- By their ids: by their places, SQLite would walk over all if there were few when it counted them.
+DELETE FROM backlite_completed INDEXED BY sqlite_autoindex_backlite_completed_1
+WHERE id IN (
+    SELECT (SELECT id FROM backlite_completed AS kept NOT INDEXED WHERE kept.seq = place.value)
+    FROM json_each(:seqs) AS place
+)
 
 -- name: schema_version
 SELECT version FROM backlite_schema
