@@ -218,7 +218,8 @@ async def test_who_joins_as_another_leaves(file: str, monkeypatch: pytest.Monkey
             assert (await gate.client.wait(job_id)).status is JobStatus.SUCCEEDED
         assert not first.done()
         first.cancel()
-        [job] = await soon(asyncio.ensure_future(other.wait(job_id)))
+        with other.waits.waiting(job_id) as watch, anyio.fail_after(LIMIT):
+            job = await other.waits.end_of(job_id, watch)
         assert job.status is JobStatus.SUCCEEDED
 
 
