@@ -656,7 +656,7 @@ async def test_jobs_of_full_keys_hold_up_nobody(place: Any) -> None:
         [other] = await client.add(Keyed()).key("empty").save()
         await until(client, others, JobStatus.SUCCEEDED)
         await until(client, [other], JobStatus.RUNNING)
-        assert crowd.running == 2
+        await crowd.exactly(2)
         assert await client.cancel(*ids) == 200
         await until(client, ids, JobStatus.CANCELLED)
         crowd.gate.set()
