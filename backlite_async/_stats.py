@@ -149,12 +149,13 @@ def _percentiles(histogram: dict[int, int]) -> Percentiles | None:
         return None
     found: list[timedelta] = []
     places = sorted(histogram)
+    last = places[-1]
     for percent in (50, 90, 99):
         left = percent * total
-        for place in places:
-            left -= 100 * histogram[place]
+        for last in places:
+            left -= 100 * histogram[last]
             if left <= 0:
                 break
-        found.append(timedelta(microseconds=bucket_time(place)))
+        found.append(timedelta(microseconds=bucket_time(last)))
     longest = timedelta(microseconds=bucket_time(places[-1]))
     return Percentiles(p50=found[0], p90=found[1], p99=found[2], longest=longest)

@@ -337,7 +337,7 @@ def get(raw: sqlite3.Connection, job_id: str, now: int) -> Job | None:
     found = fetch(raw, "get", {"id": job_id, "now": now})
     if not found:
         return None
-    columns = dict(zip(_RECORD, found[0], strict=True))
+    columns: dict[str, Any] = dict(zip(_RECORD, found[0], strict=True))
     job = record(columns)
     return history.with_history(raw, job) if columns["noted"] else job
 
