@@ -16,7 +16,7 @@ def measure(place: dict[str, str], times: int) -> dict[str, float]:
     """Import in fresh processes, alternately; return medians."""
     taken: dict[str, list[float]] = {"library": [], "dependencies": []}
     for _ in range(times):
-        for name, modules in (("library", "backlite_async"), ("dependencies", DEPENDENCIES)):
+        for name, modules in (("library", "backlite_async._public"), ("dependencies", DEPENDENCIES)):
             command = [sys.executable, "-P", "-c", PROGRAM.format(modules)]  # what is installed, compiled
             answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             taken[name].append(1_000 * float(answer))
