@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ._clock import from_millis
 from ._history import AttemptError, LogLine, Note, Trouble
 from ._stats import QueueStats, Tally
+
+if TYPE_CHECKING:
+    from ._graph import NewStep
 
 __all__ = [
     "Cancelled",
@@ -57,13 +60,13 @@ class JobStatus(StrEnum):
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The record of a job: pending, running, or completed as far as retention keeps it.
 
-    Instants are aware datetimes in UTC. `payload` is None where it is not retained; `error` is
-    the text of the last failed attempt; `duration` is that of the attempt that completed it.
-    `result` is the JSON of what the handler returned, or set inside `job.transaction()`. `timeout`: seconds,
-    where the job has one of its own; `parent`: the id of the job whose handler added it; `cancelled_at`:
-    when somebody asked to cancel it. `progress`: what the handler said of it, from 0 to 1, with a message.
-    `errors` (of every attempt that went wrong, the newest 100) and `lines` (of `job.log`, the newest 1,000)
-    are filled by `get`, not in lists.
+    Instants are aware datetimes in UTC. `payload` is None where it is not retained; `error` is the text of
+    the last failed attempt; `duration` is that of the attempt that completed it. `result` is the JSON of
+    what the handler returned, or set inside `job.transaction()`. `timeout`: seconds, where the job has one
+    of its own; `parent`: the id of the job whose handler added it; `workflow`: the id of what it is a step
+    of; `cancelled_at`: when somebody asked to cancel it. `progress`: what the handler said of it, from 0 to
+    1, with a message. `errors` (of every attempt that went wrong, the newest 100) and `lines` (of
+    `job.log`, the newest 1,000) are filled by `get`, not in lists.
     """
 
     id: str
@@ -88,6 +91,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     timeout: float | None = None
     parent: str | None = None
+    workflow: str | None = None
     meta: dict[str, Any] = {}
     tags: tuple[str, ...] = ()
     cancelled_at: datetime | None = None
@@ -160,6 +164,7 @@ class More(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What most jobs have not. `timeout` in milliseconds; `meta` and `tags`: JSON.
 
     `turns`: how many jobs of its queue and `key` may run at once; the others wait for their turn.
+    `workflow`, `step`: what it is a step of, and its number there; `blocked`: it waits for others.
     """
 
     key: str | None = None
@@ -168,6 +173,9 @@ class More(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     parent: str | None = None
     meta: str | None = None
     tags: str | None = None
+    workflow: str | None = None
+    step: int | None = None
+    blocked: bool = False
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -228,6 +236,8 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=
     tags: str | None = None
     noted: int | None = None
     """Whether something is kept beside it: errors, log lines."""
+    workflow: str | None = None
+    step: int | None = None
 
 
 class Lapsed(msgspec.Struct, frozen=True, kw_only=True):
@@ -345,9 +355,11 @@ class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Complete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """An outcome: the job has ended. `error` None leaves the last one as it is.
 
-    `tally`: what it adds to the statistics; `trouble`: the attempt's error, to be kept with the job; `note`:
-    what the attempt has said and is not stored yet; `letter`: a job to add for one that has failed.
+    `tally`: what it adds to the statistics; `trouble`: the attempt's error, to be kept with the job;
+    `note`: what the attempt has said and is not stored yet; `letter`: a job to add for one that has failed.
     `beside`: whether anything is stored beside the job (tags, errors, log lines), to be removed with it.
+    `workflow`, `step`: what it was a step of, which is kept by the store as long as that, whatever `keep`
+    says, and `extends` what its handler has added to that.
     """
 
     id: str
@@ -368,6 +380,9 @@ class Complete(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fa
     trouble: Trouble | None = None
     note: Note | None = None
     letter: NewJob | None = None
+    workflow: str | None = None
+    step: int | None = None
+    extends: tuple[NewStep, ...] = ()
 
 
 class Reschedule(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -422,6 +437,7 @@ def record(columns: Mapping[str, Any]) -> Job:
         key=columns["key"],
         timeout=None if columns["timeout"] is None else columns["timeout"] / 1000,
         parent=columns["parent"],
+        workflow=columns["workflow"],
         meta=msgspec.json.decode(columns["meta"] or "{}"),
         tags=msgspec.json.decode(columns["tags"] or "[]", type=tuple[str, ...]),
         cancelled_at=_instant(columns["cancelled_at"]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from msgspec import NODEFAULT
 from ._clock import from_millis
 from ._codec import decode
 from ._errors import PayloadError
+from ._graph import follow_up_id
 from ._job import ClaimedJob, More, NewJob
 from ._task import TaskType
 
@@ -50,7 +50,7 @@ def dead_letter(kind: TaskType, job: ClaimedJob, error: str, now: int) -> tuple[
     except Exception as refused:  # RecursionError, a default that is made by the application
         return None, f"{type(refused).__name__}: {refused}"
     letter = NewJob(
-        id=_id(job),
+        id=follow_up_id(job.id, job.fence),
         queue=kind.config.name,
         task=kind.name,
         payload=payload,
@@ -86,11 +86,3 @@ def _value(payload: str) -> object:
         return msgspec.Raw(payload)
     except Exception:  # MsgspecError, UnicodeError, RecursionError
         return payload.encode("utf-8", "replace").decode()
-
-
-def _id(job: ClaimedJob) -> str:
-    """Return an id in the form of a UUID, version 8 (RFC 9562)."""
-    digest = int.from_bytes(blake2b(f"{job.id}\0{job.fence}".encode(), digest_size=16).digest(), "big")
-    value = digest & ~(0xF << 76) & ~(0b11 << 62) | 0x8 << 76 | 0b10 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -10,6 +10,7 @@ from ._backoff import delay
 from ._clock import after, aware, seconds, to_millis, whole_millis
 from ._config import Duration, QueueConfig, Retention
 from ._errors import InvalidValue
+from ._graph import NewStep
 from ._history import CRASH, Note, Trouble
 from ._job import ClaimedJob, Complete, JobStatus, Keep, NewJob, Outcome, Place, Reschedule
 from ._letters import dead_letter
@@ -118,6 +119,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     value: str | None = None
     note: Note | None = None
     noted: bool = False
+    extends: tuple[NewStep, ...] = ()
 
 
 def decide(job: ClaimedJob, config: QueueConfig, result: Result, spread: float) -> Outcome:
@@ -244,6 +246,8 @@ def crashed(
         beside=job.tags is not None or job.noted is not None,
         trouble=trouble,
         letter=letter,
+        workflow=job.workflow,
+        step=job.step,
     )
 
 
@@ -307,6 +311,8 @@ def refused(outcome: Outcome, job: ClaimedJob, config: QueueConfig | None, now: 
         beside=True,
         trouble=trouble,
         letter=letter,
+        workflow=job.workflow,
+        step=job.step,
     )
 
 
@@ -368,10 +374,18 @@ def _complete(job: ClaimedJob, config: QueueConfig, status: JobStatus, result: R
         tally=_tally(job, status._value_, result),
         beside=beside,
     )
-    if result.note is None and letter is None and not wrong:
+    if job.workflow is None and result.note is None and letter is None and not wrong:
         return done  # of most jobs that is all; to build it with more fields at once takes four times as long
     trouble = _trouble(job, result) if wrong else None
-    return msgspec.structs.replace(done, trouble=trouble, note=result.note, letter=letter)
+    return msgspec.structs.replace(
+        done,
+        trouble=trouble,
+        note=result.note,
+        letter=letter,
+        workflow=job.workflow,
+        step=job.step,
+        extends=result.extends if status is JobStatus.SUCCEEDED else (),
+    )
 
 
 def _tally(job: ClaimedJob, what: str, result: Result) -> Tally:

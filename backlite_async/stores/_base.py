@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from .._errors import InvalidState
+from .._graph import NewWorkflow
 from .._job import (
     Cancelled,
     Claim,
@@ -23,6 +24,7 @@ from .._job import (
     Queue,
     Unique,
 )
+from ._schedules import Schedules
 from ._service import MOST_COUNTED, WATCHED_FOR, Service
 
 __all__ = [
@@ -79,11 +81,14 @@ def step_of_wait(*, waits_from: int, due_at: int, now: int, by: int) -> int:
 class Life(Protocol):
     """The life of a job: add, claim, renew, finish."""
 
-    async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
-        """Store pending jobs, all or none. Raises `InvalidState` for an id that a live job has.
+    async def add(
+        self, jobs: Sequence[NewJob], *, workflows: Sequence[NewWorkflow] = (), again: bool = False
+    ) -> None:
+        """Store pending jobs, and workflows with theirs, all or none.
 
-        With `again` they may have been stored before: ids that are there are left as they are, also
-        those of completed jobs that are kept.
+        Raises `InvalidState` for an id that a live job has. With `again` they may have been stored before:
+        ids that are there are left as they are, also those of completed jobs that are kept, and so are
+        workflows with all that they have.
         """
         ...
 
@@ -103,6 +108,7 @@ class Life(Protocol):
         connection: Any,
         jobs: Sequence[NewJob],
         *,
+        workflows: Sequence[NewWorkflow] = (),
         unique: Unique | None = None,
         now: int = 0,
         again: bool = False,
@@ -170,6 +176,7 @@ class Life(Protocol):
         In the same transaction, and only with those that are accepted: what they add to the statistics, their
         errors (the newest `MOST_ERRORS` of a job are kept) and notes, their dead letters; jobs that are
         not kept leave nothing behind, unless somebody watches them: then they are kept for `WATCHED_FOR`.
+        What follows from the end of a step of a workflow (see `_flows`), too: it is kept as long as that.
         """
         ...
 
@@ -253,7 +260,8 @@ class Control(Protocol):
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask the owners of running ones to.
 
-        A cancelled job is kept as its queue was declared.
+        A cancelled job is kept as its queue was declared. The id of a workflow stands for all of it that has
+        not ended: the ids of those jobs are returned.
         """
         ...
 
@@ -356,7 +364,7 @@ class Owners(Protocol):
 
 
 @runtime_checkable
-class Store(Life, Control, Queries, Service, Owners, Protocol):
+class Store(Life, Control, Queries, Service, Schedules, Owners, Protocol):
     """Keeps jobs. All database I/O of the library happens behind this seam.
 
     What every store promises, and tests/stores/test_contract.py checks:

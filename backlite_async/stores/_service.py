@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from .._graph import StepResult, WorkflowRun
 from .._history import Note
-from .._job import OwnerInfo, TaskInfo
+from .._job import JobStatus, OwnerInfo, TaskInfo
 from .._query import Action, Found, SortKey, Wanted
 from .._stats import Count
 
@@ -49,7 +50,33 @@ class Service(Protocol):
     async def act(self, action: Action, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
         """Do something to jobs, all in one transaction; return the ids of those that it was done to.
 
-        The others tell by that that they were in no state for it. What it frees, it lets in.
+        The others tell by that that they were in no state for it. What it frees, it lets in. Of a workflow,
+        `Rerun` revives what was skipped because of its steps, and jobs of it are deleted with the whole
+        only: `Delete` takes the ids of workflows, of which nothing runs. `Rerun` of such an id is of all
+        its steps that have failed.
+        """
+        ...
+
+    async def workflow(self, workflow_id: str, *, now: int) -> WorkflowRun | None:
+        """Return a workflow with its steps; None once its retention has ended."""
+        ...
+
+    async def workflows(
+        self, *, states: frozenset[JobStatus] | None, limit: int, before: str | None, now: int
+    ) -> Sequence[WorkflowRun]:
+        """Return workflows without their steps, by id, greatest first: those whose id is less than `before`.
+
+        Of a certain state, it looks at `LOOKS` of them at most.
+        """
+        ...
+
+    async def step_results(
+        self, workflow_id: str, number: int | None, *, deep: bool = False
+    ) -> Sequence[StepResult]:
+        """Return what the steps have left that a node comes after, in their order, joins replaced by theirs.
+
+        `deep`: also what those come after, and so on. `number` None: all steps. Callbacks come after all
+        steps; joins are left out, so are steps that have not ended.
         """
         ...
 

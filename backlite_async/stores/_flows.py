@@ -1,0 +1,480 @@
+"""What follows from the steps of workflows: one algorithm for all stores, over what each keeps of them.
+
+A step is *blocked* by so many steps before it that have not ended as it wants: each that succeeds, or whose
+`if_failed` is "continue", unblocks what comes after it, once; any other that ends without success *skips*
+it, and so what comes after that. Every function here is called inside the transaction that changes the
+jobs, and only for changes that were accepted: so nothing is released twice, and nothing is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from .._graph import CONTINUE, FOR_EVER, NewStep, follow_up_id
+from .._job import Keep, More, NewJob
+from ._service import WATCHED_FOR
+
+__all__ = [
+    "End",
+    "Flow",
+    "FlowRows",
+    "Step",
+    "cancel_flow",
+    "delete_flow",
+    "ended",
+    "extend",
+    "retention",
+    "revive",
+]
+
+SUCCEEDED, FAILED, CANCELLED, SKIPPED = "succeeded", "failed", "cancelled", "skipped"
+"""How a step has ended; skipped: cancelled because one before it ended without success."""
+
+
+class Step(msgspec.Struct, array_like=True, gc=False):
+    """A node of a workflow as a store keeps it; `status` None: it has not ended.
+
+    `blocked`: by how many steps; `strip`: its payload is kept as long as it may run again while the
+    workflow lives, but no longer.
+    """
+
+    number: int
+    kind: str
+    job_id: str | None
+    name: str | None
+    status: str | None
+    blocked: int
+    if_failed: str
+    next: tuple[int, ...]
+    fallback: NewJob | None = None
+    strip: bool | int = False
+
+    @property
+    def frees(self) -> bool:
+        """Whether what comes after it may run, as far as this one is concerned."""
+        return self.status == SUCCEEDED or (self.status is not None and self.if_failed == CONTINUE)
+
+    @property
+    def bars(self) -> bool:
+        """Whether what comes after it cannot run."""
+        return self.status is not None and not self.frees
+
+
+class Flow(msgspec.Struct, kw_only=True):
+    """A workflow as a store keeps it. Instants in milliseconds.
+
+    `status` None: not all of its steps have ended; `left`: how many of its nodes have not, with callbacks;
+    `size`: how many there are; `ends`: how often it has ended; `keep_for`: the longest retention among its
+    steps.
+    """
+
+    id: str
+    name: str | None
+    created_at: int
+    left: int
+    size: int
+    status: str | None = None
+    finished_at: int | None = None
+    cancelled_at: int | None = None
+    expires_at: int | None = None
+    ends: int = 0
+    keep_for: int = 0
+    on_success: NewJob | None = None
+    on_failure: NewJob | None = None
+    on_complete: NewJob | None = None
+
+
+class End(NamedTuple):
+    """The end of a step's job: how, when, for how long its queue keeps it, and whether its payload too."""
+
+    workflow: str
+    step: int
+    status: str
+    at: int
+    fence: int | None
+    keep_for: int
+    keeps_payload: bool
+
+
+class FlowRows(Protocol):
+    """What a store keeps of workflows, inside a transaction. Steps come in the order of their numbers."""
+
+    def flow(self, workflow: str) -> Flow | None:
+        """Return a workflow; None: there is none (any more)."""
+        ...
+
+    def put(self, flow: Flow) -> None:
+        """Write a workflow back, if it is still there."""
+        ...
+
+    def steps(self, workflow: str, numbers: Iterable[int]) -> list[Step]:
+        """Return some of its nodes."""
+        ...
+
+    def live_steps(self, workflow: str) -> list[Step]:
+        """Return all of its nodes that have not ended."""
+        ...
+
+    def put_steps(self, workflow: str, steps: Sequence[Step]) -> None:
+        """Write nodes back: status, blocked, next, strip."""
+        ...
+
+    def add_steps(self, workflow: str, steps: Sequence[tuple[Step, tuple[int, ...]]]) -> None:
+        """Add nodes, each with the numbers of what it comes after."""
+        ...
+
+    def after(self, workflow: str, number: int) -> tuple[int, ...]:
+        """Return the numbers of what a node comes after."""
+        ...
+
+    def outcomes(self, workflow: str) -> set[tuple[str, str | None, str]]:
+        """Return the different (kind, status, if_failed) of its nodes."""
+        ...
+
+    def named(self, workflow: str, name: str) -> bool:
+        """Return whether it has a node of this name."""
+        ...
+
+    def add_jobs(self, jobs: Sequence[NewJob]) -> None:
+        """Add jobs, those whose ids are not there."""
+        ...
+
+    def release(self, job_ids: Sequence[str], at: int) -> None:
+        """Let blocked jobs run, from `at` on or when they are scheduled."""
+        ...
+
+    def skip(self, jobs: Sequence[tuple[str, str]], at: int) -> int:
+        """End blocked jobs as cancelled, each with a reason as its error, kept; they are counted in the
+        statistics.
+
+        Returns the longest retention of their queues, as declared.
+        """
+        ...
+
+    def cancel(self, job_ids: Sequence[str], at: int) -> tuple[set[str], int]:
+        """End pending jobs as cancelled, kept; ask for the end of running ones.
+
+        Returns the ids of those that have ended, and the longest retention of their queues.
+        """
+        ...
+
+    def block(self, job_ids: Sequence[str]) -> set[str]:
+        """Make completed jobs blocked ones again; return the ids of those that can run."""
+        ...
+
+    def reopen(self, workflow: str) -> None:
+        """Keep its completed jobs for as long as it takes."""
+        ...
+
+    def close(self, workflow: str, expires_at: int | None) -> None:
+        """Keep its completed jobs until then (None: for ever).
+
+        Those with `strip` without their payloads, and those that were cancelled too if their queue says so.
+        """
+        ...
+
+    def remove(self, workflow: str) -> None:
+        """Remove it, its nodes, and their completed and pending jobs with all that is kept beside them."""
+        ...
+
+    def runs(self, workflow: str) -> bool:
+        """Return whether a job of its nodes runs."""
+        ...
+
+    def watched(self, workflow: str) -> bool:
+        """Return whether anybody waits for it, or for one of its steps."""
+        ...
+
+
+def retention(keep: Keep | None, ended_at: int) -> int:
+    """Return for how many milliseconds a job is kept by its outcome."""
+    if keep is None:
+        return 0
+    return FOR_EVER if keep.until is None else max(keep.until - ended_at, 0)
+
+
+def ended(rows: FlowRows, ends: Sequence[End]) -> bool:
+    """Do what follows from the ends of steps; return whether somebody waits for what has ended by that."""
+    heard = False
+    by_flow: dict[str, dict[int, End]] = {}
+    for end in ends:
+        by_flow.setdefault(end.workflow, {})[end.step] = end
+    for workflow, of_flow in by_flow.items():
+        flow = rows.flow(workflow)
+        if flow is None:
+            continue
+        at = max(end.at for end in of_flow.values())
+        flow.keep_for = max(flow.keep_for, *(end.keep_for for end in of_flow.values()))
+        _spread(rows, flow, of_flow, at)
+        heard |= _settle(rows, flow, at)
+        rows.put(flow)
+    return heard
+
+
+def _spread(rows: FlowRows, flow: Flow, ends: Mapping[int, End], at: int) -> None:
+    """Let the ends of steps reach what comes after them, wave by wave, as others end by that."""
+    wave = {number: end.status for number, end in ends.items()}
+    while wave:
+        freed: Counter[int] = Counter()
+        barred: dict[int, Step] = {}
+        steps = [step for step in rows.steps(flow.id, wave) if step.status is None]
+        for step in steps:
+            step.status = wave[step.number]
+            flow.left -= 1
+            end = ends.get(step.number)
+            step.strip = end is not None and not end.keeps_payload
+            if step.frees:
+                freed.update(step.next)
+            else:
+                barred.update((number, step) for number in step.next if number not in barred)
+            if end is not None and step.status == FAILED and step.fallback is not None:
+                _fall_back(rows, flow, step, end)
+        rows.put_steps(flow.id, steps)
+        wave = _reach(rows, flow, freed, barred, at)
+
+
+def _reach(
+    rows: FlowRows, flow: Flow, freed: Counter[int], barred: Mapping[int, Step], at: int
+) -> dict[int, str]:
+    """Unblock or skip what comes after steps that have ended; return the nodes that end by that."""
+    wave: dict[int, str] = {}
+    released: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    waiting = [
+        step
+        for step in rows.steps(flow.id, freed.keys() | barred.keys())
+        if step.status is None and step.blocked
+    ]
+    for step in waiting:
+        if step.number in barred:
+            wave[step.number] = SKIPPED
+            if step.job_id is not None:
+                skipped.append((step.job_id, _reason(barred[step.number])))
+            continue
+        step.blocked = max(step.blocked - freed[step.number], 0)
+        if step.blocked == 0:
+            if step.job_id is None:
+                wave[step.number] = SUCCEEDED
+            else:
+                released.append(step.job_id)
+    rows.put_steps(flow.id, waiting)
+    if released:
+        rows.release(released, at)
+    if skipped:
+        flow.keep_for = max(flow.keep_for, rows.skip(skipped, at))
+    return wave
+
+
+def _reason(step: Step) -> str:
+    """Return why what comes after a step is skipped."""
+    which = "one before it" if step.job_id is None else repr(step.name) if step.name else f"job {step.job_id}"
+    how = {FAILED: "has failed", CANCELLED: "was cancelled"}.get(str(step.status), "was skipped")
+    return f"skipped: {which} {how}"
+
+
+def _fall_back(rows: FlowRows, flow: Flow, step: Step, end: End) -> None:
+    """Add the task that is to run as a step has failed, unless the whole was cancelled."""
+    if step.fallback is not None and step.job_id is not None and flow.cancelled_at is None:
+        job_id = follow_up_id(step.job_id, end.fence, "fallback")
+        _add(rows, flow, step.fallback, job_id, "fallback", end.at, parent=step.job_id, after=(step.number,))
+
+
+def _add(
+    rows: FlowRows,
+    flow: Flow,
+    job: NewJob,
+    job_id: str,
+    kind: str,
+    at: int,
+    *,
+    parent: str | None,
+    after: tuple[int, ...] = (),
+) -> None:
+    """Add a node that nothing comes after, whose job is due at once."""
+    more = msgspec.structs.replace(
+        job.more or More(), workflow=flow.id, step=flow.size, blocked=False, parent=parent
+    )
+    made = msgspec.structs.replace(job, id=job_id, created_at=at, due_at=at, waits_from=at, more=more)
+    node = Step(
+        number=flow.size,
+        kind=kind,
+        job_id=job_id,
+        name=None,
+        status=None,
+        blocked=0,
+        if_failed=CONTINUE,
+        next=(),
+    )
+    flow.size += 1
+    flow.left += 1
+    rows.add_steps(flow.id, [(node, after)])
+    rows.add_jobs([made])
+
+
+def _settle(rows: FlowRows, flow: Flow, at: int) -> bool:
+    """Where nothing is left of a workflow, end it, then its callbacks; return whether anybody hears of it."""
+    heard = False
+    if flow.left == 0 and flow.status is None:
+        flow.status, flow.finished_at = _state(rows, flow), at
+        flow.ends += 1
+        heard = rows.watched(flow.id)
+        called = flow.on_success if flow.status == SUCCEEDED else flow.on_failure
+        for which, job in (("then", called), ("complete", flow.on_complete)):
+            if job is not None:
+                _add(rows, flow, job, follow_up_id(flow.id, flow.ends, which), "callback", at, parent=None)
+    if flow.left == 0:
+        heard = heard or rows.watched(flow.id)
+        keep_for = max(flow.keep_for, WATCHED_FOR) if heard else flow.keep_for
+        if keep_for == 0:
+            rows.remove(flow.id)
+        else:
+            flow.expires_at = None if keep_for >= FOR_EVER else at + keep_for
+            rows.close(flow.id, flow.expires_at)
+    return heard
+
+
+def _state(rows: FlowRows, flow: Flow) -> str:
+    """Return how a workflow has ended."""
+    found = {
+        (status, tolerated == CONTINUE)
+        for kind, status, tolerated in rows.outcomes(flow.id)
+        if kind == "step"
+    }
+    if (FAILED, False) in found:
+        return FAILED
+    by_hand = flow.cancelled_at is not None and bool({(CANCELLED, True), (SKIPPED, True)} & found)
+    if by_hand or (CANCELLED, False) in found or (SKIPPED, False) in found:
+        return CANCELLED
+    return SUCCEEDED
+
+
+def extend(rows: FlowRows, workflow: str, steps: Sequence[NewStep], at: int) -> None:
+    """Add nodes to a workflow, from a step that has not ended yet; to none that was cancelled."""
+    flow = rows.flow(workflow)
+    if flow is None or flow.cancelled_at is not None or not steps:
+        return
+    base = flow.size
+    afters = [tuple(n if n >= 0 else base - 1 - n for n in step.after) for step in steps]
+    earlier = rows.steps(workflow, {n for after in afters for n in after if n < base})
+    nodes = {step.number: step for step in earlier}
+    added: list[Step] = []
+    ending: dict[int, str] = {}
+    for number, (new, after) in enumerate(zip(steps, afters, strict=True), base):
+        name = new.name if new.name is None or not rows.named(workflow, new.name) else None
+        job_id = None if new.job is None else new.job.id
+        kind = "join" if job_id is None else "step"
+        blocked = sum(not nodes[before].frees for before in after)
+        node = Step(number, kind, job_id, name, None, blocked, new.if_failed, (), new.fallback)
+        added.append(node)
+        nodes[number] = node
+        for before in after:
+            nodes[before].next = (*nodes[before].next, number)
+        if not blocked and job_id is None:
+            ending[number] = SUCCEEDED
+    flow.size += len(added)
+    flow.left += len(added)
+    rows.put_steps(workflow, earlier)
+    rows.add_steps(workflow, list(zip(added, afters, strict=True)))
+    rows.add_jobs([_placed(new.job, flow, node) for new, node in zip(steps, added, strict=True) if new.job])
+    barred = {n: step for step in earlier if step.bars for n in step.next if n >= base}
+    ending |= _reach(rows, flow, Counter(), barred, at)
+    _spread(rows, flow, {n: End(flow.id, n, status, at, None, 0, True) for n, status in ending.items()}, at)
+    rows.put(flow)
+
+
+def _placed(job: NewJob, flow: Flow, node: Step) -> NewJob:
+    """Return the job of a node that extends a workflow, which knows its place."""
+    more = msgspec.structs.replace(
+        job.more or More(), workflow=flow.id, step=node.number, blocked=node.blocked > 0
+    )
+    return msgspec.structs.replace(job, more=more)
+
+
+def revive(rows: FlowRows, again: Sequence[tuple[str, int]]) -> None:
+    """Take note that completed steps run again; what was skipped because of them waits for them again."""
+    by_flow: dict[str, set[int]] = {}
+    for workflow, number in again:
+        by_flow.setdefault(workflow, set()).add(number)
+    for workflow, numbers in by_flow.items():
+        flow = rows.flow(workflow)
+        if flow is None:
+            continue
+        steps = [step for step in rows.steps(workflow, numbers) if step.status is not None]
+        if any(step.kind == "step" for step in steps):
+            flow.status = flow.finished_at = flow.cancelled_at = None
+        flow.expires_at = None
+        rows.reopen(workflow)
+        _unblock_no_more(rows, flow, steps)
+        for step in steps:
+            step.status, step.blocked = None, 0
+            flow.left += 1
+        rows.put_steps(workflow, steps)
+        _revive_after(rows, flow, steps)
+        rows.put(flow)
+
+
+def _unblock_no_more(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
+    """Let what still waits wait also for steps that had let it go on, and run again."""
+    again = Counter(number for step in steps if step.frees for number in step.next)
+    blocked = [step for step in rows.steps(flow.id, again) if step.status is None and step.blocked]
+    for step in blocked:
+        step.blocked += again[step.number]
+    rows.put_steps(flow.id, blocked)
+
+
+def _revive_after(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
+    """Block what was skipped, and is so no more, in the order of their numbers: what is before comes first."""
+    candidates = {number for step in steps for number in step.next}
+    while candidates:
+        number = min(candidates)
+        candidates.discard(number)
+        [step] = rows.steps(flow.id, [number])
+        if step.status != SKIPPED:
+            continue
+        before = rows.steps(flow.id, rows.after(flow.id, number))
+        if any(earlier.bars for earlier in before):
+            continue
+        if step.job_id is not None and not rows.block([step.job_id]):
+            continue  # nothing is kept of it that could run
+        step.status, step.strip = None, False
+        step.blocked = sum(not earlier.frees for earlier in before)
+        flow.left += 1
+        rows.put_steps(flow.id, [step])
+        candidates.update(step.next)
+
+
+def cancel_flow(rows: FlowRows, workflow: str, at: int) -> tuple[list[str], list[str], bool]:
+    """Cancel all of a workflow that has not ended.
+
+    Returns the ids of jobs that have ended by that, of those that were asked to, and whether somebody waits
+    for what has ended.
+    """
+    flow = rows.flow(workflow)
+    if flow is None:
+        return [], [], False
+    if flow.status is None and flow.cancelled_at is None:
+        flow.cancelled_at = at
+    live = rows.live_steps(workflow)
+    jobs = [step.job_id for step in live if step.job_id is not None]
+    done, keep_for = rows.cancel(jobs, at)
+    flow.keep_for = max(flow.keep_for, keep_for)
+    over = [step for step in live if step.job_id is None or step.job_id in done]
+    for step in over:
+        step.status = SKIPPED if step.job_id is None else CANCELLED
+        flow.left -= 1
+    rows.put_steps(workflow, over)
+    heard = _settle(rows, flow, at)
+    rows.put(flow)
+    return [job for job in jobs if job in done], [job for job in jobs if job not in done], heard
+
+
+def delete_flow(rows: FlowRows, workflow: str) -> bool:
+    """Remove a workflow with all of its jobs, unless one of them runs; return whether it was."""
+    if rows.flow(workflow) is None or rows.runs(workflow):
+        return False
+    rows.remove(workflow)
+    return True
