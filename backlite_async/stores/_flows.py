@@ -148,8 +148,7 @@ class FlowRows(Protocol):
         ...
 
     def skip(self, jobs: Sequence[tuple[str, str]], at: int) -> int:
-        """End blocked jobs as cancelled, each with a reason as its error, kept; they are counted in the
-        statistics.
+        """End blocked jobs as cancelled, each with a reason as its error; they are kept, and counted.
 
         Returns the longest retention of their queues, as declared.
         """
@@ -280,7 +279,16 @@ def _fall_back(rows: FlowRows, flow: Flow, step: Step, end: End) -> None:
     """Add the task that is to run as a step has failed, unless the whole was cancelled."""
     if step.fallback is not None and step.job_id is not None and flow.cancelled_at is None:
         job_id = follow_up_id(step.job_id, end.fence, "fallback")
-        _add(rows, flow, step.fallback, job_id, "fallback", end.at, parent=step.job_id, after=(step.number,))
+        _add(
+            rows,
+            flow,
+            step.fallback,
+            job_id,
+            kind="fallback",
+            at=end.at,
+            parent=step.job_id,
+            after=(step.number,),
+        )
 
 
 def _add(
@@ -288,9 +296,9 @@ def _add(
     flow: Flow,
     job: NewJob,
     job_id: str,
+    *,
     kind: str,
     at: int,
-    *,
     parent: str | None,
     after: tuple[int, ...] = (),
 ) -> None:
@@ -325,7 +333,15 @@ def _settle(rows: FlowRows, flow: Flow, at: int) -> bool:
         called = flow.on_success if flow.status == SUCCEEDED else flow.on_failure
         for which, job in (("then", called), ("complete", flow.on_complete)):
             if job is not None:
-                _add(rows, flow, job, follow_up_id(flow.id, flow.ends, which), "callback", at, parent=None)
+                _add(
+                    rows,
+                    flow,
+                    job,
+                    follow_up_id(flow.id, flow.ends, which),
+                    kind="callback",
+                    at=at,
+                    parent=None,
+                )
     if flow.left == 0:
         heard = heard or rows.watched(flow.id)
         keep_for = max(flow.keep_for, WATCHED_FOR) if heard else flow.keep_for
@@ -427,7 +443,7 @@ def _unblock_no_more(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
 
 
 def _revive_after(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
-    """Block what was skipped, and is so no more, in the order of their numbers: what is before comes first."""
+    """Block what was skipped, and is so no more, what is before first."""
     candidates = {number for step in steps for number in step.next}
     while candidates:
         number = min(candidates)
