@@ -74,7 +74,7 @@ class MemoryService:
         return row is not None and row.created_at == added.added_at
 
     def _end(self, row: Row, *, keeps: bool, ended_at: int) -> None:
-        """Move a job to the completed ones, or forget it; not yet if somebody waits for it, or of a workflow."""
+        """Move a job to the completed ones, or forget it; a step, or if somebody waits for it, not yet."""
         self._live.remove(row)
         row.finished_at = ended_at
         if row.workflow is not None:
