@@ -1057,6 +1057,19 @@ WHERE status = 'running'
 SELECT status FROM backlite_jobs WHERE id = :id
 UNION ALL
 SELECT status FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
+UNION ALL
+SELECT
+    CASE
+        WHEN status IS NOT NULL THEN status
+        WHEN flows.left < size OR ends > 0 THEN 'running'
+        WHEN EXISTS (
+            SELECT 1 FROM backlite_steps AS steps
+            CROSS JOIN backlite_jobs AS jobs INDEXED BY sqlite_autoindex_backlite_jobs_1
+            WHERE steps.workflow = :id AND steps.blocked = 0 AND jobs.id = steps.job_id AND jobs.attempt > 0
+        ) THEN 'running'
+        ELSE 'pending'
+    END
+FROM backlite_workflows AS flows WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: get
 SELECT
@@ -1087,7 +1100,9 @@ INSERT OR IGNORE INTO backlite_watches (job_id, owner) SELECT value, :owner FROM
 DELETE FROM backlite_watches WHERE (job_id, owner) IN (SELECT value, :owner FROM json_each(:ids))
 
 -- name: which_ended
-SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM backlite_jobs WHERE id = value)
+SELECT value FROM json_each(:ids)
+WHERE NOT EXISTS (SELECT 1 FROM backlite_jobs WHERE id = value)
+  AND NOT EXISTS (SELECT 1 FROM backlite_workflows WHERE id = value AND status IS NULL)
 
 -- name: end_watches
 -- All of these owners, who have died.
