@@ -1,47 +1,20 @@
-"""What stores tell of workflows, made of what they keep: plain functions, the same for all stores."""
+"""What is told of workflows, made of what stores keep of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
-
-import msgspec
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from .._clock import from_millis
-from .._graph import Kind, StepRun, WorkflowRun
+from .._graph import Kind, StepResult, StepRun, WorkflowRun
 from .._job import JobStatus
-from ._flows import SKIPPED, Flow
+from ._flows import SKIPPED, Flow, Step
 
-__all__ = ["Node", "before", "ended_as", "has_begun", "run_of"]
-
-
-class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A node of a workflow, with what is to be told of its job. `status` None: it has not ended.
-
-    Instants in milliseconds; `due_at`: the public due time. Without a job (a join), the rest is left out.
-    """
-
-    number: int
-    kind: str
-    job_id: str | None
-    name: str | None
-    status: str | None
-    if_failed: str
-    after: tuple[int, ...]
-    queue: str | None = None
-    task: str | None = None
-    job_status: str | None = None
-    attempt: int | None = None
-    max_attempts: int | None = None
-    due_at: int | None = None
-    started_at: int | None = None
-    finished_at: int | None = None
-    progress: float | None = None
-    error: str | None = None
+__all__ = ["before", "step_result", "step_run", "workflow_run"]
 
 
-def run_of(flow: Flow, *, begun: bool, nodes: Sequence[Node] = ()) -> WorkflowRun:
-    """Return a workflow as it is now. `begun`: whether a step has started, see `has_begun`."""
+def workflow_run(flow: Flow, *, begun: bool, steps: Sequence[StepRun] = ()) -> WorkflowRun:
+    """Return how a workflow is doing; `begun`: whether any of its nodes has started, or ended."""
     if flow.status is not None:
         status = JobStatus(flow.status)
     else:
@@ -56,68 +29,73 @@ def run_of(flow: Flow, *, begun: bool, nodes: Sequence[Node] = ()) -> WorkflowRu
         expires_at=None if flow.expires_at is None else from_millis(flow.expires_at),
         size=flow.size,
         left=flow.left,
-        steps=tuple([_step(node) for node in nodes]),
+        steps=tuple(steps),
     )
 
 
-def has_begun(flow: Flow, attempts: Iterable[int | None]) -> bool:
-    """Return whether any node of a workflow has ended, or been tried: the attempts of their jobs tell."""
-    return flow.left < flow.size or flow.ends > 0 or any(attempts)
-
-
-def _step(node: Node) -> StepRun:
-    """Return a node as it is now."""
+def step_run(step: Step, after: tuple[int, ...], job: Mapping[str, Any] | None) -> StepRun:
+    """Return how a node is doing; `job`: the columns of its job, None: it has none."""
+    of_job = {} if job is None else job
+    due_at, started_at = of_job.get("scheduled_at"), of_job.get("started_at")
+    finished_at = of_job.get("finished_at")
     return StepRun(
-        number=node.number,
-        kind=cast("Kind", node.kind),
-        id=node.job_id,
-        name=node.name,
-        queue=node.queue,
-        task=node.task,
-        status=_status(node),
-        skipped=node.status == SKIPPED,
-        after=node.after,
-        if_failed=node.if_failed,
-        attempt=node.attempt or 0,
-        max_attempts=node.max_attempts or 0,
-        due_at=None if node.due_at is None else from_millis(node.due_at),
-        started_at=None if node.started_at is None else from_millis(node.started_at),
-        finished_at=None if node.finished_at is None else from_millis(node.finished_at),
-        progress=node.progress,
-        error=node.error,
+        number=step.number,
+        kind=cast("Kind", step.kind),
+        id=step.job_id,
+        name=step.name,
+        queue=of_job.get("queue"),
+        task=of_job.get("task"),
+        status=_status(step) if job is None else JobStatus(job["status"]),
+        skipped=step.status == SKIPPED,
+        after=after,
+        if_failed=step.if_failed,
+        attempt=of_job.get("attempt", 0),
+        max_attempts=of_job.get("max_attempts", 0),
+        due_at=None if due_at is None else from_millis(due_at),
+        started_at=None if started_at is None else from_millis(started_at),
+        finished_at=None if finished_at is None else from_millis(finished_at),
+        progress=of_job.get("progress"),
+        error=of_job.get("error"),
     )
 
 
-def _status(node: Node) -> JobStatus:
-    if node.status is not None:
-        return ended_as(node.status)
-    return JobStatus.RUNNING if node.job_status == JobStatus.RUNNING else JobStatus.PENDING
+def step_result(step: Step, result: tuple[bytes | None] | None) -> StepResult:
+    """Return what a step has left; `result` None: nothing of its job is kept."""
+    return StepResult(
+        number=step.number,
+        id=step.job_id or "",
+        name=step.name,
+        status=_status(step),
+        result=b"" if result is None else result[0],
+    )
 
 
-def ended_as(status: str) -> JobStatus:
-    """Return the status of a node that has ended: one that was skipped counts as cancelled."""
-    return JobStatus.CANCELLED if status == SKIPPED else JobStatus(status)
+def before(number: int | None, deep: bool, nodes: Mapping[int, tuple[str, Sequence[int]]]) -> list[int]:
+    """Return the numbers of the nodes whose results a node is to see; `nodes`: kind and what is before each.
 
-
-def before(nodes: Mapping[int, tuple[str, Sequence[int]]], number: int | None, *, deep: bool) -> list[int]:
-    """Return the numbers of the steps that a node comes after; joins are replaced by theirs.
-
-    Of each node that may matter `nodes` tells its kind and what it comes after. In the order in which it
-    comes after them; with `deep`, and of callbacks, or None, which come after all steps, by number.
+    In the order in which it comes after them, a join replaced by what it joins; `deep`: also those before
+    these, by number. A callback comes after all others but callbacks; None: after all.
     """
     if number is None or (number in nodes and nodes[number][0] == "callback"):
-        return sorted(number for number, (kind, _) in nodes.items() if kind in ("step", "fallback"))
+        unseen = ("join",) if number is None else ("join", "callback")
+        return [one for one in sorted(nodes) if nodes[one][0] not in unseen]
     found: dict[int, None] = {}
     seen: set[int] = set()
-    ahead = [*reversed(nodes[number][1])] if number in nodes else []
-    while ahead:
-        one = ahead.pop()
+    stack = list(reversed(nodes[number][1])) if number in nodes else []
+    while stack:
+        one = stack.pop()
         if one in seen:
             continue
         seen.add(one)
-        kind, after = nodes[one]
+        kind, earlier = nodes[one]
         if kind != "join":
             found[one] = None
         if kind == "join" or deep:
-            ahead += reversed(after)
+            stack += reversed(earlier)
     return sorted(found) if deep else list(found)
+
+
+def _status(step: Step) -> JobStatus:
+    if step.status is None:
+        return JobStatus.PENDING
+    return JobStatus.CANCELLED if step.status == SKIPPED else JobStatus(step.status)
