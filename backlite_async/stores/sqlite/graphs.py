@@ -12,8 +12,8 @@ import msgspec
 from ... import _query
 from ..._graph import StepResult, WorkflowRun
 from ..._job import JobStatus
-from .._flows import Flow
-from .._runs import Node, before, ended_as, has_begun, run_of
+from .. import _runs
+from .._flows import Flow, Step
 from .sql import fetch, text
 from .walks import AFTER_ALL, AT_ONCE, decoded
 
@@ -23,15 +23,23 @@ FIRST_NODES = 100
 """Nodes that tell, in lists, whether a workflow has begun of which nothing has ended and nothing runs."""
 
 _flows = msgspec.json.Decoder(list[Flow])
-_nodes = msgspec.json.Decoder(list[Node])
+_nodes = msgspec.json.Decoder(list[tuple[Step, tuple[int, ...], list[Any] | None]])
+_results = msgspec.json.Decoder(list[tuple[Step, bool | int, str | None]])
+
+_OF_JOB = "queue task status attempt max_attempts scheduled_at started_at finished_at progress error".split()
+"""What the statement `flow_nodes` tells of jobs."""
 
 
 def workflow(raw: sqlite3.Connection, workflow_id: str, now: int) -> WorkflowRun | None:
     """Return a workflow with its steps."""
     for flow in _flows_of(raw, [workflow_id], now):
-        nodes = _nodes.decode(fetch(raw, "flow_nodes", {"id": workflow_id})[0][0])
-        nodes.sort(key=lambda node: node.number)
-        return run_of(flow, begun=has_begun(flow, (node.attempt for node in nodes)), nodes=nodes)
+        steps, tried = [], False
+        for step, after, columns in _nodes.decode(fetch(raw, "flow_nodes", {"id": workflow_id})[0][0]):
+            job = None if columns is None else dict(zip(_OF_JOB, columns, strict=True))
+            steps.append(_runs.step_run(step, after, job))
+            tried = tried or steps[-1].attempt > 0
+        begun = tried or flow.left < flow.size or flow.ends > 0
+        return _runs.workflow_run(flow, begun=begun, steps=steps)
     return None
 
 
@@ -49,7 +57,7 @@ def workflows(
         walk = ((flow_id, status) for flow_id, status in walk if status in states)
     page = dict(islice(walk, limit))
     found = _flows_of(raw, list(page), now)
-    return [run_of(flow, begun=page[flow.id] is not JobStatus.PENDING) for flow in found]
+    return [_runs.workflow_run(flow, begun=page[flow.id] is not JobStatus.PENDING) for flow in found]
 
 
 def _walk(
@@ -87,19 +95,14 @@ def step_results(
     raw: sqlite3.Connection, workflow_id: str, number: int | None, *, deep: bool
 ) -> list[StepResult]:
     """Return what the steps have left that a node comes after."""
-    numbers = before(_nodes_for(raw, workflow_id, number, deep=deep), number, deep=deep)
+    numbers = _runs.before(number, deep, _nodes_for(raw, workflow_id, number, deep=deep))
     found: list[StepResult] = []
     for begin in range(0, len(numbers), AT_ONCE):
         wanted = {"id": workflow_id, "numbers": text(numbers[begin : begin + AT_ONCE])}
-        found += [_result(*row) for row in decoded(raw, "results_at", wanted)]
+        for step, kept, result in _results.decode(fetch(raw, "results_at", wanted)[0][0]):
+            left = None if result is None else result.encode()
+            found.append(_runs.step_result(step, (left,) if kept else None))
     return found
-
-
-def _result(
-    number: int, job_id: str, name: str | None, status: str, kept: int, result: str | None
-) -> StepResult:
-    left = (None if result is None else result.encode()) if kept else b""
-    return StepResult(number=number, id=job_id, name=name, status=ended_as(status), result=left)
 
 
 def _nodes_for(

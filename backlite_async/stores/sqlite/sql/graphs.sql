@@ -14,11 +14,18 @@ WHERE flows.id = wanted.value AND coalesce(expires_at > :now, true)
 -- name: flow_nodes
 -- All nodes of a workflow, with what is told of their jobs, live or completed.
 SELECT json_group_array(json_array(
-    number, kind, steps.job_id, steps.name, steps.status, if_failed, json(after),
-    coalesce(live.queue, kept.queue), coalesce(live.task, kept.task), coalesce(live.status, kept.status),
-    coalesce(live.attempt, kept.attempt), coalesce(live.max_attempts, kept.max_attempts),
-    coalesce(live.scheduled_at, kept.scheduled_at), coalesce(live.started_at, kept.started_at), kept.finished_at,
-    coalesce(live.progress, kept.progress), coalesce(live.error, kept.error)
+    json_array(number, kind, steps.job_id, steps.name, steps.status, steps.blocked, if_failed, json_array()),
+    json(after),
+    CASE
+        WHEN live.id IS NOT NULL THEN json_array(
+            live.queue, live.task, live.status, live.attempt, live.max_attempts, live.scheduled_at, live.started_at,
+            NULL, live.progress, live.error
+        )
+        WHEN kept.id IS NOT NULL THEN json_array(
+            kept.queue, kept.task, kept.status, kept.attempt, kept.max_attempts, kept.scheduled_at, kept.started_at,
+            kept.finished_at, kept.progress, kept.error
+        )
+    END
 ))
 FROM backlite_steps AS steps
 LEFT JOIN backlite_jobs AS live INDEXED BY sqlite_autoindex_backlite_jobs_1 ON live.id = steps.job_id
@@ -63,7 +70,10 @@ WHERE steps.workflow = :id AND steps.number = wanted.value
 
 -- name: results_at
 -- What these nodes have left, in their order, as far as they have ended; whether it is kept.
-SELECT json_group_array(json_array(number, steps.job_id, steps.name, steps.status, kept.id IS NOT NULL, kept.result))
+SELECT json_group_array(json_array(
+    json_array(number, kind, steps.job_id, steps.name, steps.status, steps.blocked, if_failed, json_array()),
+    kept.id IS NOT NULL, CAST(kept.result AS TEXT)
+))
 FROM json_each(:numbers) AS wanted CROSS JOIN backlite_steps AS steps
 LEFT JOIN backlite_completed AS kept INDEXED BY sqlite_autoindex_backlite_completed_1 ON kept.id = steps.job_id
 WHERE steps.workflow = :id AND steps.number = wanted.value AND steps.status IS NOT NULL
