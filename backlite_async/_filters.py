@@ -170,7 +170,7 @@ def _rounded_down(instant: datetime) -> int:
 
 # -- places in lists --------------------------------------------------------------------------------
 
-VERSION = 1
+VERSION = 2
 """Of the form of cursors."""
 
 _MARK = 4
