@@ -489,6 +489,8 @@ def cancel_flow(rows: FlowRows, workflow: str, at: int) -> tuple[list[str], list
     if flow.status is None and flow.cancelled_at is None:
         flow.cancelled_at = at
     live = rows.live_steps(workflow)
+    if not live:
+        return [], [], False
     jobs = [step.job_id for step in live if step.job_id is not None]
     done, keep_for = rows.cancel(jobs, at)
     flow.keep_for = max(flow.keep_for, keep_for)

@@ -267,11 +267,11 @@ async def check(store: Store, fates: Sequence[Fate], runner: Runner) -> None:
     assert left_over(store) == {}
 
 
-def left_over(store: Store) -> dict[str, int]:
+def left_over(store: Any) -> dict[str, int]:
     """Return how many rows there are of jobs and workflows, of those kinds of which there are any."""
     if isinstance(store, MemoryStore):
         flows = store._flows
-        kept = {
+        kept: dict[str, Any] = {
             "jobs": store._live.rows,
             "completed": store._completed,
             "workflows": flows._flows,
@@ -280,7 +280,6 @@ def left_over(store: Store) -> dict[str, int]:
             "keyed": store._live._keyed,
         }
         return {name: len(rows) for name, rows in kept.items() if rows}
-    assert isinstance(store, SQLiteStore)
     names = ["jobs", "completed", "workflows", "steps", "errors", "lines", "tags"]
     with sqlite3.connect(store.path) as connection:
         there = [
@@ -308,7 +307,9 @@ class Stores:
         return self.runner.run(call)
 
     def empty(self) -> Store:
-        return MemoryStore() if self.kind == "memory" else self.sqlite
+        if self.kind == "memory":
+            return MemoryStore()
+        return self.sqlite
 
     def close(self) -> None:
         if self.kind == "sqlite":
@@ -356,7 +357,7 @@ class Known(msgspec.Struct):
     ignores: set[int] = msgspec.field(default_factory=set)
     due: int = 0
     attempt: int = 0
-    asked: bool = False
+    asked: int | None = None
     strip: bool = False
     stripped: bool = False
 
@@ -448,7 +449,7 @@ class Expected:
         self.cancelled = self.cancelled or self.status is None
         for node in self.nodes:
             if node.end is None and node.job_id in running:
-                node.asked = True
+                node.asked = now if node.asked is None else node.asked
             elif node.end is None:
                 node.end = SKIPPED if node.job_id is None else CANCELLED
                 self.keep_for = max(self.keep_for, CUT_KEPT * bool(node.job_id))
@@ -462,7 +463,7 @@ class Expected:
         reached = set(numbers)
         for n in sorted(numbers):
             node = self.nodes[n]
-            node.end, node.freed, node.asked, node.strip = None, node.kind != "step", False, False
+            node.end, node.freed, node.asked, node.strip = None, node.kind != "step", None, False
             node.due = now
         for n, node in enumerate(self.nodes):
             node.ignores -= reached
@@ -581,15 +582,17 @@ class Machine(RuleBasedStateMachine):
         held = {job_id: job.fence for job_id, job in self.running.items()}
         assert lost == {one.id for one in outcomes.values() if held.get(one.id) != one.fence}
         accepted = [one for one in outcomes.values() if one.id not in lost]
+        at: dict[str, int] = {}
         for one in accepted:
-            self.take(one)
-        for number, one in sorted((self.node(one.id)[1], one.id) for one in accepted):
-            self.node(one)[0].fall_back(number, held[one], self.now)
-        for name in {self.node(one.id)[0].name for one in accepted}:
-            self.flows[name].settle(self.now)
+            name = self.node(one.id)[0].name
+            at[name] = max(at.get(name, 0), self.take(one))
+        for number, job_id in sorted((self.node(one.id)[1], one.id) for one in accepted):
+            self.node(job_id)[0].fall_back(number, held[job_id], self.now)
+        for name, instant in at.items():
+            self.flows[name].settle(instant)
 
-    def take(self, outcome: Outcome) -> None:
-        """Note what an accepted outcome changes."""
+    def take(self, outcome: Outcome) -> int:
+        """Note what an accepted outcome changes; return when that was."""
         flow, _, node = self.node(outcome.id)
         del self.running[outcome.id]
         if isinstance(outcome, Complete):
@@ -599,10 +602,12 @@ class Machine(RuleBasedStateMachine):
             node.strip = outcome.keep is None or not outcome.keep.payload
             if outcome.extends:
                 flow.extend(*self.extensions[outcome.id])
-        elif node.asked:
+        elif node.asked is not None:
             node.end, flow.keep_for = CANCELLED, max(flow.keep_for, CUT_KEPT)
+            return node.asked
         else:
             node.due = outcome.due_at
+        return self.now
 
     def outcome(
         self, job: ClaimedJob, how: str, delay: int, keep: tuple[int, bool] | None, seed: int
@@ -662,7 +667,7 @@ class Machine(RuleBasedStateMachine):
         for job_id in live:
             flow, _, node = self.node(job_id)
             if job_id in self.running:
-                node.asked = True
+                node.asked = self.now if node.asked is None else node.asked
             else:
                 node.end, flow.keep_for = CANCELLED, max(flow.keep_for, CUT_KEPT)
         for flow in self.flows.values():
@@ -728,14 +733,16 @@ class Machine(RuleBasedStateMachine):
         """What runs is taken away from its owner; it ends if it is to be cancelled."""
         some = [job_id for job_id in self.picked(places) if job_id in self.running]
         assert list(self.do(self.store.act(Release(), some, now=self.now))) == some
+        at: dict[str, int] = {}
         for job_id in some:
             flow, _, node = self.node(job_id)
             node.attempt = self.running.pop(job_id).attempt - 1
             node.due = self.now
-            if node.asked:
+            if node.asked is not None:
                 node.end, flow.keep_for = CANCELLED, max(flow.keep_for, CUT_KEPT)
-        for flow in self.flows.values():
-            flow.settle(self.now)
+                at[flow.name] = max(at.get(flow.name, 0), node.asked)
+        for name, instant in at.items():
+            self.flows[name].settle(instant)
 
     @rule(delay=delays)
     def wait(self, delay: int) -> None:
@@ -781,12 +788,11 @@ def _node(name: str, number: int, fate: Fate) -> Node:
     )
 
 
-def blocked(store: Store, workflow: str) -> dict[int, int]:
+def blocked(store: Any, workflow: str) -> dict[int, int]:
     """Return by how many steps each is blocked that has not ended, of those that are."""
     if isinstance(store, MemoryStore):
         found = [(step.number, step.blocked) for step in store._flows.live_steps(workflow)]
     else:
-        assert isinstance(store, SQLiteStore)
         with sqlite3.connect(store.path) as connection:
             sql = "SELECT number, blocked FROM backlite_steps WHERE workflow = ? AND status IS NULL"
             found = connection.execute(sql, (workflow,)).fetchall()
