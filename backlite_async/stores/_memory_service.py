@@ -295,13 +295,13 @@ class MemoryService:
 
     def _queue(self, name: str, now: int) -> Queue:
         let_in = [row for row in self._live.pending() if row.queue == name]
-        waiting = self._live.waiting(name)
+        waiting, blocked = self._live.waiting(name), self._live.blocked(name)
         due = [row.until for row in let_in if row.until <= now] + [row.scheduled_at for row in waiting]
         ended = [row for row in self._completed.values() if row.queue == name and not expired(row, now)]
         numbers = {
-            "pending": len(let_in) + len(waiting),
+            "pending": len(let_in) + len(waiting) + len(blocked),
             "scheduled": sum(row.until > now for row in let_in),
-            "waiting": len(waiting),
+            "waiting": len(waiting) + len(blocked),
         }
         for status in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
             numbers[status.value] = sum(row.status is status for row in ended)
