@@ -550,13 +550,14 @@ async def test_backup_has_schedules(open_store: Opener, tmp_path: Path) -> None:
 async def test_both_stores_agree(store: Store, open_store: Opener, tmp_path: Path) -> None:
     """Whatever is done to schedules, in whatever order, each store answers as the other one does."""
     other = await open_store(str(tmp_path / "other.db"))
+    both: tuple[Store, Store] = store, other
     choose = random.Random(7)
     for step in range(150):
         name = choose.choice("abc")
         known = await store.schedules(name)
         assert await other.schedules(name) == known
         version = choose.choice([1, None, *([known[0].version] * 4 if known else [None])])
-        changes = {
+        changes: dict[str, Any] = {
             "next_at": choose.choice([None, step, step + 5]),
             "overlap": choose.random() < 0.5,
             "max_runs": choose.choice([None, None, 3]),
@@ -564,17 +565,15 @@ async def test_both_stores_agree(store: Store, open_store: Opener, tmp_path: Pat
         if known and choose.random() < 0.7:
             names = [f"{name}{step}{number}" for number in range(choose.randrange(3))]
             asked = tick(known[0], *names, version=version or 1, next_at=changes["next_at"], at=step)
-            answers = [await one.tick(asked) for one in (store, other)]
+            answers: list[Any] = [await one.tick(asked) for one in both]
         elif choose.random() < 0.1:
-            answers = [await one.delete_schedule(name) for one in (store, other)]
+            answers = [await one.delete_schedule(name) for one in both]
         else:
-            asked_for = (
-                schedule(name, **changes) if not known else msgspec.structs.replace(known[0], **changes)
-            )
-            answers = [await one.save_schedule(wanted, expected=version) for one in (store, other)]
+            wanted = msgspec.structs.replace(known[0] if known else schedule(name), **changes)
+            answers = [await one.save_schedule(wanted, expected=version) for one in both]
         assert answers[0] == answers[1]
         if choose.random() < 0.3:
-            for one in (store, other):
+            for one in both:
                 await one.finish([complete(job) for job in (await claim(one, now=10**6, room=2)).jobs])
         limit = choose.randrange(3)
         assert await store.next_tick() == await other.next_tick()
