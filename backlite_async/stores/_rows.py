@@ -136,6 +136,7 @@ class Live:
         """Remove a job that has ended."""
         del self.rows[row.id]
         self._unindex(row)
+        row.blocked = False
 
     def release(self, row: Row, at: int) -> None:
         """Let a blocked job run, from `at` on or when it is scheduled."""
@@ -143,6 +144,11 @@ class Live:
         row.scheduled_at = row.due_at = max(row.scheduled_at, at)
         row.waits_from = at
         self._index(row)
+
+    def block(self, row: Row) -> None:
+        """Let a pending job wait for other steps."""
+        self._unindex(row)
+        row.blocked, row.due_at = True, None
 
     def _index(self, row: Row) -> None:
         if row.key is not None and not row.blocked:
