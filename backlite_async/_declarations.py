@@ -27,7 +27,7 @@ class Declarations:
         there = self._definitions.setdefault(definition.name, definition)
         if there.fingerprint != definition.fingerprint:
             raise AlreadyRegistered(
-                f"schedule {definition.name!r} is declared already, and otherwise; give each a name of its own"
+                f"schedule {definition.name!r} is declared already, and otherwise; give each its own name"
             )
         self._undone[definition.name] = there
 

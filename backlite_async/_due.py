@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 
 from ._graph import follow_up_id
 from ._job import NewJob
 from ._recurring import ScheduleState, StoredSchedule, Tick, Timing
-from ._schedule import jitter, last_of, next_after, occurrences
+from ._schedule import jitter, last_of, next_after, occurrences, preview
 
 __all__ = ["BATCH", "LATE", "coming", "is_over", "passed_over", "plan_tick", "state_of", "timing_of"]
 
@@ -93,10 +94,10 @@ def state_of(stored: StoredSchedule, timing: Timing, now: int) -> ScheduleState:
     return ScheduleState.ACTIVE
 
 
-def coming(stored: StoredSchedule, timing: Timing, most: int) -> Sequence[int]:
-    """Return the next instants that are due, as far as `max_runs` leaves any."""
+def coming(stored: StoredSchedule, timing: Timing, most: int) -> Sequence[datetime]:
+    """Return the next times that are due, as far as `max_runs` leaves any, in the schedule's time zone."""
     if stored.next_at is None:
         return []
     if stored.max_runs is not None:
         most = min(most, max(stored.max_runs - stored.runs, 0))
-    return occurrences(timing, stored.next_at - 1, None, most)
+    return preview(timing, stored.next_at - 1, most)

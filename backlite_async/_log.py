@@ -74,7 +74,9 @@ SCHEDULE_SKIPPED = Event(
     "schedule.skipped", logging.INFO, "a run is not added, as the last one has not finished: overlap=False"
 )
 SCHEDULE_MISSED = Event(
-    "schedule.missed", logging.WARNING, "instants of a schedule from `since` on went by and are not made up for"
+    "schedule.missed",
+    logging.WARNING,
+    "instants of a schedule from `since` on went by and are not made up for",
 )
 SCHEDULE_TROUBLED = Event(
     "schedule.troubled", logging.ERROR, "nobody can tell here when a schedule is due; the others go on"

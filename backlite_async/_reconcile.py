@@ -12,7 +12,17 @@ from ._job import NewJob
 from ._recurring import Missed, StoredSchedule, Timing
 from ._schedule import next_after
 
-__all__ = ["Definition", "Edited", "changed", "edited", "made", "orphans", "paused", "reconciled", "resumed", "retired"]
+__all__ = [
+    "Definition",
+    "changed",
+    "edited",
+    "made",
+    "orphans",
+    "paused",
+    "reconciled",
+    "resumed",
+    "retired",
+]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -20,8 +30,8 @@ _encode = msgspec.json.Encoder().encode
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
     """What is said of a schedule by whoever makes it. Durations in milliseconds.
 
-    `timing` has no anchor yet; `job` no id and no times. `task`: a hash of the task, the same for equal ones in
-    every process.
+    `job` has no id and no times; `task` is a hash of its task, the same for equal ones in every process. The
+    anchor of `timing` says nothing: it is when the schedule is made.
     """
 
     name: str
@@ -35,10 +45,10 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all of it. It is stored, and compared with what later versions give: it must not change."""
+        """A hash of all of it. What it gives is stored, so it must not change with versions."""
         job = self.job
         form = [
-            self.timing,
+            msgspec.structs.replace(self.timing, anchor=0),
             [job.queue, job.task, self.task, job.max_attempts, job.priority],
             [self.missed, self.overlap, self.jitter, self.max_runs],
         ]

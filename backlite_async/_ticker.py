@@ -10,7 +10,7 @@ from . import _log as log
 from ._clock import Clock, from_millis
 from ._declarations import Declarations
 from ._due import passed_over, plan_tick, timing_of
-from ._errors import BackliteError, InvalidState
+from ._errors import BackliteError
 from ._health import Health
 from ._job import NewJob
 from ._recurring import StoredSchedule, Tick
@@ -127,7 +127,9 @@ class Ticker:
         """Return when the next schedule is due that there is no trouble with."""
         if not self._troubled:
             return await self._store.next_tick()
-        schedules = [schedule for schedule in await self._store.schedules() if not self._is_troubled(schedule)]
+        schedules = [
+            schedule for schedule in await self._store.schedules() if not self._is_troubled(schedule)
+        ]
         return min((there.next_at for there in schedules if there.next_at is not None), default=None)
 
     def _is_troubled(self, schedule: StoredSchedule) -> bool:
