@@ -42,8 +42,9 @@ class ScheduleStore(OpenStore):
 
     async def schedules(self, name: str | None = None) -> Sequence[StoredSchedule]:
         """Return all schedules by name, removed ones too, or the one of this name."""
-        asked = ("schedules", {}) if name is None else ("schedule", {"name": name})
-        return [_read(row) for row in await self._database.read(lambda raw: fetch(raw, *asked))]
+        if name is None:
+            return await self._database.read(lambda raw: _fetch(raw, "schedules", {}))
+        return await self._database.read(lambda raw: _fetch(raw, "schedule", {"name": name}))
 
     async def due_schedules(self, *, now: int, limit: int) -> Sequence[StoredSchedule]:
         """Return the schedules that are due, the earliest first."""
@@ -118,6 +119,10 @@ def _tick(raw: sqlite3.Connection, *, tick: Tick) -> list[str] | None:
     }
     raw.execute(statements()["tick"], moved)
     return [job.id for job in jobs]
+
+
+def _fetch(raw: sqlite3.Connection, name: str, parameters: dict[str, Any]) -> list[StoredSchedule]:
+    return [_read(row) for row in fetch(raw, name, parameters)]
 
 
 def _read(row: Sequence[Any]) -> StoredSchedule:
