@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, NewType
 
 import msgspec
 
@@ -19,9 +19,13 @@ __all__ = [
     "NewWorkflow",
     "StepResult",
     "StepRun",
+    "WorkflowId",
     "WorkflowRun",
     "follow_up_id",
 ]
+
+WorkflowId = NewType("WorkflowId", str)
+"""The id of a workflow: a str that type checkers tell from a job's."""
 
 CANCEL, CONTINUE = "cancel", "continue"
 """What becomes of what depends on a step that ends without success: it is cancelled, or runs all the same."""
@@ -130,6 +134,15 @@ class WorkflowRun(msgspec.Struct, frozen=True, kw_only=True):
     def progress(self) -> float:
         """The part of its nodes that have ended, from 0 to 1."""
         return (self.size - self.left) / self.size
+
+    def step(self, key: str) -> StepRun:
+        """Return the node of this name or id; a `LookupError` says which there are."""
+        for found in (step.name for step in self.steps), (step.id for step in self.steps):
+            for step, its in zip(self.steps, found, strict=True):
+                if its == key:
+                    return step
+        names = ", ".join(repr(step.name) for step in self.steps if step.name is not None) or "none"
+        raise LookupError(f"workflow {self.id} has no step {key!r}; the names of its steps: {names}")
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
