@@ -29,6 +29,7 @@ from ._errors import InvalidState, InvalidType, InvalidValue
 from ._events import Bus, EventKind, Events, L
 from ._filters import checked_id
 from ._graph import WorkflowId, WorkflowRun
+from ._inside import NOTHING_GIVEN, given
 from ._job import Job, JobStatus, NewJob, Owner
 from ._jobs import Jobs
 from ._leases import BEATS_PER_LEASE
@@ -40,7 +41,6 @@ from ._queues import Queues
 from ._registry import Registry
 from ._reports import naming
 from ._results import result_of, wait_for
-from ._steps import NOTHING_GIVEN, given
 from ._waits import Waits
 from ._workflows import Workflows
 from .stores import Store, store_maker

@@ -17,10 +17,10 @@ from ._codec import encode_result
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._failure import storable
 from ._graph import NewStep
+from ._inside import Given, Inside, Results
 from ._job import ClaimedJob
 from ._log import logger
 from ._notes import MOST_MESSAGE, Notes, Said
-from ._steps import Given, Results, Steps
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -49,11 +49,11 @@ class JobContext:
     __slots__ = (
         "_created_at",
         "_encoded",
+        "_inside",
         "_job",
         "_meta",
         "_result",
         "_started_at",
-        "_steps",
         "_tags",
         "_timeout",
         "_transaction",
@@ -104,7 +104,7 @@ class JobContext:
         self.client = client
         self.open_block: JobTransaction | None = None
         self.completed = self.over = False
-        self._steps: Steps | None = None
+        self._inside: Inside | None = None
         self._transaction = transaction
         self._result: object = None
         self._encoded: str | None = None
@@ -221,16 +221,16 @@ class JobContext:
     @property
     def extends(self) -> tuple[NewStep, ...]:
         """What this job adds to its workflow if the attempt succeeds."""
-        return () if self._steps is None or self.workflow is None else tuple(self._steps.added)
+        return () if self._inside is None or self.workflow is None else tuple(self._inside.added)
 
     def pretend(self, given: Given) -> None:
         """Let the job be told this of steps before it that there are not."""
-        self._steps = Steps(self.client, self._job, given)
+        self._inside = Inside(self.client, self._job, given)
 
-    def _place(self) -> Steps:
-        if self._steps is None:
-            self._steps = Steps(self.client, self._job)
-        return self._steps
+    def _place(self) -> Inside:
+        if self._inside is None:
+            self._inside = Inside(self.client, self._job)
+        return self._inside
 
     async def progress(self, fraction: float, message: str | None = None) -> None:
         """Say how far the job is, from 0 to 1, maybe with a message of up to 1,000 characters.

@@ -14,10 +14,10 @@ import msgspec
 from ._codec import decode, encode
 from ._context import JobContext, running_job
 from ._errors import InvalidState, InvalidTask
+from ._inside import Given
 from ._job import ClaimedJob
 from ._middleware import through
 from ._registry import Handler
-from ._steps import Given
 from ._task import task_type
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ LAYERS = {
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
     " _deadlines _failure _feed _heed _lapses _queues _reports _solo _starts _takeover _transaction _wall"
     " _threads _dispatcher _life _client"
-    " _notes _waits _results _events _middleware _direct _bulk _jobs _owners _catalogue _steps _workflows",
+    " _notes _waits _results _events _middleware _direct _bulk _jobs _owners _catalogue _inside _workflows",
     "root": "_public",
     "around": "__main__ _demo",
 }

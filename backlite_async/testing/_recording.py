@@ -12,9 +12,9 @@ import msgspec
 from .._context import JobContext
 from .._errors import PayloadError
 from .._graph import NewWorkflow
+from .._inside import Given
 from .._job import Claim, ClaimedJob, Complete, NewJob, Outcome, Unique
 from .._registry import Registry
-from .._steps import Given
 from ..stores import Block, Store
 
 __all__ = ["Ran", "Record", "recording"]

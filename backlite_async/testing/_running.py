@@ -16,7 +16,7 @@ from .._clock import after, seconds
 from .._config import Duration
 from .._errors import BackliteError, InvalidState, InvalidType
 from .._events import Event, Listener
-from .._steps import NOTHING_GIVEN, given
+from .._inside import NOTHING_GIVEN, given
 from .._task import task_type
 from ._clients import record_of
 from ._clock import ManualClock

@@ -14,7 +14,7 @@ from ._job import ClaimedJob, JobStatus
 if TYPE_CHECKING:
     from ._client import Client
 
-__all__ = ["NOTHING_GIVEN", "Given", "Results", "Steps", "given"]
+__all__ = ["NOTHING_GIVEN", "Given", "Inside", "Results", "given"]
 
 V = TypeVar("V")
 
@@ -68,7 +68,7 @@ class Results(Mapping[str, V], Generic[V]):
         return f"Results({kept!r})"
 
 
-class Steps:
+class Inside:
     """A job's place in its workflow.
 
     `given`: what it is told instead of what the store says, where it is run by itself.
