@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import datetime
@@ -21,6 +21,8 @@ from ._inside import Given, Inside, Results
 from ._job import ClaimedJob
 from ._log import logger
 from ._notes import MOST_MESSAGE, Notes, Said
+from ._steps import IfFailed, Step
+from ._workflow import Part
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -217,6 +219,29 @@ class JobContext:
         the whole sees those of all. Raises as `previous` does.
         """
         return await self._place().results(type)
+
+    async def extend(
+        self,
+        part: Part,
+        *,
+        after: Step | str | Iterable[Step | str] | None = None,
+        name: str | None = None,
+        if_failed: IfFailed | None = None,
+    ) -> Step:
+        """Add a task, a chain or a group to this job's own workflow, and return its handle.
+
+        It is written with the outcome of this attempt, if that succeeds: a failed one adds nothing, so that
+        retries add nothing twice. It runs after this step; or after what `after` says: handles of what was
+        added before, names or ids of steps that are there. `after=()`: when this attempt is over. The other
+        arguments are those of `Workflow.add`. To a workflow that was cancelled nothing is added any more.
+
+        Raises `InvalidValue` (a ValueError) for steps that are not there and names that are, and a
+        `LookupError` if the job is of no workflow. In a `def` handler: `anyio.from_thread.run(job.extend,
+        part)`.
+        """
+        if self.completed or self.over:
+            raise InvalidState(f"job {self.id} has ended, and adds nothing more to its workflow")
+        return await self._place().extend(part, after, name, if_failed)
 
     @property
     def extends(self) -> tuple[NewStep, ...]:

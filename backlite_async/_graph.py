@@ -9,6 +9,7 @@ from typing import Literal, NewType
 import msgspec
 
 from ._job import JobStatus, NewJob
+from ._mermaid import Drawn, drawn
 
 __all__ = [
     "CANCEL",
@@ -153,6 +154,13 @@ class WorkflowRun(msgspec.Struct, frozen=True, kw_only=True):
     def state(self) -> JobStatus:
         """The same as `status`."""
         return self.status
+
+    def mermaid(self) -> str:
+        """Return the graph as Mermaid text, which many viewers of Markdown show, coloured by states."""
+        return drawn(
+            Drawn(step.number, step.kind, step.task, step.name, step.status, step.after)
+            for step in self.steps
+        )
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True):

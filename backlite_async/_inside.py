@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from ._errors import InvalidType, PayloadError, ResultNotFound
+from ._errors import InvalidType, InvalidValue, PayloadError, ResultNotFound
 from ._graph import NewStep, StepResult
 from ._job import ClaimedJob, JobStatus
+from ._maker import JobOptions, Maker
+from ._steps import Graph, IfFailed, Step, known
+from ._workflow import Part, names_in, put
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -74,12 +77,14 @@ class Inside:
     `given`: what it is told instead of what the store says, where it is run by itself.
     """
 
-    __slots__ = ("_client", "_given", "_job", "added")
+    __slots__ = ("_client", "_given", "_graph", "_job", "_there", "added")
 
     def __init__(self, client: Client, job: ClaimedJob, given: Given | None = None) -> None:
         self._client = client
         self._job = job
         self._given = given
+        self._graph: Graph | None = None
+        self._there: dict[str, int] | None = None
         self.added: list[NewStep] = []
         """What it adds to its workflow if this attempt succeeds."""
 
@@ -104,6 +109,76 @@ class Inside:
         found = [one for one in await self._found("results", deep=True) if one.status is JobStatus.SUCCEEDED]
         keys = {one.id: one.id if one.name is None else one.name for one in found}
         return Results({keys[one.id]: self._value(one, kind) for one in found}, keys)
+
+    async def extend(
+        self,
+        part: Part,
+        after: Step | str | Iterable[Step | str] | None,
+        name: str | None,
+        if_failed: IfFailed | None,
+    ) -> Step:
+        """Have steps added if this attempt succeeds; see `JobContext.extend`."""
+        job, client = self._job, self._client
+        if job.workflow is None and self._given is None:
+            raise outside(job.id, "extend")
+        graph = self._extension()
+        names = names_in(part, name)
+        there = await self._numbers() if names else {}
+        taken = next((other for other in names if other in there), None)
+        if taken is not None:
+            raise InvalidValue(f"there is a step {taken!r} already; each has a name of its own, or none")
+        steps = await self._after(graph, after)
+        size, now = len(graph.nodes), client.clock.now()
+        handle = put(graph, part, steps, name=name, if_failed=if_failed)
+        maker = Maker(client, JobOptions(parent=job.id if job.fence else None), now)
+        new = range(len(self.added), len(graph.nodes))
+        try:
+            self.added += maker.steps(graph, new, workflow=None, due_at=now, waits_from=now)
+        except BaseException:
+            graph.cut(size)
+            raise
+        return handle
+
+    def _extension(self) -> Graph:
+        """Return the nodes that are to be added."""
+        if self._graph is None:
+            self._graph = Graph()
+            self._graph.id = self._graph.holder = self._job.workflow or self._job.id
+        return self._graph
+
+    async def _after(self, graph: Graph, after: object) -> list[Step]:
+        """Return what stands for what something is to come after."""
+        if after is None:
+            return [graph.there(self._job.step or 0)]
+        if isinstance(after, str) or not isinstance(after, Iterable):
+            after = (after,)
+        found: list[Step] = []
+        for item in after:
+            if not isinstance(item, str) or item in graph.names:
+                found += known(graph, item)
+            elif item in graph.ids:
+                found.append(graph.step(graph.ids.index(item)))
+            else:
+                found.append(graph.there(await self._number(item)))
+        return found
+
+    async def _number(self, key: str) -> int:
+        """Return the number of a step that is there by its name or id."""
+        numbers = await self._numbers()
+        if self._given is None and key not in numbers:
+            raise InvalidValue(f"after={key!r}: workflow {self._job.workflow} has no step of this name or id")
+        return numbers.get(key, 0)
+
+    async def _numbers(self) -> dict[str, int]:
+        """Return the numbers of the steps that are there, by name and id."""
+        workflow = self._job.workflow
+        if self._there is None and workflow is not None:
+            client = self._client
+            run = await client.open_store().workflow(workflow, now=client.clock.now())
+            steps = () if run is None else run.steps
+            self._there = {step.id: step.number for step in steps if step.id is not None}
+            self._there |= {step.name: step.number for step in steps if step.name is not None}
+        return self._there or {}
 
     def _given_previous(self) -> Any:
         assert self._given is not None
