@@ -25,6 +25,8 @@ __all__ = [
     "Workflow",
     "chain",
     "group",
+    "names_in",
+    "put",
 ]
 
 MOST_LEVELS = 100
@@ -272,7 +274,7 @@ def put(
         _check_no_callbacks(part)
         name = part.name if name is None else name
         tolerance = part.if_failed if tolerance is None else tolerance
-    names = [*(part.names if isinstance(part, Parts) else ()), *(() if name is None else (name,))]
+    names = names_in(part, name)
     taken = next((other for other in names if other in graph.names or names.count(other) > 1), None)
     if taken is not None:
         raise InvalidValue(f"there is a step {taken!r} already; each has a name of its own, or none")
@@ -281,6 +283,14 @@ def put(
     if name is not None:
         ends = graph.name(ends, name)
     return Step(graph, first, len(graph.nodes), ends)
+
+
+def names_in(part: Part, name: str | None) -> list[str]:
+    """Return the names that a part brings, with the one that it is given."""
+    if not isinstance(part, Parts):
+        return [] if name is None else [name]
+    own = part.name if name is None else name
+    return [*part.names, *([] if own is None else [own])]
 
 
 def _place(graph: Graph, part: Part, after: tuple[int, ...], if_failed: IfFailed) -> tuple[int, ...]:
