@@ -40,6 +40,7 @@ from ._registry import Registry
 from ._reports import naming
 from ._results import result_of, wait_for
 from ._waits import Waits
+from ._workflow import Chain, Group, Workflow
 from .stores import Store, store_maker
 
 __all__ = ["Client"]
@@ -317,9 +318,9 @@ class Client:
 
     # -- adding and asking -------------------------------------------------------------------------
 
-    def add(self, *tasks: msgspec.Struct) -> AddOperation:
-        """Start an operation that adds jobs: `await client.add(task, ...).save()`."""
-        return AddOperation(self, tasks)
+    def add(self, *parts: msgspec.Struct | Chain | Group | Workflow) -> AddOperation:
+        """Start an operation that adds jobs and workflows: `await client.add(task, ...).save()`."""
+        return AddOperation(self, parts)
 
     def notify(self) -> None:
         """Wake the dispatcher; never needed in normal use."""

@@ -170,7 +170,7 @@ def _rounded_down(instant: datetime) -> int:
 
 # -- places in lists --------------------------------------------------------------------------------
 
-VERSION = 1
+VERSION = 2
 """Of the form of cursors."""
 
 _MARK = 4
@@ -181,10 +181,11 @@ _SHAPES: dict[int, tuple[type, ...]] = {
     0: (int, int),
     1: (int, int),
     2: (str, str, str, int, int, int),
-    3: (int, int),
-    4: (int,),
+    3: (str, str, int, int, int),
+    4: (int, int),
     5: (int,),
     6: (int,),
+    7: (int,),
 }
 """What follows the number of a section in a sort key, see `Wanted`."""
 
@@ -225,10 +226,10 @@ def place(name: str, text: object, wanted: Wanted) -> SortKey:
 def end_of_list(wanted: Wanted) -> SortKey:
     """Return a place behind all jobs that are wanted."""
     if wanted.tag is not None:
-        return 4, _FAR
+        return 5, _FAR
     if wanted.parent is not None:
-        return 6, _FAR
-    return 3, _FAR, _FAR
+        return 7, _FAR
+    return 4, _FAR, _FAR
 
 
 def neighbour(place: SortKey, step: int) -> SortKey:
@@ -240,7 +241,7 @@ def neighbour(place: SortKey, step: int) -> SortKey:
 
 def _order(section: object) -> str:
     """Return what decides the order of a list that has such a section."""
-    return {4: "with tag=", 5: "with parent=", 6: "with parent="}.get(
+    return {5: "with tag=", 6: "with parent=", 7: "with parent="}.get(
         cast("int", section), "without tag= or parent="
     )
 

@@ -24,6 +24,7 @@ from ._errors import (
     TransactionTimeout,
 )
 from ._events import Event, Events
+from ._graph import StepRun, WorkflowRun
 from ._history import AttemptError, LogLine
 from ._job import Job, JobStatus, OwnerInfo, Queue, TaskInfo
 from ._jobs import JobPage
@@ -31,7 +32,9 @@ from ._middleware import CallNext
 from ._options import Added
 from ._outcome import Discard, Retry, Snooze
 from ._stats import Count, Percentiles, QueueStats
+from ._steps import Step
 from ._task import Task
+from ._workflow import Chain, Group, Workflow, chain, group
 
 __all__ = [
     "AddOperation",
@@ -42,6 +45,7 @@ __all__ = [
     "BackliteError",
     "Backoff",
     "CallNext",
+    "Chain",
     "Client",
     "Clock",
     "Count",
@@ -52,6 +56,7 @@ __all__ = [
     "Discard",
     "Event",
     "Events",
+    "Group",
     "InvalidState",
     "InvalidTask",
     "InvalidType",
@@ -74,10 +79,16 @@ __all__ = [
     "Retention",
     "Retry",
     "Snooze",
+    "Step",
+    "StepRun",
     "SystemClock",
     "Task",
     "TaskInfo",
     "TransactionTimeout",
+    "Workflow",
+    "WorkflowRun",
+    "chain",
     "current_client",
     "current_job",
+    "group",
 ]

@@ -40,18 +40,19 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     - running: (0, started_at, seq)
     - pending, with a due time: (1, due_at, seq)
     - waiting for their turn: (2, queue, key, task, -priority, scheduled_at, seq)
-    - completed: (3, -finished_at, -seq)
+    - waiting for other steps of their workflows: (3, queue, task, -priority, scheduled_at, seq)
+    - completed: (4, -finished_at, -seq)
 
     `seq` is the order of adding; of completed jobs, that of their ends.
 
-    With `tag`: (4, -number), its number growing with every job that gets a tag. With `parent` (and no tag):
-    live (5, -seq), completed (6, -seq). With `unique`, which needs a queue, there is one job at most, the one
+    With `tag`: (5, -number), its number growing with every job that gets a tag. With `parent` (and no tag):
+    live (6, -seq), completed (7, -seq). With `unique`, which needs a queue, there is one job at most, the one
     that was last added with that unique key, as above.
 
-    Queue, task, state, the ranges of `due` (of pending jobs only, its public due time for those that wait for
-    a turn) and `finished` (of completed ones only) are found by indexes; so is each of tag, parent and unique
-    alone. What else is wanted is looked at, job by job. `text` is in the payload, the error, the id, the meta
-    data or the key, whatever the case of its ASCII letters.
+    Queue, task, state, the ranges of `due` (of pending jobs only, its public due time for those that wait)
+    and `finished` (of completed ones only) are found by indexes; so is each of tag, parent and unique alone.
+    What else is wanted is looked at, job by job. `text` is in the payload, the error, the id, the meta data
+    or the key, whatever the case of its ASCII letters.
     """
 
     queue: str | None = None

@@ -79,8 +79,9 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True):
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
     """What is due of a schedule: jobs to add, in the order of their instants, and how it moves on.
 
-    `version`: that of what it was made from. `unless_live`: the job of its last run, beside which nothing
-    runs: is it live, or is one of `jobs` added before, the others are skipped.
+    `version`: that of what it was made from; `next_at`: as if any number of runs were allowed. Without
+    `overlap`, nothing runs beside the last run: is its job live, or is one of `jobs` added before, the
+    others are skipped.
     """
 
     name: str

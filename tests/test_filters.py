@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from backlite_async import BackliteError, InvalidType, InvalidValue, JobStatus, QueueConfig, Task
 from backlite_async._clock import from_millis, to_millis
 from backlite_async._filters import (
+    VERSION,
     Filters,
     checked_id,
     cursor,
@@ -135,8 +136,9 @@ def test_what_is_said_of_ids_that_are_none(job_id: object, error: type[BackliteE
 numbers = st.integers(-(2**62), 2**62)
 texts = st.text(min_size=0, max_size=20)
 plain = st.one_of(
-    st.tuples(st.sampled_from([0, 1, 3]), numbers, numbers),
+    st.tuples(st.sampled_from([0, 1, 4]), numbers, numbers),
     st.tuples(st.just(2), texts, texts, texts, numbers, numbers, numbers),
+    st.tuples(st.just(3), texts, texts, numbers, numbers, numbers),
 )
 PLAIN, TAG, PARENT = Wanted(), Wanted(tag="a", parent="b"), Wanted(parent="b")
 
@@ -173,11 +175,11 @@ def test_a_mangled_cursor_is_refused(key: SortKey, data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("key", "meant", "said"),
     [
-        ((4, -5), PLAIN, "a list with tag=, and this one is without tag= or parent="),
-        ((5, -5), TAG, "a list with parent=, and this one is with tag="),
-        ((6, -5), PLAIN, "a list with parent="),
+        ((5, -5), PLAIN, "a list with tag=, and this one is without tag= or parent="),
+        ((6, -5), TAG, "a list with parent=, and this one is with tag="),
+        ((7, -5), PLAIN, "a list with parent="),
         ((1, 5, 5), TAG, "a list without tag= or parent=, and this one is with tag="),
-        ((3, 5, 5), PARENT, "begin without before="),
+        ((4, 5, 5), PARENT, "begin without before="),
     ],
 )
 def test_a_cursor_of_another_kind_of_list_is_refused(key: SortKey, meant: Wanted, said: str) -> None:
@@ -196,9 +198,9 @@ def forged(*values: object) -> str:
 @pytest.mark.parametrize(
     "values",
     [
-        (1,), (1, 0), (1, 0, 5), (1, 0, 5, "5"), (1, 0, 5, 5, 5), (1, 7, 5), (1, 0, 5, True), (1, 0, 5, 5.0),
-        (1, 2, "a", "b", "c", 1, 2), (1, 0, 5, 2**70), (1, "0", 5, 5), (1, None), (1, [0], 5, 5),
-        (1, True, 5, 5),
+        (2,), (2, 0), (2, 0, 5), (2, 0, 5, "5"), (2, 0, 5, 5, 5), (2, 8, 5), (2, 0, 5, True), (2, 0, 5, 5.0),
+        (2, 2, "a", "b", "c", 1, 2), (2, 3, "a", 1, 2, 3), (2, 0, 5, 2**70), (2, "0", 5, 5), (2, None),
+        (2, [0], 5, 5), (2, True, 5, 5),
     ],
 )  # fmt: skip
 def test_a_forged_cursor_is_refused(values: tuple[object, ...]) -> None:
@@ -209,9 +211,9 @@ def test_a_forged_cursor_is_refused(values: tuple[object, ...]) -> None:
 
 def test_a_cursor_of_another_version_is_refused() -> None:
     """It says so: the page that holds it is from before an update."""
-    assert place("after", forged(1, 0, 5, 5), PLAIN) == (0, 5, 5)
+    assert place("after", forged(VERSION, 0, 5, 5), PLAIN) == (0, 5, 5)
     with pytest.raises(InvalidValue, match="of another version of this library; begin without after="):
-        place("after", forged(2, 0, 5, 5), PLAIN)
+        place("after", forged(VERSION - 1, 0, 5, 5), PLAIN)
     with pytest.raises(InvalidType, match=r"after=5 must be a str: \.next or \.previous"):
         place("after", 5, PLAIN)
 
@@ -221,10 +223,10 @@ def test_nothing_lies_between_neighbours(key: SortKey) -> None:
     """The next place is the least greater one; the end of a list is behind all."""
     assert neighbour(key, -1) < key < neighbour(key, 1)
     assert neighbour(neighbour(key, 1), -1) == key
-    if key[0] != 3:
+    if key[0] != 4:
         assert key < end_of_list(PLAIN)
-    assert end_of_list(TAG)[0] == 4
-    assert end_of_list(PARENT) > (6, -1)
+    assert end_of_list(TAG)[0] == 5
+    assert end_of_list(PARENT) > (7, -1)
 
 
 # -- walks ----------------------------------------------------------------------------------------

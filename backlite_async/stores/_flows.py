@@ -162,7 +162,10 @@ class FlowRows(Protocol):
         ...
 
     def block(self, job_ids: Sequence[str]) -> set[str]:
-        """Make completed jobs blocked ones again; return the ids of those that can run."""
+        """Make completed and pending jobs blocked ones; return the ids of those that can run.
+
+        Of completed ones nothing stays of what they have left, nor an error.
+        """
         ...
 
     def reopen(self, workflow: str) -> None:
@@ -424,22 +427,32 @@ def revive(rows: FlowRows, again: Sequence[tuple[str, int]]) -> None:
             flow.status = flow.finished_at = flow.cancelled_at = None
         flow.expires_at = None
         rows.reopen(workflow)
-        _unblock_no_more(rows, flow, steps)
+        _wait_again(rows, flow, steps)
         for step in steps:
-            step.status, step.blocked = None, 0
+            step.status = None
             flow.left += 1
         rows.put_steps(workflow, steps)
+        _wait_for_others(rows, flow, steps)
         _revive_after(rows, flow, steps)
         rows.put(flow)
 
 
-def _unblock_no_more(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
-    """Let what still waits wait also for steps that had let it go on, and run again."""
-    again = Counter(number for step in steps if step.frees for number in step.next)
+def _wait_again(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
+    """Let what still waits wait also for steps that had ended, and run again."""
+    again = Counter(number for step in steps for number in step.next)
     blocked = [step for step in rows.steps(flow.id, again) if step.status is None and step.blocked]
     for step in blocked:
         step.blocked += again[step.number]
     rows.put_steps(flow.id, blocked)
+
+
+def _wait_for_others(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
+    """Let steps that run again wait for those before them that have not ended, whatever became of others."""
+    for step in steps:
+        before = rows.steps(flow.id, rows.after(flow.id, step.number))
+        step.blocked = sum(earlier.status is None for earlier in before)
+    rows.put_steps(flow.id, steps)
+    rows.block([step.job_id for step in steps if step.blocked and step.job_id is not None])
 
 
 def _revive_after(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:

@@ -42,13 +42,15 @@ def has(row: Row, wanted: Wanted, *, known: bool) -> bool:
 def sort_key(row: Row, wanted: Wanted, number: int | None) -> SortKey:
     """Return where a job stands; `number`: that of the tag that is wanted."""
     if wanted.tag is not None:
-        return (4, -(number or 0))
+        return (5, -(number or 0))
     if wanted.parent is not None:
-        return (6 if row.ended else 5, -row.seq)
+        return (7 if row.ended else 6, -row.seq)
     if row.finished_at is not None:
-        return (3, -row.finished_at, -row.seq)
+        return (4, -row.finished_at, -row.seq)
     if row.status is JobStatus.RUNNING:
         return (0, row.started_at or 0, row.seq)
+    if row.blocked:
+        return (3, row.queue, row.task, -row.priority, row.scheduled_at, row.seq)
     if row.due_at is None:
         return (2, row.queue, row.key or "", row.task, -row.priority, row.scheduled_at, row.seq)
     return (1, row.due_at, row.seq)

@@ -9,13 +9,16 @@ import msgspec
 
 from .. import _query
 from .._clock import from_millis
+from .._graph import StepResult, WorkflowRun
 from .._history import Note
 from .._job import Declared, Job, JobStatus, Owner, OwnerInfo, Queue, TaskInfo, record
 from .._query import Action, Delete, Edit, Found, Postpone, Release, Rerun, SortKey, Wanted
 from .._stats import Count, StatsRow, capped
+from . import _flows
 from ._beside import Beside
 from ._limits import Limits
 from ._lists import has, is_looked_at, sort_key
+from ._memory_flows import MemoryFlows
 from ._rows import Live, Row
 from ._service import MOST_COUNTED, WATCHED_FOR
 from ._tallies import Tallies
@@ -50,6 +53,9 @@ class MemoryService:
         self._declared: dict[str, Declared] = {}
         self._tasks: dict[tuple[str, str], TaskInfo] = {}
         self._owners: dict[str, Owner] = {}
+        self._flows = MemoryFlows(
+            self._live, self._completed, self._beside, self._declared, cancel=self._cancel
+        )
 
     # -- what there is -----------------------------------------------------------------------------
 
@@ -68,10 +74,12 @@ class MemoryService:
         return row is not None and row.created_at == added.added_at
 
     def _end(self, row: Row, *, keeps: bool, ended_at: int) -> None:
-        """Move a job to the completed ones, or forget it; as somebody waits for it, not yet."""
+        """Move a job to the completed ones, or forget it; a step, or if somebody waits for it, not yet."""
         self._live.remove(row)
         row.finished_at = ended_at
-        if self._beside.watched(row.id):
+        if row.workflow is not None:
+            row.expires_at = None
+        elif self._beside.watched(row.id):
             row.payload = row.payload if keeps else None
             until = row.expires_at if keeps else 0
             row.expires_at = None if until is None else max(until, ended_at + WATCHED_FOR)
@@ -87,10 +95,15 @@ class MemoryService:
         self._tallies.add_cancelled(row.queue, now)
         declared = self._declared.get(row.queue)
         row.status, row.error, row.cancelled_at = JobStatus.CANCELLED, error, now
-        if declared is not None and declared.keeps:
+        if declared is not None and declared.keeps and row.workflow is None:
             row.payload = row.payload if declared.keep_payload else None
             row.expires_at = None if declared.keep_for is None else now + declared.keep_for
         self._end(row, keeps=declared is not None and declared.keeps, ended_at=now)
+
+    def _follow(self, ends: Sequence[_flows.End]) -> None:
+        """Do what follows from the ends of steps of workflows."""
+        if ends:
+            _flows.ended(self._flows, ends)
 
     def _forget(self, job_id: str) -> None:
         """Forget what is kept beside a job that is gone, unless another has got its id."""
@@ -164,15 +177,31 @@ class MemoryService:
 
     async def act(self, action: Action, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
         """Do something to jobs that are in a state for it; then let in who has waited for what that frees."""
-        found = [row for job_id in dict.fromkeys(job_ids) if (row := self._find(job_id, now)) is not None]
+        of_flows = {
+            asked: self._flows.failed(asked) if isinstance(action, Rerun) else []
+            for asked in dict.fromkeys(job_ids)
+            if self._flows.of(asked, now) is not None
+        }
+        asked_for = [*job_ids, *(job_id for of_flow in of_flows.values() for job_id in of_flow)]
+        found = [row for job_id in dict.fromkeys(asked_for) if (row := self._find(job_id, now)) is not None]
         had_turn = {row.id for row in found if not row.ended and row.due_at is not None}
+        had_ended = [row for row in found if row.ended]
         done = [row for row in found if self._act(action, row, now)]
         leaves = action.due_at > now if isinstance(action, Postpone) else isinstance(action, Delete | Release)
         for row in done:
             if leaves and row.id in had_turn:
                 self._let_in(row, now)
+        changed = {row.id for row in done}
+        if isinstance(action, Rerun):
+            again = [row for row in had_ended if row.id in changed]
+            _flows.revive(self._flows, [(row.workflow, row.step or 0) for row in again if row.workflow])
+        elif isinstance(action, Release):
+            self._follow([self._flows.end(row) for row in done if row.ended and row.workflow])
+        elif isinstance(action, Delete):
+            changed |= {workflow for workflow in of_flows if _flows.delete_flow(self._flows, workflow)}
+        changed |= {workflow for workflow, of_flow in of_flows.items() if not changed.isdisjoint(of_flow)}
         self._ring()
-        return [row.id for row in done]
+        return [asked for asked in dict.fromkeys(job_ids) if asked in changed]
 
     def _act(self, action: Action, row: Row, now: int) -> bool:
         match action:
@@ -204,7 +233,7 @@ class MemoryService:
     def _postpone(self, row: Row, action: Postpone, now: int) -> bool:
         if row.status is not JobStatus.PENDING:
             return False
-        if row.due_at is not None or action.due_at > now:  # else it waits on
+        if not row.blocked and (row.due_at is not None or action.due_at > now):  # else it waits on
             row.due_at = action.due_at
         row.scheduled_at, row.waits_from = action.due_at, action.waits_from
         return True
@@ -225,7 +254,7 @@ class MemoryService:
         return True
 
     def _delete(self, row: Row) -> bool:
-        if row.status is JobStatus.RUNNING:
+        if row.status is JobStatus.RUNNING or row.workflow is not None:
             return False
         if row.ended:
             del self._completed[row.id]
@@ -234,6 +263,28 @@ class MemoryService:
         self._forget(row.id)
         self._unique = {place: added for place, added in self._unique.items() if added.id != row.id}
         return True
+
+    # -- workflows ---------------------------------------------------------------------------------
+
+    async def workflow(self, workflow_id: str, *, now: int) -> WorkflowRun | None:
+        """Return a workflow with its steps."""
+        flow = self._flows.of(workflow_id, now)
+        return None if flow is None else self._flows.run(flow)
+
+    async def workflows(
+        self, *, states: frozenset[JobStatus] | None, limit: int, before: str | None, now: int
+    ) -> Sequence[WorkflowRun]:
+        """Return workflows without their steps."""
+        flows = [flow for flow in self._flows.all(now) if before is None or flow.id < before]
+        looked = flows if states is None else flows[: _query.LOOKS]
+        runs = [self._flows.run(flow, whole=False) for flow in looked]
+        return [run for run in runs if states is None or run.status in states][:limit]
+
+    async def step_results(
+        self, workflow_id: str, number: int | None, *, deep: bool = False
+    ) -> Sequence[StepResult]:
+        """Return what steps have left."""
+        return self._flows.results(workflow_id, number, deep=deep)
 
     # -- what is kept beside -----------------------------------------------------------------------
 
@@ -255,7 +306,12 @@ class MemoryService:
 
     async def which_ended(self, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
         """Return which of these jobs are neither pending nor running."""
-        return [job_id for job_id in job_ids if job_id not in self._live.rows]
+        flows = {job_id: flow for job_id in job_ids if (flow := self._flows.of(job_id, now)) is not None}
+        return [
+            job_id
+            for job_id in job_ids
+            if job_id not in self._live.rows and (job_id not in flows or flows[job_id].status is not None)
+        ]
 
     async def stats(
         self, *, since: int, until: int, step: int | None = None, queue: str | None = None
@@ -295,13 +351,13 @@ class MemoryService:
 
     def _queue(self, name: str, now: int) -> Queue:
         let_in = [row for row in self._live.pending() if row.queue == name]
-        waiting = self._live.waiting(name)
+        waiting, blocked = self._live.waiting(name), self._live.blocked(name)
         due = [row.until for row in let_in if row.until <= now] + [row.scheduled_at for row in waiting]
         ended = [row for row in self._completed.values() if row.queue == name and not expired(row, now)]
         numbers = {
-            "pending": len(let_in) + len(waiting),
+            "pending": len(let_in) + len(waiting) + len(blocked),
             "scheduled": sum(row.until > now for row in let_in),
-            "waiting": len(waiting),
+            "waiting": len(waiting) + len(blocked),
         }
         for status in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
             numbers[status.value] = sum(row.status is status for row in ended)

@@ -13,7 +13,10 @@ __all__ = ["Live", "Row"]
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """A job, live or completed. A pending one without `due_at` waits for its turn."""
+    """A job, live or completed. A pending one without `due_at` waits for its turn, or is `blocked`.
+
+    That one waits for other steps of its workflow, and has no turn of its key, nor waits for one, until then.
+    """
 
     seq: int
     id: str
@@ -40,6 +43,9 @@ class Row(msgspec.Struct, kw_only=True):
     key: str | None = None
     timeout: int | None = None
     parent: str | None = None
+    workflow: str | None = None
+    step: int | None = None
+    blocked: bool = False
     meta: str | None = None
     tags: str | None = None
     cancelled_at: int | None = None
@@ -55,7 +61,7 @@ class Row(msgspec.Struct, kw_only=True):
     @property
     def waits(self) -> bool:
         """Whether it is pending and waits for its turn."""
-        return self.status is JobStatus.PENDING and self.due_at is None
+        return self.status is JobStatus.PENDING and self.due_at is None and not self.blocked
 
     @property
     def is_let_in(self) -> bool:
@@ -107,7 +113,7 @@ class Live:
             max_attempts=job.max_attempts,
             created_at=job.created_at,
             scheduled_at=job.due_at,
-            due_at=job.due_at,
+            due_at=None if more.get("blocked") else job.due_at,
             waits_from=job.waits_from,
             **more,
         )
@@ -130,13 +136,26 @@ class Live:
         """Remove a job that has ended."""
         del self.rows[row.id]
         self._unindex(row)
+        row.blocked = False
+
+    def release(self, row: Row, at: int) -> None:
+        """Let a blocked job run, from `at` on or when it is scheduled."""
+        row.blocked = False
+        row.scheduled_at = row.due_at = max(row.scheduled_at, at)
+        row.waits_from = at
+        self._index(row)
+
+    def block(self, row: Row) -> None:
+        """Let a pending job wait for other steps."""
+        self._unindex(row)
+        row.blocked, row.due_at = True, None
 
     def _index(self, row: Row) -> None:
-        if row.key is not None:
+        if row.key is not None and not row.blocked:
             self._keyed.setdefault((row.queue, row.key), {})[row.id] = row
 
     def _unindex(self, row: Row) -> None:
-        if row.key is not None:
+        if row.key is not None and not row.blocked:
             of_key = self._keyed[row.queue, row.key]
             del of_key[row.id]
             if not of_key:
@@ -156,6 +175,10 @@ class Live:
         """Return the jobs that are claimed; of one queue, if given."""
         rows = self.rows.values()
         return [row for row in rows if row.status is JobStatus.RUNNING and queue in (None, row.queue)]
+
+    def blocked(self, queue: str | None = None) -> list[Row]:
+        """Return the jobs that wait for other steps of their workflows; of one queue, if given."""
+        return [row for row in self.rows.values() if row.blocked and queue in (None, row.queue)]
 
     def waiting(self, queue: str | None = None) -> list[Row]:
         """Return the jobs that wait for their turn; of one queue, if given."""

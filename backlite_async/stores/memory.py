@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from .._errors import InvalidState
+from .._graph import NewWorkflow
 from .._job import (
     Cancelled,
     Claim,
@@ -27,14 +28,16 @@ from .._job import (
     Unique,
     record,
 )
+from . import _flows
 from ._base import STEP_NOTICE, Dead, id_taken, step_of_wait
-from ._memory_service import Added, MemoryService, expired
+from ._memory_schedules import MemorySchedules
+from ._memory_service import Added, expired
 from ._rows import Row
 
 __all__ = ["MemoryStore"]
 
 
-class MemoryStore(MemoryService):
+class MemoryStore(MemorySchedules):
     """Keeps jobs in this process alone. Nothing is persisted; nothing is shared."""
 
     shared = False
@@ -101,14 +104,22 @@ class MemoryStore(MemoryService):
     def abandon(self) -> None:
         """Do nothing: there is nothing to wait for."""
 
-    async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
-        """Store pending jobs."""
-        ids = {job.id for job in jobs}
-        if not again and (len(ids) < len(jobs) or not self._live.rows.keys().isdisjoint(ids)):
+    async def add(
+        self, jobs: Sequence[NewJob], *, workflows: Sequence[NewWorkflow] = (), again: bool = False
+    ) -> None:
+        """Store pending jobs, and workflows."""
+        ids = [job.id for job in jobs]
+        for workflow in workflows:
+            ids += [workflow.id, *(job.id for job in workflow.jobs)]
+        taken = any(job_id in self._live.rows or job_id in self._flows for job_id in ids)
+        if not again and (taken or len(set(ids)) < len(ids)):
             raise id_taken()
         for job in jobs:
             if not again or not (job.id in self._live.rows or job.id in self._completed):
                 self._add(job)
+        for workflow in workflows:
+            if workflow.id not in self._flows:
+                self._flows.add(workflow)
         self._live.take_turns(jobs, now=max((job.created_at for job in jobs), default=0))
         self._ring()
 
@@ -139,7 +150,7 @@ class MemoryStore(MemoryService):
     def _keep_or_replace(self, job: NewJob, job_id: str, *, replace: bool, now: int) -> str:
         """Return the id of a job that is in the way; give it what the new one has, if that is asked for."""
         row = self._live.rows.get(job_id)
-        if replace and row is not None and row.status is JobStatus.PENDING:
+        if replace and row is not None and row.status is JobStatus.PENDING and row.workflow is None:
             had_turn = row.due_at is not None
             queue, leaves = row.queue, job.due_at > now or row.kind != (job.queue, job.task)
             self._live.move(row, job.queue)
@@ -172,6 +183,7 @@ class MemoryStore(MemoryService):
         connection: Any,
         jobs: Sequence[NewJob],
         *,
+        workflows: Sequence[NewWorkflow] = (),
         unique: Unique | None = None,
         now: int = 0,
         again: bool = False,
@@ -227,7 +239,9 @@ class MemoryStore(MemoryService):
     def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes."""
         heard = any(self._is_heard(outcome) for outcome in outcomes)
-        lost = {outcome.id for outcome in outcomes if not self._finish(outcome)}
+        ends: list[_flows.End] = []
+        lost = {outcome.id for outcome in outcomes if not self._finish(outcome, ends)}
+        self._follow(ends)
         if heard:
             self._ring()
         return lost
@@ -236,9 +250,11 @@ class MemoryStore(MemoryService):
         """Return whether others wait for what an outcome brings."""
         if not isinstance(outcome, Complete):
             return True
-        return outcome.frees is not None or outcome.letter is not None or self._beside.watched(outcome.id)
+        if outcome.workflow is not None or outcome.frees is not None:
+            return True
+        return outcome.letter is not None or self._beside.watched(outcome.id)
 
-    def _finish(self, outcome: Outcome) -> bool:
+    def _finish(self, outcome: Outcome, ends: list[_flows.End]) -> bool:
         row = self._live.held(outcome.id, outcome.fence)
         if row is None or (outcome.lapsed_by is not None and row.until > outcome.lapsed_by):
             return False
@@ -257,6 +273,10 @@ class MemoryStore(MemoryService):
             self._live.let_in(outcome.frees.queue, outcome.frees.key, at=outcome.frees.at)
         elif row.cancelled_at is not None and row.key is not None:
             self._live.let_in(row.queue, row.key, at=row.cancelled_at)
+        if row.ended and row.workflow is not None:
+            ends.append(self._flows.end(row, outcome))
+            if isinstance(outcome, Complete):
+                _flows.extend(self._flows, row.workflow, outcome.extends, outcome.finished_at)
         return True
 
     def _keep_beside(self, row: Row, outcome: Outcome) -> None:
@@ -273,7 +293,10 @@ class MemoryStore(MemoryService):
         row.status, row.duration = outcome.status, outcome.duration
         row.started_at = outcome.started_at if outcome.started_at is not None else row.started_at
         row.result = None if outcome.result is None else outcome.result.encode()
-        if outcome.keep is not None:
+        if row.workflow is not None:  # it may run again, unless it has succeeded
+            ok = outcome.status is JobStatus.SUCCEEDED
+            row.payload = None if ok and not (outcome.keep and outcome.keep.payload) else row.payload
+        elif outcome.keep is not None:
             row.payload = row.payload if outcome.keep.payload else None
             row.expires_at = outcome.keep.until
         self._end(row, keeps=outcome.keep is not None, ended_at=outcome.finished_at)
@@ -294,7 +317,9 @@ class MemoryStore(MemoryService):
 
     async def status(self, job_id: str, *, now: int) -> JobStatus:
         """Return where a job is in its life."""
-        row = self._find(job_id, now)
+        flow, row = self._flows.of(job_id, now), self._find(job_id, now)
+        if row is None and flow is not None:
+            return self._flows.run(flow, whole=False).status
         return JobStatus.NOT_FOUND if row is None else row.status
 
     async def get(self, job_id: str, *, now: int) -> Job | None:
@@ -325,7 +350,7 @@ class MemoryStore(MemoryService):
 
     async def next_expiry(self) -> int | None:
         """Return the instant at which the next completed job expires."""
-        instants = (row.expires_at for row in self._completed.values())
+        instants = [row.expires_at for row in self._completed.values()] + [self._flows.next_expiry()]
         return min((instant for instant in instants if instant is not None), default=None)
 
     async def expire(self, *, now: int, limit: int) -> int:
@@ -334,6 +359,7 @@ class MemoryStore(MemoryService):
         for job_id in gone:
             del self._completed[job_id]
             self._forget(job_id)
+        self._flows.expire(now)
         for place, added in list(self._unique.items()):
             if not self._lives(added) and added.until + STEP_NOTICE <= now:
                 del self._unique[place]
@@ -381,8 +407,14 @@ class MemoryStore(MemoryService):
             self._let_in(row, now)
         for row in asked:
             row.cancelled_at = now if row.cancelled_at is None else row.cancelled_at
+        self._follow([self._flows.end(row) for row in ended if row.workflow is not None])
+        all_ended, all_asked = [row.id for row in ended], [row.id for row in asked]
+        for workflow in dict.fromkeys(job_ids):
+            of_flow, of_running, _ = _flows.cancel_flow(self._flows, workflow, now)
+            all_ended += of_flow
+            all_asked += of_running
         self._ring()
-        return Cancelled(ended=[row.id for row in ended], asked=[row.id for row in asked])
+        return Cancelled(ended=all_ended, asked=list(dict.fromkeys(all_asked)))
 
     async def orders(self, owner: str) -> Orders:
         """Return what an owner is to heed."""

@@ -30,7 +30,7 @@ STATES = [status for status in JobStatus if status is not JobStatus.NOT_FOUND]
 
 
 class Stored(NamedTuple):
-    """A job as its row has it; of a live one without `due_at`, it waits for its turn."""
+    """A job as its row has it; of a live one without `due_at`, it waits for its turn, or is `blocked`."""
 
     seq: int
     id: str
@@ -48,6 +48,7 @@ class Stored(NamedTuple):
     parent: str | None
     error: str | None
     tags: tuple[tuple[int, str], ...] = ()
+    blocked: bool = False
 
     @property
     def ended(self) -> bool:
@@ -69,7 +70,8 @@ def jobs_of(chance: random.Random, number: int) -> list[Stored]:
         key = some([f"key-{place}" for place in range(keys)])
         at = chance.randrange(instants) * 10
         ended = status not in (JobStatus.PENDING, JobStatus.RUNNING)
-        waits = status is JobStatus.PENDING and key is not None and chance.random() < 0.6
+        blocked = status is JobStatus.PENDING and chance.random() < 0.3
+        waits = status is JobStatus.PENDING and (blocked or (key is not None and chance.random() < 0.6))
         found.append(
             Stored(
                 seq=seq,
@@ -88,6 +90,7 @@ def jobs_of(chance: random.Random, number: int) -> list[Stored]:
                 parent=some(["parent", "other"]),
                 error=some(["Not now", "never"]),
                 tags=tuple((next(numbers), tag) for tag in ("red", "blue") if chance.random() < 0.4),
+                blocked=blocked,
             )
         )
     return found
@@ -96,8 +99,8 @@ def jobs_of(chance: random.Random, number: int) -> list[Stored]:
 LIVE = """
 INSERT INTO backlite_jobs (
     seq, id, queue, task, status, priority, key, created_at, scheduled_at, due_at, started_at, parent, error,
-    payload, max_attempts, fence, owner
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, x'7b7d', 3, 7, ?)
+    payload, max_attempts, fence, owner, blocked
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, x'7b7d', 3, 7, ?, ?)
 """
 
 ENDED = """
@@ -115,7 +118,8 @@ def fill(raw: sqlite3.Connection, jobs: Sequence[Stored]) -> None:
             raw.execute(ENDED, [*row, job.finished_at, job.expires_at, job.parent, job.error])
         else:
             owner = f"owner {job.seq % 3}" if job.status is JobStatus.RUNNING else None
-            raw.execute(LIVE, [*row, job.due_at, job.started_at, job.parent, job.error, owner])
+            row[6], blocked = (None, job.key or "") if job.blocked else (job.key, None)
+            raw.execute(LIVE, [*row, job.due_at, job.started_at, job.parent, job.error, owner, blocked])
         for tag in job.tags:
             raw.execute(
                 "INSERT INTO backlite_tags (number, job_id, tag) VALUES (?, ?, ?)", (tag[0], job.id, tag[1])
@@ -132,13 +136,15 @@ def fill(raw: sqlite3.Connection, jobs: Sequence[Stored]) -> None:
 
 def place(job: Stored, wanted: Wanted) -> SortKey:
     if wanted.tag is not None:
-        return (4, -next(number for number, tag in job.tags if tag == wanted.tag))
+        return (5, -next(number for number, tag in job.tags if tag == wanted.tag))
     if wanted.parent is not None:
-        return (6 if job.ended else 5, -job.seq)
+        return (7 if job.ended else 6, -job.seq)
     if job.finished_at is not None:
-        return (3, -job.finished_at, -job.seq)
+        return (4, -job.finished_at, -job.seq)
     if job.started_at is not None:
         return (0, job.started_at, job.seq)
+    if job.blocked:
+        return (3, job.queue, job.task, -job.priority, job.scheduled_at, job.seq)
     if job.due_at is None:
         return (2, job.queue, job.key or "", job.task, -job.priority, job.scheduled_at, job.seq)
     return (1, job.due_at, job.seq)
@@ -277,7 +283,11 @@ def test_lists_begin_anywhere(raw: sqlite3.Connection) -> None:
         (1, 11, 3),
         (2, "queue 1", "key-22", "", 0, 0, 0),
         (2, "a", "", "", 0, 0, 0),
-        (3, -15, 0),
+        (3, "queue 1", "Task1", 0, 5, 0),
+        (3, "queue 1", "Task11", 3, 0, 0),
+        (3, "", "", 0, 0, 0),
+        (3, "z", "", 0, 0, 0),
+        (4, -15, 0),
     ]
     for _ in range(800):
         wanted = wanted_of(chance)

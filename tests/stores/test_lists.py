@@ -137,8 +137,8 @@ each = pytest.mark.parametrize("name", EACH)
 def end(wanted: Wanted) -> SortKey:
     """Return a place behind all of a list."""
     if wanted.tag is not None:
-        return (4, 0)
-    return (3, 0, 0) if wanted.parent is None else (6, 0)
+        return (5, 0)
+    return (4, 0, 0) if wanted.parent is None else (7, 0)
 
 
 def found_ids(found: Found) -> list[str]:
@@ -203,11 +203,11 @@ async def test_places(store: Store) -> None:
         (2, "q", "k", "U", 0, 66),
         (2, "r", "a", "T", 1, 63),
     ]
-    assert shown[13:] == [(3, -300), (3, -300), (3, -200)]
+    assert shown[13:] == [(4, -300), (4, -300), (4, -200)]
     tagged = await store.find(Wanted(tag="red"), limit=100, now=NOW)
-    assert [place[0] for place in tagged.places] == [4, 4, 4]
+    assert [place[0] for place in tagged.places] == [5, 5, 5]
     children = await store.find(Wanted(parent="p"), limit=100, now=NOW)
-    assert [place[0] for place in children.places] == [5, 6]
+    assert [place[0] for place in children.places] == [6, 7]
 
 
 async def test_list_shows_records(store: Store) -> None:

@@ -84,7 +84,8 @@ def queues(raw: sqlite3.Connection, now: int) -> list[Queue]:
 def _counts(raw: sqlite3.Connection, queue: str, now: int) -> dict[str, Any]:
     """Return how many jobs of a queue there are by state, as far as they are counted."""
     parameters = {"queue": queue, "now": now, "most": MOST_COUNTED + 1}
-    ((let_in, scheduled, waiting),) = fetch(raw, "live_counts", parameters)
+    ((let_in, scheduled, keyed, blocked),) = fetch(raw, "live_counts", parameters)
+    waiting = keyed + blocked
     numbers: dict[str, int] = {"pending": let_in + waiting, "scheduled": scheduled, "waiting": waiting}
     for status in ("succeeded", "failed", "cancelled"):
         numbers[status] = fetch(raw, "kept_count", parameters | {"status": status})[0][0]

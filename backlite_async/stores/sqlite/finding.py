@@ -16,6 +16,8 @@ from .walks import (
     AT_ONCE,
     Spot,
     Way,
+    blocked,
+    blocked_levels,
     bounds,
     completed,
     decoded,
@@ -32,7 +34,7 @@ __all__ = ["count", "find"]
 _RECORD = (
     "id queue task status payload attempt max_attempts crashes priority fence owner"
     " created_at scheduled_at started_at finished_at duration error result expires_at"
-    " key timeout parent meta tags cancelled_at progress progress_message"
+    " key timeout parent workflow meta tags cancelled_at progress progress_message"
 ).split()
 """The columns of the statements `live_records` and `completed_records`, behind the first one."""
 
@@ -202,6 +204,9 @@ def _sources(raw: sqlite3.Connection, wanted: Wanted) -> Iterator[tuple[str, dic
         elif section is pending:
             for queue, task, priority in levels(raw, wanted):
                 yield "count_pending", {"queue": queue, "task": task, "priority": priority, **times}
+        elif section is blocked:
+            for queue, task, priority in blocked_levels(raw, wanted):
+                yield "count_blocked", {"queue": queue, "task": task, "priority": priority, **times}
         elif section is completed:
             for queue, task, status in kinds(raw, wanted):
                 yield "count_completed", {"queue": queue, "task": task, "status": status, **times}

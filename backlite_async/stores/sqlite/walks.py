@@ -18,6 +18,8 @@ __all__ = [
     "AT_ONCE",
     "Spot",
     "Way",
+    "blocked",
+    "blocked_levels",
     "bounds",
     "completed",
     "decoded",
@@ -74,24 +76,24 @@ def walk(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
 def sections(wanted: Wanted) -> list[tuple[int, _Section]]:
     """Return the sections in which there may be jobs that are wanted, by their numbers."""
     if wanted.unique is not None:
-        numbers = (4,) if wanted.tag is not None else (5, 6) if wanted.parent is not None else (0, 1, 2, 3)
+        numbers = (5,) if wanted.tag is not None else (6, 7) if wanted.parent is not None else (0, 1, 2, 3, 4)
         return [(number, _unique_in(number)) for number in numbers]
     if wanted.tag is not None:
-        return [(4, _tagged)]
+        return [(5, _tagged)]
     states = _ALL if wanted.states is None else wanted.states
     found: list[tuple[int, _Section]] = []
     if wanted.parent is not None:
         if states & _LIVE and wanted.finished is None:
-            found.append((5, _live_children))
+            found.append((6, _live_children))
         if states & _ENDED and wanted.due is None:
-            found.append((6, _kept_children))
+            found.append((7, _kept_children))
         return found
     if JobStatus.RUNNING in states and wanted.due is None and wanted.finished is None:
         found.append((0, running))
     if JobStatus.PENDING in states and wanted.finished is None:
-        found += [(1, pending), (2, _waiting)]
+        found += [(1, pending), (2, _waiting), (3, blocked)]
     if states & _ENDED and wanted.due is None:
-        found.append((3, completed))
+        found.append((4, completed))
     return found
 
 
@@ -105,9 +107,18 @@ def running(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]
 
 
 def levels(raw: sqlite3.Connection, wanted: Wanted) -> list[tuple[str, str, int]]:
-    """Return the queues, tasks and priorities of pending jobs that are wanted."""
-    found = decoded(raw, "pending_levels", {"queue": wanted.queue})
-    return [level for level in found if wanted.task in (None, level[1])]
+    """Return the queues, tasks and priorities of pending jobs with a due time that are wanted."""
+    return _levels(raw, "pending_levels", wanted)
+
+
+def blocked_levels(raw: sqlite3.Connection, wanted: Wanted) -> list[tuple[str, str, int]]:
+    """Return those of jobs that wait for other steps, in their order: the highest priority first."""
+    return _levels(raw, "blocked_levels", wanted)
+
+
+def _levels(raw: sqlite3.Connection, name: str, wanted: Wanted) -> list[tuple[str, str, int]]:
+    found = decoded(raw, name, {"queue": wanted.queue})
+    return [(queue, task, priority) for queue, task, priority in found if wanted.task in (None, task)]
 
 
 def pending(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
@@ -138,7 +149,7 @@ def completed(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spo
     bound = until if way.back else since
     sources = kinds(raw, wanted)
     for at, seq in _merged(raw, name, sources, begin, until=bound, sign=sign, size=way.size):
-        yield Spot((3, -at, -seq), seq, False)
+        yield Spot((4, -at, -seq), seq, False)
 
 
 def _begin(place: tuple[int, int] | None, since: int, until: int, *, ascending: bool) -> tuple[int, int]:
@@ -236,16 +247,39 @@ def _waiting_begin(wanted: Wanted, way: Way) -> list[Any] | None:
     return begin if (queue < wanted.queue) is not way.back else None
 
 
+def blocked(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
+    """Walk over jobs that wait for other steps of their workflows, level by level."""
+    since, until = bounds(wanted.due)
+    name, bound = ("blocked_before", since) if way.back else ("blocked_after", until)
+    here = None if way.place is None else tuple(way.place[1:4])
+    size = min(way.size, AT_ONCE)
+    found = blocked_levels(raw, wanted)
+    for queue, task, priority in reversed(found) if way.back else found:
+        level = (queue, task, -priority)
+        if here is not None and level != here and (level < here) is not way.back:
+            continue
+        place = None if way.place is None or level != here else (int(way.place[4]), int(way.place[5]))
+        at, seq = _begin(place, since, until, ascending=not way.back)
+        while True:
+            walk = {"queue": queue, "task": task, "priority": priority, "at": at, "seq": seq}
+            places = decoded(raw, name, walk | {"until": bound, "size": size})
+            for at, seq in places:
+                yield Spot((3, *level, at, seq), seq, True)
+            if len(places) < size:
+                break
+            size = min(2 * size, AT_ONCE)
+
+
 def _tagged(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
-    return _newest_first(raw, "tagged", 4, wanted.tag, way)
+    return _newest_first(raw, "tagged", 5, wanted.tag, way)
 
 
 def _live_children(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
-    return _newest_first(raw, "live_children", 5, wanted.parent, way)
+    return _newest_first(raw, "live_children", 6, wanted.parent, way)
 
 
 def _kept_children(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
-    return _newest_first(raw, "kept_children", 6, wanted.parent, way)
+    return _newest_first(raw, "kept_children", 7, wanted.parent, way)
 
 
 def _newest_first(
@@ -280,18 +314,33 @@ def _unique_in(section: int) -> _Section:
 
 
 def _spot_of(row: Sequence[Any], wanted: Wanted) -> Spot:
-    seq, status, queue, key, task, priority, scheduled_at, due_at, started_at, finished_at, number = row
+    (
+        seq,
+        status,
+        queue,
+        key,
+        task,
+        priority,
+        scheduled_at,
+        due_at,
+        started_at,
+        finished_at,
+        number,
+        blocked,
+    ) = row
     live = finished_at is None
     place: SortKey
     if wanted.tag is not None:
-        place = (4, -(number or 0))
+        place = (5, -(number or 0))
         seq = seq if number is not None else None
     elif wanted.parent is not None:
-        place = (5 if live else 6, -seq)
+        place = (6 if live else 7, -seq)
     elif not live:
-        place = (3, -finished_at, -seq)
+        place = (4, -finished_at, -seq)
     elif status == JobStatus.RUNNING:
         place = (0, started_at or 0, seq)
+    elif blocked is not None:
+        place = (3, queue, task, -priority, scheduled_at, seq)
     elif due_at is None:
         place = (2, queue, key, task, -priority, scheduled_at, seq)
     else:

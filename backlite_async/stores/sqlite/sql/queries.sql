@@ -885,6 +885,16 @@ WITH RECURSIVE
         )
         FROM waiting WHERE queue IS NOT NULL
     ),
+    blocked (queue) AS (
+        SELECT ''
+        UNION ALL
+        SELECT (
+            SELECT queue FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_blocked
+            WHERE blocked IS NOT NULL AND jobs.queue > blocked.queue
+            ORDER BY queue LIMIT 1
+        )
+        FROM blocked WHERE queue IS NOT NULL
+    ),
     running (queue, number) AS (
         SELECT queue, count(*) FROM backlite_jobs INDEXED BY backlite_jobs_running
         WHERE status = 'running'
@@ -893,6 +903,7 @@ WITH RECURSIVE
     named (queue) AS (
         SELECT queue FROM pending WHERE queue <> ''
         UNION SELECT queue FROM waiting WHERE queue <> ''
+        UNION SELECT queue FROM blocked WHERE queue <> ''
         UNION SELECT queue FROM running
         UNION SELECT queue FROM backlite_queues WHERE paused_at IS NOT NULL OR limits IS NOT NULL
     )
@@ -958,7 +969,7 @@ SELECT min(due_at) FROM (
 )
 
 -- name: live_counts
--- Of a queue, up to :most each: what is let in, what of that is for later, and what waits for a turn.
+-- Of a queue, up to :most each: what is let in, what of that is for later, what waits for a turn, and for other steps.
 WITH RECURSIVE {level_of_queue}
 SELECT
     (
@@ -984,6 +995,12 @@ SELECT
         SELECT count(*) FROM (
             SELECT 1 FROM backlite_jobs INDEXED BY backlite_jobs_waiting
             WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL AND queue = :queue LIMIT :most
+        )
+    ),
+    (
+        SELECT count(*) FROM (
+            SELECT 1 FROM backlite_jobs INDEXED BY backlite_jobs_blocked
+            WHERE blocked IS NOT NULL AND queue = :queue LIMIT :most
         )
     )
 

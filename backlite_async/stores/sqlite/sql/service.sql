@@ -223,6 +223,78 @@ SELECT count(*) FILTER (WHERE fits), count(*) FROM (
     LIMIT :looks
 )
 
+-- name: blocked_levels
+-- The queues, tasks and priorities that have jobs which wait for other steps of their workflows: one seek each.
+WITH RECURSIVE level (queue, task, priority) AS (
+    SELECT coalesce(:queue, ''), '', 0
+    UNION ALL
+    SELECT jobs.queue, jobs.task, jobs.priority
+    FROM level CROSS JOIN backlite_jobs AS jobs NOT INDEXED
+    WHERE jobs.seq = coalesce(
+        (
+            SELECT seq FROM backlite_jobs AS below INDEXED BY backlite_jobs_blocked
+            WHERE blocked IS NOT NULL AND below.queue = level.queue AND below.task = level.task AND below.priority < level.priority
+            ORDER BY priority DESC LIMIT 1
+        ),
+        (
+            SELECT seq FROM backlite_jobs AS next INDEXED BY backlite_jobs_blocked
+            WHERE blocked IS NOT NULL AND next.queue = level.queue AND next.task > level.task
+            ORDER BY task, priority DESC LIMIT 1
+        ),
+        CASE WHEN :queue IS NULL THEN (
+            SELECT seq FROM backlite_jobs AS next INDEXED BY backlite_jobs_blocked
+            WHERE blocked IS NOT NULL AND next.queue > level.queue
+            ORDER BY queue, task, priority DESC LIMIT 1
+        ) END
+    )
+)
+SELECT json_group_array(json_array(queue, task, priority)) FROM level WHERE task <> ''
+
+-- name: blocked_after
+-- The next places of one level, public due time and seq.
+SELECT json_group_array(json_array(scheduled_at, seq)) FROM (
+    SELECT scheduled_at, seq FROM (
+        SELECT scheduled_at, seq FROM backlite_jobs INDEXED BY backlite_jobs_blocked
+        WHERE blocked IS NOT NULL AND queue = :queue AND task = :task AND priority = :priority
+          AND scheduled_at = :at AND seq > :seq
+        ORDER BY seq LIMIT :size
+    )
+    UNION ALL
+    SELECT scheduled_at, seq FROM (
+        SELECT scheduled_at, seq FROM backlite_jobs INDEXED BY backlite_jobs_blocked
+        WHERE blocked IS NOT NULL AND queue = :queue AND task = :task AND priority = :priority
+          AND scheduled_at > :at AND scheduled_at <= :until
+        ORDER BY scheduled_at, seq LIMIT :size
+    )
+    LIMIT :size
+)
+
+-- name: blocked_before
+SELECT json_group_array(json_array(scheduled_at, seq)) FROM (
+    SELECT scheduled_at, seq FROM (
+        SELECT scheduled_at, seq FROM backlite_jobs INDEXED BY backlite_jobs_blocked
+        WHERE blocked IS NOT NULL AND queue = :queue AND task = :task AND priority = :priority
+          AND scheduled_at = :at AND seq < :seq
+        ORDER BY seq DESC LIMIT :size
+    )
+    UNION ALL
+    SELECT scheduled_at, seq FROM (
+        SELECT scheduled_at, seq FROM backlite_jobs INDEXED BY backlite_jobs_blocked
+        WHERE blocked IS NOT NULL AND queue = :queue AND task = :task AND priority = :priority
+          AND scheduled_at < :at AND scheduled_at >= :until
+        ORDER BY scheduled_at DESC, seq DESC LIMIT :size
+    )
+    LIMIT :size
+)
+
+-- name: count_blocked
+SELECT count(*), count(*) FROM (
+    SELECT 1 FROM backlite_jobs INDEXED BY backlite_jobs_blocked
+    WHERE blocked IS NOT NULL AND queue = :queue AND task = :task AND priority = :priority
+      AND scheduled_at >= :since AND scheduled_at <= :until
+    LIMIT :looks
+)
+
 -- name: running_places
 -- All that runs, whoever runs it: that is not much, and walked over whole.
 SELECT json_group_array(json_array(coalesce(started_at, 0), seq))
@@ -369,7 +441,8 @@ SELECT json_group_array(json_array(seq, NULL, seq)) FROM (
 -- since, or it was given to another queue.
 SELECT
     jobs.seq, jobs.status, jobs.queue, jobs.key, jobs.task, jobs.priority, jobs.scheduled_at, jobs.due_at,
-    jobs.started_at, NULL, (SELECT number FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag)
+    jobs.started_at, NULL, (SELECT number FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag),
+    jobs.blocked
 FROM backlite_unique AS known CROSS JOIN backlite_jobs AS jobs
 WHERE known.queue = :queue AND known.key = :unique AND jobs.id = known.job_id AND jobs.created_at = known.added_at
   AND +jobs.queue = :queue
@@ -377,28 +450,31 @@ UNION ALL
 SELECT
     jobs.seq, jobs.status, jobs.queue, jobs.key, jobs.task, jobs.priority, jobs.scheduled_at, NULL,
     jobs.started_at, jobs.finished_at,
-    (SELECT number FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag)
+    (SELECT number FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag), NULL
 FROM backlite_unique AS known CROSS JOIN backlite_completed AS jobs
 WHERE known.queue = :queue AND known.key = :unique AND jobs.id = known.job_id AND jobs.created_at = known.added_at
   AND +jobs.queue = :queue
 LIMIT 1
 
 -- part: wanted
--- All that can be asked of a job but its times, which are not the same for those that live and those that have ended.
+-- All that can be asked of a job but its times and its key, which are not the same for those that live and those
+-- that have ended.
 coalesce(jobs.queue = :queue, :queue IS NULL) AND coalesce(jobs.task = :task, :task IS NULL)
   AND (:states IS NULL OR jobs.status IN (SELECT value FROM json_each(:states)))
-  AND coalesce(jobs.key = :key, :key IS NULL) AND coalesce(jobs.parent = :parent, :parent IS NULL)
+  AND coalesce(jobs.parent = :parent, :parent IS NULL)
   AND jobs.created_at >= :added_since AND jobs.created_at <= :added_until
-  AND (
-      :text IS NULL
-      OR instr(lower(jobs.id), :text) OR instr(lower(jobs.key), :text) OR instr(lower(jobs.error), :text)
-      OR instr(lower(jobs.meta), :text) OR instr(lower(CAST(jobs.payload AS TEXT)), :text)
-  )
+
+-- part: says
+:text IS NULL
+          OR instr(lower(jobs.id), :text) OR instr(lower(jobs.error), :text) OR instr(lower(jobs.meta), :text)
+          OR instr(lower(CAST(jobs.payload AS TEXT)), :text)
 
 -- name: wanted_live
 -- Which of these live jobs are wanted.
 SELECT json_group_array(jobs.seq) FILTER (
     WHERE {wanted}
+      AND coalesce(coalesce(jobs.key, nullif(jobs.blocked, '')) = :key, :key IS NULL)
+      AND ({says} OR instr(lower(coalesce(jobs.key, jobs.blocked)), :text))
       AND (
           :due IS NULL
           OR (
@@ -415,7 +491,8 @@ WHERE jobs.seq = place.value
 SELECT json_array(
     json(json_group_array(jobs.seq) FILTER (WHERE coalesce(jobs.expires_at > :now, true))),
     json(json_group_array(jobs.seq) FILTER (
-        WHERE coalesce(jobs.expires_at > :now, true) AND {wanted}
+        WHERE coalesce(jobs.expires_at > :now, true) AND {wanted} AND coalesce(jobs.key = :key, :key IS NULL)
+          AND ({says} OR instr(lower(jobs.key), :text))
           AND jobs.finished_at >= :finished_since AND jobs.finished_at <= :finished_until
     ))
 )
@@ -426,7 +503,7 @@ WHERE jobs.seq = place.value
 SELECT
     jobs.seq, jobs.id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
-    jobs.key, timeout, jobs.parent, meta, tags, cancelled_at, progress, progress_message
+    coalesce(jobs.key, nullif(blocked, '')), timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress, progress_message
 FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs NOT INDEXED
 WHERE jobs.seq = place.value
 
@@ -434,7 +511,7 @@ WHERE jobs.seq = place.value
 SELECT
     jobs.seq, jobs.id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
-    jobs.key, timeout, jobs.parent, meta, tags, cancelled_at, progress, progress_message
+    jobs.key, timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress, progress_message
 FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs NOT INDEXED
 WHERE jobs.seq = place.value
 
