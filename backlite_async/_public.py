@@ -21,6 +21,7 @@ from ._errors import (
     LeaseLost,
     PayloadError,
     ResultNotFound,
+    ScheduleNotFound,
     TransactionTimeout,
 )
 from ._events import Event, Events
@@ -30,6 +31,8 @@ from ._jobs import JobPage
 from ._middleware import CallNext
 from ._options import Added
 from ._outcome import Discard, Retry, Snooze
+from ._recurring import Schedule, ScheduleState
+from ._schedules import ScheduleOperation
 from ._stats import Count, Percentiles, QueueStats
 from ._task import Task
 
@@ -73,6 +76,10 @@ __all__ = [
     "ResultNotFound",
     "Retention",
     "Retry",
+    "Schedule",
+    "ScheduleNotFound",
+    "ScheduleOperation",
+    "ScheduleState",
     "Snooze",
     "SystemClock",
     "Task",
