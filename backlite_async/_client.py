@@ -45,6 +45,7 @@ from ._reports import naming
 from ._results import result_of, wait_for
 from ._schedules import Said, ScheduleOperation, Schedules, Times
 from ._waits import Waits
+from ._workflow import Chain, Group, Workflow
 from ._workflows import Workflows
 from .stores import Store, store_maker
 
@@ -336,9 +337,9 @@ class Client:
 
     # -- adding and asking -------------------------------------------------------------------------
 
-    def add(self, *tasks: msgspec.Struct) -> AddOperation:
-        """Start an operation that adds jobs: `await client.add(task, ...).save()`."""
-        return AddOperation(self, tasks)
+    def add(self, *parts: msgspec.Struct | Chain | Group | Workflow) -> AddOperation:
+        """Start an operation that adds jobs and workflows: `await client.add(task, ...).save()`."""
+        return AddOperation(self, parts)
 
     def schedule(
         self,

@@ -32,7 +32,7 @@ LAYERS = {
     " _deadlines _failure _feed _heed _lapses _queues _reports _solo _starts _takeover _transaction _wall"
     " _threads _dispatcher _life _client"
     " _notes _waits _results _events _middleware _direct _bulk _jobs _owners _catalogue"
-    " _schedules _declarations _ticker _inside _workflows",
+    " _schedules _declarations _ticker _inside _workflows _maker",
     "root": "_public",
     "around": "__main__ _demo",
 }
