@@ -14,6 +14,7 @@ from backlite_async.stores._service import WATCHED_FOR
 
 from .flows import LANE, Bench, extension, flow, join, new, step
 
+
 @pytest.fixture
 def bench(store: Store) -> Bench:
     return Bench(store)
