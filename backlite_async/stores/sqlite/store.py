@@ -33,13 +33,14 @@ from .database import fail
 from .hazards import hazards
 from .listing import ListingStore
 from .owners import Dead
+from .schedules import ScheduleStore
 from .service import ServiceStore
 from .sql import statements
 
 __all__ = ["SQLiteStore"]
 
 
-class SQLiteStore(ServiceStore, ListingStore):
+class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
     """Keeps jobs in a SQLite file that other processes, and the application, may use too."""
 
     shared = True
