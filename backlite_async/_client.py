@@ -8,7 +8,8 @@ import random
 import re
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar, overload
@@ -38,10 +39,13 @@ from ._middleware import Layers, M
 from ._outcome import CANCELLED
 from ._owners import Owners
 from ._queues import Queues
+from ._recurring import Missed
 from ._registry import Registry
 from ._reports import naming
 from ._results import result_of, wait_for
+from ._schedules import Said, ScheduleOperation, Schedules, Times
 from ._waits import Waits
+from ._workflow import Chain, Group, Workflow
 from ._workflows import Workflows
 from .stores import Store, store_maker
 
@@ -119,6 +123,7 @@ class Client:
         self.queues = Queues(self)
         self.owners = Owners(self)
         self.tasks = Catalogue(self)
+        self.schedules = Schedules(self)
         self.waits = Waits(self.clock)
         self.layers = Layers()
         self.bus = Bus(self.clock)
@@ -208,6 +213,7 @@ class Client:
         clean = True
         dispatcher = None
         try:
+            self.schedules.declarations.begin()
             if self._workers:
                 dispatcher = running.dispatcher = Dispatcher(
                     self,
@@ -223,6 +229,7 @@ class Client:
                     unending=self._unending,
                 )
             self._declared.clear()
+            await self.schedules.declarations.reconcile(store, self.clock, owner.id)
             store.listen(self.rung)
             running.waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
             self.bus.open()
@@ -330,9 +337,46 @@ class Client:
 
     # -- adding and asking -------------------------------------------------------------------------
 
-    def add(self, *tasks: msgspec.Struct) -> AddOperation:
-        """Start an operation that adds jobs: `await client.add(task, ...).save()`."""
-        return AddOperation(self, tasks)
+    def add(self, *parts: msgspec.Struct | Chain | Group | Workflow) -> AddOperation:
+        """Start an operation that adds jobs and workflows: `await client.add(task, ...).save()`."""
+        return AddOperation(self, parts)
+
+    def schedule(
+        self,
+        name: str,
+        task: msgspec.Struct,
+        *,
+        cron: str | None = None,
+        every: Duration | None = None,
+        rule: object = None,
+        at: Iterable[datetime] | None = None,
+        tz: str = "UTC",
+        start: datetime | None = None,
+        end: datetime | None = None,
+        max_runs: int | None = None,
+        missed: Missed = "one",
+        overlap: bool = True,
+        jitter: Duration | None = None,
+    ) -> ScheduleOperation:
+        """Add a task again and again, when it is due: one job for each instant, whatever runs or dies.
+
+        Before `start()` it is a declaration: at every start, schedules are made as the code says, and those
+        that it says no longer are removed. Afterwards, `await` it: it makes a schedule, or changes the one of
+        this name, at run time. One of these says when:
+
+        - `cron`: five fields, or "@daily" and its like; needs `pip install backlite_async[cron]`.
+        - `every`: seconds or a timedelta, counted from `start`, or from when it was made.
+        - `rule`: a `Rule`, or a recurrence rule of RFC 5545, "FREQ=WEEKLY;BYDAY=MO,WE"; needs the same.
+        - `at`: aware datetimes.
+
+        `tz`: an IANA name, in whose time that is meant. Nothing is due before `start` or after `end`. At most
+        `max_runs` are added. `missed`: of the runs that were due while nobody watched, add the last "one",
+        "all", or "none". `overlap=False`: none while the last one has not finished. `jitter`: each starts
+        later, by up to so many seconds. Wrong values raise here.
+        """
+        times = Times(cron=cron, every=every, rule=rule, at=at, tz=tz, start=start, end=end)
+        said = Said(**times, max_runs=max_runs, missed=missed, overlap=overlap, jitter=jitter)
+        return self.schedules.operation(name, task, said)
 
     def notify(self) -> None:
         """Wake the dispatcher; never needed in normal use."""
@@ -493,6 +537,12 @@ class Client:
             )
         self._check_loop(running)
         return running.store
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has started, and not ended."""
+        running = self._running
+        return running is not None and running.store is not None and not running.over
 
     def check_connection(self, connection: object) -> None:
         """Raise unless `.tx()` can take this connection."""

@@ -33,7 +33,9 @@ class Graph:
     What comes after many, and is many, goes through a join: there are at most some edges for every task.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, title: str = "") -> None:
+        self.title = title
+        """What it is called in messages."""
         self.nodes: list[Node] = []
         self.names: dict[str, int] = {}
         self.id: str | None = None

@@ -65,10 +65,13 @@ class _Whole:
             else Drawn(number, "join", None, node.name, after=node.after)
             for number, node in enumerate(nodes)
         ]
+        fallbacks: dict[int, list[int]] = {}
         for number, node in enumerate(nodes):
-            if isinstance(node.if_failed, msgspec.Struct) and node.task is not None:
-                name = task_type(type(node.if_failed)).name
-                found.append(Drawn(len(found), "fallback", name, after=(number,)))
+            if not isinstance(node.if_failed, str) and node.task is not None:
+                fallbacks.setdefault(id(node.if_failed), []).append(number)
+        for after in fallbacks.values():
+            name = task_type(type(nodes[after[0]].if_failed)).name
+            found.append(Drawn(len(found), "fallback", name, after=tuple(after)))
         for which, task in self.callbacks.items():
             found.append(Drawn(len(found), "callback", task_type(type(task)).name, which))
         return drawn(found)
@@ -133,7 +136,7 @@ class Parts(_Whole):
     def graph(self) -> Graph:
         """Its nodes."""
         if self._graph is None:
-            self._graph = Graph()
+            self._graph = Graph(_title(self.name))
             _place(self._graph, cast("Chain | Group", self), (), self.if_failed or "cancel")
         return self._graph
 
@@ -220,7 +223,7 @@ class Workflow(_Whole):
         self.name = None if name is None else checked_name(name)
         self.if_failed = checked_if_failed(if_failed)
         self._call(**_callbacks(on_success, on_failure, on_complete))
-        self._graph = Graph()
+        self._graph = Graph(_title(self.name))
 
     @property
     def graph(self) -> Graph:
@@ -328,6 +331,10 @@ def _then(first: Chain | Group, part: Part) -> Chain:
 
 def _callbacks(*tasks: msgspec.Struct | None) -> dict[str, msgspec.Struct | None]:
     return dict(zip(("on_success", "on_failure", "on_complete"), tasks, strict=True))
+
+
+def _title(name: str | None) -> str:
+    return "" if name is None else f" of workflow {name!r}"
 
 
 # -- what is refused ------------------------------------------------------------------------------

@@ -123,9 +123,8 @@ class Record:
             job, error = self.running.pop(claim, None), self.raised.pop(claim, None)
             value = self.returned.pop(claim, None)
             if outcome.id not in lost:
-                if isinstance(outcome, Complete) and outcome.letter is not None:
-                    self.add([outcome.letter])
-                if isinstance(outcome, Complete) and outcome.extends:
+                if isinstance(outcome, Complete):
+                    self.add([] if outcome.letter is None else [outcome.letter])
                     self.add(step.job for step in outcome.extends if step.job is not None)
                 if job is not None and outcome.tally is not None:
                     ran = self._ran(job, outcome, value, error)
@@ -178,8 +177,7 @@ class _Recorder:
         self, jobs: Sequence[NewJob], *, workflows: Sequence[NewWorkflow] = (), again: bool = False
     ) -> None:
         await self._store.add(jobs, workflows=workflows, again=again)
-        self._record.add(jobs)
-        self._record.add(job for workflow in workflows for job in workflow.jobs)
+        self._record.add(_all(jobs, workflows))
 
     async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
         found = await self._store.add_unique(job, unique, now=now, again=again)
@@ -190,9 +188,7 @@ class _Recorder:
     async def add_within(self, connection: Any, jobs: Sequence[NewJob], **options: Any) -> str | None:
         found = await self._store.add_within(connection, jobs, **options)
         if found is None:
-            self._record.add(jobs, uncertain=True)
-            flows: Sequence[NewWorkflow] = options.get("workflows", ())
-            self._record.add((job for flow in flows for job in flow.jobs), uncertain=True)
+            self._record.add(_all(jobs, options.get("workflows", ())), uncertain=True)
         return found
 
     async def claim(self, lanes: Any, **options: Any) -> Claim:
@@ -213,6 +209,11 @@ class _Recorder:
 
     async def begin(self, limit: float) -> Block:
         return cast("Block", _RecordedBlock(await self._store.begin(limit), self._record))
+
+
+def _all(jobs: Sequence[NewJob], workflows: Sequence[NewWorkflow]) -> list[NewJob]:
+    """Return jobs, and those of the steps of workflows."""
+    return [*jobs, *(job for workflow in workflows for job in workflow.jobs)]
 
 
 class _RecordedBlock:
