@@ -169,7 +169,7 @@ async def test_a_step_that_returns_nothing_is_as_good_as_any(scene: Scene) -> No
     async def after(job: JobContext) -> object:
         seen.append(await job.previous())
         seen.append(await job.previous(int | None))
-        with pytest.raises(PayloadError, match="task Do: the result before it is of another type.*null"):
+        with pytest.raises(PayloadError, match=r"task Do: the result before it is of another type.*null"):
             await job.previous(int)
         with pytest.raises(InvalidType, match="decodes to a type such as int"):
             await job.previous(3)  # type: ignore[call-overload]
@@ -351,7 +351,7 @@ async def test_what_depends_on_a_failed_step_is_cancelled(scene: Scene) -> None:
     assert run.status is JobStatus.FAILED
     assert sorted(scene.ran) == ["a", "other"]
     step = run.step("b")
-    assert (step.skipped, step.error) == (True, "a step before it did not succeed: 'a' has failed")
+    assert (step.skipped, step.error) == (True, "skipped: 'a' has failed")
 
 
 async def test_a_tolerated_failure(scene: Scene) -> None:
@@ -463,7 +463,7 @@ async def test_a_payload_that_does_not_decode_fails_its_step(scene: Scene) -> No
 
 
 async def test_a_running_step_adds_others(scene: Scene) -> None:
-    """After itself, unless it is said otherwise, with names, groups and what follows; ids are known at once."""
+    """After itself, unless it is said otherwise, with groups and names; ids are known at once."""
     seen: dict[str, object] = {}
 
     @scene.on
