@@ -30,6 +30,7 @@ from ._jobs import JobPage
 from ._middleware import CallNext
 from ._options import Added
 from ._outcome import Discard, Retry, Snooze
+from ._rule import Rule
 from ._stats import Count, Percentiles, QueueStats
 from ._task import Task
 
@@ -73,6 +74,7 @@ __all__ = [
     "ResultNotFound",
     "Retention",
     "Retry",
+    "Rule",
     "Snooze",
     "SystemClock",
     "Task",
