@@ -44,7 +44,7 @@ Event = dict[str, Any]
 class Plan(NamedTuple):
     """When a schedule is due: every so many milliseconds; `whole`: on whole seconds, whenever it was made.
 
-    `missed`, `alone`, `most`: its `missed`, whether it has no overlap, its `max_runs`. `jitter` in milliseconds.
+    `missed`, `alone`, `most`: its `missed`, whether it has no overlap, its `max_runs`. `jitter`: milliseconds.
     """
 
     every: int

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from ..._graph import StepResult, WorkflowRun
+from ..._job import JobStatus
 from ..._query import Action, Found, SortKey, Wanted
 from ..._stats import Count
-from . import finding
+from . import finding, graphs
 from .actions import act
 from .opened import OpenStore
 
@@ -19,7 +21,7 @@ T = TypeVar("T")
 
 
 class ListingStore(OpenStore):
-    """Finds jobs, and acts upon them."""
+    """Finds jobs and workflows, and acts upon jobs."""
 
     async def find(
         self,
@@ -43,6 +45,25 @@ class ListingStore(OpenStore):
         """Do something to jobs; return the ids of those that it was done to."""
         do = partial(act, action=action, job_ids=job_ids, now=now)
         return await self._writing().submit(do, committed=self._ordered)
+
+    async def workflow(self, workflow_id: str, *, now: int) -> WorkflowRun | None:
+        """Return a workflow with its steps; None once its retention has ended."""
+        read = partial(graphs.workflow, workflow_id=workflow_id, now=now)
+        return await self._database.read(lambda raw: _at_one_instant(raw, read))
+
+    async def workflows(
+        self, *, states: frozenset[JobStatus] | None, limit: int, before: str | None, now: int
+    ) -> Sequence[WorkflowRun]:
+        """Return workflows without their steps, by id, greatest first: those whose id is less than `before`."""
+        read = partial(graphs.workflows, states=states, limit=limit, before=before, now=now)
+        return await self._database.read(lambda raw: _at_one_instant(raw, read))
+
+    async def step_results(
+        self, workflow_id: str, number: int | None, *, deep: bool = False
+    ) -> Sequence[StepResult]:
+        """Return what the steps have left that a node comes after."""
+        read = partial(graphs.step_results, workflow_id=workflow_id, number=number, deep=deep)
+        return await self._database.read(lambda raw: _at_one_instant(raw, read))
 
 
 def _at_one_instant(raw: sqlite3.Connection, read: Callable[[sqlite3.Connection], T]) -> T:

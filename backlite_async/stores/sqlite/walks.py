@@ -15,6 +15,7 @@ from ..._query import SortKey, Wanted
 from .sql import fetch, text
 
 __all__ = [
+    "AFTER_ALL",
     "AT_ONCE",
     "Spot",
     "Way",
@@ -36,7 +37,7 @@ AT_ONCE = 1000
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
-_AFTER_ALL = b""
+AFTER_ALL = b""
 """What SQLite sorts behind every text."""
 
 _LIVE = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
@@ -235,7 +236,7 @@ def _waiting(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot
 
 def _waiting_begin(wanted: Wanted, way: Way) -> list[Any] | None:
     """Return the place behind which to walk over those that wait, None where none can follow."""
-    edge: str | bytes = _AFTER_ALL if way.back else ""
+    edge: str | bytes = AFTER_ALL if way.back else ""
     number = _MOST if way.back else _LEAST
     priority = 100 if way.back else -100
     begin = [edge if wanted.queue is None else wanted.queue, edge, edge, priority, number, number]
@@ -314,7 +315,20 @@ def _unique_in(section: int) -> _Section:
 
 
 def _spot_of(row: Sequence[Any], wanted: Wanted) -> Spot:
-    seq, status, queue, key, task, priority, scheduled_at, due_at, started_at, finished_at, number, blocked = row
+    (
+        seq,
+        status,
+        queue,
+        key,
+        task,
+        priority,
+        scheduled_at,
+        due_at,
+        started_at,
+        finished_at,
+        number,
+        blocked,
+    ) = row
     live = finished_at is None
     place: SortKey
     if wanted.tag is not None:

@@ -15,7 +15,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 -- part: add_from_array
 INSERT INTO backlite_jobs (
     id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority, waits_from,
-    key, timeout, parent, meta, tags
+    key, timeout, parent, meta, tags, workflow, step, blocked
 )
 SELECT
     json_extract(value, '$[0]'),
@@ -25,14 +25,17 @@ SELECT
     json_extract(value, '$[4]'),
     json_extract(value, '$[5]'),
     json_extract(value, '$[6]'),
-    json_extract(value, '$[6]'),
+    iif(json_extract(value, '$[16]') IS NULL, json_extract(value, '$[6]'), NULL),
     json_extract(value, '$[7]'),
     json_extract(value, '$[8]'),
     json_extract(value, '$[9]'),
     json_extract(value, '$[10]'),
     json_extract(value, '$[11]'),
     json_extract(value, '$[12]'),
-    json_extract(value, '$[13]')
+    json_extract(value, '$[13]'),
+    json_extract(value, '$[14]'),
+    json_extract(value, '$[15]'),
+    json_extract(value, '$[16]')
 FROM json_each(:jobs)
 
 -- name: add_from_array
@@ -79,15 +82,15 @@ ON CONFLICT (queue, key) DO UPDATE SET
 -- name: let_in_pending
 -- The queue, key and task of a pending job that has a turn.
 SELECT queue, key, task FROM backlite_jobs
-WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at IS NOT NULL
+WHERE id = :id AND +status = 'pending' AND key IS NOT NULL AND +due_at IS NOT NULL AND workflow IS NULL
 
 -- name: replace
--- One that waits for its turn waits on, unless it is for later.
+-- One that waits for its turn waits on, unless it is for later; a step of a workflow stays what it is.
 UPDATE backlite_jobs
 SET
     queue = :queue, task = :task, payload = :payload, scheduled_at = :due_at, waits_from = :waits_from,
     due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now OR queue <> :queue OR task <> :task THEN :due_at END
-WHERE id = :id AND +status = 'pending'
+WHERE id = :id AND +status = 'pending' AND workflow IS NULL
 
 -- name: write_nothing
 -- Take the write lock, in somebody's transaction, before anything is read.
@@ -199,14 +202,14 @@ ranked AS (
 -- Claimed jobs to be, as arrays in the order of the fields of `ClaimedJob`, which end early where nothing follows. A
 -- payload that is larger than :largest bytes is left out.
 CAST(json_group_array(
-    CASE WHEN coalesce(key, timeout, parent, meta, tags, noted) IS NULL THEN json_array(
+    CASE WHEN coalesce(key, timeout, parent, meta, tags, noted, workflow) IS NULL THEN json_array(
         id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
         max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
         waits_from
     ) ELSE json_array(
         id, queue, task, CASE WHEN length(payload) <= :largest THEN CAST(payload AS TEXT) END, attempt + 1,
         max_attempts, crashes, (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at,
-        waits_from, key, timeout, parent, meta, tags, noted
+        waits_from, key, timeout, parent, meta, tags, noted, workflow, step
     ) END
 ) AS BLOB)
 
@@ -553,7 +556,7 @@ SELECT
     jobs.id, queue, task, payload, attempt + 1, max_attempts, crashes,
     (SELECT value + 1 FROM backlite_fence WHERE only_row = 1), created_at, scheduled_at, waits_from,
     CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
-    CAST(tags AS BLOB), noted
+    CAST(tags AS BLOB), noted, CAST(workflow AS BLOB), step
 FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.seq = place.value
 ORDER BY place.key
@@ -564,7 +567,7 @@ WITH RECURSIVE
 SELECT
     jobs.owner, due_at, jobs.id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at,
     scheduled_at, waits_from, CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
-    CAST(tags AS BLOB), noted
+    CAST(tags AS BLOB), noted, CAST(workflow AS BLOB), step
 FROM other CROSS JOIN json_each(:kinds) AS kind CROSS JOIN json_each((
     SELECT json_group_array(seq) FROM (
         SELECT seq FROM backlite_jobs AS claim INDEXED BY backlite_jobs_running
@@ -580,7 +583,7 @@ LIMIT 1000
 SELECT
     id, queue, task, payload, attempt, max_attempts, crashes, fence, created_at, scheduled_at, waits_from,
     CAST(jobs.key AS BLOB), timeout, CAST(jobs.parent AS BLOB), CAST(meta AS BLOB),
-    CAST(tags AS BLOB), noted
+    CAST(tags AS BLOB), noted, CAST(workflow AS BLOB), step
 FROM backlite_jobs AS jobs WHERE status = 'running' AND owner = :owner
 
 -- name: holds_claims
@@ -676,7 +679,7 @@ DELETE FROM backlite_lines WHERE (job_id, fence, number) IN (
 INSERT OR REPLACE INTO backlite_completed (
     id, queue, task, status, priority, key, payload, meta, attempt, max_attempts, crashes, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
-    timeout, parent, tags, cancelled_at, noted, progress, progress_message
+    timeout, parent, tags, cancelled_at, noted, progress, progress_message, workflow, step
 )
 SELECT
     jobs.id, queue, task, json_extract(value, '$[2]'), priority, jobs.key,
@@ -686,7 +689,7 @@ SELECT
     json_extract(value, '$[3]'), json_extract(value, '$[5]'),
     coalesce(json_extract(value, '$[8]'), error), CAST(json_extract(value, '$[9]') AS BLOB),
     json_extract(value, '$[10][0]'), timeout, jobs.parent, tags, cancelled_at,
-    iif(json_extract(value, '$[15][0]') IS NULL, noted, 1), progress, progress_message
+    iif(json_extract(value, '$[15][0]') IS NULL, noted, 1), progress, progress_message, workflow, step
 FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.id = json_extract(value, '$[0]') AND jobs.fence = json_extract(value, '$[1]')
   AND +jobs.status = 'running'
@@ -768,31 +771,36 @@ WHERE jobs.id = json_each.value AND +jobs.status = 'running'
 -- name: to_end
 -- Pending jobs that are to be cancelled, and what becomes free by that: where the wall clock was set back, one that
 -- is for later may be one that has its turn.
-SELECT id, queue, CAST(key AS BLOB), cancelled_at, due_at IS NOT NULL, coalesce(tags, noted) IS NOT NULL
-FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
+SELECT
+    id, jobs.queue, CAST(key AS BLOB), cancelled_at, due_at IS NOT NULL, coalesce(tags, noted) IS NOT NULL,
+    CAST(workflow AS BLOB), step, keeps, keep_for, keep_payload
+FROM backlite_jobs AS jobs LEFT JOIN backlite_queues AS known ON known.queue = jobs.queue
+WHERE cancelled_at IS NOT NULL AND owner IS NULL
 
 -- name: keep_cancelled
 INSERT OR REPLACE INTO backlite_completed (
     id, queue, task, status, priority, key, payload, meta, attempt, max_attempts, crashes, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
-    timeout, parent, tags, cancelled_at, noted, progress, progress_message
+    timeout, parent, tags, cancelled_at, noted, progress, progress_message, workflow, step
 )
--- One that somebody waits for is kept in any case, for a while.
+-- One that somebody waits for is kept in any case, for a while; a step as long as its workflow, so that it may run again.
 SELECT
-    id, jobs.queue, task, 'cancelled', priority, key, iif(keeps AND keep_payload, payload, NULL), meta, attempt,
+    id, jobs.queue, task, 'cancelled', priority, coalesce(key, nullif(blocked, '')),
+    iif((keeps AND keep_payload) OR workflow IS NOT NULL, payload, NULL), meta, attempt,
     max_attempts, crashes, fence, owner, created_at, scheduled_at, started_at, cancelled_at, NULL,
     coalesce(error, 'cancelled'), NULL,
     cancelled_at + CASE
+        WHEN workflow IS NOT NULL THEN NULL
         WHEN NOT watched THEN keep_for
         WHEN NOT coalesce(keeps, false) THEN :watched_for
         ELSE max(keep_for, :watched_for)
     END,
-    timeout, parent, tags, cancelled_at, noted, progress, progress_message
+    timeout, parent, tags, cancelled_at, noted, progress, progress_message, workflow, step
 FROM (
     SELECT *, EXISTS (SELECT 1 FROM backlite_watches WHERE job_id = ending.id) AS watched
     FROM backlite_jobs AS ending WHERE cancelled_at IS NOT NULL AND owner IS NULL
 ) AS jobs LEFT JOIN backlite_queues AS known ON known.queue = jobs.queue
-WHERE coalesce(keeps, false) OR watched
+WHERE coalesce(keeps, false) OR watched OR workflow IS NOT NULL
 
 -- name: end_cancelled
 DELETE FROM backlite_jobs WHERE cancelled_at IS NOT NULL AND owner IS NULL
@@ -1057,18 +1065,32 @@ WHERE status = 'running'
 SELECT status FROM backlite_jobs WHERE id = :id
 UNION ALL
 SELECT status FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
+UNION ALL
+SELECT
+    CASE
+        WHEN status IS NOT NULL THEN status
+        WHEN flows.left < size OR ends > 0 THEN 'running'
+        WHEN EXISTS (
+            SELECT 1 FROM backlite_steps AS steps
+            CROSS JOIN backlite_jobs AS jobs INDEXED BY sqlite_autoindex_backlite_jobs_1
+            WHERE steps.workflow = :id AND steps.blocked = 0 AND jobs.id = steps.job_id AND jobs.attempt > 0
+        ) THEN 'running'
+        ELSE 'pending'
+    END
+FROM backlite_workflows AS flows WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: get
 SELECT
     id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
-    key, timeout, parent, meta, tags, cancelled_at, progress, progress_message, noted
+    coalesce(key, nullif(blocked, '')), timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message,
+    noted
 FROM backlite_jobs WHERE id = :id
 UNION ALL
 SELECT
     id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
-    key, timeout, parent, meta, tags, cancelled_at, progress, progress_message, noted
+    key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted
 FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: errors
@@ -1087,7 +1109,9 @@ INSERT OR IGNORE INTO backlite_watches (job_id, owner) SELECT value, :owner FROM
 DELETE FROM backlite_watches WHERE (job_id, owner) IN (SELECT value, :owner FROM json_each(:ids))
 
 -- name: which_ended
-SELECT value FROM json_each(:ids) WHERE NOT EXISTS (SELECT 1 FROM backlite_jobs WHERE id = value)
+SELECT value FROM json_each(:ids)
+WHERE NOT EXISTS (SELECT 1 FROM backlite_jobs WHERE id = value)
+  AND NOT EXISTS (SELECT 1 FROM backlite_workflows WHERE id = value AND status IS NULL)
 
 -- name: end_watches
 -- All of these owners, who have died.
@@ -1168,6 +1192,8 @@ SELECT min(instant) FROM (
     SELECT min(expires_at) AS instant FROM backlite_completed WHERE expires_at IS NOT NULL
     UNION ALL
     SELECT min(look_at) FROM backlite_unique
+    UNION ALL
+    SELECT min(expires_at) FROM backlite_workflows WHERE expires_at IS NOT NULL
 )
 
 -- part: looked_at

@@ -517,13 +517,13 @@ WHERE jobs.seq = place.value
 
 -- name: states_of
 -- Of these jobs those that are live; of one that is pending, whether it waits for no turn.
-SELECT json_group_array(json_array(jobs.id, status, queue, task, jobs.key, due_at IS NOT NULL))
+SELECT json_group_array(json_array(jobs.id, status, queue, task, jobs.key, due_at IS NOT NULL, workflow))
 FROM json_each(:ids) AS wanted CROSS JOIN backlite_jobs AS jobs
 WHERE jobs.id = wanted.value
 
 -- name: kept_of
 -- Those of these jobs that are kept, and whether they can run again.
-SELECT json_group_array(json_array(jobs.id, status <> 'succeeded' AND payload IS NOT NULL))
+SELECT json_group_array(json_array(jobs.id, status <> 'succeeded' AND payload IS NOT NULL, workflow, step))
     FILTER (WHERE coalesce(expires_at > :now, true))
 FROM json_each(:ids) AS wanted CROSS JOIN backlite_completed AS jobs
 WHERE jobs.id = wanted.value
@@ -539,21 +539,21 @@ WHERE id IN (SELECT value FROM json_each(:ids))
 -- name: rerun_completed
 INSERT INTO backlite_jobs (
     id, queue, task, priority, key, payload, meta, attempt, max_attempts, crashes, created_at, scheduled_at, due_at,
-    error, waits_from, timeout, parent, tags, noted, progress, progress_message
+    error, waits_from, timeout, parent, tags, noted, progress, progress_message, workflow, step
 )
 SELECT
     jobs.id, queue, task, priority, jobs.key, payload, meta, attempt, max(max_attempts, attempt + :attempts), 0,
-    created_at, :now, :now, error, :now, timeout, jobs.parent, tags, noted, progress, progress_message
+    created_at, :now, :now, error, :now, timeout, jobs.parent, tags, noted, progress, progress_message, workflow, step
 FROM json_each(:ids) AS wanted CROSS JOIN backlite_completed AS jobs
 WHERE jobs.id = wanted.value
 ORDER BY wanted.id
 
 -- name: postpone
--- One that waits for its turn waits on, unless it is for later.
+-- One that waits for its turn waits on, unless it is for later; one that waits for others in any case.
 UPDATE backlite_jobs INDEXED BY sqlite_autoindex_backlite_jobs_1
 SET
     scheduled_at = :due_at, waits_from = :waits_from,
-    due_at = CASE WHEN due_at IS NOT NULL OR :due_at > :now THEN :due_at END
+    due_at = CASE WHEN blocked IS NULL AND (due_at IS NOT NULL OR :due_at > :now) THEN :due_at END
 WHERE id IN (SELECT value FROM json_each(:ids))
 
 -- name: edit

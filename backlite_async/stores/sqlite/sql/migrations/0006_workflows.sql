@@ -35,7 +35,8 @@ CREATE TABLE backlite_workflows (
 CREATE INDEX backlite_workflows_expiry ON backlite_workflows (expires_at)
     WHERE expires_at IS NOT NULL;
 
--- `after` and `next`: numbers as JSON. `blocked`: by how many steps before it. `fallback`: a new job as JSON.
+-- `after` and `next`: numbers as JSON, last, as there may be many. `blocked`: by how many steps before it. `fallback`: a new
+-- job as JSON.
 CREATE TABLE backlite_steps (
     workflow  TEXT    NOT NULL,
     number    INTEGER NOT NULL,
@@ -46,9 +47,9 @@ CREATE TABLE backlite_steps (
     blocked   INTEGER NOT NULL,
     if_failed TEXT    NOT NULL,
     strip     INTEGER NOT NULL DEFAULT 0,
+    fallback  TEXT,
     after     TEXT    NOT NULL,
     next      TEXT    NOT NULL,
-    fallback  TEXT,
     PRIMARY KEY (workflow, number)
 ) STRICT, WITHOUT ROWID;
 
