@@ -15,7 +15,6 @@ from backlite_async.stores._service import WATCHED_FOR
 from .flows import FOREVER, LANE, Bench, extension, flow, join, new, step
 
 
-
 @pytest.fixture
 def bench(store: Store) -> Bench:
     return Bench(store)

@@ -315,7 +315,20 @@ def _unique_in(section: int) -> _Section:
 
 
 def _spot_of(row: Sequence[Any], wanted: Wanted) -> Spot:
-    seq, status, queue, key, task, priority, scheduled_at, due_at, started_at, finished_at, number, blocked = row
+    (
+        seq,
+        status,
+        queue,
+        key,
+        task,
+        priority,
+        scheduled_at,
+        due_at,
+        started_at,
+        finished_at,
+        number,
+        blocked,
+    ) = row
     live = finished_at is None
     place: SortKey
     if wanted.tag is not None:
