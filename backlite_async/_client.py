@@ -8,7 +8,7 @@ import random
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from os import PathLike
 from types import TracebackType
@@ -29,6 +29,8 @@ from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._events import Bus, EventKind, Events, L
 from ._filters import checked_id
+from ._graph import WorkflowId, WorkflowRun
+from ._inside import NOTHING_GIVEN, given
 from ._job import Job, JobStatus, NewJob, Owner
 from ._jobs import Jobs
 from ._leases import BEATS_PER_LEASE
@@ -43,6 +45,8 @@ from ._reports import naming
 from ._results import result_of, wait_for
 from ._schedules import Said, ScheduleOperation, Schedules, Times
 from ._waits import Waits
+from ._workflow import Chain, Group, Workflow
+from ._workflows import Workflows
 from .stores import Store, store_maker
 
 __all__ = ["Client"]
@@ -115,6 +119,7 @@ class Client:
         self._random = rng or random.Random()
         self.ids = IdFactory(self.clock, self._random)
         self.jobs = Jobs(self)
+        self.workflows = Workflows(self)
         self.queues = Queues(self)
         self.owners = Owners(self)
         self.tasks = Catalogue(self)
@@ -312,20 +317,29 @@ class Client:
         """
         return self.bus.stream(queue, _whole("limit", limit, 1, 1_000_000))
 
-    async def run(self, task: msgspec.Struct) -> Any:
+    async def run(
+        self,
+        task: msgspec.Struct,
+        *,
+        previous: Any = NOTHING_GIVEN,
+        results: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Run the handler of a task here and now, with middleware and timeout; return what it returns.
 
         Nothing is stored, told or counted, and the client need not be started. The task is encoded and
         decoded as on its way through the database. Raises what the handler raises, also `Retry`, `Snooze`
         and `Discard`; `TimeoutError` beyond the queue's timeout; `InvalidState` without a handler.
+
+        `previous`, `results`: what `job.previous()` and `job.results()` are to return, to try the handler of
+        a step; what it adds by `job.extend()` is then checked and dropped.
         """
-        return await run(self, task)
+        return await run(self, task, given(previous, results))
 
     # -- adding and asking -------------------------------------------------------------------------
 
-    def add(self, *tasks: msgspec.Struct) -> AddOperation:
-        """Start an operation that adds jobs: `await client.add(task, ...).save()`."""
-        return AddOperation(self, tasks)
+    def add(self, *parts: msgspec.Struct | Chain | Group | Workflow) -> AddOperation:
+        """Start an operation that adds jobs and workflows: `await client.add(task, ...).save()`."""
+        return AddOperation(self, parts)
 
     def schedule(
         self,
@@ -370,19 +384,30 @@ class Client:
             self._running.dispatcher.wake()
 
     async def status(self, job_id: str) -> JobStatus:
-        """Return where a job is in its life; `NOT_FOUND` also once it is no longer retained."""
+        """Return where a job or workflow is in its life; `NOT_FOUND` also once it is no longer retained."""
         return await self.open_store().status(checked_id("status", job_id), now=self.clock.now())
 
     async def get(self, job_id: str) -> Job | None:
         """Return a job's whole record; None if there is none, or none any more."""
         return await self.open_store().get(checked_id("get", job_id), now=self.clock.now())
 
-    async def wait(self, job_id: str, timeout: Duration | None = None) -> Job:
+    async def workflow(self, workflow_id: str) -> WorkflowRun | None:
+        """Return a workflow with its steps as they are now; None if there is none, or none any more."""
+        return await self.workflows.get(workflow_id)
+
+    @overload
+    async def wait(self, job_id: WorkflowId, timeout: Duration | None = None) -> WorkflowRun: ...  # type: ignore[overload-overlap]
+    @overload
+    async def wait(self, job_id: str, timeout: Duration | None = None) -> Job: ...
+    async def wait(self, job_id: str, timeout: Duration | None = None) -> Any:
         """Return a job as soon as it has ended, however it has ended, in whichever process.
 
         Raises `TimeoutError` if that takes longer than `timeout` seconds, `JobNotFound` if there is no such
         job, or it has ended and its queue keeps nothing: one waits before that. While somebody waits, such a
         job is kept for a minute, without its payload; its result too if it ends in this client.
+
+        Given the id of a workflow, it returns that: a `WorkflowRun`. Type checkers know that of `.id` of what
+        was added; of an id that is a plain str, write `client.workflows.wait(id)`.
         """
         return await wait_for(self, job_id, timeout)
 
@@ -401,7 +426,7 @@ class Client:
     # -- control -----------------------------------------------------------------------------------
 
     async def cancel(self, *job_ids: str) -> int:
-        """Cancel jobs; return how many of them have ended by it, or were asked to.
+        """Cancel jobs, or all jobs of workflows; return how many have ended by it, or were asked to.
 
         A pending job becomes `CANCELLED` at once. A running one is cancelled through its scope, in
         whichever process it runs, and may clean up: `CANCELLED` once its handler has raised; where it

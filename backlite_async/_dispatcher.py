@@ -150,7 +150,7 @@ class Dispatcher:
             added=self._ticked,
         )
         self._takeover = Takeover(
-            store, clock, registry, Health("take over", troubled), bus=client.bus, released=self._wake.set
+            store, clock, registry, Health("take over", troubled), bus=client.bus, released=client.rung
         )
         self._pool = WorkerPool(
             client,
@@ -539,8 +539,12 @@ class Dispatcher:
         self._completions.put(outcome)
 
     def _waited_for(self, outcome: Complete) -> Complete:
-        """Return an outcome by which a job is kept for those who wait here, known to the store or not."""
-        if outcome.keep is not None or outcome.id not in self._waits.watches:
+        """Return an outcome by which a job is kept for those who wait here, known to the store or not.
+
+        So is its workflow, by what is kept the longest of its steps.
+        """
+        watches = self._waits.watches
+        if outcome.keep is not None or not (outcome.id in watches or outcome.workflow in watches):
             return outcome
         return msgspec.structs.replace(
             outcome, keep=Keep(until=outcome.finished_at + WATCHED_FOR, payload=False)
@@ -569,9 +573,15 @@ class Dispatcher:
             self._notes.told(self._reports.job(outcome), outcome.note)
         if self._waits.watches:
             self._waits.ended(outcome.id)
+            workflow = self._reports.job(outcome).workflow
+            if workflow is not None:  # perhaps that has ended, too
+                self._waits.ended(workflow)
         self._reports.written(outcome, lost=lost)
-        if isinstance(outcome, Complete) and outcome.keep is not None:
-            self._maintenance.expect(outcome.keep.until)
+        if isinstance(outcome, Complete):
+            if outcome.keep is not None:
+                self._maintenance.expect(outcome.keep.until)
+            if outcome.extends and not lost:
+                self._client.added([step.job for step in outcome.extends if step.job is not None])
         if outcome.frees is not None:
             self._client.news()
         if (
@@ -580,5 +590,6 @@ class Dispatcher:
             or outcome.frees is not None
             or not isinstance(outcome, Complete)
             or outcome.letter is not None
+            or outcome.workflow is not None
         ):
             self._wake.set()

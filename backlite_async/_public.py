@@ -25,6 +25,7 @@ from ._errors import (
     TransactionTimeout,
 )
 from ._events import Event, Events
+from ._graph import StepRun, WorkflowRun
 from ._history import AttemptError, LogLine
 from ._job import Job, JobStatus, OwnerInfo, Queue, TaskInfo
 from ._jobs import JobPage
@@ -34,7 +35,9 @@ from ._outcome import Discard, Retry, Snooze
 from ._recurring import Schedule, ScheduleState
 from ._schedules import ScheduleOperation
 from ._stats import Count, Percentiles, QueueStats
+from ._steps import Step
 from ._task import Task
+from ._workflow import Chain, Group, Workflow, chain, group
 
 __all__ = [
     "AddOperation",
@@ -45,6 +48,7 @@ __all__ = [
     "BackliteError",
     "Backoff",
     "CallNext",
+    "Chain",
     "Client",
     "Clock",
     "Count",
@@ -55,6 +59,7 @@ __all__ = [
     "Discard",
     "Event",
     "Events",
+    "Group",
     "InvalidState",
     "InvalidTask",
     "InvalidType",
@@ -81,10 +86,16 @@ __all__ = [
     "ScheduleOperation",
     "ScheduleState",
     "Snooze",
+    "Step",
+    "StepRun",
     "SystemClock",
     "Task",
     "TaskInfo",
     "TransactionTimeout",
+    "Workflow",
+    "WorkflowRun",
+    "chain",
     "current_client",
     "current_job",
+    "group",
 ]

@@ -25,14 +25,14 @@ PACKAGE = Path(backlite_async.__file__).parent
 ROOT = "backlite_async"
 
 LAYERS = {
-    "data": "_errors _clock _config _task _job _history _query _stats",
+    "data": "_errors _clock _config _task _job _history _query _stats _graph _recurring _mermaid",
     "decisions": "_ahead _codec _backoff _fingerprint _options _plan _outcome _suspects"
-    " _declare _filters _letters _zones _cron _recurrence _schedule _due _reconcile",
+    " _declare _filters _letters _zones _cron _recurrence _schedule _due _reconcile _steps _workflow",
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
     " _deadlines _failure _feed _heed _lapses _queues _reports _solo _starts _takeover _transaction _wall"
     " _threads _dispatcher _life _client"
     " _notes _waits _results _events _middleware _direct _bulk _jobs _owners _catalogue"
-    " _schedules _declarations _ticker",
+    " _schedules _declarations _ticker _inside _workflows _maker",
     "root": "_public",
     "around": "__main__ _demo",
 }

@@ -22,6 +22,7 @@ FIXED = {
     "Retry", "Snooze", "Discard",
     "BackliteError", "AlreadyRegistered", "PayloadError", "DatabaseBusy", "LeaseLost",
     "current_client", "current_job", "Rate", "AlreadyExists",
+    "chain", "group", "Workflow",
 }  # fmt: skip
 """What is promised to be there."""
 
@@ -35,6 +36,8 @@ EXTRAS = {
     "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up
     "DatabaseReplaced", "TransactionTimeout",  # the same: put the file back; take less time
     "InvalidState", "InvalidTask", "InvalidType", "InvalidValue",  # programmers' mistakes
+    "Chain", "Group", "Step",  # what chain(), group() and Workflow.add() return: for annotations
+    "WorkflowRun", "StepRun",  # what client.workflow() returns: the same
     "JobNotFound", "ResultNotFound",  # what callers do differently: there is nothing to wait for
 }  # fmt: skip
 """What is there beside it, and why."""

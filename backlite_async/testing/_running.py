@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NoReturn
@@ -16,6 +16,7 @@ from .._clock import after, seconds
 from .._config import Duration
 from .._errors import BackliteError, InvalidState, InvalidType
 from .._events import Event, Listener
+from .._inside import NOTHING_GIVEN, given
 from .._task import task_type
 from ._clients import record_of
 from ._clock import ManualClock
@@ -79,13 +80,23 @@ async def run_until_idle(
 
 
 async def run_handler(
-    client: Client, task: msgspec.Struct, /, *, patience: Duration = 10.0, **options: Any
+    client: Client,
+    task: msgspec.Struct,
+    /,
+    *,
+    patience: Duration = 10.0,
+    previous: Any = NOTHING_GIVEN,
+    results: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Ran:
     """Add one job and run it once, all the way: stored, claimed, decoded, handled, its outcome stored.
 
     Returns the attempt if it has succeeded, and raises what its handler has raised, `Retry`, `Snooze` and
     `Discard` too. A job that is to run again is left to do so. `options` are those of `client.add()` that
     make no difference to when it runs: `run_handler(client, task, meta={"by": "eve"}, tags=["a"])`.
+
+    `previous`, `results`: what `job.previous()` and `job.results()` are to return, to try the handler of a
+    step of a workflow by itself; what it adds by `job.extend()` is then checked and dropped.
     """
     record = record_of(client)
     kind = task_type(type(task))
@@ -93,6 +104,9 @@ async def run_handler(
         raise InvalidState(f"this client has no handler of {kind.name}; register it before the job runs")
     for name in options.keys() - OPTIONS:
         raise InvalidType(f"run_handler() takes no option {name!r}; it takes {', '.join(sorted(OPTIONS))}")
+    told = given(previous, results)
+    if told is not None:
+        record.given[options.setdefault("id", client.ids.next())] = told
     operation = client.add(task)
     for name, value in options.items():
         getattr(operation, name)(*(value if name == "tags" else [value]))

@@ -30,6 +30,7 @@ from .company import Company, Member
 from .faults import Host, Killed
 from .history import Marked, Misuse, Paused, Revoked
 from .memory import SharedMemory
+from .recurring import Recurring
 from .telling import Teller
 from .telling import now as at_once
 
@@ -41,12 +42,13 @@ ASKED = frozenset(
     {
         *("add", "add_unique", "begin", "cancel", "commit", "declare", "get", "pause", "queues", "resume"),
         *("running", "status", "act", "find", "count", "stats", "tasks", "owners"),
+        *("save_schedule", "delete_schedule", "schedules"),
     }
 )
 """What applications and handlers ask for at any time, and are refused once the store is closed."""
 
 
-class FaultyStore(Asking):
+class FaultyStore(Asking, Recurring):
     """One owner's way to a shared memory store, for as long as it is open."""
 
     writing = False

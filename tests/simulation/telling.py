@@ -10,6 +10,7 @@ import msgspec
 from backlite_async import JobStatus, QueueConfig
 from backlite_async._job import Cancelled, Claim, Complete, Declared, NewJob, Outcome, Reschedule, Unique
 from backlite_async._query import Action, Delete, Edit, Postpone, Release, Rerun
+from backlite_async._recurring import Tick
 
 from .history import (
     Claimed,
@@ -63,6 +64,16 @@ class Teller:
             if job.id not in there and self._inner.has(job.id):
                 self._stored(job)
         self._turned()
+
+    def tick(self, tick: Tick) -> Sequence[str] | None:
+        """Add what is due of a schedule, and move it on."""
+        there = {job.id for job in tick.jobs if self._inner.has(job.id)}
+        added: Sequence[str] | None = now(self._inner.tick(tick))
+        for job in tick.jobs:
+            if job.id in (added or ()) and job.id not in there and self._inner.has(job.id):
+                self._stored(job)
+        self._turned()
+        return added
 
     def add_unique(self, job: NewJob, unique: Unique, at: int, again: bool) -> str | None:
         """Store a pending job, unless there is one that `unique` names."""
