@@ -452,7 +452,12 @@ INTEGERS = set(
     " added_since added_until due_since due_until finished_since finished_until due".split()
 )
 
-ARRAYS = {"walks": [["q", "T", 0, 0, 0]], "numbers": [0, 1], "levels": [["q", "T", 0]], "kinds": [["q", "T", "failed"]]}
+ARRAYS = {
+    "walks": [["q", "T", 0, 0, 0]],
+    "numbers": [0, 1],
+    "levels": [["q", "T", 0]],
+    "kinds": [["q", "T", "failed"]],
+}
 
 SMALL = set("json_each walk level wanted place kind waiting".split())
 """What a statement may walk over: what it was given, and what it has found by seeks."""
