@@ -139,7 +139,7 @@ SELECT 'flow ' || n, 0, 3, 3, CASE WHEN n % 3 = 0 THEN 'failed' END, CASE WHEN n
 
 NODES = """
 INSERT INTO backlite_steps (workflow, number, kind, job_id, name, status, blocked, if_failed, after, next)
-SELECT id, value, 'step', 'job ' || (3 * workflows.rowid + value), nullif('step ' || value, 'step 2'),
+SELECT workflows.id, value, 'step', 'job ' || (3 * workflows.rowid + value), nullif('step ' || value, 'step 2'),
     CASE WHEN expires_at THEN 'failed' END, value, 'cancel', '[]', '[]'
 FROM backlite_workflows AS workflows CROSS JOIN json_each('[0, 1, 2]')
 """
