@@ -139,7 +139,7 @@ SELECT 'flow ' || n, 0, 3, 3, CASE WHEN n % 3 = 0 THEN 'failed' END, CASE WHEN n
 
 NODES = """
 INSERT INTO backlite_steps (workflow, number, kind, job_id, name, status, blocked, if_failed, after, next)
-SELECT id, value, 'step', 'job ' || (3 * workflows.rowid + value), nullif('step ' || value, 'step 2'),
+SELECT workflows.id, value, 'step', 'job ' || (3 * workflows.rowid + value), nullif('step ' || value, 'step 2'),
     CASE WHEN expires_at THEN 'failed' END, value, 'cancel', '[]', '[]'
 FROM backlite_workflows AS workflows CROSS JOIN json_each('[0, 1, 2]')
 """
@@ -452,7 +452,12 @@ INTEGERS = set(
     " added_since added_until due_since due_until finished_since finished_until due".split()
 )
 
-ARRAYS = {"walks": [["q", "T", 0, 0, 0]], "numbers": [0, 1], "levels": [["q", "T", 0]], "kinds": [["q", "T", "failed"]]}
+ARRAYS = {
+    "walks": [["q", "T", 0, 0, 0]],
+    "numbers": [0, 1],
+    "levels": [["q", "T", 0]],
+    "kinds": [["q", "T", "failed"]],
+}
 
 SMALL = set("json_each walk level wanted place kind waiting".split())
 """What a statement may walk over: what it was given, and what it has found by seeks."""

@@ -480,7 +480,10 @@ async def test_queues_count_what_waits_for_other_steps(store: Store) -> None:
 async def test_blocked_job_shows_its_key_and_workflow(store: Store) -> None:
     """It waits for no turn of that key yet, but people see which one it will have."""
     await populate(store)
-    shown = {job.id: (job.status, job.key, job.workflow) for job in (await store.find(Wanted(), limit=99, now=NOW)).jobs}
+    shown = {
+        job.id: (job.status, job.key, job.workflow)
+        for job in (await store.find(Wanted(), limit=99, now=NOW)).jobs
+    }
     assert shown["b-2"] == (JobStatus.PENDING, "k", "w")
     assert shown["b-3"] == (JobStatus.PENDING, None, "w")
     assert shown["w-1"] == (JobStatus.PENDING, None, "w")
