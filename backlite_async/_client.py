@@ -43,6 +43,7 @@ from ._recurring import Missed
 from ._registry import Registry
 from ._reports import naming
 from ._results import result_of, wait_for
+from ._rule import Rule
 from ._schedules import Said, ScheduleOperation, Schedules, Times
 from ._waits import Waits
 from ._workflow import Chain, Group, Workflow
@@ -348,7 +349,7 @@ class Client:
         *,
         cron: str | None = None,
         every: Duration | None = None,
-        rule: object = None,
+        rule: str | Rule | None = None,
         at: Iterable[datetime] | None = None,
         tz: str = "UTC",
         start: datetime | None = None,
