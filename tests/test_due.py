@@ -168,7 +168,7 @@ def test_jitter_follows_from_the_job() -> None:
 
 
 def test_a_clock_that_steps_forth_and_back_repeats_nothing() -> None:
-    """After a step forward the next instant is one that was not dealt with, however far back the clock goes."""
+    """After a step forward the next instant is one that was not dealt with, whatever the clock says."""
     ahead = tick_of(stored(), BASE + 90 * MINUTE)
     schedule = stored(next_at=ahead.next_at, last_instant=ahead.last_instant, version=5)
     assert schedule.next_at == BASE + 91 * MINUTE

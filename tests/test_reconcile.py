@@ -102,7 +102,7 @@ def test_a_changed_one_is_changed_and_keeps_its_runs(more: dict[str, Any]) -> No
     assert (there.missed, there.overlap) == (definition.missed, definition.overlap)
     assert (there.jitter, there.max_runs) == (definition.jitter, definition.max_runs)
     times = timing_of(there)
-    assert msgspec.structs.replace(times, anchor=5) == definition.timing
+    assert msgspec.structs.replace(times, anchor=definition.timing.anchor) == definition.timing
     assert there.updated_at == LATER
 
 

@@ -115,7 +115,7 @@ class World:
         }
         usual: dict[str, Any] = {"missed": "one", "overlap": True, "jitter": 0, "max_runs": None}
         job = NewJob(id="", queue="q", task="T", payload=b"{}", max_attempts=1, created_at=0, due_at=0)
-        definition = Definition(name=name, timing=timing(now=0, **times), job=job, task="", **(usual | more))
+        definition = Definition(name=name, timing=timing(now=1, **times), job=job, task="", **(usual | more))
         schedule = made(definition, owner=None, now=self.clock.now())
         assert await self.store.save_schedule(schedule, expected=None)
         return schedule
