@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from backlite_async import InvalidState
 from backlite_async._graph import NewStep, follow_up_id
 from backlite_async._job import Declared, JobStatus, Keep, Limit, Place, Unique
 from backlite_async._query import Delete, Edit, Postpone, Rerun, Wanted
 from backlite_async.stores import Store
+from backlite_async.stores._service import WATCHED_FOR
 
 from .flows import LANE, Bench, extension, flow, join, new, step
 
