@@ -117,8 +117,11 @@ def _check_comes(made: Timing) -> None:
         comes = next_after(_endless(made), made.anchor)
     if comes is None:
         what = f"cron={made.cron!r}" if made.cron else f"rule={made.rule!r}" if made.rule else "at="
-        bounds = " from start to end" if made.start is not None or made.end is not None else ""
-        raise InvalidValue(f"{what} never comes{bounds}; a schedule must be due at least once")
+        bounds = " from start to end" if made.end is not None else " after start"
+        hint = "" if made.start is None else bounds
+        if made.start is None and made.rule is not None:
+            hint = ", counted from now (start= says otherwise)"
+        raise InvalidValue(f"{what} never comes{hint}; a schedule must be due at least once")
 
 
 def _endless(made: Timing) -> Timing:
