@@ -311,7 +311,7 @@ def scheduled(connection: sqlite3.Connection) -> tuple[Scheduled, ...]:
     times = ", ".join(f"json_extract(timing, '$.{name}')" for name in ("at", "every", "anchor"))
     query = f"SELECT name, created_at, {times}, max_runs, runs, skipped, removed FROM backlite_schedules"
     return tuple(
-        Scheduled(name, created_at, at and json.loads(at), every, anchor or 0, *rest, removed=bool(removed))
+        Scheduled(name, created_at, at and json.loads(at), every, anchor or 0, *rest, bool(removed))
         for name, created_at, at, every, anchor, *rest, removed in connection.execute(query)
     )
 
@@ -411,8 +411,9 @@ def mistimed(found: Found, events: list[dict[str, Any]]) -> list[str]:
         if schedule.name == "steered" or schedule.removed:
             continue
         due = schedule.at or [
-            schedule.anchor + schedule.every * (n + 1) for n in range(schedule.max_runs or 0)
+            schedule.anchor + (schedule.every or 0) * (n + 1) for n in range(schedule.max_runs or 0)
         ]
+        due = [at for at in due if at > schedule.created_at]
         ids = {follow_up_id("schedule", schedule.name, schedule.created_at, at) for at in due}
         runs = set(runs_of(found, schedule.name))
         paused = ("unscheduling", schedule.name) in told or schedule.name == "deleted"
