@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import pairwise
-from zoneinfo import ZoneInfo
 
 from ._errors import InvalidType, InvalidValue
 
@@ -31,6 +30,8 @@ def zone(name: str) -> tzinfo:
         raise InvalidType(f'tz must be the IANA name of a time zone, like "Europe/Berlin", not {name!r}')
     if name == "UTC":
         return UTC  # which needs no data
+    from zoneinfo import ZoneInfo
+
     try:
         if name and not name.startswith(_STRANGE):
             return ZoneInfo(name)

@@ -111,7 +111,7 @@ def step_results(
 def _nodes_for(
     raw: sqlite3.Connection, workflow_id: str, number: int | None, *, deep: bool
 ) -> dict[int, tuple[str, list[int]]]:
-    """Return the nodes that may matter for what comes before one: all of them, or this one and joins before."""
+    """Return the nodes that may matter for what comes before one: all, or this one and the joins before."""
     nodes: dict[int, tuple[str, list[int]]] = {}
 
     def take(name: str, **parameters: Any) -> set[int]:
