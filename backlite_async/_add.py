@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import warnings
 from collections.abc import Callable
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 import msgspec
 
 from ._clock import after, aware, seconds, to_millis
-from ._codec import encode
-from ._config import Duration, QueueConfig, checked_priority
+from ._config import Duration, checked_priority
 from ._context import running_job
-from ._errors import InvalidState, InvalidTask, InvalidValue, PayloadError
-from ._job import More, NewJob, Unique
+from ._errors import DatabaseBusy, InvalidState, InvalidValue
+from ._graph import NewWorkflow
+from ._job import NewJob, Unique
+from ._maker import Addable, JobOptions, Maker, Whole
 from ._options import (
     Added,
     OnConflict,
@@ -32,7 +32,8 @@ from ._options import (
     in_its_way,
     refusal,
 )
-from ._task import TaskType, task_type
+from ._task import task_type
+from ._workflow import WHOLES
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from .stores import Store
 
 __all__ = ["AddOperation"]
-
-CHUNK = 1000
-"""Tasks encoded in one turn of the event loop: some three milliseconds."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,20 +69,20 @@ class AddOperation:
     """
 
     # What most operations do not have; it costs them nothing here.
-    _priority: int | None = None
-    _max_attempts: int | None = None
-    _timeout: int | None = None
-    _key: str | None = None
-    _meta: str | None = None
-    _tags: str | None = None
-    _parent: str | None = None
+    _options = JobOptions()
     _own: OwnId | None = None
     _by: UniqueKey | None = None
     _unique: Unique | None = None
+    _workflows: tuple[NewWorkflow, ...] = ()
 
-    def __init__(self, client: Client, tasks: tuple[msgspec.Struct, ...]) -> None:
+    def __init__(self, client: Client, parts: tuple[Addable, ...]) -> None:
         self._client = client
-        self._tasks = tasks
+        self._parts = parts
+        self._wholes: list[tuple[int, Whole]] = []
+        if not WHOLES.isdisjoint(map(type, parts)):
+            found = ((place, part) for place, part in enumerate(parts) if type(part) in WHOLES)
+            self._wholes = cast("list[tuple[int, Whole]]", [*found])
+            self._token = object()
         self._at: int | None = None
         self._wait: float | None = None
         self._connection: aiosqlite.Connection | None = None
@@ -116,7 +114,7 @@ class AddOperation:
         keep all workers busy; nothing raises their priority with time. `Queue.oldest_due` tells how
         long the oldest job of a queue has been due. A retry keeps the job's priority.
         """
-        self._priority = checked_priority(n)
+        self._say(priority=checked_priority(n))
         return self
 
     @_option
@@ -130,7 +128,7 @@ class AddOperation:
         already: so keys take turns, and one with thousands of jobs does not keep others waiting.
         Uniqueness, see `unique()`, has nothing to do with it. 1 to 200 printable characters.
         """
-        self._key = checked_text("key", key)
+        self._say(key=checked_text("key", key))
         return self
 
     # -- each attempt ------------------------------------------------------------------------------
@@ -138,7 +136,7 @@ class AddOperation:
     @_option
     def max_attempts(self, n: int) -> Self:
         """Try these jobs at most n times, whatever their queue's `max_attempts`; 1: never again."""
-        self._max_attempts = checked_attempts(n)
+        self._say(max_attempts=checked_attempts(n))
         return self
 
     @_option
@@ -148,7 +146,7 @@ class AddOperation:
         In seconds or as a timedelta, kept in whole milliseconds, rounded up. There is no None: without
         this call the queue's timeout applies.
         """
-        self._timeout = checked_timeout(duration)
+        self._say(timeout=checked_timeout(duration))
         return self
 
     # -- one of a kind -----------------------------------------------------------------------------
@@ -209,7 +207,7 @@ class AddOperation:
         Keys are str; values are text, numbers, True, False, None, and lists and dicts of these (tuples
         come back as lists). At most 8192 bytes as JSON. It is taken as it is at this call.
         """
-        self._meta = encoded_meta(meta)
+        self._say(meta=encoded_meta(meta))
         return self
 
     @_option
@@ -218,7 +216,7 @@ class AddOperation:
 
         At most 20, of 1 to 100 printable characters each; they keep their order, each counts once.
         """
-        self._tags = encoded_tags(tags)
+        self._say(tags=encoded_tags(tags))
         return self
 
     # -- storing them ------------------------------------------------------------------------------
@@ -257,35 +255,42 @@ class AddOperation:
                     "save() inside a job.transaction() would wait for the block itself; add with"
                     " .tx(connection), the connection that the block gives"
                 )
-            self._parent = running.id if running.fence else None  # none that run() has made up
+            self._say(parent=running.id if running.fence else None)  # none that run() has made up
+        if self._wholes:
+            self._hold()
         self._state = "being saved"
+        again = self._again
         try:
             if self._jobs is None:
-                self._jobs = await self._encode()
+                self._jobs = await self._make()
             if self._connection is None and self._client.undeclared:  # else it would wait for the caller
                 await self._client.declare_queues()
             existing = await self._store(store, self._jobs)
-        except BaseException:
+        except BaseException as error:
             self._state = "new"
+            if self._wholes and not again and (not self._again or isinstance(error, DatabaseBusy)):
+                self._let_go()
             raise
         self._state = "saved"
         if existing is not None:
             found = Added([existing])
             found.existing = (existing,)
             return found
-        self._client.added(self._jobs)
-        return Added([job.id for job in self._jobs])
+        return self._added()
 
     async def _store(self, store: Store, jobs: list[NewJob]) -> str | None:
         """Store the jobs; return the id of the one that was in the way of the only one."""
         again, self._again = self._again, True  # who has failed once may have stored them all the same
+        workflows = self._workflows
         if self._unique is not None:
             return await self._store_unique(store, jobs[0], self._unique, again)
-        if jobs and self._connection is None:
-            self._client.adding(jobs)
-            await store.add(jobs, again=again)
-        elif jobs:
-            await store.add_within(self._connection, jobs, again=again)
+        if not jobs and not workflows:
+            return None
+        if self._connection is None:
+            self._client.adding(jobs or workflows[0].jobs[:1])
+            await store.add(jobs, workflows=workflows, again=again)
+        else:
+            await store.add_within(self._connection, jobs, workflows=workflows, again=again)
         return None
 
     async def _store_unique(self, store: Store, job: NewJob, unique: Unique, again: bool) -> str | None:
@@ -303,81 +308,61 @@ class AddOperation:
 
     # -- making jobs of tasks ----------------------------------------------------------------------
 
-    async def _encode(self) -> list[NewJob]:
-        """Make jobs of the tasks, many of them in several turns of the event loop."""
-        now = self._client.clock.now()
-        jobs: list[NewJob] = []
-        for first in range(0, len(self._tasks), CHUNK):
-            if first:
-                await asyncio.sleep(0)
-            jobs += self._encode_some(first, now)
-        if self._own is not None or self._by is not None:
-            [task] = self._tasks
-            self._unique = in_its_way(self._own, self._by, task_type(type(task)), task)
-        return jobs
+    def _say(self, **said: object) -> None:
+        self._options = msgspec.structs.replace(self._options, **said)
 
-    def _encode_some(self, first: int, now: int) -> list[NewJob]:
+    async def _make(self) -> list[NewJob]:
+        """Make jobs and workflows of the parts, many of them in several turns of the event loop."""
+        now = self._client.clock.now()
         due_at = self._at
         if due_at is None:
             due_at = now if self._wait is None else after(now, self._wait)
         waits_from = now if self._at is None else None
-        own = self._own
-        next_id = self._client.ids.next if own is None else lambda: own.value
-        jobs: list[NewJob] = []
-        kind: TaskType | None = None
-        max_attempts = priority = 0
-        more: More | None = None
-        for number, task in enumerate(self._tasks[first : first + CHUNK], first + 1):
-            if kind is None or type(task) is not kind.cls:
-                kind = self._kind(task)
-                config = kind.config
-                max_attempts = config.max_attempts if self._max_attempts is None else self._max_attempts
-                priority = config.priority if self._priority is None else self._priority
-                more = self._more(config)
-            jobs.append(
-                NewJob(
-                    id=next_id(),
-                    queue=kind.config.name,
-                    task=kind.name,
-                    payload=self._payload(number, kind, task),
-                    max_attempts=max_attempts,
-                    created_at=now,
-                    due_at=due_at,
-                    waits_from=waits_from,
-                    priority=priority,
-                    more=more,
-                )
+        maker = Maker(self._client, self._options, now, due_at=due_at, waits_from=waits_from)
+        own_id = None if self._own is None else self._own.value
+        jobs, self._workflows = await maker.all(self._parts, self._wholes, own_id)
+        if self._own is not None or self._by is not None:
+            [task] = self._parts
+            self._unique = in_its_way(
+                self._own, self._by, task_type(type(task)), cast("msgspec.Struct", task)
             )
         return jobs
 
-    def _more(self, config: QueueConfig) -> More | None:
-        """Return what most jobs have not; None for those, which makes them quicker to store."""
-        if (self._key or self._timeout or self._parent or self._meta or self._tags) is None:
-            return None
-        return More(
-            key=self._key,
-            turns=None if self._key is None else config.concurrency_per_key,
-            timeout=self._timeout,
-            parent=self._parent,
-            meta=self._meta,
-            tags=self._tags,
-        )
+    # -- workflows are saved once ------------------------------------------------------------------
 
-    def _kind(self, task: object) -> TaskType:
-        if isinstance(task, type):
-            raise InvalidTask(f"{task.__qualname__} is a class; add an instance of it")
-        kind = task_type(type(task))
-        self._client.registry.meet(kind)
-        return kind
+    def _hold(self) -> None:
+        """Make sure that nobody else saves these workflows, or raise."""
+        if len({id(whole) for _, whole in self._wholes}) < len(self._wholes):
+            raise InvalidState("client.add() was given the same workflow twice; build another one")
+        for _, whole in self._wholes:
+            if whole.graph.holder not in (None, self._token):
+                raise InvalidState(
+                    f"this {type(whole).__name__.lower()} is saved, or may be, by another client.add(...),"
+                    " and its steps have their ids; build another one"
+                )
+        for _, whole in self._wholes:
+            whole.graph.holder = self._token
 
-    def _payload(self, number: int, kind: TaskType, task: msgspec.Struct) -> bytes:
-        try:
-            return encode(kind, task, self._client.max_payload)
-        except PayloadError as error:
-            if len(self._tasks) == 1:
-                raise
-            reason = f"{error.reason} (task {number} of {len(self._tasks)})"
-            raise PayloadError(error.task, reason) from error.__cause__
+    def _let_go(self) -> None:
+        """Nothing is stored: let anybody save these workflows."""
+        self._jobs, self._again = None, False
+        for _, whole in self._wholes:
+            whole.graph.holder = None
+
+    def _added(self) -> Added:
+        """Take note that all is stored; return the ids."""
+        jobs = self._jobs or []
+        if not self._wholes:
+            self._client.added(jobs)
+            return Added([job.id for job in jobs])
+        for (_, whole), workflow in zip(self._wholes, self._workflows, strict=True):
+            whole.graph.id = workflow.id
+        self._client.added([*jobs, *(job for workflow in self._workflows for job in workflow.jobs)])
+        ids = iter([job.id for job in jobs])
+        workflows = iter([workflow.id for workflow in self._workflows])
+        added = Added(next(workflows if type(part) in WHOLES else ids) for part in self._parts)
+        added.workflows = tuple(workflow.id for workflow in self._workflows)
+        return added
 
     # -- misuse ------------------------------------------------------------------------------------
 
@@ -389,15 +374,20 @@ class AddOperation:
             )
 
     def _check_one(self, option: str) -> None:
-        if len(self._tasks) != 1:
+        if self._wholes:
             raise InvalidValue(
-                f".{option}() is for one task at a time, and this operation has {len(self._tasks)}; write"
+                f".{option}() is for one task at a time, not for a workflow; give it to a task whose handler"
+                " adds the workflow, so that there is one of it"
+            )
+        if len(self._parts) != 1:
+            raise InvalidValue(
+                f".{option}() is for one task at a time, and this operation has {len(self._parts)}; write"
                 f" client.add(task).{option}(...) for each"
             )
 
     def __del__(self) -> None:
-        if getattr(self, "_state", None) == "new" and self._tasks and not self._tried:
-            names = ", ".join(sorted({type(task).__qualname__ for task in self._tasks}))
+        if getattr(self, "_state", None) == "new" and self._parts and not self._tried:
+            names = ", ".join(sorted({type(task).__qualname__ for task in self._parts}))
             warnings.warn(
                 f"client.add({names}) was never saved, and nothing was added; write"
                 " await client.add(...).save()",

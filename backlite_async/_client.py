@@ -8,7 +8,8 @@ import random
 import re
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar, overload
@@ -28,6 +29,8 @@ from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._events import Bus, EventKind, Events, L
 from ._filters import checked_id
+from ._graph import WorkflowId, WorkflowRun
+from ._inside import NOTHING_GIVEN, given
 from ._job import Job, JobStatus, NewJob, Owner
 from ._jobs import Jobs
 from ._leases import BEATS_PER_LEASE
@@ -36,10 +39,15 @@ from ._middleware import Layers, M
 from ._outcome import CANCELLED
 from ._owners import Owners
 from ._queues import Queues
+from ._recurring import Missed
 from ._registry import Registry
 from ._reports import naming
 from ._results import result_of, wait_for
+from ._rule import Rule
+from ._schedules import Said, ScheduleOperation, Schedules, Times
 from ._waits import Waits
+from ._workflow import Chain, Group, Workflow
+from ._workflows import Workflows
 from .stores import Store, store_maker
 
 __all__ = ["Client"]
@@ -112,9 +120,11 @@ class Client:
         self._random = rng or random.Random()
         self.ids = IdFactory(self.clock, self._random)
         self.jobs = Jobs(self)
+        self.workflows = Workflows(self)
         self.queues = Queues(self)
         self.owners = Owners(self)
         self.tasks = Catalogue(self)
+        self.schedules = Schedules(self)
         self.waits = Waits(self.clock)
         self.layers = Layers()
         self.bus = Bus(self.clock)
@@ -204,6 +214,7 @@ class Client:
         clean = True
         dispatcher = None
         try:
+            self.schedules.declarations.begin()
             if self._workers:
                 dispatcher = running.dispatcher = Dispatcher(
                     self,
@@ -219,6 +230,7 @@ class Client:
                     unending=self._unending,
                 )
             self._declared.clear()
+            await self.schedules.declarations.reconcile(store, self.clock, owner.id)
             store.listen(self.rung)
             running.waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
             self.bus.open()
@@ -257,7 +269,7 @@ class Client:
         raises `InvalidType`. Neither changes anything.
         """
         self.registry.register(task_type, handler)
-        self.notify()
+        self._wake()
 
     def handler(self, task_type: type[T]) -> _Decorator[T]:
         """Register the decorated function as the handler of a task type.
@@ -306,40 +318,97 @@ class Client:
         """
         return self.bus.stream(queue, _whole("limit", limit, 1, 1_000_000))
 
-    async def run(self, task: msgspec.Struct) -> Any:
+    async def run(
+        self,
+        task: msgspec.Struct,
+        *,
+        previous: Any = NOTHING_GIVEN,
+        results: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Run the handler of a task here and now, with middleware and timeout; return what it returns.
 
         Nothing is stored, told or counted, and the client need not be started. The task is encoded and
         decoded as on its way through the database. Raises what the handler raises, also `Retry`, `Snooze`
         and `Discard`; `TimeoutError` beyond the queue's timeout; `InvalidState` without a handler.
+
+        `previous`, `results`: what `job.previous()` and `job.results()` are to return, to try the handler of
+        a step; what it adds by `job.extend()` is then checked and dropped.
         """
-        return await run(self, task)
+        return await run(self, task, given(previous, results))
 
     # -- adding and asking -------------------------------------------------------------------------
 
-    def add(self, *tasks: msgspec.Struct) -> AddOperation:
-        """Start an operation that adds jobs: `await client.add(task, ...).save()`."""
-        return AddOperation(self, tasks)
+    def add(self, *parts: msgspec.Struct | Chain | Group | Workflow) -> AddOperation:
+        """Start an operation that adds jobs and workflows: `await client.add(task, ...).save()`."""
+        return AddOperation(self, parts)
+
+    def schedule(
+        self,
+        name: str,
+        task: msgspec.Struct,
+        *,
+        cron: str | None = None,
+        every: Duration | None = None,
+        rule: str | Rule | None = None,
+        at: Iterable[datetime] | None = None,
+        tz: str = "UTC",
+        start: datetime | None = None,
+        end: datetime | None = None,
+        max_runs: int | None = None,
+        missed: Missed = "one",
+        overlap: bool = True,
+        jitter: Duration | None = None,
+    ) -> ScheduleOperation:
+        """Add a task again and again, when it is due: one job for each instant, whatever runs or dies.
+
+        Before `start()` it is a declaration: at every start, schedules are made as the code says, and those
+        that it says no longer are removed. Afterwards, `await` it: it makes a schedule, or changes the one of
+        this name, at run time. One of these says when:
+
+        - `cron`: five fields, or "@daily" and its like; needs `pip install backlite_async[cron]`.
+        - `every`: seconds or a timedelta, counted from `start`, or from when it was made.
+        - `rule`: a `Rule`, or a recurrence rule of RFC 5545, "FREQ=WEEKLY;BYDAY=MO,WE"; needs the same.
+        - `at`: aware datetimes.
+
+        `tz`: an IANA name, in whose time that is meant. Nothing is due before `start` or after `end`. At most
+        `max_runs` are added. `missed`: of the runs that were due while nobody watched, add the last "one",
+        "all", or "none". `overlap=False`: none while the last one has not finished. `jitter`: each starts
+        later, by up to so many seconds. Wrong values raise here.
+        """
+        times = Times(cron=cron, every=every, rule=rule, at=at, tz=tz, start=start, end=end)
+        said = Said(**times, max_runs=max_runs, missed=missed, overlap=overlap, jitter=jitter)
+        return self.schedules.operation(name, task, said)
 
     def notify(self) -> None:
         """Wake the dispatcher; never needed in normal use."""
         if self._running is not None and self._running.dispatcher is not None:
-            self._running.dispatcher.wake()
+            self._running.dispatcher.look()
 
     async def status(self, job_id: str) -> JobStatus:
-        """Return where a job is in its life; `NOT_FOUND` also once it is no longer retained."""
+        """Return where a job or workflow is in its life; `NOT_FOUND` also once it is no longer retained."""
         return await self.open_store().status(checked_id("status", job_id), now=self.clock.now())
 
     async def get(self, job_id: str) -> Job | None:
         """Return a job's whole record; None if there is none, or none any more."""
         return await self.open_store().get(checked_id("get", job_id), now=self.clock.now())
 
-    async def wait(self, job_id: str, timeout: Duration | None = None) -> Job:
+    async def workflow(self, workflow_id: str) -> WorkflowRun | None:
+        """Return a workflow with its steps as they are now; None if there is none, or none any more."""
+        return await self.workflows.get(workflow_id)
+
+    @overload
+    async def wait(self, job_id: WorkflowId, timeout: Duration | None = None) -> WorkflowRun: ...  # type: ignore[overload-overlap]
+    @overload
+    async def wait(self, job_id: str, timeout: Duration | None = None) -> Job: ...
+    async def wait(self, job_id: str, timeout: Duration | None = None) -> Any:
         """Return a job as soon as it has ended, however it has ended, in whichever process.
 
         Raises `TimeoutError` if that takes longer than `timeout` seconds, `JobNotFound` if there is no such
         job, or it has ended and its queue keeps nothing: one waits before that. While somebody waits, such a
         job is kept for a minute, without its payload; its result too if it ends in this client.
+
+        Given the id of a workflow, it returns that: a `WorkflowRun`. Type checkers know that of `.id` of what
+        was added; of an id that is a plain str, write `client.workflows.wait(id)`.
         """
         return await wait_for(self, job_id, timeout)
 
@@ -358,7 +427,7 @@ class Client:
     # -- control -----------------------------------------------------------------------------------
 
     async def cancel(self, *job_ids: str) -> int:
-        """Cancel jobs; return how many of them have ended by it, or were asked to.
+        """Cancel jobs, or all jobs of workflows; return how many have ended by it, or were asked to.
 
         A pending job becomes `CANCELLED` at once. A running one is cancelled through its scope, in
         whichever process it runs, and may clean up: `CANCELLED` once its handler has raised; where it
@@ -470,6 +539,12 @@ class Client:
         self._check_loop(running)
         return running.store
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has started, and not ended."""
+        running = self._running
+        return running is not None and running.store is not None and not running.over
+
     def check_connection(self, connection: object) -> None:
         """Raise unless `.tx()` can take this connection."""
         self._make_store().check_connection(connection)
@@ -506,11 +581,15 @@ class Client:
             await self.open_store().declare(new, now=self.clock.now())
             self._declared.update(types)
 
+    def _wake(self) -> None:
+        if self._running is not None and self._running.dispatcher is not None:
+            self._running.dispatcher.wake()
+
     def adding(self, jobs: list[NewJob]) -> None:
         """Have jobs that are due claimed in the transaction that adds them, if there are workers for them."""
         first = jobs[0]
         if first.due_at <= first.created_at and self.registry.find(first.queue, first.task):
-            self.notify()
+            self._wake()
 
     def added(self, jobs: list[NewJob]) -> None:
         """Take note of jobs that were added here."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
@@ -15,9 +16,13 @@ from ._clock import from_millis, whole_millis
 from ._codec import encode_result
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._failure import storable
+from ._graph import NewStep
+from ._inside import Given, Inside, Results
 from ._job import ClaimedJob
 from ._log import logger
 from ._notes import MOST_MESSAGE, Notes, Said
+from ._steps import IfFailed, Step
+from ._workflow import Part
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -30,6 +35,8 @@ __all__ = ["JobContext", "check_outside_block", "current_client", "current_job",
 ROUNDING = 1e-9
 """By which a sum of fractions may exceed 1."""
 
+V = TypeVar("V")
+
 running_job: ContextVar[JobContext] = ContextVar("backlite_async.job")
 
 
@@ -38,12 +45,13 @@ class JobContext:
 
     `attempt` counts from 1; `fence` is the number of this claim, greater than that of every claim
     before. `key` is what was given with `.key()`, `parent` the id of the job whose handler added this
-    one; None: there is none.
+    one, `workflow` the id of what it is a step of; None: there is none.
     """
 
     __slots__ = (
         "_created_at",
         "_encoded",
+        "_inside",
         "_job",
         "_meta",
         "_result",
@@ -61,9 +69,11 @@ class JobContext:
         "max_attempts",
         "notes",
         "open_block",
+        "over",
         "parent",
         "queue",
         "said",
+        "workflow",
     )
 
     def __init__(
@@ -86,6 +96,7 @@ class JobContext:
         self.fence = job.fence
         self.key = job.key
         self.parent = job.parent
+        self.workflow = job.workflow
         self._meta: str | dict[str, Any] | None = job.meta
         self._tags = job.tags
         self.cancel_asked = False
@@ -94,7 +105,8 @@ class JobContext:
         self._timeout = timeout
         self.client = client
         self.open_block: JobTransaction | None = None
-        self.completed = False
+        self.completed = self.over = False
+        self._inside: Inside | None = None
         self._transaction = transaction
         self._result: object = None
         self._encoded: str | None = None
@@ -175,6 +187,75 @@ class JobContext:
     def encoded_result(self) -> str | None:
         """The result as JSON."""
         return self._encoded
+
+    @overload
+    async def previous(self) -> Any: ...
+    @overload
+    async def previous(self, type: type[V]) -> V: ...
+    @overload
+    async def previous(self, type: UnionType) -> Any: ...
+    async def previous(self, type: Any = None) -> Any:  # noqa: A002 - the name is promised
+        """Return what the step before this one has returned, as `type` if one is given.
+
+        Where this step comes after several, such as a group, a list in their order; `type` is then that of
+        the list. None for a step that has returned nothing, or has failed though this one runs all the same.
+        `PayloadError` if it is of another type. A `LookupError` where there is no step before this one, the
+        job is of no workflow, or (`ResultNotFound`) what was returned cannot be kept. In a `def` handler:
+        `anyio.from_thread.run(job.previous, int)`.
+        """
+        return await self._place().previous(type)
+
+    @overload
+    async def results(self) -> Results[Any]: ...
+    @overload
+    async def results(self, type: type[V]) -> Results[V]: ...
+    @overload
+    async def results(self, type: UnionType) -> Results[Any]: ...
+    async def results(self, type: Any = None) -> Results[Any]:  # noqa: A002 - the name is promised
+        """Return what all steps before this one have returned, near and far, as `type` if one is given.
+
+        A mapping by their names, or ids where they have none, in the order of the workflow; found is each
+        by its id, too. Of steps that have succeeded, None for one that has returned nothing. A callback of
+        the whole sees those of all. Raises as `previous` does.
+        """
+        return await self._place().results(type)
+
+    async def extend(
+        self,
+        part: Part,
+        *,
+        after: Step | str | Iterable[Step | str] | None = None,
+        name: str | None = None,
+        if_failed: IfFailed | None = None,
+    ) -> Step:
+        """Add a task, a chain or a group to this job's own workflow, and return its handle.
+
+        It is written with the outcome of this attempt, if that succeeds: a failed one adds nothing, so that
+        retries add nothing twice. It runs after this step; or after what `after` says: handles of what was
+        added before, names or ids of steps that are there. `after=()`: when this attempt is over. The other
+        arguments are those of `Workflow.add`. To a workflow that was cancelled nothing is added any more.
+
+        Raises `InvalidValue` (a ValueError) for steps that are not there and names that are, and a
+        `LookupError` if the job is of no workflow. In a `def` handler: `anyio.from_thread.run(job.extend,
+        part)`.
+        """
+        if self.completed or self.over:
+            raise InvalidState(f"job {self.id} has ended, and adds nothing more to its workflow")
+        return await self._place().extend(part, after, name, if_failed)
+
+    @property
+    def extends(self) -> tuple[NewStep, ...]:
+        """What this job adds to its workflow if the attempt succeeds."""
+        return () if self._inside is None or self.workflow is None else tuple(self._inside.added)
+
+    def pretend(self, given: Given) -> None:
+        """Let the job be told this of steps before it that there are not."""
+        self._inside = Inside(self.client, self._job, given)
+
+    def _place(self) -> Inside:
+        if self._inside is None:
+            self._inside = Inside(self.client, self._job)
+        return self._inside
 
     async def progress(self, fraction: float, message: str | None = None) -> None:
         """Say how far the job is, from 0 to 1, maybe with a message of up to 1,000 characters.

@@ -14,6 +14,7 @@ import msgspec
 from ._codec import decode, encode
 from ._context import JobContext, running_job
 from ._errors import InvalidState, InvalidTask
+from ._inside import Given
 from ._job import ClaimedJob
 from ._middleware import through
 from ._registry import Handler
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-async def run(client: Client, task: msgspec.Struct) -> Any:
+async def run(client: Client, task: msgspec.Struct, given: Given | None = None) -> Any:
     """Run the handler of a task in the caller's own task, as an attempt would; return what it returns."""
     handler, payload = _prepared(client, task)
     now, timeout = client.clock.now(), handler.config.timeout
@@ -44,6 +45,8 @@ async def run(client: Client, task: msgspec.Struct) -> Any:
         scheduled_at=now,
     )
     context = JobContext(job, client, now, timeout, _no_transaction)
+    if given is not None:
+        context.pretend(given)
     call = through(client.layers.of(job.queue), context, _handling(handler))
     outer = running_job.set(context)
     try:

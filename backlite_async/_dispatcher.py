@@ -39,7 +39,7 @@ from ._errors import BackliteError, DatabaseReplaced
 from ._feed import Feed
 from ._health import Health
 from ._heed import Heed
-from ._job import Claim, ClaimedJob, Complete, Keep, Lane, Limit, Outcome, Place
+from ._job import Claim, ClaimedJob, Complete, Keep, Lane, Limit, NewJob, Outcome, Place
 from ._lapses import Lapses
 from ._leases import LeaseKeeper
 from ._maintenance import Maintenance
@@ -56,6 +56,7 @@ from ._reports import Reports, milliseconds, naming, tell_note, told
 from ._starts import Starts
 from ._stop import StopRequest
 from ._takeover import Takeover
+from ._ticker import Ticker
 from ._transaction import JobTransaction, longest_transaction
 from ._wall import Wall
 from ._worker import Attempt, WorkerPool
@@ -140,8 +141,16 @@ class Dispatcher:
         self._notes = Notes(store, clock, Health("keep notes", troubled))
         self._notes.listener = partial(tell_note, client.bus)
         self._maintenance = Maintenance(store, clock, registry, Health("clean up", troubled))
+        self._ticker = Ticker(
+            store,
+            clock,
+            Health("tick schedules", troubled),
+            declarations=client.schedules.declarations,
+            owner=owner,
+            added=self._ticked,
+        )
         self._takeover = Takeover(
-            store, clock, registry, Health("take over", troubled), bus=client.bus, released=self._wake.set
+            store, clock, registry, Health("take over", troubled), bus=client.bus, released=client.rung
         )
         self._pool = WorkerPool(
             client,
@@ -184,16 +193,28 @@ class Dispatcher:
         """Look for jobs now."""
         self._wake.set()
 
+    def look(self) -> None:
+        """Look for jobs and schedules now: somebody says so, perhaps as the clock was set."""
+        self._ticker.wake()
+        self._wake.set()
+
     def rung(self) -> None:
         """Look for jobs and orders: there may be some by others' doing."""
         self._heed.look()
+        self._ticker.look()
         self._wake.set()
 
     def look_for_the_dead(self) -> None:
         """Look whether owners have died, and whether what they did once is ours to do now."""
         self._takeover.look()
         self._maintenance.look()
+        self._ticker.look_around()
         self._heed.look()
+
+    async def ticked(self) -> int | None:
+        """Add what is due of schedules now; return when the next one is due, None: never."""
+        await self._ticker.looked()
+        return self._ticker.next_at
 
     def runs(self, job_id: str) -> bool:
         """Return whether a worker has this job in hand."""
@@ -203,6 +224,11 @@ class Dispatcher:
         """Take note that a job of this kind was added here."""
         self._maintenance.seen(queue, task)
 
+    def _ticked(self, jobs: list[NewJob]) -> None:
+        """Take note of runs of schedules that were added here."""
+        self._client.added(jobs)
+        self._wake.set()
+
     async def run(self) -> bool:
         """Run until stopped; return whether no handler was cut short and every outcome written."""
         loop = asyncio.get_running_loop()
@@ -210,6 +236,7 @@ class Dispatcher:
         claiming = loop.create_task(self._claim_all(), name="backlite dispatcher")
         completing = loop.create_task(self._completions.run(), name="backlite completions")
         upkeep = loop.create_task(self._maintenance.run(), name="backlite maintenance")
+        ticking = loop.create_task(self._ticker.run(), name="backlite ticker")
         taking_over = loop.create_task(self._takeover.run(), name="backlite takeover")
         heeding = loop.create_task(self._heed.run(), name="backlite orders")
         noting = loop.create_task(self._notes.run(), name="backlite notes")
@@ -218,6 +245,7 @@ class Dispatcher:
         self._wake.set()
         self._feed.give_back_ahead()
         self._maintenance.close()
+        self._ticker.close()
         self._takeover.close()
         await self._stop.outlast([claiming], grace=0)
         idle = self._pool.idle()
@@ -229,7 +257,7 @@ class Dispatcher:
         self._completions.close()
         self._heed.close()
         self._notes.close()
-        core = [claiming, completing, upkeep, taking_over, heeding, noting]
+        core = [claiming, completing, upkeep, ticking, taking_over, heeding, noting]
         if not await self._stop.outlast(core, grace=WRITE_GRACE):
             self._completions.give_up()
             self._store.abandon()
@@ -521,8 +549,12 @@ class Dispatcher:
         self._completions.put(outcome)
 
     def _waited_for(self, outcome: Complete) -> Complete:
-        """Return an outcome by which a job is kept for those who wait here, known to the store or not."""
-        if outcome.keep is not None or outcome.id not in self._waits.watches:
+        """Return an outcome by which a job is kept for those who wait here, known to the store or not.
+
+        So is its workflow, by what is kept the longest of its steps.
+        """
+        watches = self._waits.watches
+        if outcome.keep is not None or not (outcome.id in watches or outcome.workflow in watches):
             return outcome
         return msgspec.structs.replace(
             outcome, keep=Keep(until=outcome.finished_at + WATCHED_FOR, payload=False)
@@ -551,9 +583,15 @@ class Dispatcher:
             self._notes.told(self._reports.job(outcome), outcome.note)
         if self._waits.watches:
             self._waits.ended(outcome.id)
+            workflow = self._reports.job(outcome).workflow
+            if workflow is not None:  # perhaps that has ended, too
+                self._waits.ended(workflow)
         self._reports.written(outcome, lost=lost)
-        if isinstance(outcome, Complete) and outcome.keep is not None:
-            self._maintenance.expect(outcome.keep.until)
+        if isinstance(outcome, Complete):
+            if outcome.keep is not None:
+                self._maintenance.expect(outcome.keep.until)
+            if outcome.extends and not lost:
+                self._client.added([step.job for step in outcome.extends if step.job is not None])
         if outcome.frees is not None:
             self._client.news()
         if (
@@ -562,5 +600,6 @@ class Dispatcher:
             or outcome.frees is not None
             or not isinstance(outcome, Complete)
             or outcome.letter is not None
+            or outcome.workflow is not None
         ):
             self._wake.set()

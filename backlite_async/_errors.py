@@ -18,6 +18,7 @@ __all__ = [
     "LeaseLost",
     "PayloadError",
     "ResultNotFound",
+    "ScheduleNotFound",
     "TransactionTimeout",
 ]
 
@@ -83,6 +84,17 @@ class ResultNotFound(BackliteError, LookupError):
 
     def __str__(self) -> str:
         return f"job {self.job_id} has no result: {self.reason}"
+
+
+class ScheduleNotFound(BackliteError, LookupError):
+    """There is no schedule of this `name`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"there is no schedule {self.name!r}; client.schedules.list() tells which there are"
 
 
 class PayloadError(BackliteError, ValueError):

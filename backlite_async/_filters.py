@@ -21,6 +21,7 @@ __all__ = [
     "Walk",
     "checked_id",
     "checked_number",
+    "checked_states",
     "cursor",
     "end_of_list",
     "neighbour",
@@ -71,7 +72,7 @@ def wanted(filters: Mapping[str, object]) -> Wanted:
     return Wanted(
         queue=_text("queue", queue),
         task=_text("task", task),
-        states=_states(given["state"]) if "state" in given else None,
+        states=checked_states(given["state"]) if "state" in given else None,
         tag=_text("tag", given.get("tag"), 100),
         key=_text("key", given.get("key")),
         unique=_text("unique", given.get("unique")),
@@ -83,13 +84,13 @@ def wanted(filters: Mapping[str, object]) -> Wanted:
     )
 
 
-def checked_id(call: str, job_id: object) -> str:
-    """Return the id of a job, or say how to write it."""
+def checked_id(call: str, job_id: object, of: str = "job") -> str:
+    """Return the id of a job, or of something else, or say how to write it."""
     if not isinstance(job_id, str):
         many = f"; write {call}(*ids)" if isinstance(job_id, (list, tuple, set, frozenset)) else ""
-        raise InvalidType(f"{call}() takes ids of jobs, which are str, not {job_id!r}{many}")
+        raise InvalidType(f"{call}() takes ids of {of}s, which are str, not {job_id!r}{many}")
     if not 0 < len(job_id) <= 200 or not job_id.isprintable():
-        raise InvalidValue(f"{job_id!r} is no job's id: those have 1 to 200 printable characters")
+        raise InvalidValue(f"{job_id!r} is no {of}'s id: those have 1 to 200 printable characters")
     return job_id
 
 
@@ -130,7 +131,7 @@ def _text_to_find(value: object) -> str | None:
     return str.__str__(value)
 
 
-def _states(value: object) -> frozenset[JobStatus]:
+def checked_states(value: object) -> frozenset[JobStatus]:
     several = [value] if isinstance(value, str) else value
     if not isinstance(several, Iterable) or isinstance(several, (bytes, Mapping)):
         raise InvalidType(f"state={value!r} must be a JobStatus, its text, or several of them")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, NewType
 
 import msgspec
 
 from ._job import JobStatus, NewJob
+from ._mermaid import Drawn, drawn
 
 __all__ = [
     "CANCEL",
@@ -19,9 +20,13 @@ __all__ = [
     "NewWorkflow",
     "StepResult",
     "StepRun",
+    "WorkflowId",
     "WorkflowRun",
     "follow_up_id",
 ]
+
+WorkflowId = NewType("WorkflowId", str)
+"""The id of a workflow: a str that type checkers tell from a job's."""
 
 CANCEL, CONTINUE = "cancel", "continue"
 """What becomes of what depends on a step that ends without success: it is cancelled, or runs all the same."""
@@ -131,6 +136,15 @@ class WorkflowRun(msgspec.Struct, frozen=True, kw_only=True):
         """The part of its nodes that have ended, from 0 to 1."""
         return (self.size - self.left) / self.size
 
+    def step(self, key: str) -> StepRun:
+        """Return the node of this name or id; a `LookupError` says which there are."""
+        for found in (step.name for step in self.steps), (step.id for step in self.steps):
+            for step, its in zip(self.steps, found, strict=True):
+                if its == key:
+                    return step
+        names = ", ".join(repr(step.name) for step in self.steps if step.name is not None) or "none"
+        raise LookupError(f"workflow {self.id} has no step {key!r}; the names of its steps: {names}")
+
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """Which node comes after which: pairs of numbers, the one before first."""
@@ -140,6 +154,13 @@ class WorkflowRun(msgspec.Struct, frozen=True, kw_only=True):
     def state(self) -> JobStatus:
         """The same as `status`."""
         return self.status
+
+    def mermaid(self) -> str:
+        """Return the graph as Mermaid text, which many viewers of Markdown show, coloured by states."""
+        return drawn(
+            Drawn(step.number, step.kind, step.task, step.name, step.status, step.after)
+            for step in self.steps
+        )
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,6 +66,21 @@ JOBS_CHANGED = Event(
 )
 QUEUES_PAUSED = Event("queues.paused", logging.INFO, "which queues are paused now has changed")
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
+SCHEDULE_CHANGED = Event(
+    "schedule.changed", logging.INFO, "a schedule was made, edited, paused, removed, ...; action says"
+)
+SCHEDULE_TICKED = Event("schedule.ticked", logging.INFO, "runs of a schedule that were due are added")
+SCHEDULE_SKIPPED = Event(
+    "schedule.skipped", logging.INFO, "a run is not added, as the last one has not finished: overlap=False"
+)
+SCHEDULE_MISSED = Event(
+    "schedule.missed",
+    logging.WARNING,
+    "instants of a schedule from `since` on went by and are not made up for",
+)
+SCHEDULE_TROUBLED = Event(
+    "schedule.troubled", logging.ERROR, "nobody can tell here when a schedule is due; the others go on"
+)
 OWNER_DIED = Event("owner.died", logging.WARNING, "an owner is gone without a word; its jobs are released")
 LISTENER_FAILED = Event("listener.failed", logging.ERROR, "a listener raised, which changes nothing")
 LISTENERS_BEHIND = Event(

@@ -44,17 +44,18 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Added(list[str]):
-    """The ids that `save()` returns, in the order of the tasks: a list that knows which of them are new.
+    """The ids that `save()` returns, in the order of what was added: a list that knows which are new.
 
     `existing`: those of jobs that were there already, so that nothing was added; only `.unique()` and
-    `.id()` have such. `new`: all others.
+    `.id()` have such. `new`: all others. `workflows`: those of workflows.
     """
 
     existing: tuple[str, ...] = ()
+    workflows: tuple[str, ...] = ()
 
     @property
     def new(self) -> tuple[str, ...]:
-        """The ids of jobs that were added."""
+        """The ids of jobs and workflows that were added."""
         return tuple(job_id for job_id in self if job_id not in self.existing)
 
 

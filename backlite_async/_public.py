@@ -21,17 +21,24 @@ from ._errors import (
     LeaseLost,
     PayloadError,
     ResultNotFound,
+    ScheduleNotFound,
     TransactionTimeout,
 )
 from ._events import Event, Events
+from ._graph import StepRun, WorkflowRun
 from ._history import AttemptError, LogLine
 from ._job import Job, JobStatus, OwnerInfo, Queue, TaskInfo
 from ._jobs import JobPage
 from ._middleware import CallNext
 from ._options import Added
 from ._outcome import Discard, Retry, Snooze
+from ._recurring import Schedule, ScheduleState
+from ._rule import Rule
+from ._schedules import ScheduleOperation
 from ._stats import Count, Percentiles, QueueStats
+from ._steps import Step
 from ._task import Task
+from ._workflow import Chain, Group, Workflow, chain, group
 
 __all__ = [
     "AddOperation",
@@ -42,6 +49,7 @@ __all__ = [
     "BackliteError",
     "Backoff",
     "CallNext",
+    "Chain",
     "Client",
     "Clock",
     "Count",
@@ -52,6 +60,7 @@ __all__ = [
     "Discard",
     "Event",
     "Events",
+    "Group",
     "InvalidState",
     "InvalidTask",
     "InvalidType",
@@ -73,11 +82,22 @@ __all__ = [
     "ResultNotFound",
     "Retention",
     "Retry",
+    "Rule",
+    "Schedule",
+    "ScheduleNotFound",
+    "ScheduleOperation",
+    "ScheduleState",
     "Snooze",
+    "Step",
+    "StepRun",
     "SystemClock",
     "Task",
     "TaskInfo",
     "TransactionTimeout",
+    "Workflow",
+    "WorkflowRun",
+    "chain",
     "current_client",
     "current_job",
+    "group",
 ]

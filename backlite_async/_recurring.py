@@ -79,8 +79,9 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True):
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
     """What is due of a schedule: jobs to add, in the order of their instants, and how it moves on.
 
-    `version`: that of what it was made from. `unless_live`: the job of its last run, beside which nothing
-    runs: is it live, or is one of `jobs` added before, the others are skipped.
+    `version`: that of what it was made from; `next_at`: as if any number of runs were allowed. Without
+    `overlap`, nothing runs beside the last run: is its job live, or is one of `jobs` added before, the
+    others are skipped.
     """
 
     name: str
@@ -96,7 +97,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """A schedule as it is now. Instants are aware datetimes in UTC, `next_runs` in the schedule's time zone.
 
     `declared`: it stands in the code of a client; else it was made at run time. `words`: when it runs, in
-    plain English. `next_runs`: the next five; `last_run`: the instant for which a job was last added,
+    plain English. `next_runs`: the next five; `last_run`: when a job was last added,
     `last_job` its record, as far as it is kept, `last_job_id` its id. `runs`: how many were added;
     `skipped`: how many were due while the last one had not finished (`overlap=False`).
     """

@@ -11,8 +11,9 @@ from ._clock import seconds
 from ._config import Duration
 from ._context import running_job
 from ._errors import InvalidState, InvalidType, JobNotFound, PayloadError, ResultNotFound
+from ._graph import WorkflowRun
 from ._job import Job, JobStatus
-from ._waits import DONE
+from ._waits import DONE, found_by
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -20,39 +21,51 @@ if TYPE_CHECKING:
 __all__ = ["result_of", "wait_for"]
 
 GONE = (
-    "there is no such job, or it has ended and nothing is kept of it: too late to wait for it; give its queue"
+    "there is no such job or workflow, or it has ended and nothing is kept of it: too late to wait for it;"
+    " give its queue"
     " a retention"
 )
 
 
-async def wait_for(client: Client, job_id: str, timeout: Duration | None) -> Job:
-    """Return a job once it has ended; see `Client.wait`."""
+async def wait_for(client: Client, job_id: str, timeout: Duration | None) -> Job | WorkflowRun:
+    """Return a job or workflow once it has ended; see `Client.wait`."""
     limit = None if timeout is None else seconds("timeout", timeout)
     store = client.open_store()
     _check(job_id)
     begun = anyio.current_time()
     with client.waits.waiting(job_id) as watch:  # before anybody looks: it may end at any moment
-        job = await store.get(job_id, now=client.clock.now())
-        if job is None:
+        found = await found_by(store, job_id, client.clock.now())
+        if found is None:
             raise JobNotFound(job_id, GONE)
-        if job.status in DONE:
-            return job
+        if found.status in DONE:
+            return found
+        _check_outside(found)
         rest = None if limit is None else limit - (anyio.current_time() - begun)
         with anyio.move_on_after(rest):
             return await client.waits.end_of(job_id, watch)
-    raise TimeoutError(f"job {job_id} has not ended within {limit:g} s; it goes on")
+    what = "workflow" if isinstance(found, WorkflowRun) else "job"
+    raise TimeoutError(f"{what} {job_id} has not ended within {limit:g} s; it goes on")
 
 
 def _check(job_id: object) -> None:
     """Refuse to wait where that can have no end."""
     if not isinstance(job_id, str):
-        raise InvalidType(f"wait() takes the id of a job, which is a str, not {job_id!r}")
+        raise InvalidType(f"wait() takes the id of a job or workflow, which is a str, not {job_id!r}")
     inside = running_job.get(None)
     if inside is not None and inside.id == job_id:
         raise InvalidState(f"job {job_id}: a handler that waits for its own job waits for ever")
     if inside is not None and inside.open_block is not None:
         raise InvalidState(
             "inside job.transaction() nothing can be waited for: it keeps all others from writing"
+        )
+
+
+def _check_outside(found: Job | WorkflowRun) -> None:
+    """Refuse to let a step wait for what cannot end before it."""
+    inside = running_job.get(None)
+    if inside is not None and inside.workflow == found.id:
+        raise InvalidState(
+            f"job {inside.id}: a step that waits for its own workflow {found.id} waits for ever"
         )
 
 

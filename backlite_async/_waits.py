@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 
 from ._clock import Clock
 from ._errors import BackliteError, DatabaseReplaced, InvalidState, JobNotFound
+from ._graph import WorkflowRun
 from ._health import Health
 from ._job import Job
 from .stores import Store
 
-__all__ = ["DONE", "Waits"]
+__all__ = ["DONE", "Waits", "found_by"]
 
 LOOKS_APART = 0.02
 """Seconds between two looks at least that no end of a job has asked for: there may be many rings."""
@@ -26,23 +27,23 @@ UNKEPT = (
 )
 
 DONE = frozenset({"succeeded", "failed", "cancelled"})
-"""The states of jobs that have ended."""
+"""The states of jobs and workflows that have ended."""
 
 
 class Watch:
-    """A job that somebody here waits for."""
+    """A job or workflow that somebody here waits for."""
 
     def __init__(self) -> None:
         self.waiters = 0
         self.needed = False
         """Whether somebody has looked, and it had not ended."""
         self.ended = asyncio.Event()
-        self.job: Job | None = None
+        self.job: Job | WorkflowRun | None = None
         self.error: BackliteError | None = None
 
 
 class Waits:
-    """Wakes those who wait in this client when their jobs have ended, wherever that was.
+    """Wakes those who wait in this client when their jobs or workflows have ended, wherever that was.
 
     What is watched in the store is made to follow what is waited for, by one task, which asks for all at
     once: so it does not matter how many wait. Nobody waits: it sleeps.
@@ -81,8 +82,8 @@ class Waits:
                 if job_id in self._stored:
                     self._wake.set()
 
-    async def end_of(self, job_id: str, watch: Watch) -> Job:
-        """Wait until a job has ended; return it, or raise `JobNotFound` where nothing is kept of it."""
+    async def end_of(self, job_id: str, watch: Watch) -> Job | WorkflowRun:
+        """Wait until it has ended; return it, or raise `JobNotFound` where nothing is kept of it."""
         watch.needed = True
         self.ended(job_id)  # perhaps it has, since somebody has looked
         await watch.ended.wait()
@@ -197,9 +198,9 @@ class Waits:
     async def _look_at(self, store: Store, job_ids: Sequence[str]) -> None:
         """Wake those who wait for jobs that have ended, unless these run again."""
         for job_id in await store.which_ended(job_ids, now=self._clock.now()) if job_ids else ():
-            job = await store.get(job_id, now=self._clock.now())
-            if job is None or job.status in DONE:
-                self._settle(job_id, job, None)
+            found = await found_by(store, job_id, self._clock.now())
+            if found is None or found.status in DONE:
+                self._settle(job_id, found, None)
 
     async def _forget(self, store: Store, owner: str) -> None:
         """Watch no more what nobody waits for."""
@@ -209,8 +210,13 @@ class Waits:
             for job_id in old:
                 del self._stored[job_id]
 
-    def _settle(self, job_id: str, job: Job | None, error: BackliteError | None) -> None:
+    def _settle(self, job_id: str, job: Job | WorkflowRun | None, error: BackliteError | None) -> None:
         watch = self.watches.pop(job_id, None)
         if watch is not None:
             watch.job, watch.error = job, error
             watch.ended.set()
+
+
+async def found_by(store: Store, job_id: str, now: int) -> Job | WorkflowRun | None:
+    """Return the job or workflow of an id; None: there is none, or none any more."""
+    return await store.get(job_id, now=now) or await store.workflow(job_id, now=now)

@@ -199,6 +199,7 @@ class WorkerPool:
                 result = _with_last_words(context.said, result)
                 context.said.close()
             context.notes = None  # nothing more of what it says is kept
+            context.over = True
         if not task.cancelled():
             task.exception()  # seen: the loop need not report it
         self._ended(attempt, result)
@@ -359,6 +360,8 @@ class WorkerPool:
             duration=self._duration(attempt),
         )
         context = attempt.context
+        if context is not None and attempt.job.workflow is not None:
+            result = msgspec.structs.replace(result, extends=context.extends)
         return result if context is None or context.said is None else _with_last_words(context.said, result)
 
     def _returned(self, attempt: Attempt, value: object) -> Result:
@@ -378,10 +381,15 @@ class WorkerPool:
     def _encoded(self, attempt: Attempt, value: object) -> str:
         """Return what a handler returned as JSON; "": it is not kept.
 
-        Where retention keeps nothing, it is encoded for those of this client who wait for the job.
+        Where retention keeps nothing, it is encoded for those of this client who wait for the job, and for
+        the steps that come after it in a workflow.
         """
         job, retention = attempt.job, attempt.handler.config.retention
-        if (retention is None or retention.only_failed) and job.id not in self._client.waits:
+        if (
+            (retention is None or retention.only_failed)
+            and job.workflow is None
+            and job.id not in self._client.waits
+        ):
             return ""
         try:
             return encode_result(job.queue, value, self._client.max_payload)

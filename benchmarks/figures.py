@@ -103,7 +103,14 @@ class Contest:
 
 def figures(sizes: Sizes) -> list[Figure]:
     """Return the lines of the library's table, in their order."""
-    return [*_adding(sizes), *_draining(sizes), *_latencies(), *_growing(sizes), *_resting(sizes)]
+    return [
+        *_adding(sizes),
+        *_draining(sizes),
+        *_following(sizes),
+        *_latencies(),
+        *_growing(sizes),
+        *_resting(sizes),
+    ]
 
 
 def contests(sizes: Sizes) -> list[Contest]:
@@ -158,6 +165,13 @@ def _draining(sizes: Sizes) -> Iterator[Figure]:
     yield _rate(f"drain {sizes.drain:,}, 100 workers", "drain-100", cycle, 0.4)
     yield _rate(f"drain {sizes.drain:,}, 10 workers", "drain-10", hundred, 0.8)
     yield _rate("drain, completed jobs retained", "drain-kept", _own("drain-100", "rate", "without"), 0.6)
+
+
+def _following(sizes: Sizes) -> Iterator[Figure]:
+    single = _own("chain-not", "rate", "add one, wait for its end")
+    yield _rate(f"chain of {sizes.singles:,} steps", "chain", single, 2 / 3)
+    separate = _own("group-not", "rate", "a bulk add and drain")
+    yield _rate(f"group of {sizes.wide:,} and one after all", "group", separate, 2 / 3)
 
 
 def _latencies() -> Iterator[Figure]:

@@ -17,6 +17,14 @@ RESTS = (0.002, 0.05)
 PEER_SECONDS = 4.0
 """How long a peer may drain."""
 
+FLOWS = {
+    "chain-not": "one_by_one",
+    "chain": "chain_of_steps",
+    "group-not": "separate",
+    "group": "wide_group",
+}
+"""Measures of workflows, each after what it is put beside."""
+
 AT_ONCE = 3
 """Idle processes of each system, all at the same time: a minute is long."""
 
@@ -119,6 +127,9 @@ def _side_by_side(sizes: Sizes, peers: Sequence[str]) -> Iterator[Measure]:
     for rate in (500, 2_000):
         for side in sides:
             yield _of(side, f"load-{rate}", "load_latency", rate=rate, seconds=sizes.load_seconds)
+    for key, program in FLOWS.items():
+        count = sizes.singles if key.startswith("chain") else sizes.wide
+        yield Measure(key=key, side=LIBRARY, program=f"flows:{program}", arguments={"count": count})
     yield _special("start", "start")
     yield Measure(key="import", side=LIBRARY, program="imports:measure", arguments={"times": sizes.imports})
 

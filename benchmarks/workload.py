@@ -49,6 +49,7 @@ class Sizes:
     per_caller: int
     bulk: int
     drain: int
+    wide: int
     tries: int
     load_seconds: float
     million: int
@@ -66,6 +67,7 @@ FULL = Sizes(
     per_caller=100,
     bulk=100_000,
     drain=20_000,
+    wide=10_000,
     tries=100,
     load_seconds=3.0,
     million=1_000_000,
@@ -82,6 +84,7 @@ QUICK = Sizes(
     per_caller=30,
     bulk=20_000,
     drain=5_000,
+    wide=4_000,
     tries=20,
     load_seconds=1.0,
     million=50_000,

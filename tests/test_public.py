@@ -22,6 +22,7 @@ FIXED = {
     "Retry", "Snooze", "Discard",
     "BackliteError", "AlreadyRegistered", "PayloadError", "DatabaseBusy", "LeaseLost",
     "current_client", "current_job", "Rate", "AlreadyExists",
+    "chain", "group", "Workflow",
 }  # fmt: skip
 """What is promised to be there."""
 
@@ -31,10 +32,15 @@ EXTRAS = {
     "Queue",  # what client.queues.list() returns: the same
     "JobPage", "Count", "QueueStats", "Percentiles", "OwnerInfo", "TaskInfo",  # what services return
     "AttemptError", "LogLine",  # what a Job holds: the same
+    "Rule",  # what client.schedule(rule=...) takes
+    "Schedule", "ScheduleOperation", "ScheduleState",  # what client.schedule() and its like return
+    "ScheduleNotFound",  # what callers do differently: there is nothing to edit
     "Clock", "SystemClock",  # Client(clock=...): for tests of applications
     "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up
     "DatabaseReplaced", "TransactionTimeout",  # the same: put the file back; take less time
     "InvalidState", "InvalidTask", "InvalidType", "InvalidValue",  # programmers' mistakes
+    "Chain", "Group", "Step",  # what chain(), group() and Workflow.add() return: for annotations
+    "WorkflowRun", "StepRun",  # what client.workflow() returns: the same
     "JobNotFound", "ResultNotFound",  # what callers do differently: there is nothing to wait for
 }  # fmt: skip
 """What is there beside it, and why."""

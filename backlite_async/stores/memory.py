@@ -30,13 +30,14 @@ from .._job import (
 )
 from . import _flows
 from ._base import STEP_NOTICE, Dead, id_taken, step_of_wait
-from ._memory_service import Added, MemoryService, expired
+from ._memory_schedules import MemorySchedules
+from ._memory_service import Added, expired
 from ._rows import Row
 
 __all__ = ["MemoryStore"]
 
 
-class MemoryStore(MemoryService):
+class MemoryStore(MemorySchedules):
     """Keeps jobs in this process alone. Nothing is persisted; nothing is shared."""
 
     shared = False

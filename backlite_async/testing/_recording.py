@@ -11,6 +11,8 @@ import msgspec
 
 from .._context import JobContext
 from .._errors import PayloadError
+from .._graph import NewWorkflow
+from .._inside import Given
 from .._job import Claim, ClaimedJob, Complete, NewJob, Outcome, Unique
 from .._registry import Registry
 from ..stores import Block, Store
@@ -64,6 +66,8 @@ class Record:
         """What handlers of these have raised."""
         self.returned: dict[tuple[str, int], object] = {}
         """What they have returned."""
+        self.given: dict[str, Given] = {}
+        """What jobs are to be told of steps before them that there are not."""
         self.begun = self.answered = 0
         """The numbers of the claim that was begun last, and of the last one that has found nothing to do."""
         self.next_at: int | None = None
@@ -119,8 +123,9 @@ class Record:
             job, error = self.running.pop(claim, None), self.raised.pop(claim, None)
             value = self.returned.pop(claim, None)
             if outcome.id not in lost:
-                if isinstance(outcome, Complete) and outcome.letter is not None:
-                    self.add([outcome.letter])
+                if isinstance(outcome, Complete):
+                    self.add([] if outcome.letter is None else [outcome.letter])
+                    self.add(step.job for step in outcome.extends if step.job is not None)
                 if job is not None and outcome.tally is not None:
                     ran = self._ran(job, outcome, value, error)
                     self.ran.append(ran)
@@ -168,9 +173,11 @@ class _Recorder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
-        await self._store.add(jobs, again=again)
-        self._record.add(jobs)
+    async def add(
+        self, jobs: Sequence[NewJob], *, workflows: Sequence[NewWorkflow] = (), again: bool = False
+    ) -> None:
+        await self._store.add(jobs, workflows=workflows, again=again)
+        self._record.add(_all(jobs, workflows))
 
     async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:
         found = await self._store.add_unique(job, unique, now=now, again=again)
@@ -181,7 +188,7 @@ class _Recorder:
     async def add_within(self, connection: Any, jobs: Sequence[NewJob], **options: Any) -> str | None:
         found = await self._store.add_within(connection, jobs, **options)
         if found is None:
-            self._record.add(jobs, uncertain=True)
+            self._record.add(_all(jobs, options.get("workflows", ())), uncertain=True)
         return found
 
     async def claim(self, lanes: Any, **options: Any) -> Claim:
@@ -202,6 +209,11 @@ class _Recorder:
 
     async def begin(self, limit: float) -> Block:
         return cast("Block", _RecordedBlock(await self._store.begin(limit), self._record))
+
+
+def _all(jobs: Sequence[NewJob], workflows: Sequence[NewWorkflow]) -> list[NewJob]:
+    """Return jobs, and those of the steps of workflows."""
+    return [*jobs, *(job for workflow in workflows for job in workflow.jobs)]
 
 
 class _RecordedBlock:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from backlite_async import InvalidState, Job, JobStatus, QueueConfig
+from backlite_async._graph import NewWorkflow
 from backlite_async._job import (
     Cancelled,
     Claim,
@@ -30,6 +31,7 @@ from .company import Company, Member
 from .faults import Host, Killed
 from .history import Marked, Misuse, Paused, Revoked
 from .memory import SharedMemory
+from .recurring import Recurring
 from .telling import Teller
 from .telling import now as at_once
 
@@ -41,12 +43,13 @@ ASKED = frozenset(
     {
         *("add", "add_unique", "begin", "cancel", "commit", "declare", "get", "pause", "queues", "resume"),
         *("running", "status", "act", "find", "count", "stats", "tasks", "owners"),
+        *("save_schedule", "delete_schedule", "schedules"),
     }
 )
 """What applications and handlers ask for at any time, and are refused once the store is closed."""
 
 
-class FaultyStore(Asking):
+class FaultyStore(Asking, Recurring):
     """One owner's way to a shared memory store, for as long as it is open."""
 
     writing = False
@@ -213,9 +216,11 @@ class FaultyStore(Asking):
 
     # -- the life of a job -------------------------------------------------------------------------
 
-    async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
-        """Store pending jobs."""
-        add = partial(self._teller.add, jobs, again)
+    async def add(
+        self, jobs: Sequence[NewJob], *, workflows: Sequence[NewWorkflow] = (), again: bool = False
+    ) -> None:
+        """Store pending jobs, and workflows with theirs."""
+        add = partial(self._teller.add, jobs, again, workflows)
         await self._do("add", add, committed=lambda _: self._ring_all())
 
     async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 
 from backlite_async.stores.sqlite.sql import migrations, named, statements
 
-from .test_listing import COUNTED, fill, jobs_of
+from .test_listing import COUNTED, add_flows, fill, jobs_of
 from .test_statements import PARAMETERS, RARE, SMALL, populate, steps
 
 LOOKED_AT = {**PARAMETERS, **RARE}
@@ -29,6 +29,7 @@ def mixed(raw: sqlite3.Connection, rows: int) -> None:
     jobs = jobs_of(random.Random(3), 20 * rows + 20)
     for ended in (False, True):
         fill(raw, [job for job in jobs if job.ended is ended][:rows])
+    add_flows(raw, rows)
 
 
 def beside(raw: sqlite3.Connection, rows: int) -> None:

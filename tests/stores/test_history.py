@@ -18,7 +18,7 @@ from backlite_async import DatabaseBusy, InvalidState, JobStatus
 from backlite_async._history import MOST_ERRORS, MOST_LINES, Line
 from backlite_async._job import ClaimedJob, Complete, Keep, NewJob, Outcome, Unique
 from backlite_async._query import Wanted
-from backlite_async.stores.sqlite import history, rows, schema
+from backlite_async.stores.sqlite import finishing, history, rows, schema
 from backlite_async.stores.sqlite.database import Database
 from backlite_async.stores.sqlite.locks import side_folder
 from backlite_async.stores.sqlite.sql import migrations, statements
@@ -81,10 +81,10 @@ async def test_plain_jobs_cost_one_statement_more(store: SQLiteStore, path: str)
     claimed = (await claim(store, room=128)).jobs
     await store.watch(["another"], owner="somebody")
     with written(path) as (raw, names):
-        assert rows.finish(raw, outcomes=[counted(job, int(job.id)) for job in claimed]) == set()
+        assert finishing.finish(raw, outcomes=[counted(job, int(job.id)) for job in claimed]) == set()
     assert names == ["remove", "tally"]
     with written(path) as (raw, names):
-        rows.finish(raw, outcomes=[complete(job) for job in claimed])
+        finishing.finish(raw, outcomes=[complete(job) for job in claimed])
     assert names == ["keep", "remove"]
 
 

@@ -30,7 +30,7 @@ STATES = [status for status in JobStatus if status is not JobStatus.NOT_FOUND]
 
 
 class Stored(NamedTuple):
-    """A job as its row has it; of a live one without `due_at`, it waits for its turn, or is `blocked`."""
+    """A job as its row has it; a live one without `due_at` waits for its turn, or is `blocked`."""
 
     seq: int
     id: str
@@ -129,6 +129,27 @@ def fill(raw: sqlite3.Connection, jobs: Sequence[Stored]) -> None:
             " VALUES (?, ?, ?, ?, 0, 0)",
             (job.queue, "last", job.id, job.created_at),
         )
+
+
+FLOWS = """
+WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
+INSERT INTO backlite_workflows (id, created_at, size, left, status, expires_at)
+SELECT 'flow ' || n, 0, 3, 3, iif(n % 3, NULL, 'failed'), iif(n % 3, NULL, n) FROM number
+"""
+
+NODES = """
+INSERT INTO backlite_steps (workflow, number, kind, job_id, name, status, blocked, if_failed, after, next)
+SELECT
+    workflows.id, value, 'step', 'job ' || (3 * workflows.rowid + value), nullif('step ' || value, 'step 2'),
+    CASE WHEN expires_at THEN 'failed' END, value, 'cancel', '[]', '[]'
+FROM backlite_workflows AS workflows CROSS JOIN json_each('[0, 1, 2]')
+"""
+
+
+def add_flows(raw: sqlite3.Connection, rows: int) -> None:
+    """Add so many workflows, with three steps each, some of which have jobs."""
+    raw.execute(FLOWS, {"rows": rows})
+    raw.execute(NODES)
 
 
 # -- what they find --------------------------------------------------------------------------------
@@ -425,14 +446,19 @@ def new(job_id: str) -> NewJob:
 
 # -- statements ------------------------------------------------------------------------------------
 
-NAMES = named("service.sql")
+NAMES = [*named("service.sql"), *named("graphs.sql")]
 
 INTEGERS = set(
     "size until at above since looks now attempts due_at waits_from from_priority from_instant from_seq"
-    " added_since added_until due_since due_until finished_since finished_until due".split()
+    " added_since added_until due_since due_until finished_since finished_until due number".split()
 )
 
-ARRAYS = {"walks": [["q", "T", 0, 0, 0]], "levels": [["q", "T", 0]], "kinds": [["q", "T", "failed"]]}
+ARRAYS = {
+    "walks": [["q", "T", 0, 0, 0]],
+    "numbers": [0, 1],
+    "levels": [["q", "T", 0]],
+    "kinds": [["q", "T", "failed"]],
+}
 
 SMALL = set("json_each walk level wanted place kind waiting".split())
 """What a statement may walk over: what it was given, and what it has found by seeks."""
@@ -462,7 +488,11 @@ def analyze(raw: sqlite3.Connection, rows: int) -> None:
     jobs = jobs_of(random.Random(3), 20 * rows + 20)
     live, ended = ([job for job in jobs if job.ended is ended][:rows] for ended in (False, True))
     fill(raw, [*live, *ended])
+    add_flows(raw, rows)
     raw.execute("ANALYZE")
+
+
+ALL_THAT_RUNS = {"running_places", "count_running", "flows_running"}
 
 
 @pytest.mark.parametrize("rows", [0, *COUNTED])
@@ -474,7 +504,7 @@ def test_plans_walk_over_nothing(raw: sqlite3.Connection, rows: int) -> None:
         lines = plan(raw, name)
         assert lines
         scanned = {found[1] for line in lines if (found := re.match(r"SCAN (\w+)", line))}
-        running = {"backlite_jobs"} if name in ("running_places", "count_running") else set()
+        running = {"backlite_jobs"} if name in ALL_THAT_RUNS else set()
         assert scanned <= SMALL | running | {"CONSTANT"}, (name, lines)
         assert not [line for line in lines if "BLOOM" in line or "AUTOMATIC" in line], (name, lines)
         sorts = [line for line in lines if "TEMP B-TREE" in line]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from backlite_async import _query
+from backlite_async._graph import NewStep, NewWorkflow
 from backlite_async._job import Declared, JobStatus, Keep, Lane, More, NewJob, Unique
 from backlite_async._query import Delete, Found, Postpone, SortKey, Wanted
 from backlite_async._stats import Count
@@ -19,10 +21,11 @@ from .test_contract import at, claim, claim_one, complete, new
 NOW = 1000
 
 RUNNING = ["run-b", "run-a"]
-PENDING = ["p-low", "p-50", "p-50b", "k-in", "k-u", "j-in", "p-late"]
+PENDING = ["p-low", "p-50", "p-50b", "w-1", "k-in", "k-u", "j-in", "p-late"]
 WAITING = ["k-2", "k-3", "k-u2", "j-2"]
+BLOCKED = ["b-1", "b-2", "b-3", "b-4"]
 COMPLETED = ["c-gone", "c-bad", "c-ok"]
-ORDER = [*RUNNING, *PENDING, *WAITING, *COMPLETED]
+ORDER = [*RUNNING, *PENDING, *WAITING, *BLOCKED, *COMPLETED]
 
 
 def keyed(job_id: str, key: str, task: str = "T", queue: str = "q", **changes: Any) -> NewJob:
@@ -54,7 +57,26 @@ async def populate(store: Store) -> Store:
     await store.add([keyed("k-2", "k", due_at=70, priority=-1), keyed("k-u", "k", "U", due_at=61)])
     await store.add([keyed("k-u2", "k", "U", due_at=66), keyed("j-in", "a", queue="r", due_at=62)])
     await store.add([keyed("j-2", "a", queue="r", due_at=63, priority=-1)])
+    await store.add([], workflows=[workflow()])
     return store
+
+
+def workflow() -> NewWorkflow:
+    """Return one of which the first step can run, and all others come after that."""
+    jobs = [
+        new("w-1", "U", due_at=55, created_at=100, more=More(workflow="w", step=0)),
+        new("b-4", queue="r", due_at=52, created_at=100, more=blocked(1, tags='["red"]')),
+        new("b-3", "U", due_at=3000, created_at=100, more=blocked(2, parent="p")),
+        new("b-2", due_at=52, created_at=100, more=blocked(3, key="k", turns=1)),
+        new("b-1", due_at=68, created_at=100, priority=5, more=blocked(4, key="solo too", turns=1)),
+    ]
+    first, *others = jobs
+    steps = [NewStep(job=first, next=(1, 2, 3, 4)), *(NewStep(job=job, after=(0,)) for job in others)]
+    return NewWorkflow(id="w", name=None, created_at=100, steps=tuple(steps))
+
+
+def blocked(step: int, **more: Any) -> More:
+    return More(workflow="w", step=step, blocked=True, **more)
 
 
 async def complete_some(store: Store) -> None:
@@ -76,12 +98,12 @@ def states(*names: str) -> Wanted:
 
 EACH: dict[str, tuple[Wanted, Sequence[str]]] = {
     "all": (Wanted(), ORDER),
-    "queue": (Wanted(queue="r"), ["run-b", "p-50b", "j-in", "j-2"]),
+    "queue": (Wanted(queue="r"), ["run-b", "p-50b", "j-in", "j-2", "b-4"]),
     "other queue": (Wanted(queue="R"), []),
-    "task": (Wanted(task="U"), ["run-b", "p-50", "k-u", "k-u2", "c-gone"]),
-    "queue and task": (Wanted(queue="q", task="U"), ["p-50", "k-u", "k-u2", "c-gone"]),
+    "task": (Wanted(task="U"), ["run-b", "p-50", "w-1", "k-u", "k-u2", "b-3", "c-gone"]),
+    "queue and task": (Wanted(queue="q", task="U"), ["p-50", "w-1", "k-u", "k-u2", "b-3", "c-gone"]),
     "running": (states("running"), RUNNING),
-    "pending": (states("pending"), [*PENDING, *WAITING]),
+    "pending": (states("pending"), [*PENDING, *WAITING, *BLOCKED]),
     "succeeded": (states("succeeded"), ["c-ok"]),
     "failed": (states("failed"), ["c-bad"]),
     "cancelled": (states("cancelled"), ["c-gone"]),
@@ -90,15 +112,15 @@ EACH: dict[str, tuple[Wanted, Sequence[str]]] = {
     "not found": (states("not_found"), []),
     "state, queue, task": (
         Wanted(queue="q", task="T", states=frozenset({JobStatus.PENDING})),
-        ["p-low", "k-in", "p-late", "k-2", "k-3"],
+        ["p-low", "k-in", "p-late", "k-2", "k-3", "b-1", "b-2"],
     ),
-    "tag": (Wanted(tag="red"), ["p-late", "c-bad", "c-ok"]),
+    "tag": (Wanted(tag="red"), ["b-4", "p-late", "c-bad", "c-ok"]),
     "second tag": (Wanted(tag="blue"), ["c-bad"]),
     "other tag": (Wanted(tag="re"), []),
-    "tag and state": (Wanted(tag="red", states=frozenset({JobStatus.PENDING})), ["p-late"]),
+    "tag and state": (Wanted(tag="red", states=frozenset({JobStatus.PENDING})), ["b-4", "p-late"]),
     "tag and times": (Wanted(tag="red", finished=(200, 200)), ["c-ok"]),
     "tag and parent": (Wanted(tag="red", parent="p"), ["c-bad"]),
-    "parent": (Wanted(parent="p"), ["p-low", "c-bad"]),
+    "parent": (Wanted(parent="p"), ["b-3", "p-low", "c-bad"]),
     "parent and state": (Wanted(parent="p", states=frozenset({JobStatus.FAILED})), ["c-bad"]),
     "other parent": (Wanted(parent="q"), []),
     "unique": (Wanted(queue="q", unique="only"), ["p-late"]),
@@ -107,15 +129,20 @@ EACH: dict[str, tuple[Wanted, Sequence[str]]] = {
     "unique of none and tag": (Wanted(queue="q", unique="none", tag="red"), []),
     "unique and task": (Wanted(queue="q", unique="only", task="U"), []),
     "unique of another queue": (Wanted(queue="r", unique="only"), []),
-    "key": (Wanted(key="k"), ["k-in", "k-u", "k-2", "k-3", "k-u2"]),
+    "key": (Wanted(key="k"), ["k-in", "k-u", "k-2", "k-3", "k-u2", "b-2"]),
+    "key of a blocked one": (Wanted(key="solo too"), ["b-1"]),
     "key and queue": (Wanted(key="a", queue="q"), []),
     "added until": (Wanted(added=(None, 30)), COMPLETED),
     "added since": (Wanted(added=(101, None)), ["p-50b"]),
     "added at": (Wanted(added=(40, 41)), RUNNING),
-    "due since": (Wanted(due=(66, None)), ["p-late", "k-2", "k-u2"]),
+    "due since": (Wanted(due=(66, None)), ["p-late", "k-2", "k-u2", "b-1", "b-3"]),
     "due until": (Wanted(due=(None, 50)), ["p-low", "p-50", "p-50b"]),
     "due at": (Wanted(due=(60, 63)), ["k-in", "k-u", "j-in", "j-2"]),
-    "due of a queue": (Wanted(queue="r", due=(51, 5000)), ["j-in", "j-2"]),
+    "due of a queue": (Wanted(queue="r", due=(51, 5000)), ["j-in", "j-2", "b-4"]),
+    "due in every section": (
+        Wanted(due=(52, 68)),
+        ["w-1", "k-in", "k-u", "j-in", "k-3", "k-u2", "j-2", "b-1", "b-2", "b-4"],
+    ),
     "finished until": (Wanted(finished=(None, 299)), ["c-ok"]),
     "finished since": (Wanted(finished=(300, None)), ["c-gone", "c-bad"]),
     "finished at": (Wanted(finished=(200, 300)), COMPLETED),
@@ -125,8 +152,8 @@ EACH: dict[str, tuple[Wanted, Sequence[str]]] = {
     "text of an error": (Wanted(text="t brok"), ["c-bad"]),
     "text of ids": (Wanted(text="C-"), COMPLETED),
     "text of meta": (Wanted(text='"ann o'), ["run-a"]),
-    "text of a key": (Wanted(text="solo"), ["p-low"]),
-    "text of few": (Wanted(text="-", queue="r", task="T"), ["p-50b", "j-in", "j-2"]),
+    "text of a key": (Wanted(text="sOLo"), ["p-low", "b-1"]),
+    "text of few": (Wanted(text="-", queue="r", task="T"), ["p-50b", "j-in", "j-2", "b-4"]),
     "text that is no pattern": (Wanted(text="%"), []),
     "text of no one": (Wanted(text="_"), []),
     "text, added, key": (Wanted(text="U", added=(100, 100), key="k"), ["k-u", "k-u2"]),
@@ -192,22 +219,29 @@ async def test_list(store: Store, name: str) -> None:
 
 
 async def test_places(store: Store) -> None:
-    """A job's place tells its section and, in it, its instant; of waiting ones all that orders them."""
+    """A job's place tells its section and, in it, its instant; of those that wait all that orders them."""
     await populate(store)
     found = await store.find(Wanted(), limit=100, now=NOW)
     shown = [place[:-1] for place in found.places]
-    assert shown[:9] == [(0, 90), (0, 100), (1, 40), (1, 50), (1, 50), (1, 60), (1, 61), (1, 62), (1, 2000)]
-    assert shown[9:13] == [
+    assert shown[:2] == [(0, 90), (0, 100)]
+    assert shown[2:10] == [(1, instant) for instant in (40, 50, 50, 55, 60, 61, 62, 2000)]
+    assert shown[10:14] == [
         (2, "q", "k", "T", 1, 70),
         (2, "q", "k", "T", 2, 65),
         (2, "q", "k", "U", 0, 66),
         (2, "r", "a", "T", 1, 63),
     ]
-    assert shown[13:] == [(4, -300), (4, -300), (4, -200)]
+    assert shown[14:18] == [
+        (3, "q", "T", -5, 68),
+        (3, "q", "T", 0, 52),
+        (3, "q", "U", 0, 3000),
+        (3, "r", "T", 0, 52),
+    ]
+    assert shown[18:] == [(4, -300), (4, -300), (4, -200)]
     tagged = await store.find(Wanted(tag="red"), limit=100, now=NOW)
-    assert [place[0] for place in tagged.places] == [5, 5, 5]
+    assert [place[0] for place in tagged.places] == [5, 5, 5, 5]
     children = await store.find(Wanted(parent="p"), limit=100, now=NOW)
-    assert [place[0] for place in children.places] == [6, 7]
+    assert [place[0] for place in children.places] == [6, 6, 7]
 
 
 async def test_list_shows_records(store: Store) -> None:
@@ -240,8 +274,9 @@ async def test_pages_while_jobs_move(store: Store) -> None:
     first = await store.find(Wanted(), limit=4, now=NOW)
     await store.act(Postpone(due_at=1500), ["p-50", "p-50b"], now=NOW)
     rest = await store.find(Wanted(), limit=100, after=first.places[-1], now=NOW)
+    due = ["w-1", "k-in", "k-u", "j-in", "p-50", "p-50b", "p-late"]
     assert found_ids(first) == ORDER[:4]
-    assert found_ids(rest) == ["k-in", "k-u", "j-in", "p-50", "p-50b", "p-late", *WAITING, *COMPLETED]
+    assert found_ids(rest) == [*due, *WAITING, *BLOCKED, *COMPLETED]
 
 
 async def test_list_of_one_instant(store: Store) -> None:
@@ -354,10 +389,10 @@ async def test_what_is_limited_says_so(store: Store, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(_query, "LOOKS", 3)
     found = await store.find(Wanted(text="c-"), limit=5, now=NOW)
     assert (found_ids(found), found.more, found.limited, found.looked_to) == ([], True, True, places[2])
-    back = await store.find(Wanted(text="p-"), limit=5, before=places[9], now=NOW)
+    back = await store.find(Wanted(text="p-"), limit=5, before=places[10], now=NOW)
     assert found_ids(back) == ["p-late"]
-    assert (back.more, back.limited, back.looked_to) == (True, True, places[6])
-    last = await store.find(Wanted(text="c-"), limit=5, after=places[12], now=NOW)
+    assert (back.more, back.limited, back.looked_to) == (True, True, places[7])
+    last = await store.find(Wanted(text="c-"), limit=5, after=places[17], now=NOW)
     assert (found_ids(last), last.more, last.limited, last.looked_to) == (COMPLETED, False, False, None)
 
 
@@ -412,7 +447,7 @@ async def test_count_is_capped(store: Store) -> None:
 async def test_count_looks_at_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A count that has to look at jobs is capped where it had to stop, by what it has seen."""
     await populate(store)
-    monkeypatch.setattr(_query, "LOOKS", 9)
+    monkeypatch.setattr(_query, "LOOKS", 10)
     assert capped(await store.count(Wanted(text="p-"), most=100, now=NOW)) == (4, True)
     assert capped(await store.count(Wanted(text="c-"), most=100, now=NOW)) == (0, True)
     monkeypatch.setattr(_query, "LOOKS", len(ORDER))
@@ -430,3 +465,26 @@ async def test_nothing_to_list(store: Store) -> None:
             assert (list(found.jobs), list(found.places)) == ([], [])
             assert (found.more, found.limited, found.looked_to) == (False, False, None)
     assert capped(await store.count(Wanted(), most=5, now=NOW)) == (0, False)
+
+
+async def test_queues_count_what_waits_for_other_steps(store: Store) -> None:
+    """They are pending and waiting, neither scheduled nor due; a queue that has nothing else is listed."""
+    await store.add([], workflows=[workflow()])
+    queues = {queue.name: queue for queue in await store.queues(now=NOW)}
+    numbers = {name: (queue.pending, queue.waiting, queue.scheduled) for name, queue in queues.items()}
+    assert numbers == {"q": (4, 3, 0), "r": (1, 1, 0)}
+    assert queues["q"].oldest_due == timedelta(milliseconds=NOW - 55)
+    assert queues["r"].oldest_due is None
+
+
+async def test_blocked_job_shows_its_key_and_workflow(store: Store) -> None:
+    """It waits for no turn of that key yet, but people see which one it will have."""
+    await populate(store)
+    shown = {
+        job.id: (job.status, job.key, job.workflow)
+        for job in (await store.find(Wanted(), limit=99, now=NOW)).jobs
+    }
+    assert shown["b-2"] == (JobStatus.PENDING, "k", "w")
+    assert shown["b-3"] == (JobStatus.PENDING, None, "w")
+    assert shown["w-1"] == (JobStatus.PENDING, None, "w")
+    assert shown["k-2"] == (JobStatus.PENDING, "k", None)

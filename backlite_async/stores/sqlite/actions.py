@@ -10,8 +10,10 @@ import msgspec
 
 from ..._job import JobStatus, Place
 from ..._query import Action, Delete, Edit, Postpone, Release, Rerun
+from .._flows import revive
+from . import workflows
+from .finishing import end_cancelled
 from .history import forget
-from .rows import end_cancelled
 from .sql import fetch, statements, text
 from .turns import let_in
 
@@ -27,15 +29,26 @@ class _Live(msgspec.Struct, array_like=True, frozen=True, gc=False):
     task: str
     key: str | None
     has_turn: bool | int
+    workflow: str | None
+
+
+class _Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A completed job, as the statement `kept_of` returns it; `has_all`: whether it can run again."""
+
+    id: str
+    has_all: bool | int
+    workflow: str | None
+    step: int | None
 
 
 _live = msgspec.json.Decoder(list[_Live])
+_kept_jobs = msgspec.json.Decoder(list[_Kept])
 
 
 def act(raw: sqlite3.Connection, *, action: Action, job_ids: Sequence[str], now: int) -> list[str]:
     """Do something to jobs; return the ids of those that it was done to, in the order that was given."""
     ids = list(dict.fromkeys(job_ids))
-    live = {job.id: job for job in _live.decode(fetch(raw, "states_of", {"ids": text(ids)})[0][0])}
+    live = _live_of(raw, ids)
     pending = [job for job in live.values() if job.status is JobStatus.PENDING]
     done: Collection[str]
     if isinstance(action, Rerun):
@@ -52,6 +65,11 @@ def act(raw: sqlite3.Connection, *, action: Action, job_ids: Sequence[str], now:
     return [job_id for job_id in ids if job_id in done]
 
 
+def _live_of(raw: sqlite3.Connection, ids: Sequence[str]) -> dict[str, _Live]:
+    """Return those of these jobs that are live."""
+    return {job.id: job for job in _live.decode(fetch(raw, "states_of", {"ids": text(ids)})[0][0])}
+
+
 def _rerun(
     raw: sqlite3.Connection,
     action: Rerun,
@@ -59,13 +77,23 @@ def _rerun(
     live: dict[str, _Live],
     now: int,
 ) -> set[str]:
-    """Make pending jobs due, and completed ones pending; the claim sees to it that their turns come."""
+    """Make pending jobs due, and completed ones pending; the claim sees to it that their turns come.
+
+    Of a workflow, those that have failed.
+    """
+    flows = workflows.Flows(raw)
+    failed = {workflow: flows.failed(workflow) for workflow in workflows.live(raw, ids, now)}
+    of_flows = [job_id for of_flow in failed.values() for job_id in of_flow]
     waiting = [job.id for job in live.values() if job.status is JobStatus.PENDING]
-    again = [job_id for job_id, has_all in _kept(raw, ids, now).items() if has_all and job_id not in live]
+    kept = _kept(raw, [*ids, *of_flows], now).values()
+    again = [job for job in kept if job.has_all and job.id not in live]
+    run = [job.id for job in again]
     _run(raw, "rerun_pending", waiting, attempts=action.attempts, now=now)
-    _run(raw, "rerun_completed", again, attempts=action.attempts, now=now)
-    _run(raw, "delete_completed", again)
-    return {*waiting, *again}
+    _run(raw, "rerun_completed", run, attempts=action.attempts, now=now)
+    _run(raw, "delete_completed", run)
+    revive(flows, [(job.workflow, job.step or 0) for job in again if job.workflow is not None])
+    done = {*waiting, *run}
+    return done | {workflow for workflow, of_flow in failed.items() if not done.isdisjoint(of_flow)}
 
 
 def _postpone(raw: sqlite3.Connection, action: Postpone, pending: Sequence[_Live], now: int) -> set[str]:
@@ -97,28 +125,29 @@ def _delete(
     live: dict[str, _Live],
     now: int,
 ) -> set[str]:
-    """Remove jobs that do not run, and all that is kept of them."""
-    pending = [job for job in live.values() if job.status is JobStatus.PENDING]
-    waiting = [job.id for job in pending]
+    """Remove jobs that do not run, and all that is kept of them; those of workflows with the whole only."""
+    gone = [job for job in live.values() if job.status is JobStatus.PENDING and job.workflow is None]
+    waiting = {job.id for job in gone}
     kept = [
-        job_id
-        for job_id in _kept(raw, ids, now)
-        if job_id not in live or live[job_id].status is JobStatus.PENDING
+        job.id
+        for job in _kept(raw, ids, now).values()
+        if job.workflow is None and (job.id not in live or job.id in waiting)
     ]
-    _run(raw, "delete_pending", waiting)
+    _run(raw, "delete_pending", sorted(waiting))
     _run(raw, "delete_completed", kept)
     done = {*waiting, *kept}
     if done:
         _run(raw, "delete_unique", sorted(done))
         forget(raw, sorted(done))
-        let_in(raw, _turns(pending, now))
-    return done
+        let_in(raw, _turns(gone, now))
+    flows = workflows.Flows(raw)
+    return done | {workflow for workflow in workflows.live(raw, ids, now) if flows.delete(workflow, now)}
 
 
-def _kept(raw: sqlite3.Connection, ids: Sequence[str], now: int) -> dict[str, bool]:
-    """Return those of these jobs that are kept, with whether they can run again."""
-    found = msgspec.json.decode(fetch(raw, "kept_of", {"ids": text(ids), "now": now})[0][0])
-    return {job_id: bool(has_all) for job_id, has_all in found}
+def _kept(raw: sqlite3.Connection, ids: Sequence[str], now: int) -> dict[str, _Kept]:
+    """Return those of these jobs that are kept."""
+    found = fetch(raw, "kept_of", {"ids": text(list(dict.fromkeys(ids))), "now": now})[0][0]
+    return {job.id: job for job in _kept_jobs.decode(found)}
 
 
 def _turns(jobs: Iterable[_Live], now: int) -> list[Place]:

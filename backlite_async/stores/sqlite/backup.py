@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from ..._errors import DatabaseUnusable, InvalidValue
 from .connection import Connection
 from .database import Database, fail
-from .rows import end_cancelled
+from .finishing import end_cancelled
 from .sql import statements
 
 __all__ = ["backup"]

@@ -12,7 +12,9 @@ from ..._clock import from_millis
 from ..._job import Cancelled, Declared, Orders, Queue
 from ..._stats import capped
 from .._base import MOST_COUNTED
-from .rows import end_cancelled
+from .._flows import cancel_flow
+from . import workflows
+from .finishing import end_cancelled
 from .sql import fetch, statements, text
 from .turns import fill_up
 
@@ -96,7 +98,12 @@ def cancel(raw: sqlite3.Connection, job_ids: Sequence[str], now: int) -> Cancell
     """End pending jobs as cancelled, and ask for the end of running ones."""
     raw.execute(statements()["cancel"], {"ids": text(job_ids), "now": now})
     asked = msgspec.json.decode(fetch(raw, "asked", {"ids": text(job_ids)})[0][0])
-    return Cancelled(ended=end_cancelled(raw), asked=asked)
+    ended = end_cancelled(raw)
+    for workflow in workflows.live(raw, job_ids, now):
+        of_flow, of_running, _ = cancel_flow(workflows.Flows(raw), workflow, now)
+        ended += of_flow
+        asked += of_running
+    return Cancelled(ended=ended, asked=list(dict.fromkeys(asked)))
 
 
 def orders(raw: sqlite3.Connection, owner: str) -> Orders:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from ..._graph import NewWorkflow
 from ..._job import (
     Cancelled,
     Claim,
@@ -22,8 +23,9 @@ from ..._job import (
     Queue,
     Unique,
 )
-from . import claims, control, history, rows
+from . import claims, control, finishing, history, rows
 from . import unique as unique_jobs
+from . import workflows as flows
 from .backup import backup
 from .blocks import Block
 from .connection import require_connection, require_transaction
@@ -31,13 +33,14 @@ from .database import fail
 from .hazards import hazards
 from .listing import ListingStore
 from .owners import Dead
+from .schedules import ScheduleStore
 from .service import ServiceStore
 from .sql import statements
 
 __all__ = ["SQLiteStore"]
 
 
-class SQLiteStore(ServiceStore, ListingStore):
+class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
     """Keeps jobs in a SQLite file that other processes, and the application, may use too."""
 
     shared = True
@@ -85,8 +88,14 @@ class SQLiteStore(ServiceStore, ListingStore):
 
     # -- the life of a job -------------------------------------------------------------------------
 
-    async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
-        """Store pending jobs, all or none."""
+    async def add(
+        self, jobs: Sequence[NewJob], *, workflows: Sequence[NewWorkflow] = (), again: bool = False
+    ) -> None:
+        """Store pending jobs, and workflows with theirs, all or none."""
+        if workflows:
+            add_all = partial(flows.add, jobs=jobs, workflows=workflows, again=again)
+            await self._writing().submit(add_all, committed=self._ring_all)
+            return
         add = rows.add_again if again else rows.add
         await self._writing().submit(add, batch=jobs, committed=self._ring_all)
 
@@ -104,18 +113,22 @@ class SQLiteStore(ServiceStore, ListingStore):
         connection: Any,
         jobs: Sequence[NewJob],
         *,
+        workflows: Sequence[NewWorkflow] = (),
         unique: Unique | None = None,
         now: int = 0,
         again: bool = False,
     ) -> str | None:
-        """Store pending jobs inside the open transaction of an `aiosqlite.Connection`."""
+        """Store pending jobs, and workflows, inside the open transaction of an `aiosqlite.Connection`."""
         self.check_connection(connection)
         path = self._database.path
         await require_transaction(connection, path)
-        self._watch.watch(connection, jobs[-1].id)
+        last = jobs or [job for workflow in workflows[-1:] for job in workflow.jobs]
+        self._watch.watch(connection, last[-1].id)
         try:
             if unique is not None:
                 return await unique_jobs.add_unique_within(connection, jobs[0], unique, now=now, again=again)
+            if workflows:
+                return await unique_jobs.add_workflows_within(connection, jobs, workflows, again=again)
             if history.tagged(jobs):
                 return await unique_jobs.add_tagged_within(connection, jobs, again=again)
             name = "add_again" if again else "add_from_array"
@@ -147,21 +160,23 @@ class SQLiteStore(ServiceStore, ListingStore):
 
     async def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes; return the ids of those whose claim is no longer theirs."""
-        finish = rows.Finish(outcomes)
+        finish = finishing.Finish(outcomes)
         return await self._writing().submit(finish, committed=partial(self._finished, finish), insist=True)
 
-    def _finished(self, finish: rows.Finish, claimed: bool = False) -> None:
+    def _finished(self, finish: finishing.Finish, claimed: bool = False) -> None:
         """Tell the others of jobs that may be due, and of places and ends that they may wait for."""
         if finish.watched:
             self._ring_all()
+        elif finish.releases:
+            self._ring_all(claimed)
         elif finish.rings:
             self._ring()
 
     def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Do what `finish` does, blocking, from any thread."""
-        finish = rows.Finish(outcomes)
+        finish = finishing.Finish(outcomes)
         lost = self._transact(finish)
-        if finish.watched:
+        if finish.watched or finish.releases:
             self._database.file.ring()  # not from here: our listeners live in their event loop
         if finish.watched or finish.rings:
             self._ring()
@@ -264,7 +279,7 @@ class SQLiteStore(ServiceStore, ListingStore):
 
     async def expire(self, *, now: int, limit: int) -> int:
         """Remove completed jobs that have expired."""
-        expire = partial(rows.expire, now=now, limit=limit)
+        expire = partial(flows.expire, now=now, limit=limit)
         return await self._writing().submit(expire, durable=False)
 
 
@@ -293,7 +308,7 @@ class SQLiteBlock:
     async def commit(self, outcome: Outcome) -> None:
         """Write the outcome and commit."""
         try:
-            await self._block.commit(lambda raw: not rows.finish(raw, outcomes=[outcome]))
+            await self._block.commit(lambda raw: not finishing.finish(raw, outcomes=[outcome]))
         finally:
             if self.committed:
                 self._store._ring_all()

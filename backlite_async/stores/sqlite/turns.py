@@ -17,7 +17,7 @@ import msgspec
 from ..._job import ClaimedJob, NewJob, Place
 from .sql import fetch, statements, text
 
-__all__ = ["Turns", "fill_up", "let_in", "take_turns"]
+__all__ = ["Turns", "crowd", "fill_up", "let_in", "take_turns"]
 
 _Key = tuple[str, str]
 _Turn = tuple[str, str, int, str | None]
@@ -93,8 +93,12 @@ def take_turns(raw: sqlite3.Connection, jobs: Iterable[NewJob], now: int) -> Non
         for job in jobs
         if job.more is not None and job.more.key is not None and job.more.turns is not None
     }
-    if not limits:
-        return
+    if limits:
+        crowd(raw, limits, now)
+
+
+def crowd(raw: sqlite3.Connection, limits: Mapping[_Key, int], now: int) -> None:
+    """Let due jobs of these keys wait, of which there are more than may run."""
     rooms = [(found, max(limits[found.key] - found.running, 0)) for found in _count(raw, limits, now)]
     over = [(*found.key, room) for found, room in rooms if found.crowded(room)]
     if over:

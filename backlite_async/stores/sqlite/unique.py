@@ -7,19 +7,24 @@ import sqlite3
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..._graph import NewWorkflow
 from ..._job import NewJob, Unique
 from .history import tagged
 from .rows import added
 from .sql import fetch, statements, text
 from .turns import take_turns
+from .workflows import adding
 
 if TYPE_CHECKING:
     import aiosqlite
 
-__all__ = ["add_tagged_within", "add_unique", "add_unique_within"]
+__all__ = ["add_tagged_within", "add_unique", "add_unique_within", "add_workflows_within"]
 
-_Steps = Generator[tuple[str, dict[str, Any]], list[Any], str | None]
-"""Statements by name, with their parameters; answered by their rows. Returns the id that is in the way."""
+_Steps = Generator[tuple[str, Any], list[Any], str | None]
+"""Statements, by name or as they are, with their parameters; answered by their rows.
+
+Returns the id that is in the way.
+"""
 
 LOOK_AFTER, LOOKS_TOGETHER = 60_000, 60_000
 """Milliseconds after which a unique key may be forgotten, and of which one look serves all."""
@@ -53,9 +58,16 @@ async def add_tagged_within(
     return await _within(connection, _tagged_steps(jobs, again))
 
 
+async def add_workflows_within(
+    connection: aiosqlite.Connection, jobs: Sequence[NewJob], flows: Sequence[NewWorkflow], *, again: bool
+) -> str | None:
+    """Store pending jobs, and workflows with theirs, in the open transaction of a caller, or nothing."""
+    return await _within(connection, _workflow_steps(jobs, flows, again))
+
+
 async def _within(connection: aiosqlite.Connection, taking: _Steps) -> str | None:
-    async def run(name: str, parameters: dict[str, Any] | None = None) -> list[Any]:
-        return list(await connection.execute_fetchall(statements()[name], parameters or {}))
+    async def run(name: str, parameters: Any = None) -> list[Any]:
+        return list(await connection.execute_fetchall(statements().get(name, name), parameters or {}))
 
     await run("write_nothing")
     await run("savepoint")
@@ -111,6 +123,14 @@ def _tagged_steps(jobs: Sequence[NewJob], again: bool) -> _Steps:
     tags = tagged(jobs)
     if tags:
         yield "add_tags", {"tagged": text(tags)}
+    return None
+
+
+def _workflow_steps(jobs: Sequence[NewJob], flows: Sequence[NewWorkflow], again: bool) -> _Steps:
+    """Add jobs, then workflows."""
+    if jobs:
+        yield from _tagged_steps(jobs, again)
+    yield from adding(flows, again)
     return None
 
 
