@@ -243,7 +243,7 @@ class Runner:
 
 
 async def check(store: Store, fates: Sequence[Fate], runner: Runner) -> None:
-    """Every node has ended as it should, and nothing is left over, now or once it has expired."""
+    """Every node has ended as it should, nothing is left to do; then all of it expires."""
     ends = expected(fates)
     run = await store.workflow("w", now=runner.now)
     assert run is not None
@@ -264,13 +264,12 @@ async def check(store: Store, fates: Sequence[Fate], runner: Runner) -> None:
     assert until is not None
     while await store.expire(now=until, limit=20):
         pass
-    assert left_over(store) == {}
 
 
-def left_over(store: Any) -> dict[str, int]:
+def left_over(stores: Stores) -> dict[str, int]:
     """Return how many rows there are of jobs and workflows, of those kinds of which there are any."""
-    if isinstance(store, MemoryStore):
-        flows = store._flows
+    if stores.kind == "memory":
+        store, flows = stores.memory, stores.memory._flows
         kept: dict[str, Any] = {
             "jobs": store._live.rows,
             "completed": store._completed,
@@ -279,40 +278,53 @@ def left_over(store: Any) -> dict[str, int]:
             "after": flows._after,
             "keyed": store._live._keyed,
         }
-        return {name: len(rows) for name, rows in kept.items() if rows}
-    names = ["jobs", "completed", "workflows", "steps", "errors", "lines", "tags"]
-    with sqlite3.connect(store.path) as connection:
-        there = [
-            name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-        ]
-        counts = {
-            name: connection.execute(f"SELECT count(*) FROM backlite_{name}").fetchone()[0]
-            for name in names
-            if f"backlite_{name}" in there
-        }
+        counts = {name: len(rows) for name, rows in kept.items()}
+    else:
+        names = ["jobs", "completed", "workflows", "steps", "errors", "tags"]
+        sql = "SELECT count(*) FROM backlite_{}"
+        counts = {name: stores.query(sql.format(name))[0][0] for name in names}
     return {name: count for name, count in counts.items() if count}
 
 
+def blocked(stores: Stores, workflow: str) -> dict[int, int]:
+    """Return by how many steps each is blocked that has not ended, of those that are."""
+    if stores.kind == "memory":
+        steps = stores.memory._flows.live_steps(workflow)
+        return {step.number: step.blocked for step in steps if step.blocked}
+    sql = "SELECT number, blocked FROM backlite_steps WHERE workflow = ? AND status IS NULL AND blocked > 0"
+    return dict(stores.query(sql, workflow))
+
+
 class Stores:
-    """Stores of one kind, each example in a new one or an empty one."""
+    """Stores of one kind: a new one in memory, or the one on a file, for each example."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        self.runner = asyncio.Runner()
         self.kind = kind
-        self.sqlite = SQLiteStore(str(folder / "app.db"), durability="normal", busy_timeout=5.0)
+        self.runner = asyncio.Runner()
+        self.memory = MemoryStore()
+        path = str(folder / "app.db")
+        self.sqlite = SQLiteStore(path, durability="normal", busy_timeout=5.0)
         if kind == "sqlite":
             self.run(self.sqlite.open(install=True))
+            self.raw = sqlite3.connect(path)
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(call)
 
+    def query(self, sql: str, *parameters: object) -> list[Any]:
+        """Return what there is in the file."""
+        return self.raw.execute(sql, parameters).fetchall()
+
     def empty(self) -> Store:
-        if self.kind == "memory":
-            return MemoryStore()
-        return self.sqlite
+        """Return a store without jobs."""
+        if self.kind == "sqlite":
+            return self.sqlite
+        self.memory = MemoryStore()
+        return self.memory
 
     def close(self) -> None:
         if self.kind == "sqlite":
+            self.raw.close()
             self.run(self.sqlite.close())
         self.runner.close()
 
@@ -321,8 +333,10 @@ class Stores:
 def stores_of(kind: str) -> Iterator[Stores]:
     with tempfile.TemporaryDirectory() as folder:
         stores = Stores(kind, Path(folder))
-        yield stores
-        stores.close()
+        try:
+            yield stores
+        finally:
+            stores.close()
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
@@ -337,6 +351,7 @@ def test_every_step_ends_as_its_fate_says(kind: str) -> None:
             runner = Runner(store, fates, Random(seed))
             stores.run(runner.run())
             stores.run(check(store, fates, runner))
+            assert left_over(stores) == {}
 
         ends()
 
@@ -499,8 +514,8 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.stores = Stores(self.kind, Path(self.folder.name))
+        self.context = stores_of(self.kind)
+        self.stores = self.context.__enter__()
         self.store = self.stores.empty()
         self.now = 1000
         self.flows: dict[str, Expected] = {}
@@ -514,6 +529,12 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let all that is left succeed, and delete it: nothing stays."""
+        try:
+            self.drain()
+        finally:
+            self.context.__exit__(None, None, None)
+
+    def drain(self) -> None:
         for _ in range(500):
             self.now += 10
             self.claim(99)
@@ -522,9 +543,7 @@ class Machine(RuleBasedStateMachine):
             self.finish([(n, SUCCEEDED, 0, (500, True), 0) for n in range(99)])
         assert all(flow.left == 0 for flow in self.flows.values())
         self.do(self.store.act(Delete(), list(self.flows), now=self.now))
-        assert left_over(self.store) == {}
-        self.stores.close()
-        self.folder.cleanup()
+        assert left_over(self.stores) == {}
 
     def node(self, job_id: str) -> tuple[Expected, int, Known]:
         """Return the node of a job, with its number and its workflow."""
@@ -769,7 +788,7 @@ class Machine(RuleBasedStateMachine):
             expires_at = None if run.expires_at is None else to_millis(run.expires_at)
             assert expires_at == flow.expires_at
             waiting = {n: node for n, node in enumerate(flow.nodes) if node.end is None and not node.freed}
-            assert blocked(self.store, name) == {
+            assert blocked(self.stores, name) == {
                 n: sum(flow.nodes[before].end is None for before in node.after) for n, node in waiting.items()
             }
 
@@ -786,17 +805,6 @@ def _node(name: str, number: int, fate: Fate) -> Node:
         new("") if fate.fallback else None,
         {},
     )
-
-
-def blocked(store: Any, workflow: str) -> dict[int, int]:
-    """Return by how many steps each is blocked that has not ended, of those that are."""
-    if isinstance(store, MemoryStore):
-        found = [(step.number, step.blocked) for step in store._flows.live_steps(workflow)]
-    else:
-        with sqlite3.connect(store.path) as connection:
-            sql = "SELECT number, blocked FROM backlite_steps WHERE workflow = ? AND status IS NULL"
-            found = connection.execute(sql, (workflow,)).fetchall()
-    return {number: count for number, count in found if count}
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
