@@ -506,6 +506,16 @@ async def test_a_cancelled_step_leaves_its_turn(bench: Bench) -> None:
     assert await limited(bench) == ["x"]
 
 
+async def test_a_workflow_that_is_deleted_leaves_its_turns(bench: Bench) -> None:
+    """So is what waits for the turn of a step that is deleted with the whole."""
+    await turns(bench.store, "q", 1)
+    await bench.add(step("a", key="k", turns=1), step("b", "a", key="k", turns=1))
+    await bench.store.add([new("x", key="k", turns=1), new("y", key="k", turns=1)])
+    assert await bench.store.act(Delete(), ["w"], now=bench.now) == ["w"]
+    assert (await bench.store.find(Wanted(key="k"), limit=9, now=bench.now)).places[0][0] == 1
+    assert await limited(bench) == ["x"]
+
+
 # -- steps that run again ----------------------------------------------------------------------------
 
 
