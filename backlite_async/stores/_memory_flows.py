@@ -163,10 +163,6 @@ class MemoryFlows:
             self._steps[workflow][step.number] = step
             self._after[workflow][step.number] = after
 
-    def after(self, workflow: str, number: int) -> tuple[int, ...]:
-        """Return the numbers of what a node comes after."""
-        return self._after[workflow][number]
-
     def outcomes(self, workflow: str) -> set[tuple[str, str | None, str]]:
         """Return the different (kind, status, if_failed) of its nodes."""
         return {(step.kind, step.status, step.if_failed) for step in self._steps[workflow].values()}
