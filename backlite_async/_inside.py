@@ -130,10 +130,11 @@ class Inside:
         steps = await self._after(graph, after)
         size, now = len(graph.nodes), client.clock.now()
         handle = put(graph, part, steps, name=name, if_failed=if_failed)
-        maker = Maker(client, JobOptions(parent=job.id if job.fence else None), now)
+        options = JobOptions(parent=job.id if job.fence else None)
+        maker = Maker(client, options, now, due_at=now, waits_from=now)
         new = range(len(self.added), len(graph.nodes))
         try:
-            self.added += maker.steps(graph, new, workflow=None, due_at=now, waits_from=now)
+            self.added += maker.steps(graph, new, workflow=None)
         except BaseException:
             graph.cut(size)
             raise

@@ -284,7 +284,7 @@ async def test_others_are_rung_also_where_one_has_claimed(file: str, journal: Jo
 
 @pytest.fixture
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backlite_async._add.CHUNK", CHUNK)
+    monkeypatch.setattr("backlite_async._maker.CHUNK", CHUNK)
 
 
 @pytest.mark.usefixtures("_small_chunks")
@@ -359,10 +359,10 @@ def recording(monkeypatch: pytest.MonkeyPatch, *, lost: int = 0, stored: bool = 
     def replace(kind: type[MemoryStore | SQLiteStore]) -> None:
         original = kind.add
 
-        async def add(self: Any, jobs: Sequence[NewJob], *, again: bool = False) -> None:
+        async def add(self: Any, jobs: Sequence[NewJob], *, again: bool = False, **options: Any) -> None:
             found.append(again)
             if stored or len(found) > lost:
-                await original(self, jobs, again=again)
+                await original(self, jobs, again=again, **options)
             if len(found) <= lost:
                 raise DatabaseUnavailable("disk I/O error")
 

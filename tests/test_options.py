@@ -44,6 +44,7 @@ from backlite_async import (
     current_job,
 )
 from backlite_async._fingerprint import fingerprint
+from backlite_async._graph import NewWorkflow
 from backlite_async._job import More, NewJob, Unique
 from backlite_async._options import MAX_META, encoded_meta
 from backlite_async._task import task_type
@@ -109,9 +110,11 @@ class Recording(MemoryStore):
         self.given: list[tuple[NewJob, Unique | None, bool]] = []
         self.failure: BaseException | None = None
 
-    async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
+    async def add(
+        self, jobs: Sequence[NewJob], *, workflows: Sequence[NewWorkflow] = (), again: bool = False
+    ) -> None:
         self.given += [(job, None, again) for job in jobs]
-        await super().add(jobs, again=again)
+        await super().add(jobs, workflows=workflows, again=again)
         self._fail()
 
     async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:

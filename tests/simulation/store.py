@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from backlite_async import InvalidState, Job, JobStatus, QueueConfig
+from backlite_async._graph import NewWorkflow
 from backlite_async._job import (
     Cancelled,
     Claim,
@@ -215,9 +216,11 @@ class FaultyStore(Asking, Recurring):
 
     # -- the life of a job -------------------------------------------------------------------------
 
-    async def add(self, jobs: Sequence[NewJob], *, again: bool = False) -> None:
-        """Store pending jobs."""
-        add = partial(self._teller.add, jobs, again)
+    async def add(
+        self, jobs: Sequence[NewJob], *, workflows: Sequence[NewWorkflow] = (), again: bool = False
+    ) -> None:
+        """Store pending jobs, and workflows with theirs."""
+        add = partial(self._teller.add, jobs, again, workflows)
         await self._do("add", add, committed=lambda _: self._ring_all())
 
     async def add_unique(self, job: NewJob, unique: Unique, *, now: int, again: bool = False) -> str | None:

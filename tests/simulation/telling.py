@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from backlite_async import JobStatus, QueueConfig
+from backlite_async._graph import NewWorkflow
 from backlite_async._job import Cancelled, Claim, Complete, Declared, NewJob, Outcome, Reschedule, Unique
 from backlite_async._query import Action, Delete, Edit, Postpone, Release, Rerun
 from backlite_async._recurring import Tick
@@ -56,11 +57,12 @@ class Teller:
 
     # -- adding ------------------------------------------------------------------------------------
 
-    def add(self, jobs: Sequence[NewJob], again: bool) -> None:
-        """Store pending jobs."""
-        there = {job.id for job in jobs if self._inner.has(job.id)}
-        now(self._inner.add(jobs, again=again))
-        for job in jobs:
+    def add(self, jobs: Sequence[NewJob], again: bool, workflows: Sequence[NewWorkflow] = ()) -> None:
+        """Store pending jobs, and workflows with theirs."""
+        all_jobs = [*jobs, *(job for workflow in workflows for job in workflow.jobs)]
+        there = {job.id for job in all_jobs if self._inner.has(job.id)}
+        now(self._inner.add(jobs, workflows=workflows, again=again))
+        for job in all_jobs:
             if job.id not in there and self._inner.has(job.id):
                 self._stored(job)
         self._turned()
