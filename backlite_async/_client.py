@@ -43,6 +43,7 @@ from ._recurring import Missed
 from ._registry import Registry
 from ._reports import naming
 from ._results import result_of, wait_for
+from ._rule import Rule
 from ._schedules import Said, ScheduleOperation, Schedules, Times
 from ._waits import Waits
 from ._workflow import Chain, Group, Workflow
@@ -268,7 +269,7 @@ class Client:
         raises `InvalidType`. Neither changes anything.
         """
         self.registry.register(task_type, handler)
-        self.notify()
+        self._wake()
 
     def handler(self, task_type: type[T]) -> _Decorator[T]:
         """Register the decorated function as the handler of a task type.
@@ -348,7 +349,7 @@ class Client:
         *,
         cron: str | None = None,
         every: Duration | None = None,
-        rule: object = None,
+        rule: str | Rule | None = None,
         at: Iterable[datetime] | None = None,
         tz: str = "UTC",
         start: datetime | None = None,
@@ -381,7 +382,7 @@ class Client:
     def notify(self) -> None:
         """Wake the dispatcher; never needed in normal use."""
         if self._running is not None and self._running.dispatcher is not None:
-            self._running.dispatcher.wake()
+            self._running.dispatcher.look()
 
     async def status(self, job_id: str) -> JobStatus:
         """Return where a job or workflow is in its life; `NOT_FOUND` also once it is no longer retained."""
@@ -580,11 +581,15 @@ class Client:
             await self.open_store().declare(new, now=self.clock.now())
             self._declared.update(types)
 
+    def _wake(self) -> None:
+        if self._running is not None and self._running.dispatcher is not None:
+            self._running.dispatcher.wake()
+
     def adding(self, jobs: list[NewJob]) -> None:
         """Have jobs that are due claimed in the transaction that adds them, if there are workers for them."""
         first = jobs[0]
         if first.due_at <= first.created_at and self.registry.find(first.queue, first.task):
-            self.notify()
+            self._wake()
 
     def added(self, jobs: list[NewJob]) -> None:
         """Take note of jobs that were added here."""

@@ -8,9 +8,13 @@ from . import _log as log
 from ._clock import Clock
 from ._errors import AlreadyRegistered
 from ._reconcile import Definition, orphans, reconciled, retired
+from ._recurring import StoredSchedule
 from .stores import Store
 
-__all__ = ["Declarations"]
+__all__ = ["GRACE", "Declarations"]
+
+GRACE = 60.0
+"""Seconds in which a client that has gone may start anew, and find its schedules as they were."""
 
 
 class Declarations:
@@ -21,6 +25,7 @@ class Declarations:
         self._undone: dict[str, Definition] = {}
         self._known: dict[str, Sequence[str]] | None = None
         """By whom those are declared that others declare, as it was at our start; None: nobody has looked."""
+        self._gone: dict[str, float] = {}
 
     def add(self, definition: Definition) -> None:
         """Take a declaration; the same one again is no other one."""
@@ -35,6 +40,7 @@ class Declarations:
         """Forget what was done in an earlier life of the client."""
         self._undone = dict(self._definitions)
         self._known = None
+        self._gone = {}
 
     async def reconcile(self, store: Store, clock: Clock, owner: str) -> None:
         """Store what is declared, also what is while this goes on; what is said no more is retired."""
@@ -58,7 +64,11 @@ class Declarations:
             log.emit(log.SCHEDULE_CHANGED, schedule=there.name, action=action)
 
     async def retire(self, store: Store, clock: Clock, owner: str) -> None:
-        """Take out of service what the code of nobody says who lives, and of us who are newer."""
+        """Take out of service what the code of nobody says who lives: of those who are older than us.
+
+        At our start at once; afterwards, once it was so for `GRACE`.
+        """
+        starting = self._known is None
         while self._known is None or self._known:
             stored = await store.schedules()
             if self._known is None:
@@ -69,15 +79,22 @@ class Declarations:
                 }
             living = await _living(store, clock, owner)
             gone = [] if living is None else orphans(stored, self._known, living=living)
-            again = False
-            for schedule in gone:
-                if await store.save_schedule(retired(schedule, clock.now()), expected=schedule.version):
-                    del self._known[schedule.name]
-                    log.emit(log.SCHEDULE_CHANGED, schedule=schedule.name, action="removed")
-                else:
-                    again = True
-            if not again:
+            if not starting:
+                gone = self._long_gone(gone, clock.monotonic())
+            saved = [await self._retire_one(store, clock, schedule) for schedule in gone]
+            if all(saved):  # else somebody has written in between
                 return
+
+    def _long_gone(self, orphaned: Sequence[StoredSchedule], now: float) -> list[StoredSchedule]:
+        """Return the schedules that have been nobody's for a while."""
+        self._gone = {schedule.name: self._gone.get(schedule.name, now) for schedule in orphaned}
+        return [schedule for schedule in orphaned if now - self._gone[schedule.name] >= GRACE]
+
+    async def _retire_one(self, store: Store, clock: Clock, schedule: StoredSchedule) -> bool:
+        saved = await store.save_schedule(retired(schedule, clock.now()), expected=schedule.version)
+        if saved:
+            log.emit(log.SCHEDULE_CHANGED, schedule=schedule.name, action="removed")
+        return saved
 
 
 async def _living(store: Store, clock: Clock, owner: str) -> Collection[str] | None:

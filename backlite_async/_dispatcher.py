@@ -193,6 +193,11 @@ class Dispatcher:
         """Look for jobs now."""
         self._wake.set()
 
+    def look(self) -> None:
+        """Look for jobs and schedules now: somebody says so, perhaps as the clock was set."""
+        self._ticker.wake()
+        self._wake.set()
+
     def rung(self) -> None:
         """Look for jobs and orders: there may be some by others' doing."""
         self._heed.look()
@@ -205,6 +210,11 @@ class Dispatcher:
         self._maintenance.look()
         self._ticker.look_around()
         self._heed.look()
+
+    async def ticked(self) -> int | None:
+        """Add what is due of schedules now; return when the next one is due, None: never."""
+        await self._ticker.looked()
+        return self._ticker.next_at
 
     def runs(self, job_id: str) -> bool:
         """Return whether a worker has this job in hand."""

@@ -33,6 +33,7 @@ from ._middleware import CallNext
 from ._options import Added
 from ._outcome import Discard, Retry, Snooze
 from ._recurring import Schedule, ScheduleState
+from ._rule import Rule
 from ._schedules import ScheduleOperation
 from ._stats import Count, Percentiles, QueueStats
 from ._steps import Step
@@ -81,6 +82,7 @@ __all__ = [
     "ResultNotFound",
     "Retention",
     "Retry",
+    "Rule",
     "Schedule",
     "ScheduleNotFound",
     "ScheduleOperation",

@@ -57,7 +57,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
 def made(definition: Definition, *, owner: str | None, now: int) -> StoredSchedule:
     """Return a new schedule. `owner`: whose code it is in; None: it is made at run time."""
-    timing = msgspec.structs.replace(definition.timing, anchor=now)
+    timing = _anchored(definition.timing, now)
     return StoredSchedule(
         name=definition.name,
         timing=_encode(timing).decode(),
@@ -81,7 +81,7 @@ def changed(stored: StoredSchedule, definition: Definition, *, now: int) -> Stor
     """
     old = timing_of(stored)
     same = _pattern(definition.timing) == _pattern(old)
-    timing = msgspec.structs.replace(definition.timing, anchor=old.anchor if same else now)
+    timing = _anchored(definition.timing, old.anchor if same else now)
     there = msgspec.structs.replace(
         stored,
         timing=_encode(timing).decode(),
@@ -93,6 +93,11 @@ def changed(stored: StoredSchedule, definition: Definition, *, now: int) -> Stor
         updated_at=now,
     )
     return msgspec.structs.replace(there, next_at=_next_at(there, timing, same=same, now=now), removed=False)
+
+
+def _anchored(timing: Timing, anchor: int) -> Timing:
+    """Return a timing that is counted from then, if it is not counted from what was said."""
+    return msgspec.structs.replace(timing, anchor=anchor) if timing.anchor else timing
 
 
 def _pattern(timing: Timing) -> Timing:

@@ -23,6 +23,7 @@ from ._fingerprint import fingerprint
 from ._job import NewJob
 from ._reconcile import Definition, changed, edited, made, paused, resumed
 from ._recurring import Missed, Schedule, StoredSchedule, Timing
+from ._rule import Rule
 from ._schedule import preview, timing, words
 from ._task import task_type
 
@@ -40,7 +41,7 @@ class Times(TypedDict, total=False):
 
     cron: str | None
     every: Duration | None
-    rule: object
+    rule: str | Rule | None
     at: Iterable[datetime] | None
     tz: str
     start: datetime | None
@@ -115,7 +116,7 @@ class Schedules:
         *,
         cron: str | None = None,
         every: Duration | None = None,
-        rule: object = None,
+        rule: str | Rule | None = None,
         at: Iterable[datetime] | None = None,
         tz: str = "UTC",
         start: datetime | None = None,

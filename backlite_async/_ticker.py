@@ -56,6 +56,9 @@ class Ticker:
         self._earliest = 0.0
         self._closing = False
         self._somebody_gone = True  # perhaps before our start
+        self._asked: list[asyncio.Event] = []
+        self.next_at: int | None = None
+        """When the next schedule is due, as far as is known; None: never."""
         self._troubled: set[tuple[str, int]] = set()
         self._named: set[tuple[str, int]] = set()
 
@@ -63,6 +66,18 @@ class Ticker:
         """Look soon: others may have changed a schedule."""
         if self._ring is None and not self._closing:
             self._ring = self._loop.call_at(max(self._earliest, self._loop.time()), self._wake.set)
+
+    def wake(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    async def looked(self) -> None:
+        """Look now, and return when that is done."""
+        if not self._closing:
+            answer = asyncio.Event()
+            self._asked.append(answer)
+            self._wake.set()
+            await answer.wait()
 
     def look_around(self) -> None:
         """Look now: somebody may be gone, and clocks may have been set."""
@@ -86,38 +101,49 @@ class Ticker:
         while not self._closing:
             self._wake.clear()
             self._forget_ring()
-            timer = None
+            asked, delay = len(self._asked), None
             try:
-                delay = await self._tick_all()
+                self.next_at = await self._tick_all()
                 self._health.succeeded()
+                if self.next_at is not None:
+                    delay = max((self.next_at - self._clock.now()) / 1000, 0.001)
             except asyncio.CancelledError:  # ends with its client, in the client's own order
                 continue
             except Exception as error:  # what is due stays so until the trouble is over
                 delay = self._health.failed(error)
             self._earliest = self._loop.time() + LOOKS_APART
-            if delay is not None:
-                timer = self._loop.call_later(min(delay, LONGEST_TIMER), self._wake.set)
-            try:
-                if not self._closing:
-                    await self._wake.wait()
-            except asyncio.CancelledError:
-                continue
-            finally:
-                if timer is not None:
-                    timer.cancel()
+            self._answer(asked)
+            await self._sleep(delay)
+        self._answer(len(self._asked))
 
-    async def _tick_all(self) -> float | None:
-        """Add what is due; return the seconds until more is, None: never."""
+    async def _sleep(self, delay: float | None) -> None:
+        timer = None
+        if delay is not None:
+            timer = self._loop.call_later(min(delay, LONGEST_TIMER), self._wake.set)
+        try:
+            if not self._closing:
+                await self._wake.wait()
+        except asyncio.CancelledError:
+            pass
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _answer(self, count: int) -> None:
+        for answer in self._asked[:count]:
+            answer.set()
+        del self._asked[:count]
+
+    async def _tick_all(self) -> int | None:
+        """Add what is due; return when more is, None: never."""
         if self._somebody_gone:
             await self._declarations.retire(self._store, self._clock, self._owner)
             self._somebody_gone = False
         while not self._closing:
             now = self._clock.now()
             next_at = await self._next_at()
-            if next_at is None:
-                return None
-            if next_at > now:
-                return (next_at - now) / 1000
+            if next_at is None or next_at > now:
+                return next_at
             for schedule in await self._store.due_schedules(now=now, limit=MOST_DUE + len(self._troubled)):
                 if not self._closing and not self._is_troubled(schedule):
                     await self._tick(schedule, now)

@@ -32,6 +32,9 @@ EXTRAS = {
     "Queue",  # what client.queues.list() returns: the same
     "JobPage", "Count", "QueueStats", "Percentiles", "OwnerInfo", "TaskInfo",  # what services return
     "AttemptError", "LogLine",  # what a Job holds: the same
+    "Rule",  # what client.schedule(rule=...) takes
+    "Schedule", "ScheduleOperation", "ScheduleState",  # what client.schedule() and its like return
+    "ScheduleNotFound",  # what callers do differently: there is nothing to edit
     "Clock", "SystemClock",  # Client(clock=...): for tests of applications
     "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up
     "DatabaseReplaced", "TransactionTimeout",  # the same: put the file back; take less time

@@ -55,7 +55,7 @@ async def run_until_idle(
     Jobs that are due start when they are added, as always; this waits for them. Then, with a
     `ManualClock`, the clock goes on to the next instant at which there is something to do (scheduled jobs,
     retries, snoozes, rates), until nothing is left. `advance`: a duration, in seconds or as a timedelta,
-    lets just that time pass; False: none.
+    lets just that time pass, and schedules add their runs in it; False: none.
 
     A job that has failed for good raises `JobFailed` at the end, with all of them; `raise_errors=False`
     leaves that to the test. An AssertionError says what goes on without end, after `limit` attempts, or
@@ -66,7 +66,7 @@ async def run_until_idle(
     clock, end = _until(client, advance)
     running = _Running(client, record, most=len(record.ran) + limit, patience=seconds("patience", patience))
     while True:
-        next_at = await running.settled()
+        next_at = await running.settled(schedules=end is not None)
         if clock is None or next_at is None or (end is not None and next_at > end):
             break
         clock.move(max(next_at, clock.now() + 1))
@@ -151,20 +151,25 @@ class _Running:
         self._first = len(record.ran)
         self._patience = patience
 
-    async def settled(self) -> int | None:
-        """Wait until nothing runs and nothing is due; return when there is more, None: never."""
+    async def settled(self, *, schedules: bool) -> int | None:
+        """Wait until nothing runs and nothing is due; return when there is more, None: never.
+
+        `schedules`: those count, too; they go on for ever.
+        """
         client, record = self._client, self._record
         while True:
             await self.until(lambda: not record.running)
             await self._ended()
             await self._told()
+            tick_at = None if client._dispatcher is None else await client._dispatcher.ticked()
             if not client.registry.kinds or client._dispatcher is None:
-                return None
+                return tick_at if schedules else None
             asked = record.begun
             client.notify()
             await self.until(partial(self._answered, asked))
             if not record.running:
-                return record.next_at
+                instants = [record.next_at, tick_at if schedules else None]
+                return min((instant for instant in instants if instant is not None), default=None)
 
     def _answered(self, asked: int) -> bool:
         """Return whether a claim that was begun after this one has found something, or nothing to do."""

@@ -30,7 +30,7 @@ STATES = [status for status in JobStatus if status is not JobStatus.NOT_FOUND]
 
 
 class Stored(NamedTuple):
-    """A job as its row has it; of a live one without `due_at`, it waits for its turn, or is `blocked`."""
+    """A job as its row has it; a live one without `due_at` waits for its turn, or is `blocked`."""
 
     seq: int
     id: str
@@ -134,12 +134,13 @@ def fill(raw: sqlite3.Connection, jobs: Sequence[Stored]) -> None:
 FLOWS = """
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
 INSERT INTO backlite_workflows (id, created_at, size, left, status, expires_at)
-SELECT 'flow ' || n, 0, 3, 3, CASE WHEN n % 3 = 0 THEN 'failed' END, CASE WHEN n % 3 = 0 THEN n END FROM number
+SELECT 'flow ' || n, 0, 3, 3, iif(n % 3, NULL, 'failed'), iif(n % 3, NULL, n) FROM number
 """
 
 NODES = """
 INSERT INTO backlite_steps (workflow, number, kind, job_id, name, status, blocked, if_failed, after, next)
-SELECT id, value, 'step', 'job ' || (3 * workflows.rowid + value), nullif('step ' || value, 'step 2'),
+SELECT
+    workflows.id, value, 'step', 'job ' || (3 * workflows.rowid + value), nullif('step ' || value, 'step 2'),
     CASE WHEN expires_at THEN 'failed' END, value, 'cancel', '[]', '[]'
 FROM backlite_workflows AS workflows CROSS JOIN json_each('[0, 1, 2]')
 """
@@ -448,8 +449,8 @@ def new(job_id: str) -> NewJob:
 NAMES = [*named("service.sql"), *named("graphs.sql")]
 
 INTEGERS = set(
-    "size until at above since looks now attempts due_at waits_from from_priority from_instant from_seq number"
-    " added_since added_until due_since due_until finished_since finished_until due".split()
+    "size until at above since looks now attempts due_at waits_from from_priority from_instant from_seq"
+    " added_since added_until due_since due_until finished_since finished_until due number".split()
 )
 
 ARRAYS = {

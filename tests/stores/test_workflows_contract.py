@@ -7,12 +7,12 @@ import pytest
 
 from backlite_async import InvalidState
 from backlite_async._graph import NewStep, follow_up_id
-from backlite_async._job import Declared, JobStatus, Keep, Limit, NewJob, Unique
+from backlite_async._job import Declared, JobStatus, Keep, Limit, Place, Unique
 from backlite_async._query import Delete, Edit, Postpone, Rerun, Wanted
 from backlite_async.stores import Store
 from backlite_async.stores._service import WATCHED_FOR
 
-from .flows import FOREVER, LANE, Bench, extension, flow, join, new, step
+from .flows import LANE, Bench, extension, flow, join, new, step
 
 
 @pytest.fixture
@@ -331,7 +331,7 @@ async def test_a_step_extends_its_workflow(bench: Bench) -> None:
 
 
 async def test_an_extension_may_come_after_any_step(bench: Bench) -> None:
-    """After a step that has succeeded it runs, after one that has not ended it waits, after a failed one not."""
+    """After a step that has succeeded it runs, after one that has not ended it waits, after a failure not."""
     await bench.add(step("a"), step("ok"), step("bad"), step("slow"))
     await bench.claim()
     await bench.end("ok")
@@ -395,3 +395,670 @@ async def test_a_cancelled_workflow_is_not_extended(bench: Bench) -> None:
     assert await bench.end("a", extends=(extension("x", 0),)) == []
     assert (await bench.run()).size == 2
     assert await bench.status() == "cancelled"
+
+
+# -- cancellation ------------------------------------------------------------------------------------
+
+
+async def test_what_depends_on_a_cancelled_step_is_skipped(bench: Bench) -> None:
+    """A waiting step can be cancelled; what comes after it does not run, and the rest goes on."""
+    await bench.add(step("a"), step("b", "a"), step("c", "b"), step("d", "a"))
+    await bench.claim()
+    assert await bench.cancel("b") == (["b"], [])
+    assert await bench.states() == {"a": "running", "b": "cancelled", "c": "skipped", "d": "pending"}
+    nodes = await bench.steps()
+    assert (nodes["b"].error, nodes["c"].error) == ("cancelled", "skipped: 'b' was cancelled")
+    assert await bench.cancel("b", "c") == ([], [])
+    assert await bench.end("a") == ["d"]
+    assert await bench.end("d") == []
+    run = await bench.run()
+    assert (run.status, run.cancelled_at) == (JobStatus.CANCELLED, None)
+
+
+async def test_a_failure_counts_for_more_than_a_cancellation(bench: Bench) -> None:
+    """A workflow one of whose steps has failed has failed, whatever was cancelled."""
+    await bench.add(step("a"), step("b"))
+    await bench.claim()
+    await bench.end("a", status="failed")
+    await bench.end("b", status="cancelled")
+    assert await bench.status() == "failed"
+
+
+async def test_several_of_one_workflow_are_cancelled_at_once(bench: Bench) -> None:
+    """Steps that come after one another can be cancelled together; each is counted once."""
+    await bench.add(step("a"), step("b", "a"), step("c", "b"), step("x"))
+    assert sorted((await bench.cancel("c", "a", "b"))[0]) == ["a", "b", "c"]
+    assert await bench.states() == {"a": "cancelled", "b": "cancelled", "c": "cancelled", "x": "pending"}
+    assert (await bench.run()).left == 1
+
+
+async def test_a_running_step_that_is_to_be_cancelled(bench: Bench) -> None:
+    """It is its outcome that decides what follows: also where it would run again."""
+    await bench.add(step("a"), step("b", "a"), step("x"), step("y", "x"))
+    await bench.claim()
+    assert await bench.cancel("a", "x") == ([], ["a", "x"])
+    assert (await bench.states())["b"] == "pending"
+    assert await bench.store.finish([bench.again("a", error="oops")]) == set()
+    assert await bench.end("x") == ["y"]
+    assert await bench.states() == {"a": "cancelled", "b": "skipped", "x": "succeeded", "y": "running"}
+
+
+async def test_the_whole_is_cancelled(bench: Bench) -> None:
+    """All that waits is cancelled; running steps are asked to, and the whole ends with the last of them."""
+    await bench.add(
+        step("a"), step("b"), step("c", "a"), join("j", "b", "c"), step("d", "j"), step("e", "a", "d")
+    )
+    await bench.store.add([new("other")])
+    await bench.claim()
+    assert await bench.end("a") == ["c"]
+    ended, asked = await bench.cancel("w")
+    assert (sorted(ended), sorted(asked)) == (["d", "e"], ["b", "c"])
+    assert sorted((await bench.store.orders("mine")).cancelled) == sorted(
+        (job_id, bench.claims[job_id].fence) for job_id in "bc"
+    )
+    run = await bench.run()
+    assert run.cancelled_at is not None
+    assert (run.status, run.left) == (JobStatus.RUNNING, 2)
+    assert await bench.states() == {
+        "a": "succeeded",
+        "b": "running",
+        "c": "running",
+        "j": "skipped",
+        "d": "cancelled",
+        "e": "cancelled",
+    }
+    assert await bench.end("b") == []
+    assert await bench.store.finish([bench.again("c")]) == set()
+    assert await bench.claim() == []
+    assert (await bench.states())["c"] == "cancelled"
+    assert await bench.status() == "cancelled"
+    assert await bench.cancel("w") == ([], [])
+
+
+async def test_a_workflow_that_waits_is_cancelled_at_once(bench: Bench) -> None:
+    """Where nothing runs, it has ended with the cancellation, and its callbacks run."""
+    await bench.add(step("a"), step("b", "a"), on_failure=new(""), on_success=new(""))
+    ended, asked = await bench.cancel("w")
+    assert (sorted(ended), asked) == (["a", "b"], [])
+    assert await bench.status() == "cancelled"
+    [callback] = await bench.claim()
+    assert await bench.cancel("w") == ([], [callback])
+    assert await bench.status() == "cancelled"
+
+
+async def test_steps_that_may_fail_count_when_the_whole_is_cancelled(bench: Bench) -> None:
+    """They do not count where they were cancelled alone."""
+    await declare(bench.store, "q", None)
+    await bench.add(step("a", if_failed="continue"))
+    await bench.add(step("b", if_failed="continue"), id="v")
+    await bench.cancel("w")
+    await bench.cancel("b")
+    assert await bench.status("w") == "cancelled"
+    assert await bench.status("v") == "succeeded"
+
+
+async def test_a_cancelled_step_leaves_its_turn(bench: Bench) -> None:
+    """What waits for the turn of a step that is cancelled, alone or with the whole, is let in."""
+    await turns(bench.store, "q", 1)
+    await bench.add(step("a", key="k", turns=1))
+    await bench.store.add([new("x", key="k", turns=1), new("y", key="k", turns=1)])
+    await bench.cancel("w")
+    assert await limited(bench) == ["x"]
+
+
+# -- steps that run again ----------------------------------------------------------------------------
+
+
+async def test_a_failed_step_runs_again(bench: Bench) -> None:
+    """What was skipped because of it waits for it again, and runs."""
+    await bench.add(step("a"), step("b", "a"), join("j", "b"), step("c", "j"), step("x"))
+    await bench.claim()
+    await bench.end("a", status="failed")
+    assert await bench.store.act(Rerun(), ["a"], now=bench.now) == ["a"]
+    assert await bench.states() == dict.fromkeys("abjc", "pending") | {"x": "running"}
+    assert (await bench.steps())["b"].error is None
+    assert await bench.claim() == ["a"]
+    assert await bench.end("a") == ["b"]
+    assert await bench.end("b") == ["c"]
+    assert await bench.end("c", "x") == []
+    assert await bench.status() == "succeeded"
+
+
+async def test_what_was_skipped_because_of_several_waits_for_all(bench: Bench) -> None:
+    """A step that was skipped revives when the last of those that bar it runs again, in whatever order."""
+    await declare(bench.store, "q", None)
+    await bench.add(
+        step("a"), step("b"), join("j", "a", "b"), step("c", "j"), step("d", "a"), step("e", "c", "d")
+    )
+    await bench.claim()
+    await bench.end("a", status="failed")
+    await bench.end("b", status="failed")
+    assert await bench.status() == "failed"
+    await bench.store.act(Rerun(), ["b"], now=bench.now)
+    assert await bench.states() == dict.fromkeys("jcde", "skipped") | {"a": "failed", "b": "pending"}
+    assert await bench.claim() == ["b"]
+    assert await bench.end("b") == []
+    await bench.store.act(Rerun(), ["a"], now=bench.now)
+    assert await bench.states() == dict.fromkeys("ajcde", "pending") | {"b": "succeeded"}
+    assert await bench.claim() == ["a"]
+    assert await bench.end("a") == ["c", "d"]
+    assert await bench.end("c", "d") == ["e"]
+    assert await bench.end("e") == []
+    assert await bench.status() == "succeeded"
+
+
+async def test_a_workflow_that_has_ended_runs_again(bench: Bench) -> None:
+    """A step of one that is kept runs again: the whole is open, and ends once more, with its callbacks."""
+    await declare(bench.store, "q", 50)
+    await bench.add(step("a"), step("b", "a"), on_failure=new(""), on_success=new(""))
+    await bench.claim()
+    first, second = follow_up_id("w", 1, "then"), follow_up_id("w", 2, "then")
+    assert await bench.end("a", status="failed", keep=keep(100)) == [first]
+    assert await bench.end(first, keep=keep(50)) == []
+    run = await bench.run()
+    assert (run.status, run.left, await bench.store.next_expiry()) == (JobStatus.FAILED, 0, 1100)
+    assert await bench.store.which_ended(["w"], now=bench.now) == ["w"]
+    assert await bench.store.act(Rerun(), ["a"], now=bench.now) == ["a"]
+    run = await bench.run()
+    assert (run.status, run.left, run.finished_at, run.expires_at) == (JobStatus.RUNNING, 2, None, None)
+    assert await bench.store.next_expiry() is None
+    assert await bench.store.which_ended(["w"], now=bench.now) == []
+    bench.now = 9000
+    assert await bench.claim() == ["a"]
+    assert await bench.end("a", keep=keep(8100)) == ["b"]
+    assert await bench.end("b", keep=None) == [second]
+    assert await bench.end(second, keep=None) == []
+    run = await bench.run()
+    assert (run.status, run.left, run.size) == (JobStatus.SUCCEEDED, 0, 4)
+    assert await bench.store.next_expiry() == 9100
+
+
+async def test_a_workflow_runs_again_by_its_id(bench: Bench) -> None:
+    """`Rerun` of a workflow is of all of its steps that have failed, and tells whether there were any."""
+    await bench.add(step("a"), step("b"), step("c"), step("d", "a", "b"))
+    await bench.claim()
+    assert await bench.store.act(Rerun(), ["w"], now=bench.now) == []
+    await bench.end("a", "b", status="failed")
+    assert await bench.store.act(Rerun(), ["w", "nobody"], now=bench.now) == ["w"]
+    assert await bench.states() == {"a": "pending", "b": "pending", "c": "running", "d": "pending"}
+    assert await bench.claim() == ["a", "b"]
+
+
+async def test_steps_that_run_again_keep_their_order(bench: Bench) -> None:
+    """A step that runs again waits for those before it that do, too."""
+    await declare(bench.store, "q", None)
+    await bench.add(step("a", if_failed="continue"), step("b", "a"), step("c", "b"))
+    await bench.claim()
+    await bench.end("a", status="failed")
+    await bench.end("b", status="failed")
+    assert await bench.store.act(Rerun(), ["w"], now=bench.now) == ["w"]
+    assert await bench.claim() == ["a"]
+    assert await bench.end("a") == ["b"]
+    assert await bench.end("b") == ["c"]
+
+
+async def test_a_step_that_was_skipped_runs_by_hand(bench: Bench) -> None:
+    """One that was skipped or cancelled runs at once, whatever has become of what it comes after."""
+    await declare(bench.store, "q", None)
+    await bench.add(step("a"), step("b", "a"), step("c", "b"))
+    await bench.claim()
+    await bench.end("a", status="failed")
+    assert await bench.store.act(Rerun(), ["b"], now=bench.now) == ["b"]
+    assert await bench.states() == {"a": "failed", "b": "pending", "c": "pending"}
+    assert await bench.claim() == ["b"]
+    assert await bench.end("b") == ["c"]
+    assert await bench.end("c") == []
+    assert await bench.status() == "failed"
+
+
+async def test_what_still_waits_waits_for_a_step_that_runs_again(bench: Bench) -> None:
+    """A step that had been let go on by a tolerated failure waits for that one again."""
+    await bench.add(step("a", if_failed="continue"), step("b"), step("c", "a", "b"))
+    await bench.claim()
+    await bench.end("a", status="failed")
+    await bench.store.act(Rerun(), ["a"], now=bench.now)
+    assert await bench.claim() == ["a"]
+    assert await bench.end("b") == []
+    assert await bench.end("a", status="failed") == ["c"]
+
+
+async def test_a_step_that_has_succeeded_does_not_run_again(bench: Bench) -> None:
+    """Nor does one whose payload is not kept."""
+    await bench.add(step("a"), step("b", "a"))
+    await bench.claim()
+    await bench.end("a")
+    assert await bench.store.act(Rerun(), ["a"], now=bench.now) == []
+    await bench.end("b", status="failed", keep=Keep(until=None, payload=False))
+    assert await bench.status() == "failed"
+    assert await bench.store.act(Rerun(), ["b", "w"], now=bench.now) == []
+    assert await bench.status() == "failed"
+    assert (await bench.run()).left == 0
+
+
+async def test_a_fallback_runs_again_each_time(bench: Bench) -> None:
+    """A step that fails again has its fallback added again, under another id."""
+    await bench.add(step("a", fallback=new("")))
+    await bench.claim()
+    [first] = await bench.end("a", status="failed")
+    await bench.end(first)
+    await bench.store.act(Rerun(), ["a"], now=bench.now)
+    assert await bench.claim() == ["a"]
+    [second] = await bench.end("a", status="failed")
+    assert first != second
+    assert (await bench.run()).size == 3
+
+
+# -- waiting steps -----------------------------------------------------------------------------------
+
+
+async def test_waiting_steps_can_be_put_off(bench: Bench) -> None:
+    """One that waits is not due before, waits on when it is to run now, and takes another payload."""
+    await bench.add(step("a"), step("b", "a"), step("c", "a"), step("d", "a", key="k"))
+    await bench.claim()
+    waiting = ["b", "c", "d"]
+    assert await bench.store.act(Postpone(due_at=5000), waiting, now=bench.now) == waiting
+    assert await bench.store.act(Postpone(due_at=bench.now), ["c"], now=bench.now) == ["c"]
+    assert await bench.store.act(Rerun(), ["d"], now=bench.now) == ["d"]
+    edit = Edit(queue="q", task="T", payload=b'{"new":1}')
+    assert await bench.store.act(edit, ["c"], now=bench.now) == ["c"]
+    bench.now = 2000
+    assert await bench.claim() == []
+    assert (await bench.run()).left == 4
+    assert await bench.end("a") == ["c", "d"]
+    assert bench.claims["c"].payload == '{"new":1}'
+    bench.now = 5000
+    assert await bench.claim() == ["b"]
+
+
+async def test_waiting_steps_have_no_turn(bench: Bench) -> None:
+    """A step has no turn of its key before it is released, and then waits for one where there is none."""
+    await turns(bench.store, "q", 1)
+    await bench.add(step("a"), step("b", "a", key="k", turns=1), step("c", "a", key="k", turns=1))
+    record = await bench.store.get("b", now=0)
+    assert record is not None
+    assert record.key == "k"
+    await bench.store.add([new("x", key="k", turns=1)])
+    assert await limited(bench) == ["a", "x"]
+    await bench.store.finish([bench.outcome("a")])
+    assert await limited(bench) == []
+    [queue] = await bench.store.queues(now=bench.now)
+    assert (queue.pending, queue.running) == (2, 1)
+    record = await bench.store.get("b", now=0)
+    assert record is not None
+    assert (record.key, record.status) == ("k", JobStatus.PENDING)
+    freed = msgspec.structs.replace(bench.outcome("x"), frees=place("q", "k", bench.now))
+    await bench.store.finish([freed])
+    assert await limited(bench) == ["b"]
+    await bench.store.finish([bench.outcome("b", frees=place("q", "k", bench.now))])
+    assert await limited(bench) == ["c"]
+
+
+async def test_a_step_that_is_skipped_leaves_no_turn(bench: Bench) -> None:
+    """The end of a step that had none lets nobody in."""
+    await turns(bench.store, "q", 1)
+    await bench.add(step("a"), step("b", "a", key="k", turns=1))
+    await bench.store.add([new("x", key="k", turns=1), new("y", key="k", turns=1)])
+    assert await limited(bench) == ["a", "x"]
+    await bench.store.finish([bench.outcome("a", "failed")])
+    await bench.cancel("b")
+    assert await limited(bench) == []
+
+
+async def test_a_clock_that_steps_leaves_waiting_steps(bench: Bench) -> None:
+    """What waits for others has no wait that could be shifted; what was released has."""
+    await bench.add(step("a", due_at=100_000, waits_from=0), step("b", "a", due_at=50, waits_from=40))
+    assert await bench.store.shift_waits(now=0, by=50) == 0
+    assert (await bench.run()).left == 2
+
+
+async def test_a_unique_job_does_not_replace_a_step(bench: Bench) -> None:
+    """A step that has the id of a job that is to replace it stays as it is."""
+    await bench.add(step("a"), step("b", "a"))
+    unique = Unique(own_id=True, replace_own=True)
+    for job_id in "ab":
+        other = new(job_id, payload=b'{"other":1}')
+        assert await bench.store.add_unique(other, unique, now=bench.now) == job_id
+    await bench.claim()
+    assert bench.claims["a"].payload == "{}"
+    assert await bench.end("a") == ["b"]
+    assert bench.claims["b"].payload == "{}"
+
+
+# -- retention ---------------------------------------------------------------------------------------
+
+
+async def test_the_longest_retention_decides_for_the_whole(bench: Bench) -> None:
+    """Nothing of it expires while it lives; then all of it at once, by the longest of its steps."""
+    await declare(bench.store, "q", 70)
+    await bench.add(step("a"), step("b", "a"), step("c", "b"))
+    await bench.claim()
+    assert await bench.end("a", keep=keep(500)) == ["b"]
+    assert await bench.store.next_expiry() is None
+    bench.now = 2000
+    assert await bench.store.expire(now=bench.now, limit=9) == 0
+    assert await bench.end("b", status="failed", keep=None) == []
+    assert await bench.store.next_expiry() == 2500
+    jobs = [await bench.store.get(job_id, now=bench.now) for job_id in "abc"]
+    assert [job and job.expires_at and job.expires_at.timestamp() for job in jobs] == [2.5] * 3
+    bench.now = 2500
+    assert await bench.store.workflow("w", now=bench.now) is None
+    assert await bench.store.status("w", now=bench.now) is JobStatus.NOT_FOUND
+    assert await bench.store.workflows(states=None, limit=9, before=None, now=bench.now) == []
+    assert await bench.store.act(Rerun(), ["w", "b"], now=bench.now) == []
+    assert await bench.store.expire(now=bench.now, limit=9) == 3
+    assert await bench.store.next_expiry() is None
+    assert await bench.store.expire(now=bench.now, limit=9) == 0
+
+
+async def test_skipped_steps_count_by_their_queue(bench: Bench) -> None:
+    """Cancelled steps are kept as their queues were declared: that may be the whole's retention."""
+    await declare(bench.store, "q", 70)
+    await declare(bench.store, "r", None)
+    await bench.add(step("a"), step("b", "a"), id="v")
+    await bench.add(step("c"), step("d", "c", queue="r"), id="w")
+    await bench.claim()
+    await bench.end("a", status="failed", keep=keep(10))
+    assert await bench.store.next_expiry() == 1070
+    await bench.end("c", status="failed", keep=keep(10))
+    assert (await bench.run("w")).expires_at is None
+    await bench.add(step("e", queue="s"), step("f", "e", queue="q"), id="x")
+    await bench.cancel("e")
+    assert (await bench.run("x")).expires_at is not None
+
+
+async def test_a_large_workflow_expires_in_pieces(bench: Bench) -> None:
+    """No more jobs than asked for are removed at a time, and in the end all."""
+    await bench.add(*(step(f"a{n}") for n in range(5)))
+    await bench.claim()
+    await bench.end(*(f"a{n}" for n in range(5)), keep=keep(10))
+    removed = []
+    while (await bench.store.next_expiry() or 5000) <= 2000:
+        removed.append(await bench.store.expire(now=2000, limit=2))
+    assert sum(removed) == 5
+    assert max(removed) <= 2
+    assert await bench.store.next_expiry() is None
+    await bench.add(step("a0"))
+
+
+async def test_what_is_not_kept_is_removed_at_its_end(bench: Bench) -> None:
+    """Where no step is kept, all of it goes with its last step, and leaves nothing behind."""
+    await bench.add(step("a", tags='["t"]'), step("b", "a"), step("c", "b"))
+    await bench.claim()
+    assert await bench.end("a", keep=None) == ["b"]
+    assert await bench.status() == "running"
+    assert await bench.store.get("a", now=bench.now) is not None
+    await bench.end("b", status="failed", keep=None)
+    assert await bench.store.workflow("w", now=0) is None
+    for there in ("w", "a", "b", "c"):
+        assert await bench.store.status(there, now=0) is JobStatus.NOT_FOUND
+    assert (await bench.store.find(Wanted(tag="t"), limit=9, now=0)).jobs == []
+    await bench.add(step("a", tags='["t"]'), step("b", "a"), step("c", "b"))
+    assert await bench.status() == "pending"
+
+
+async def test_payloads_are_kept_while_they_may_be_needed(bench: Bench) -> None:
+    """Of steps that have not succeeded until the close, of others as their retention says; results always."""
+    await declare(bench.store, "q", 70, payload=False)
+    await declare(bench.store, "r", 70)
+    await bench.add(
+        step("a"),
+        step("b"),
+        step("c"),
+        step("d", "c"),
+        step("e", "c", queue="r"),
+        step("f"),
+        step("g", "f"),
+    )
+    await bench.claim()
+    await bench.end("a", keep=keep(10, payload=False), result='"a"')
+    await bench.end("b", keep=keep(10), result='"b"')
+    await bench.end("c", status="failed", keep=keep(10, payload=False))
+    assert await payloads(bench, "abcdef") == [None, b"{}", b"{}", b"{}", b"{}", b"{}"]
+    await bench.end("f")
+    await bench.end("g", keep=None, result='"g"')
+    assert await payloads(bench, "abcdefg") == [None, b"{}", None, None, b"{}", b"{}", None]
+    jobs = [await bench.store.get(job_id, now=bench.now) for job_id in "abg"]
+    assert [job and job.result for job in jobs] == [b'"a"', b'"b"', b'"g"']
+
+
+async def test_what_was_stripped_stays_skipped(bench: Bench) -> None:
+    """A step that runs again after the close revives only what can run."""
+    await declare(bench.store, "q", 70, payload=False)
+    await bench.add(step("a"), step("b", "a"))
+    await bench.claim()
+    await bench.end("a", status="failed")
+    assert await bench.store.act(Rerun(), ["a"], now=bench.now) == ["a"]
+    assert await bench.states() == {"a": "pending", "b": "skipped"}
+    assert await bench.claim() == ["a"]
+    await bench.end("a")
+    assert await bench.status() == "cancelled"
+
+
+async def payloads(bench: Bench, job_ids: str) -> list[bytes | None]:
+    jobs = [await bench.store.get(job_id, now=bench.now) for job_id in job_ids]
+    return [None if job is None else job.payload for job in jobs]
+
+
+# -- waits -------------------------------------------------------------------------------------------
+
+
+async def test_a_workflow_is_waited_for(bench: Bench) -> None:
+    """It is kept for a while if somebody waits for it, who is told; its end is that of its steps."""
+    await bench.add(step("a"), step("b", "a"), on_complete=new(""))
+    await bench.store.watch(["w"], owner="me")
+    await bench.claim()
+    assert await bench.store.which_ended(["w", "a", "nobody"], now=bench.now) == ["nobody"]
+    await bench.end("a", keep=None)
+    assert await bench.store.which_ended(["w", "a"], now=bench.now) == ["a"]
+    heard = []
+    bench.store.listen(lambda: heard.append(1))
+    [last] = await bench.end("b", keep=None)
+    assert heard
+    assert await bench.store.which_ended(["w"], now=bench.now) == ["w"]
+    bench.now = 2000
+    await bench.end(last, keep=None)
+    assert await bench.status() == "succeeded"
+    assert await bench.store.next_expiry() == 2000 + WATCHED_FOR
+
+
+async def test_a_step_is_waited_for(bench: Bench) -> None:
+    """The whole is kept for a while if somebody waits for a step of it."""
+    await bench.add(step("a"), step("b", "a"))
+    await bench.store.watch(["b"], owner="me")
+    await bench.claim()
+    await bench.end("a", status="failed", keep=None)
+    assert await bench.store.which_ended(["b"], now=bench.now) == ["b"]
+    assert await bench.store.next_expiry() == 1000 + WATCHED_FOR
+    await bench.store.unwatch(["b"], owner="me")
+
+
+async def test_a_cancelled_workflow_is_heard_of(bench: Bench) -> None:
+    """Who waits for a workflow is told of a cancellation that ends it."""
+    await bench.add(step("a"))
+    await bench.store.watch(["w"], owner="me")
+    heard = []
+    bench.store.listen(lambda: heard.append(1))
+    await bench.cancel("w")
+    assert heard
+    assert await bench.store.which_ended(["w"], now=bench.now) == ["w"]
+    assert await bench.status() == "cancelled"
+
+
+# -- adding, deleting, listing -----------------------------------------------------------------------
+
+
+async def test_adding_a_workflow_twice(bench: Bench) -> None:
+    """An id that is there refuses all that is added with it, but with `again`, which leaves it as it is."""
+    await bench.add(step("a"), step("b", "a"))
+    others = [flow(step("c"), id="v"), flow(step("d"), step("e", "d"))]
+    with pytest.raises(InvalidState):
+        await bench.store.add([new("x")], workflows=others)
+    with pytest.raises(InvalidState):
+        await bench.store.add([new("x")], workflows=[flow(step("c"), step("a"), id="v")])
+    for there in ("v", "c", "d", "x"):
+        assert await bench.store.status(there, now=0) is JobStatus.NOT_FOUND
+    await bench.claim()
+    await bench.end("a")
+    same = flow(step("a"), step("b", "a"))
+    await bench.store.add([new("x")], workflows=[same, flow(step("c"), id="v")], again=True)
+    assert await bench.states() == {"a": "succeeded", "b": "running"}
+    assert await bench.claim() == ["c", "x"]
+    await bench.end("b")
+    await bench.store.add([], workflows=[same], again=True)
+    assert await bench.status() == "succeeded"
+    assert (await bench.run()).left == 0
+
+
+async def test_a_workflow_is_deleted_whole(bench: Bench) -> None:
+    """Nothing of it alone, and not while a step of it runs; then all of it, whatever waits or has ended."""
+    await bench.add(step("a", tags='["t"]'), step("b", "a"), step("c", "b"))
+    await bench.store.add([new("other")])
+    assert await bench.store.act(Delete(), ["a", "b"], now=bench.now) == []
+    await bench.claim()
+    assert await bench.store.act(Delete(), ["w", "a"], now=bench.now) == []
+    await bench.end("a")
+    assert await bench.store.act(Delete(), ["w"], now=bench.now) == []
+    await bench.store.finish([bench.again("b", due_at=9999)])
+    assert await bench.store.act(Delete(), ["w", "nobody", "a"], now=bench.now) == ["w"]
+    assert await bench.store.workflow("w", now=0) is None
+    for there in ("w", "a", "b", "c"):
+        assert await bench.store.status(there, now=0) is JobStatus.NOT_FOUND
+    assert (await bench.store.find(Wanted(tag="t"), limit=9, now=0)).jobs == []
+    assert await bench.store.status("other", now=0) is JobStatus.RUNNING
+    await bench.add(step("a"), step("b", "a"))
+    assert await bench.claim() == ["a"]
+
+
+async def test_workflows_are_listed(bench: Bench) -> None:
+    """By id, greatest first, without their steps, by state, in pages."""
+    for name in "uvwx":
+        await bench.add(step(name * 2), id=name)
+    await bench.claim()
+    await bench.end("uu")
+    await bench.end("ww", status="failed")
+    await bench.add(step("zz", due_at=9999), id="z")
+
+    async def listed(*states: JobStatus, limit: int = 9, before: str | None = None) -> str:
+        runs = await bench.store.workflows(
+            states=frozenset(states) or None, limit=limit, before=before, now=bench.now
+        )
+        assert all(run.steps == () and run.size == 1 for run in runs)
+        return "".join(run.id for run in runs)
+
+    assert await listed() == "zxwvu"
+    assert await listed(limit=2) == "zx"
+    assert await listed(limit=2, before="x") == "wv"
+    assert await listed(JobStatus.RUNNING) == "xv"
+    assert await listed(JobStatus.PENDING) == "z"
+    assert await listed(JobStatus.FAILED, JobStatus.SUCCEEDED) == "wu"
+    assert await listed(JobStatus.FAILED, before="w") == ""
+
+
+async def test_what_is_skipped_is_counted(bench: Bench) -> None:
+    """Statistics count each skipped or cancelled step, once, in its minute and queue."""
+    await bench.add(step("a"), step("b", "a"), join("j", "b"), step("c", "j", queue="r"), step("d"))
+    await bench.claim()
+    bench.now = 61_000
+    await bench.end("a", status="failed")
+    await bench.cancel("d")
+    await bench.cancel("w")
+    await bench.end("d", status="cancelled")
+    rows = await bench.store.stats(since=0, until=600_000, step=60_000)
+    assert [tuple(row) for row in rows] == [
+        ("q", 60_000, "cancelled", 0, 1),
+        ("r", 60_000, "cancelled", 0, 1),
+    ]
+
+
+# -- results -----------------------------------------------------------------------------------------
+
+
+async def results(bench: Bench, number: int | None, **changes: bool) -> list[tuple[str, bytes | None]]:
+    found = await bench.store.step_results("w", number, **changes)
+    return [(one.name or one.id, one.result) for one in found]
+
+
+async def test_a_step_sees_what_those_before_it_have_left(bench: Bench) -> None:
+    """In the order in which it comes after them, joins replaced by what they join; deep: of all before it."""
+    await bench.add(
+        step("a"),
+        step("b", "a"),
+        step("c", "a"),
+        join("j", "c", "b"),
+        step("d", "j", "a"),
+        step("e", "d"),
+        on_complete=new(""),
+    )
+    await bench.claim()
+    await bench.end("a", result="1")
+    assert await results(bench, 0) == []
+    assert await results(bench, 1) == [("a", b"1")]
+    await bench.end("c", result='"c"')
+    assert await results(bench, 4) == [("c", b'"c"'), ("a", b"1")]
+    await bench.end("b", keep=None)
+    assert await results(bench, 4) == [("c", b'"c"'), ("b", None), ("a", b"1")]
+    await bench.end("d", result="[]")
+    assert await results(bench, 5) == [("d", b"[]")]
+    assert await results(bench, 5, deep=True) == [("a", b"1"), ("b", None), ("c", b'"c"'), ("d", b"[]")]
+    [last] = await bench.end("e", result="5")
+    everything = [("a", b"1"), ("b", None), ("c", b'"c"'), ("d", b"[]"), ("e", b"5")]
+    assert await results(bench, 6) == everything
+    assert await results(bench, 6, deep=True) == everything
+    await bench.end(last, result="6")
+    assert await results(bench, None) == [*everything, (last, b"6")]
+    found = await bench.store.step_results("w", 1)
+    assert [(one.number, one.id, one.name, one.status) for one in found] == [
+        (0, "a", "a", JobStatus.SUCCEEDED)
+    ]
+
+
+async def test_what_has_not_succeeded_is_among_results(bench: Bench) -> None:
+    """A step sees that one before it has failed, or was skipped; a fallback sees its step."""
+    await bench.add(
+        step("a", if_failed="continue", fallback=new("")),
+        step("b"),
+        step("c", "b", if_failed="continue"),
+        step("d", "a", "c"),
+    )
+    await bench.claim()
+    await bench.end("b", status="failed")
+    released = await bench.end("a", status="failed")
+    assert "d" in released
+    found = await bench.store.step_results("w", 3)
+    assert [(one.name, one.status, one.result) for one in found] == [
+        ("a", JobStatus.FAILED, None),
+        ("c", JobStatus.CANCELLED, None),
+    ]
+    assert [(one.name, one.status) for one in await bench.store.step_results("w", 4)] == [
+        ("a", JobStatus.FAILED)
+    ]
+
+
+async def test_there_are_no_results_of_nothing(bench: Bench) -> None:
+    """Of a workflow or a step that is not there nothing is left."""
+    await bench.add(step("a"))
+    assert await results(bench, 7) == []
+    assert await results(bench, None) == []
+    assert await bench.store.step_results("nobody", 0) == []
+    assert await bench.store.step_results("nobody", None, deep=True) == []
+
+
+# -- keys --------------------------------------------------------------------------------------------
+
+
+async def turns(store: Store, queue: str, number: int) -> None:
+    """Let so many jobs of a key of a queue run at once."""
+    declared = Declared(queue=queue, keeps=True, keep_for=None, keep_payload=True, turns=number)
+    await store.declare([declared], now=0)
+
+
+def place(queue: str, key: str, at: int) -> Place:
+    return Place(queue, key, at)
+
+
+async def limited(bench: Bench) -> list[str]:
+    """Claim all that is due, at most one of a key of the queue q; return the ids."""
+    limit = Limit(queue="q", room=9, per_key=1)
+    found = await bench.store.claim([LANE], owner="mine", now=bench.now, until=10**15, limits=[limit])
+    bench.claims |= {job.id: job for job in found.jobs}
+    return sorted(job.id for job in found.jobs)

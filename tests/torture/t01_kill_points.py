@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from backlite_async._graph import follow_up_id
+
 from .kit import Budget, Ledger, Row, audit, intact, needs
 from .traced import LANES, LIMIT, Bench, Hung, copied, counted, files, in_turns, lanes, note, share
 
@@ -25,8 +27,8 @@ CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,rename,mkdir,bind,write"
 """All that changes files; `write` is the ledger's, so these points lie between two calls of the library."""
 
 PLAIN, CONTROL = "tests.torture.programs.t01_lives", "tests.torture.programs.t01_control"
-SERVICE = "t01_service"
-"""The modules of lives, as their server has imported them."""
+SERVICE, RECURRING = "tests.torture.programs.t01_service", "t01_recurring"
+"""The modules of lives, as their server has imported them: the last one, which imports the others."""
 
 SECONDS, LEAST = 60, 300
 SLOWEST_RECOVERY = 5.0
@@ -61,6 +63,9 @@ LIVES = [
     Life("takeover", "made_held", CONTROL),
     Life("keep", module=SERVICE),
     Life("steer", module=SERVICE),
+    Life("recur", module=RECURRING),
+    Life("rearrange", module=RECURRING),
+    Life("catch_up", "made_watched", RECURRING),
 ]
 
 LIMITS = {"turns": 1, "held": 1}
@@ -132,7 +137,7 @@ class KillPoints:
 
     async def work(self, library: str | None, limit: float, count: int) -> None:
         """Prepare, look which calls there are, then try the points in a random but fixed order."""
-        async with lanes(SERVICE, library, limit, count=count) as benches:
+        async with lanes(RECURRING, library, limit, count=count) as benches:
             found = sorted({(life.before, life.module) for life in self.lives if life.before})
             await share(benches, [partial(self._prepare, name=name, module=one) for name, one in found])
             await share(benches, [partial(self._survey, life=life) for life in self.lives])
@@ -200,7 +205,7 @@ class KillPoints:
             self.findings.wrong += [f"{point}: {what}" for what in half_done(folder)]
         elif code:
             self.findings.wrong.append(f"{point}: the life broke ({code}): {bench.errors()}")
-        await bench.begin(f"{SERVICE}:recover", **files(folder))
+        await bench.begin(f"{RECURRING}:recover", **files(folder))
         if code := await bench.ended():
             self.findings.wrong.append(f"{point}: recovery broke ({code}): {bench.errors()}")
         judge(folder, str(point), self.findings)
@@ -245,6 +250,20 @@ class Service(NamedTuple):
     counts: dict[tuple[str, str], int]  # by queue and what
 
 
+class Scheduled(NamedTuple):
+    """What is stored of a schedule. `every`: its interval, None: it is due at instants that were given."""
+
+    name: str
+    created_at: int
+    at: list[int] | None
+    every: int | None
+    anchor: int
+    max_runs: int | None
+    runs: int
+    skipped: int
+    removed: bool
+
+
 class Found(NamedTuple):
     """What a database holds: nothing where the schema was not yet installed."""
 
@@ -254,6 +273,7 @@ class Found(NamedTuple):
     live: tuple[Live, ...] = ()
     keys: tuple[tuple[str, str], ...] = ()  # unique keys, and the job that was last added with each
     service: Service | None = None
+    schedules: tuple[Scheduled, ...] = ()
 
 
 def read(database: Path) -> Found:
@@ -280,9 +300,20 @@ def read(database: Path) -> Found:
         live = tuple(Live(*row) for row in connection.execute(query))
         keys = tuple(connection.execute("SELECT key, job_id FROM backlite_unique"))
         service = beside(connection) if "backlite_stats" in there else None
+        schedules = scheduled(connection) if "backlite_schedules" in there else ()
     finally:
         connection.close()
-    return Found(kept, left, tables, live, keys, service)
+    return Found(kept, left, tables, live, keys, service, schedules)
+
+
+def scheduled(connection: sqlite3.Connection) -> tuple[Scheduled, ...]:
+    """Read the schedules."""
+    times = ", ".join(f"json_extract(timing, '$.{name}')" for name in ("at", "every", "anchor"))
+    query = f"SELECT name, created_at, {times}, max_runs, runs, skipped, removed FROM backlite_schedules"
+    return tuple(
+        Scheduled(name, created_at, at and json.loads(at), every, anchor or 0, *rest, bool(removed))
+        for name, created_at, at, every, anchor, *rest, removed in connection.execute(query)
+    )
 
 
 def beside(connection: sqlite3.Connection) -> Service:
@@ -345,7 +376,52 @@ def contradictions(found: Found) -> list[str]:
     ordered = {task["name"] for task in tasks if task["order"]}
     alone = ordered ^ set(found.tables.get("orders", []))
     wrong += [f"{name}: not both the order and its job" for name in alone]
-    return [*wrong, *stranded(found), *twins(found), *torn(found.service)]
+    return [*wrong, *stranded(found), *twins(found), *torn(found.service), *miscounted_runs(found)]
+
+
+def runs_of(found: Found, name: str) -> list[str]:
+    """Return the ids of the jobs of a schedule."""
+    kept = [job_id for job_id, *_, task in found.kept if task["name"] == f"run {name}"]
+    return kept + [job_id for job_id, task in found.left.items() if task["name"] == f"run {name}"]
+
+
+def miscounted_runs(found: Found) -> list[str]:
+    """Return schedules that have counted more or fewer runs than there are; one is run beside that."""
+    return [
+        f"{schedule.name} has counted {schedule.runs} runs, there are {count}"
+        for schedule in found.schedules
+        for count in [len(runs_of(found, schedule.name))]
+        if count != schedule.runs and not (schedule.name == "steered" and count == schedule.runs + 1)
+    ]
+
+
+def mistimed(found: Found, events: list[dict[str, Any]]) -> list[str]:
+    """Return schedules that are gone, instants without a run, and runs of no instant."""
+    told = {(event["what"], event.get("schedule")) for event in events}
+    there = {schedule.name for schedule in found.schedules}
+    wrong = [
+        f"{name} was made, and is not there"
+        for what, name in told
+        if what == "scheduled" and name not in there and ("unscheduling", name) not in told
+    ]
+    wrong += [
+        f"{name} was deleted, and is there" for what, name in told if what == "unscheduled" and name in there
+    ]
+    for schedule in found.schedules:
+        if schedule.name == "steered" or schedule.removed:
+            continue
+        due = schedule.at or [
+            schedule.anchor + (schedule.every or 0) * (n + 1) for n in range(schedule.max_runs or 0)
+        ]
+        due = [at for at in due if at > schedule.created_at]
+        ids = {follow_up_id("schedule", schedule.name, schedule.created_at, at) for at in due}
+        runs = set(runs_of(found, schedule.name))
+        paused = ("unscheduling", schedule.name) in told or schedule.name == "deleted"
+        if runs - ids:
+            wrong.append(f"{schedule.name} has runs of no instant: {runs - ids}")
+        if ids - runs and not paused:
+            wrong.append(f"{schedule.name} has no run for {len(ids - runs)} instants of {len(ids)}")
+    return wrong
 
 
 def torn(service: Service | None) -> list[str]:
@@ -433,6 +509,7 @@ def judge(folder: Path, where: str, findings: Findings) -> None:
     doubles = [*verdict.unexplained, *repeated(events)]
     wrong = [*outcomes(found, events), *halves(found, events), *contradictions(found)]
     wrong += [*disobeyed(events), *forgotten(events), *crowded(events), *miscounted(found.service, events)]
+    wrong += mistimed(found, events)
     findings.lost += [f"{where}: {what}" for what in verdict.lost]
     findings.doubles += [f"{where}: {what}" for what in doubles]
     findings.wrong += [f"{where}: {what}" for what in wrong]

@@ -11,6 +11,7 @@ from .kit import Budget, Missing, Row
 from .t01_kill_points import (
     CONTROL,
     PLAIN,
+    RECURRING,
     SERVICE,
     Found,
     Life,
@@ -89,6 +90,19 @@ def test_promises_of_control_that_are_not_kept_are_seen(life: str, found: str) -
 def test_what_is_kept_beside_jobs_and_is_not_as_it_should_be_is_seen(life: str, found: str) -> None:
     """A dead letter that is gone, lines of no job, a job that was counted twice, an error that is lost."""
     assert found in "".join(tried(life, module=SERVICE, most=1).failures)
+
+
+@pytest.mark.parametrize(
+    ("life", "found"),
+    [
+        ("loses_a_run", "has no run for 1 instants"),
+        ("runs_twice", "at has runs of no instant"),
+        ("forgets_a_schedule", "forgotten was made, and is not there"),
+    ],
+)
+def test_schedules_that_are_not_as_they_should_be_are_seen(life: str, found: str) -> None:
+    """An instant without a run, one with another run, a schedule that is gone."""
+    assert found in "".join(tried(life, module=RECURRING, most=1).failures)
 
 
 def test_a_spoilt_database_is_seen() -> None:

@@ -30,6 +30,7 @@ TICK, COARSE_TICK = 20_000_000, 3_000_000_000
 system counts ticks of the kernel, at most 10 ms; and where it counts seconds."""
 
 _BUSY, _LOCKED, _IO_ERROR, _FULL, _BUSY_SNAPSHOT, _NOT_UNIQUE = 5, 6, 10, 13, 517, 2067
+_IDS = ("backlite_jobs.id", "backlite_workflows.id")
 
 
 class Database:
@@ -369,7 +370,7 @@ def translate(error: BaseException, path: str) -> BaseException:
     if not isinstance(error, sqlite3.Error):
         return error
     code = _code(error)
-    if getattr(error, "sqlite_errorcode", 0) == _NOT_UNIQUE and "backlite_jobs.id" in str(error):
+    if getattr(error, "sqlite_errorcode", 0) == _NOT_UNIQUE and str(error).endswith(_IDS):
         return id_taken()
     if getattr(error, "sqlite_errorcode", 0) == _BUSY_SNAPSHOT:
         return DatabaseBusy(

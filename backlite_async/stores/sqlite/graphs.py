@@ -22,9 +22,9 @@ __all__ = ["step_results", "workflow", "workflows"]
 FIRST_NODES = 100
 """Nodes that tell, in lists, whether a workflow has begun of which nothing has ended and nothing runs."""
 
-_flows = msgspec.json.Decoder(list[Flow])
+_flows = msgspec.json.Decoder(list[Flow | None])
 _nodes = msgspec.json.Decoder(list[tuple[Step, tuple[int, ...], list[Any] | None]])
-_results = msgspec.json.Decoder(list[tuple[Step, bool | int, str | None]])
+_results = msgspec.json.Decoder(list[tuple[Step, int, str | None] | None])
 
 _OF_JOB = "queue task status attempt max_attempts scheduled_at started_at finished_at progress error".split()
 """What the statement `flow_nodes` tells of jobs."""
@@ -88,7 +88,8 @@ def _walk(
 
 
 def _flows_of(raw: sqlite3.Connection, ids: Sequence[str], now: int) -> list[Flow]:
-    return _flows.decode(fetch(raw, "flows", {"ids": text(ids), "now": now})[0][0])
+    found = _flows.decode(fetch(raw, "flows", {"ids": text(ids), "now": now})[0][0])
+    return [flow for flow in found if flow is not None]
 
 
 def step_results(
@@ -99,20 +100,22 @@ def step_results(
     found: list[StepResult] = []
     for begin in range(0, len(numbers), AT_ONCE):
         wanted = {"id": workflow_id, "numbers": text(numbers[begin : begin + AT_ONCE])}
-        for step, kept, result in _results.decode(fetch(raw, "results_at", wanted)[0][0]):
-            left = None if result is None else result.encode()
-            found.append(_runs.step_result(step, (left,) if kept else None))
+        for row in _results.decode(fetch(raw, "results_at", wanted)[0][0]):
+            if row is not None:
+                step, kept, result = row
+                left = None if result is None else result.encode()
+                found.append(_runs.step_result(step, (left,) if kept else None))
     return found
 
 
 def _nodes_for(
     raw: sqlite3.Connection, workflow_id: str, number: int | None, *, deep: bool
 ) -> dict[int, tuple[str, list[int]]]:
-    """Return the nodes that may matter for what comes before one: all of them, or this one and joins before."""
+    """Return the nodes that may matter for what comes before one: all, or this one and the joins before."""
     nodes: dict[int, tuple[str, list[int]]] = {}
 
     def take(name: str, **parameters: Any) -> set[int]:
-        rows = decoded(raw, name, {"id": workflow_id, **parameters})
+        rows = [row for row in decoded(raw, name, {"id": workflow_id, **parameters}) if row is not None]
         nodes.update((node, (kind, after)) for node, kind, after in rows)
         joins = [after for node, kind, after in rows if kind == "join" or node == number]
         return {one for after in joins for one in after} - nodes.keys()

@@ -54,7 +54,7 @@ class ListingStore(OpenStore):
     async def workflows(
         self, *, states: frozenset[JobStatus] | None, limit: int, before: str | None, now: int
     ) -> Sequence[WorkflowRun]:
-        """Return workflows without their steps, by id, greatest first: those whose id is less than `before`."""
+        """Return workflows without their steps, greatest id first: those whose ids are less than `before`."""
         read = partial(graphs.workflows, states=states, limit=limit, before=before, now=now)
         return await self._database.read(lambda raw: _at_one_instant(raw, read))
 

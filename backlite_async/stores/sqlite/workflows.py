@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from .turns import crowd, let_in, take_turns
 
 __all__ = ["Flows", "add", "adding", "expire", "follow", "live"]
 
-_Statements = Generator[tuple[str, Any], list[Any], None]
+_Statements = Generator[tuple[str, Any], list[Any] | None, None]
 """Statements with their parameters, answered by their rows."""
 
 _steps = msgspec.json.Decoder(list[Step], strict=False)
@@ -244,12 +245,9 @@ def add(
         (rows.add_again if again else rows.add)(raw, jobs)
     steps = adding(workflows, again)
     found: list[Any] = []
-    while True:
-        try:
-            statement, parameters = steps.send(found) if found else next(steps)
-        except StopIteration:
-            break
-        found = raw.execute(statement, parameters).fetchall()
+    with suppress(StopIteration):
+        while True:
+            found = raw.execute(*steps.send(found or None)).fetchall()
     due = [job for workflow in workflows for job in workflow.jobs if job.more and not job.more.blocked]
     take_turns(raw, due, max((job.created_at for job in due), default=0))
 
@@ -258,7 +256,7 @@ def adding(workflows: Sequence[NewWorkflow], again: bool) -> _Statements:
     """Take the statements that store workflows, but not those that were stored before, if that may be."""
     if again:
         known = yield statements()["known_workflows"], {"ids": text([flow.id for flow in workflows])}
-        there = set(msgspec.json.decode(known[0][0]))
+        there = set(msgspec.json.decode(known[0][0])) if known else set()
         workflows = [workflow for workflow in workflows if workflow.id not in there]
     for flow in workflows:
         calls = [_text(job) for job in (flow.on_success, flow.on_failure, flow.on_complete)]

@@ -305,10 +305,17 @@ async def recover(database: str, ledger: str) -> None:
         await drained(database)
 
 
+LEFT = """
+SELECT
+    (SELECT count(*) FROM backlite_jobs)
+    + (SELECT count(*) FROM backlite_schedules WHERE next_at IS NOT NULL)
+"""
+
+
 async def drained(database: str) -> None:
-    """Wait until no job is left."""
+    """Wait until no job is left, and none is due of a schedule."""
     connection = sqlite3.connect(database)
-    while connection.execute("SELECT count(*) FROM backlite_jobs").fetchall()[0][0]:
+    while connection.execute(LEFT).fetchall()[0][0]:
         await asyncio.sleep(0.005)
     connection.close()
 

@@ -2,14 +2,15 @@
 -- whatever ANALYZE has counted; and each answer is one JSON array, as every row more waits for the interpreter.
 
 -- name: flows
--- These workflows, in their order.
-SELECT json_group_array(json_object(
-    'id', id, 'name', name, 'created_at', created_at, 'left', flows.left, 'size', size, 'status', status,
-    'finished_at', finished_at, 'cancelled_at', cancelled_at, 'expires_at', expires_at, 'ends', ends
-))
-FROM json_each(:ids) AS wanted
-CROSS JOIN backlite_workflows AS flows INDEXED BY sqlite_autoindex_backlite_workflows_1
-WHERE flows.id = wanted.value AND coalesce(expires_at > :now, true)
+-- These workflows, in their order; of one that is not there, or has expired, null.
+SELECT json_group_array(json((
+    SELECT json_object(
+        'id', id, 'name', name, 'created_at', created_at, 'left', flows.left, 'size', size, 'status', status,
+        'finished_at', finished_at, 'cancelled_at', cancelled_at, 'expires_at', expires_at, 'ends', ends
+    )
+    FROM backlite_workflows AS flows INDEXED BY sqlite_autoindex_backlite_workflows_1
+    WHERE flows.id = wanted.value AND coalesce(expires_at > :now, true)
+))) FROM json_each(:ids) AS wanted
 
 -- name: flow_nodes
 -- All nodes of a workflow, with what is told of their jobs, live or completed.
@@ -63,17 +64,20 @@ SELECT json_group_array(json_array(number, kind, json(after))) FROM backlite_ste
 WHERE workflow = :id AND number <= coalesce(:number, 9223372036854775807)
 
 -- name: nodes_at
--- The same of these nodes.
-SELECT json_group_array(json_array(number, kind, json(after)))
-FROM json_each(:numbers) AS wanted CROSS JOIN backlite_steps AS steps
-WHERE steps.workflow = :id AND steps.number = wanted.value
+-- The same of these nodes; null where there is none.
+SELECT json_group_array(json((
+    SELECT json_array(number, kind, json(after)) FROM backlite_steps AS steps
+    WHERE steps.workflow = :id AND steps.number = wanted.value
+))) FROM json_each(:numbers) AS wanted
 
 -- name: results_at
--- What these nodes have left, in their order, as far as they have ended; whether it is kept.
-SELECT json_group_array(json_array(
-    json_array(number, kind, steps.job_id, steps.name, steps.status, steps.blocked, if_failed, json_array()),
-    kept.id IS NOT NULL, CAST(kept.result AS TEXT)
-))
-FROM json_each(:numbers) AS wanted CROSS JOIN backlite_steps AS steps
-LEFT JOIN backlite_completed AS kept INDEXED BY sqlite_autoindex_backlite_completed_1 ON kept.id = steps.job_id
-WHERE steps.workflow = :id AND steps.number = wanted.value AND steps.status IS NOT NULL
+-- What these nodes have left, in their order, and whether anything is kept of them; null where one has not ended.
+SELECT json_group_array(json((
+    SELECT json_array(
+        json_array(number, kind, steps.job_id, steps.name, steps.status, steps.blocked, if_failed, json_array()),
+        kept.id IS NOT NULL, CAST(kept.result AS TEXT)
+    )
+    FROM backlite_steps AS steps
+    LEFT JOIN backlite_completed AS kept INDEXED BY sqlite_autoindex_backlite_completed_1 ON kept.id = steps.job_id
+    WHERE steps.workflow = :id AND steps.number = wanted.value AND steps.status IS NOT NULL
+))) FROM json_each(:numbers) AS wanted
