@@ -721,6 +721,26 @@ async def test_a_clock_that_steps_leaves_waiting_steps(bench: Bench) -> None:
     assert (await bench.run()).left == 2
 
 
+async def test_a_clock_that_was_set_back_holds_no_step_up(bench: Bench) -> None:
+    """A released step waits for as long as it was to, or until the instant that it was put off to."""
+    late = {"due_at": 100_050, "created_at": 100_000}
+    await bench.add(
+        step("a"),
+        step("at once", "a", due_at=100_000, waits_from=100_000),
+        step("soon", "a", waits_from=100_000, **late),
+        step("then", "a", **late),
+    )
+    await bench.claim()
+    assert await bench.end("a") == ["at once"]
+    assert await bench.store.shift_waits(now=900, by=0) == 0
+    bench.now = 1050
+    assert await bench.claim() == ["soon"]
+    bench.now = 100_049
+    assert await bench.claim() == []
+    bench.now = 100_050
+    assert await bench.claim() == ["then"]
+
+
 async def test_a_unique_job_does_not_replace_a_step(bench: Bench) -> None:
     """A step that has the id of a job that is to replace it stays as it is."""
     await bench.add(step("a"), step("b", "a"))
