@@ -12,6 +12,7 @@ from backlite_async._graph import follow_up_id
 from .kit import Budget, Missing, Row
 from .t01_kill_points import (
     CONTROL,
+    FLOWS,
     PLAIN,
     RECURRING,
     SERVICE,
@@ -102,6 +103,19 @@ def test_schedules_that_are_not_as_they_should_be_are_seen() -> None:
     found = "".join(tried(*lives, module=RECURRING, most=1).failures)
     assert "at has runs of no instant" in found
     assert "forgotten was made, and is not there" in found
+
+
+@pytest.mark.parametrize(
+    ("life", "found"),
+    [
+        ("forgets_a_release", "nodes have not ended"),
+        ("miscounts", "0 nodes have not ended, not 1"),
+        ("ends_otherwise", "workflow chain is succeeded, not failed"),
+    ],
+)
+def test_workflows_that_are_not_as_they_should_be_are_seen(life: str, found: str) -> None:
+    """A step that is never released, a wrong count, and an end that it must not have."""
+    assert found in "".join(tried(life, module=FLOWS, most=1).failures)
 
 
 def test_a_spoilt_database_is_seen() -> None:
