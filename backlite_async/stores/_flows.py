@@ -429,11 +429,11 @@ def revive(rows: FlowRows, again: Sequence[tuple[str, int]]) -> None:
         rows.reopen(workflow)
         _wait_again(rows, flow, steps)
         for step in steps:
-            step.status = None
+            step.status, step.strip = None, False
             flow.left += 1
         rows.put_steps(workflow, steps)
-        _wait_for_others(rows, flow, steps)
         _revive_after(rows, flow, steps)
+        _wait_for_others(rows, flow, steps)
         rows.put(flow)
 
 
@@ -449,8 +449,8 @@ def _wait_again(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
 def _wait_for_others(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
     """Let steps that run again wait for those before them that have not ended, whatever became of others."""
     for step in steps:
-        before = rows.steps(flow.id, rows.after(flow.id, step.number))
-        step.blocked = sum(earlier.status is None for earlier in before)
+        before = rows.after(flow.id, step.number) if step.kind == "step" else ()
+        step.blocked = sum(earlier.status is None for earlier in rows.steps(flow.id, before))
     rows.put_steps(flow.id, steps)
     rows.block([step.job_id for step in steps if step.blocked and step.job_id is not None])
 
@@ -469,6 +469,7 @@ def _revive_after(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
             continue
         if step.job_id is not None and not rows.block([step.job_id]):
             continue  # nothing is kept of it that could run
+        _wait_again(rows, flow, [step])
         step.status, step.strip = None, False
         step.blocked = sum(not earlier.frees for earlier in before)
         flow.left += 1
@@ -488,6 +489,8 @@ def cancel_flow(rows: FlowRows, workflow: str, at: int) -> tuple[list[str], list
     if flow.status is None and flow.cancelled_at is None:
         flow.cancelled_at = at
     live = rows.live_steps(workflow)
+    if not live:
+        return [], [], False
     jobs = [step.job_id for step in live if step.job_id is not None]
     done, keep_for = rows.cancel(jobs, at)
     flow.keep_for = max(flow.keep_for, keep_for)

@@ -766,6 +766,18 @@ async def test_skipped_steps_count_by_their_queue(bench: Bench) -> None:
     assert (await bench.run("x")).expires_at is not None
 
 
+async def test_a_workflow_that_has_ended_stays_as_it_is(bench: Bench) -> None:
+    """To cancel it then does nothing, nor is it kept for longer."""
+    await bench.add(step("a"))
+    await bench.claim()
+    await bench.end("a", keep=keep(500))
+    bench.now = 1200
+    assert await bench.cancel("w", "a") == ([], [])
+    run = await bench.run()
+    assert (run.status, run.cancelled_at) == (JobStatus.SUCCEEDED, None)
+    assert await bench.store.next_expiry() == 1500
+
+
 async def test_a_large_workflow_expires_in_pieces(bench: Bench) -> None:
     """No more jobs than asked for are removed at a time, and in the end all."""
     await bench.add(*(step(f"a{n}") for n in range(5)))

@@ -72,12 +72,12 @@ async def catch_up(database: str, ledger: str) -> None:
         await drained(database)
 
 
-async def recover(database: str, ledger: str) -> None:
+async def recover(database: str, ledger: str, made: type[Served] = Served) -> None:
     """Begin after a death, and see schedules to their ends, but those that have none."""
-    app = Served(database, ledger, after=True)
+    app = made(database, ledger, after=True)
     async with app.client:
         await app.client.schedules.pause("steered")
-    await t01_service.recover(database, ledger)
+    await t01_service.recover(database, ledger, made)
 
 
 async def rehearse(database: str, ledger: str) -> None:
