@@ -175,9 +175,10 @@ def _named(graph: Graph, name: str) -> int:
 
 
 def known_id(graph: Graph, what: str) -> WorkflowId:
+    """Return the id of a workflow, or raise: it has none yet."""
     if graph.id is None:
         raise InvalidState(f"{what} has no id yet: await client.add(...).save() gives it one")
-    return graph.id
+    return WorkflowId(graph.id)
 
 
 def shown(value: object, most: int = 100) -> str:

@@ -39,6 +39,7 @@ from backlite_async import (
     Retry,
     Snooze,
     Step,
+    StepRun,
     Task,
     TaskInfo,
     Workflow,
@@ -362,6 +363,46 @@ def inside(task: SendEmail, job: JobContext) -> None:
     assert_type(current_job(), JobContext)
     job.log.info("hello", n=1)
     print(job.payload)  # type: ignore[attr-defined]
+
+
+async def workflows(client: Client, task: SendEmail) -> None:
+    """What is waited for by the id of a workflow is one; by another id, a job."""
+    whole = chain(task, group(task, task), if_failed=task).then(task)
+    added = await client.add(whole, task).save()
+    assert_type(await client.wait(whole.id, 5), WorkflowRun)
+    assert_type(await client.wait(added.workflows[0]), WorkflowRun)
+    assert_type(await client.wait(added[0]), Job)
+    assert_type(await client.workflows.wait(added[0], timeout=timedelta(1)), WorkflowRun)
+    run = await client.workflow(added[0])
+    assert_type(run, WorkflowRun | None)
+    if run is not None:
+        assert_type(await client.wait(run.id), WorkflowRun)
+        assert_type(run.step("a"), StepRun)
+        assert_type(run.steps[0].finished_at, datetime | None)
+        assert_type(run.edges, tuple[tuple[int, int], ...])
+        text: str = run.id + run.mermaid()
+        print(text)
+    assert_type(list(await client.workflows.list(state="failed", limit=5, before="a")), list[WorkflowRun])
+    assert_type(await client.workflows.cancel("a", "b"), int)
+    assert_type(await client.workflows.delete("a"), int)
+    assert_type(await client.workflows.retry("a", attempts=2), int)
+    assert_type(await client.run(task, previous=None, results={"a": 1}), Any)
+
+
+async def steps(task: SendEmail, job: JobContext) -> None:
+    """What a handler sees of its workflow."""
+    assert_type(await job.previous(), Any)
+    assert_type(await job.previous(SendEmail), SendEmail)
+    assert_type(await job.previous(list[int]), list[int])
+    maybe: int | None = await job.previous(int | None)
+    print(maybe)
+    assert_type((await job.results())["a"], Any)
+    assert_type((await job.results(int))["a"], int)
+    handle = await job.extend(task, after=["a"], name="b", if_failed="continue")
+    assert_type(await job.extend(chain(task), after=handle), Step)
+    assert_type(handle.id, str)
+    if job.workflow is not None:
+        assert_type(await job.client.wait(job.workflow), WorkflowRun)
 
 
 def steering(what: int) -> None:
