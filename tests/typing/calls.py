@@ -365,7 +365,7 @@ def inside(task: SendEmail, job: JobContext) -> None:
     print(job.payload)  # type: ignore[attr-defined]
 
 
-async def workflows(client: Client, task: SendEmail) -> None:
+async def steering_workflows(client: Client, task: SendEmail) -> None:
     """What is waited for by the id of a workflow is one; by another id, a job."""
     whole = chain(task, group(task, task), if_failed=task).then(task)
     added = await client.add(whole, task).save()
