@@ -506,6 +506,16 @@ async def test_a_cancelled_step_leaves_its_turn(bench: Bench) -> None:
     assert await limited(bench) == ["x"]
 
 
+async def test_a_workflow_that_is_deleted_leaves_its_turns(bench: Bench) -> None:
+    """So is what waits for the turn of a step that is deleted with the whole."""
+    await turns(bench.store, "q", 1)
+    await bench.add(step("a", key="k", turns=1), step("b", "a", key="k", turns=1))
+    await bench.store.add([new("x", key="k", turns=1), new("y", key="k", turns=1)])
+    assert await bench.store.act(Delete(), ["w"], now=bench.now) == ["w"]
+    assert (await bench.store.find(Wanted(key="k"), limit=9, now=bench.now)).places[0][0] == 1
+    assert await limited(bench) == ["x"]
+
+
 # -- steps that run again ----------------------------------------------------------------------------
 
 
@@ -711,6 +721,26 @@ async def test_a_clock_that_steps_leaves_waiting_steps(bench: Bench) -> None:
     assert (await bench.run()).left == 2
 
 
+async def test_a_clock_that_was_set_back_holds_no_step_up(bench: Bench) -> None:
+    """A released step waits for as long as it was to, or until the instant that it was put off to."""
+    late = {"due_at": 100_050, "created_at": 100_000}
+    await bench.add(
+        step("a"),
+        step("at once", "a", due_at=100_000, waits_from=100_000),
+        step("soon", "a", waits_from=100_000, **late),
+        step("then", "a", **late),
+    )
+    await bench.claim()
+    assert await bench.end("a") == ["at once"]
+    assert await bench.store.shift_waits(now=900, by=0) == 0
+    bench.now = 1050
+    assert await bench.claim() == ["soon"]
+    bench.now = 100_049
+    assert await bench.claim() == []
+    bench.now = 100_050
+    assert await bench.claim() == ["then"]
+
+
 async def test_a_unique_job_does_not_replace_a_step(bench: Bench) -> None:
     """A step that has the id of a job that is to replace it stays as it is."""
     await bench.add(step("a"), step("b", "a"))
@@ -764,6 +794,18 @@ async def test_skipped_steps_count_by_their_queue(bench: Bench) -> None:
     await bench.add(step("e", queue="s"), step("f", "e", queue="q"), id="x")
     await bench.cancel("e")
     assert (await bench.run("x")).expires_at is not None
+
+
+async def test_a_workflow_that_has_ended_stays_as_it_is(bench: Bench) -> None:
+    """To cancel it then does nothing, nor is it kept for longer."""
+    await bench.add(step("a"))
+    await bench.claim()
+    await bench.end("a", keep=keep(500))
+    bench.now = 1200
+    assert await bench.cancel("w", "a") == ([], [])
+    run = await bench.run()
+    assert (run.status, run.cancelled_at) == (JobStatus.SUCCEEDED, None)
+    assert await bench.store.next_expiry() == 1500
 
 
 async def test_a_large_workflow_expires_in_pieces(bench: Bench) -> None:

@@ -66,9 +66,6 @@ ON CONFLICT (workflow, number) DO UPDATE SET
 -- name: put_next
 UPDATE backlite_steps SET next = :next WHERE workflow = :workflow AND number = :number
 
--- name: after
-SELECT after FROM backlite_steps WHERE workflow = :workflow AND number = :number
-
 -- name: named
 SELECT EXISTS (
     SELECT 1 FROM backlite_steps INDEXED BY backlite_steps_name WHERE workflow = :workflow AND name = :name
