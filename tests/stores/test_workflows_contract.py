@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -723,7 +725,7 @@ async def test_a_clock_that_steps_leaves_waiting_steps(bench: Bench) -> None:
 
 async def test_a_clock_that_was_set_back_holds_no_step_up(bench: Bench) -> None:
     """A released step waits for as long as it was to, or until the instant that it was put off to."""
-    late = {"due_at": 100_050, "created_at": 100_000}
+    late: dict[str, Any] = {"due_at": 100_050, "created_at": 100_000}
     await bench.add(
         step("a"),
         step("at once", "a", due_at=100_000, waits_from=100_000),
