@@ -142,14 +142,15 @@ def occurrences(timing: Timing, after: int, until: int, most: int) -> list[int]:
     """Return the first `most` instants that are due after `after`, up to and including `until`."""
     until = until if timing.end is None else min(until, timing.end)
     found: list[int] = []
-    while len(found) < most:
-        more = list(islice(_instants_after(timing, after), most - len(found)))
-        kept = [instant for instant in more if instant <= until]
-        found += kept
-        if not more or len(kept) < len(more):
-            break
+    while True:
+        before = len(found)
+        for instant in _instants_after(timing, after):
+            if instant > until or len(found) == most:
+                return found
+            found.append(instant)
+        if len(found) == before:
+            return found
         after = found[-1]  # it looks ahead for a hundred years at a time
-    return found
 
 
 def last_of(timing: Timing, after: int, until: int) -> int | None:
