@@ -309,8 +309,8 @@ def test_nothing_is_looked_for_beyond_the_end(monkeypatch: pytest.MonkeyPatch) -
         walked.append(shown)
         return walk(zone, shown)
 
-    monkeypatch.setattr(_schedule, "wall", wall)
     made = timing(now=0, cron="0 3 1 * *", tz="Europe/Berlin")
+    monkeypatch.setattr(_schedule, "wall", wall)
     begun = millis(datetime(2026, 2, 1, tzinfo=UTC))
     assert len(occurrences(made, begun, millis(datetime(2026, 3, 15, tzinfo=UTC)), 100)) == 2
     assert len(walked) <= 3
