@@ -16,7 +16,7 @@ from ._clock import from_millis, whole_millis
 from ._codec import encode_result
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._failure import storable
-from ._graph import NewStep
+from ._graph import NewStep, WorkflowId
 from ._inside import Given, Inside, Results
 from ._job import ClaimedJob
 from ._log import logger
@@ -96,7 +96,7 @@ class JobContext:
         self.fence = job.fence
         self.key = job.key
         self.parent = job.parent
-        self.workflow = job.workflow
+        self.workflow = None if job.workflow is None else WorkflowId(job.workflow)
         self._meta: str | dict[str, Any] | None = job.meta
         self._tags = job.tags
         self.cancel_asked = False

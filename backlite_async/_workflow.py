@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 import msgspec
 
 from ._errors import InvalidState, InvalidTask, InvalidType, InvalidValue
-from ._graph import CANCEL, CONTINUE
+from ._graph import CANCEL, CONTINUE, WorkflowId
 from ._mermaid import Drawn, drawn
 from ._steps import Graph, IfFailed, Node, Step, known, known_id, shown
 from ._task import task_type
@@ -47,7 +47,7 @@ class _Whole:
         raise NotImplementedError
 
     @property
-    def id(self) -> str:
+    def id(self) -> WorkflowId:
         """The id of the workflow. Raises `InvalidState` before it is saved."""
         return known_id(self.graph, f"this {type(self).__name__.lower()}")
 

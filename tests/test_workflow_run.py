@@ -35,6 +35,8 @@ from backlite_async import (
     group,
     testing,
 )
+from backlite_async._job import Lane
+from backlite_async._outcome import crashed
 
 from .conftest import LIMIT
 
@@ -447,16 +449,53 @@ async def test_retries_and_snoozes_hold_up_what_follows(scene: Scene) -> None:
     assert tries == [1, 2, 2, 3]
 
 
-async def test_a_payload_that_does_not_decode_fails_its_step(scene: Scene) -> None:
+async def test_a_payload_that_does_not_decode_fails_its_step(file: str) -> None:
     """And so what depends on it is cancelled."""
-    async with scene.client:
-        await scene.client.pause("work")
-        flow = graph("a", "b")
-        await scene.client.add(flow).save()
-        scene.client.registry.find("work", "Do").kind.decoder  # type: ignore[union-attr]  # noqa: B018
-        await scene.client.resume("work")
+    scene, adds = Scene(file), Client(file, workers=0)
+
+    class Older(Task):
+        config: ClassVar[QueueConfig] = QueueConfig("work", max_attempts=1)
+        task_name: ClassVar[str] = "Do"
+        number: int
+
+    flow = Workflow()
+    flow.add(Older(1), name="a")
+    flow.add(Older(2), after="a", name="b")
+    async with adds, scene.client:
+        await adds.add(flow).save()
         run = await scene.end_of(flow.id)
-    assert run.status is JobStatus.SUCCEEDED
+    assert states(run) == {"a": "failed", "b": "cancelled"}
+    assert "does not decode" in str(run.step("a").error)
+    assert scene.ran == []
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_a_step_whose_process_dies(file: str, limit: int) -> None:
+    """It runs again, and fails for good at its limit of crashes; what follows hears of it as of any end."""
+    scene = Scene(file, workers=0)
+    dying = QueueConfig("dying", max_crashes=limit)
+
+    class Dying(Task):
+        config: ClassVar[QueueConfig] = dying
+
+    flow = Workflow()
+    flow.add(Dying(), name="a", if_failed=Do("instead"))
+    flow.add(Do("b"), after="a", name="b")
+    async with scene.client:
+        await scene.client.add(flow).save()
+        store = scene.client.open_store()
+        lane = Lane(kinds=(("dying", "Dying"),), room=1)
+        now = scene.client.clock.now()
+        claim = await store.claim([lane], owner="dead", now=now, until=now + 60_000)
+        [job] = claim.jobs
+        outcome = crashed(job, dying, now)
+        assert await store.finish([outcome]) == set()
+        run = await scene.client.workflow(flow.id)
+    assert run is not None
+    a, b, *fallback = (step.status.value for step in run.steps)
+    assert (a, b, fallback) == (
+        ("failed", "cancelled", ["pending"]) if limit == 1 else ("pending", "pending", [])
+    )
 
 
 # -- adding steps ---------------------------------------------------------------------------------
@@ -943,8 +982,11 @@ async def test_a_lost_claim_releases_nothing(file: str) -> None:
     first.does, second.does = {"a": slow(0), "b": b}, {"a": slow(1), "b": b}
     whole = chain(Kept("a"), Kept("b"))
     lost = asyncio.Event()
-    first.client.on("lost")(lambda event: first_loop.call_soon_threadsafe(lost.set))
-    first_loop = asyncio.get_running_loop()
+
+    @first.client.on("lost")
+    async def tell(event: Event) -> None:
+        lost.set()
+
     async with first.client:
         await first.client.add(whole).save()
         with anyio.fail_after(LIMIT):
