@@ -270,7 +270,7 @@ def judge(year: Year, world: World, watched: Watched, found: Sequence[StoredSche
 def _judge_one(
     year: Year, plan: Plan, schedule: StoredSchedule, added: Mapping[str, list[int]], watched: Watched
 ) -> None:
-    """See that each instant of a schedule has its job, or the one after it where only the last is made up for."""
+    """See that each instant of a schedule has its job, or the last one of those that were missed."""
     dealt_with = schedule.last_instant or schedule.created_at
     instants = due(plan, schedule.created_at, dealt_with)
     following = due(plan, dealt_with, dealt_with + 100 * DAY)
