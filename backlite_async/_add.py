@@ -356,7 +356,7 @@ class AddOperation:
             self._client.added(jobs)
             return Added([job.id for job in jobs])
         for (_, whole), workflow in zip(self._wholes, self._workflows, strict=True):
-            whole.graph.id = workflow.id
+            whole.graph.id = WorkflowId(workflow.id)
         self._client.added([*jobs, *(job for workflow in self._workflows for job in workflow.jobs)])
         ids = iter([job.id for job in jobs])
         workflows = iter([workflow.id for workflow in self._workflows])

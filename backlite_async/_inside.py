@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from ._errors import InvalidType, InvalidValue, PayloadError, ResultNotFound
-from ._graph import NewStep, StepResult
+from ._graph import NewStep, StepResult, WorkflowId
 from ._job import ClaimedJob, JobStatus
 from ._maker import JobOptions, Maker
 from ._steps import Graph, IfFailed, Step, known
@@ -145,7 +145,7 @@ class Inside:
         """Return the nodes that are to be added."""
         if self._graph is None:
             self._graph = Graph()
-            self._graph.id = self._graph.holder = self._job.workflow or self._job.id
+            self._graph.id = self._graph.holder = WorkflowId(self._job.workflow or self._job.id)
         return self._graph
 
     async def _after(self, graph: Graph, after: object) -> list[Step]:

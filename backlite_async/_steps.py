@@ -39,7 +39,7 @@ class Graph:
         """What it is called in messages."""
         self.nodes: list[Node] = []
         self.names: dict[str, int] = {}
-        self.id: str | None = None
+        self.id: WorkflowId | None = None
         """The id of the workflow, once it is known."""
         self.ids: list[str | None] = []
         """The ids of the jobs of its nodes, as far as they are known; None: a join."""

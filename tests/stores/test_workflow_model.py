@@ -27,7 +27,17 @@ from hypothesis.stateful import (
 from backlite_async import QueueConfig
 from backlite_async._clock import to_millis
 from backlite_async._graph import CONTINUE, NewStep, follow_up_id
-from backlite_async._job import ClaimedJob, Complete, Declared, JobStatus, Keep, Outcome, Reschedule
+from backlite_async._job import (
+    ClaimedJob,
+    Complete,
+    Declared,
+    JobStatus,
+    Keep,
+    Limit,
+    Outcome,
+    Place,
+    Reschedule,
+)
 from backlite_async._outcome import crashed
 from backlite_async._query import Delete, Postpone, Release, Rerun
 from backlite_async.stores import MemoryStore, Store
@@ -66,6 +76,8 @@ class Fate(msgspec.Struct):
     troubles: list[str] = []
     added_by: int | None = None
     """The step that extends its workflow by this one."""
+    keyed: bool = False
+    """Whether it has the one key, of which one job may run at a time."""
 
 
 def expected(fates: Sequence[Fate]) -> list[str | None]:
@@ -119,6 +131,7 @@ def _fate(random: Random, number: int) -> Fate:
         fallback=not joins and random.random() < 0.2,
         end=SUCCEEDED if joins else end,
         troubles=random.choices(["retry", "snooze", "crash", "stale", "late"], k=random.choice([0, 0, 1, 3])),
+        keyed=not joins and random.random() < 0.2,
     )
 
 
@@ -371,6 +384,7 @@ class Known(msgspec.Struct):
     freed: bool = False
     ignores: set[int] = msgspec.field(default_factory=set)
     due: int = 0
+    keyed: bool = False
     attempt: int = 0
     asked: int | None = None
     strip: bool = False
@@ -393,6 +407,7 @@ class Expected:
                 after=fate.after,
                 tolerated=fate.tolerated,
                 fallback=fate.fallback,
+                keyed=fate.keyed,
             )
             for n, fate in enumerate(fates)
         ]
@@ -448,6 +463,7 @@ class Expected:
                     after=[n + shift * (n >= base) for n in fate.after],
                     tolerated=fate.tolerated,
                     fallback=fate.fallback,
+                    keyed=fate.keyed,
                 )
                 for fate, job_id in zip(fates, job_ids, strict=True)
             ]
@@ -495,7 +511,9 @@ class Expected:
 CUT_KEPT = 700
 """Milliseconds for which cancelled steps are kept."""
 
-CUTS = Declared(queue="q", keeps=True, keep_for=CUT_KEPT, keep_payload=True, turns=None)
+CUTS = Declared(queue="q", keeps=True, keep_for=CUT_KEPT, keep_payload=True, turns=1)
+KEYS = Limit(queue="q", room=99, per_key=1)
+KEY = {"key": "k", "turns": 1}
 
 picks = st.integers(0, 99)
 several = st.lists(picks, min_size=1, max_size=4, unique=True)
@@ -573,15 +591,17 @@ class Machine(RuleBasedStateMachine):
     def claim(self, room: int) -> None:
         """What was freed can be claimed once it is due, and nothing else."""
         can = [
-            str(node.job_id)
+            node
             for flow in self.flows.values()
             for node in flow.nodes
             if node.end is None and node.freed and node.job_id not in self.running and node.due <= self.now
         ]
         lane = msgspec.structs.replace(LANE, room=room)
-        found = self.do(self.store.claim([lane], owner="mine", now=self.now, until=10**15)).jobs
-        assert len(found) == min(room, len(can))
-        assert {job.id for job in found} <= set(can)
+        claim = self.store.claim([lane], owner="mine", now=self.now, until=10**15, limits=[KEYS])
+        found = self.do(claim).jobs
+        keyed = any(node.keyed for node in can) and not any(job.key for job in self.running.values())
+        assert len(found) == min(room, sum(not node.keyed for node in can) + keyed)
+        assert {job.id for job in found} <= {node.job_id for node in can}
         for job in found:
             self.node(job.id)[2].attempt = job.attempt
         self.running |= {job.id: job for job in found}
@@ -631,9 +651,15 @@ class Machine(RuleBasedStateMachine):
     def outcome(
         self, job: ClaimedJob, how: str, delay: int, keep: tuple[int, bool] | None, seed: int
     ) -> Outcome:
+        frees = None if job.key is None else Place("q", job.key, self.now)
         if how == "again":
             return Reschedule(
-                id=job.id, fence=job.fence, due_at=self.now + delay, attempt=job.attempt, crashes=job.crashes
+                id=job.id,
+                fence=job.fence,
+                due_at=self.now + delay,
+                attempt=job.attempt,
+                crashes=job.crashes,
+                frees=frees,
             )
         done = Complete(
             id=job.id,
@@ -645,6 +671,7 @@ class Machine(RuleBasedStateMachine):
             attempt=job.attempt,
             crashes=job.crashes,
             keep=None if keep is None else Keep(until=self.now + keep[0], payload=keep[1]),
+            frees=frees,
             workflow=job.workflow,
             step=job.step,
         )
@@ -656,7 +683,7 @@ class Machine(RuleBasedStateMachine):
         self.extensions[job.id] = fates, job_ids, base
         steps = [
             NewStep(
-                job=None if job_id is None else new(job_id),
+                job=None if job_id is None else new(job_id, **KEY if fate.keyed else {}),
                 after=tuple(n if n < base else base - 1 - n for n in fate.after),
                 if_failed=CONTINUE if fate.tolerated else "cancel",
                 fallback=new("") if fate.fallback else None,
@@ -778,7 +805,9 @@ class Machine(RuleBasedStateMachine):
             assert [node.id for node in run.steps] == [node.job_id for node in flow.nodes]
             assert [list(node.after) for node in run.steps] == [node.after for node in flow.nodes]
             assert (run.left, run.size) == (flow.left, len(flow.nodes))
-            begun = any(node.attempt or node.end or node.job_id in self.running for node in flow.nodes)
+            begun = flow.ends or any(
+                node.attempt or node.end or node.job_id in self.running for node in flow.nodes
+            )
             assert run.status.value == flow.status or flow.status is None
             assert flow.status or run.status.value == ("running" if begun else "pending")
             assert (run.finished_at is not None, run.cancelled_at is not None) == (
@@ -803,7 +832,7 @@ def _node(name: str, number: int, fate: Fate) -> Node:
         fate.joins,
         CONTINUE if fate.tolerated else "cancel",
         new("") if fate.fallback else None,
-        {},
+        KEY if fate.keyed else {},
     )
 
 

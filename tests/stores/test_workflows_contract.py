@@ -506,6 +506,16 @@ async def test_a_cancelled_step_leaves_its_turn(bench: Bench) -> None:
     assert await limited(bench) == ["x"]
 
 
+async def test_a_workflow_that_is_deleted_leaves_its_turns(bench: Bench) -> None:
+    """So is what waits for the turn of a step that is deleted with the whole."""
+    await turns(bench.store, "q", 1)
+    await bench.add(step("a", key="k", turns=1), step("b", "a", key="k", turns=1))
+    await bench.store.add([new("x", key="k", turns=1), new("y", key="k", turns=1)])
+    assert await bench.store.act(Delete(), ["w"], now=bench.now) == ["w"]
+    assert (await bench.store.find(Wanted(key="k"), limit=9, now=bench.now)).places[0][0] == 1
+    assert await limited(bench) == ["x"]
+
+
 # -- steps that run again ----------------------------------------------------------------------------
 
 
@@ -709,6 +719,26 @@ async def test_a_clock_that_steps_leaves_waiting_steps(bench: Bench) -> None:
     await bench.add(step("a", due_at=100_000, waits_from=0), step("b", "a", due_at=50, waits_from=40))
     assert await bench.store.shift_waits(now=0, by=50) == 0
     assert (await bench.run()).left == 2
+
+
+async def test_a_clock_that_was_set_back_holds_no_step_up(bench: Bench) -> None:
+    """A released step waits for as long as it was to, or until the instant that it was put off to."""
+    late = {"due_at": 100_050, "created_at": 100_000}
+    await bench.add(
+        step("a"),
+        step("at once", "a", due_at=100_000, waits_from=100_000),
+        step("soon", "a", waits_from=100_000, **late),
+        step("then", "a", **late),
+    )
+    await bench.claim()
+    assert await bench.end("a") == ["at once"]
+    assert await bench.store.shift_waits(now=900, by=0) == 0
+    bench.now = 1050
+    assert await bench.claim() == ["soon"]
+    bench.now = 100_049
+    assert await bench.claim() == []
+    bench.now = 100_050
+    assert await bench.claim() == ["then"]
 
 
 async def test_a_unique_job_does_not_replace_a_step(bench: Bench) -> None:

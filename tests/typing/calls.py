@@ -17,11 +17,13 @@ from backlite_async import (
     AttemptError,
     Backoff,
     CallNext,
+    Chain,
     Client,
     Count,
     Discard,
     Event,
     Events,
+    Group,
     Job,
     JobContext,
     JobPage,
@@ -40,6 +42,8 @@ from backlite_async import (
     StepRun,
     Task,
     TaskInfo,
+    Workflow,
+    WorkflowId,
     WorkflowRun,
     chain,
     current_client,
@@ -221,6 +225,44 @@ async def services(client: Client, task: SendEmail, instant: datetime) -> None:
     await client.tasks.get(SendEmail)  # type: ignore[arg-type]
 
 
+# -- workflows ------------------------------------------------------------------------------------
+
+
+async def workflows(client: Client, task: SendEmail, connection: aiosqlite.Connection) -> None:
+    """Chains, groups and graphs; their handles, and what becomes of them."""
+    first = chain(task, group(task, chain(task)), name="a", if_failed="continue", on_success=task)
+    assert_type(first, Chain)
+    second = group(task, first, if_failed=SendEmail("a"), on_failure=task, on_complete=None)
+    assert_type(second, Group)
+    assert_type(second.then(first).then(task), Chain)
+    workflow = Workflow("nightly", if_failed="cancel", on_complete=task)
+    step = workflow.add(task, name="a")
+    assert_type(step, Step)
+    workflow.add(second, after=[step, "a"], if_failed=task)
+    workflow.add(second, after=step)
+    workflow.add(task, after=workflow.steps)
+    added = await client.add(task, first, second, workflow).tx(connection).priority(5).save()
+    assert_type(added.workflows, tuple[WorkflowId, ...])
+    assert_type(first.id, WorkflowId)
+    assert_type(step.workflow, WorkflowId)
+    assert_type(step.id, str)
+    assert_type(step.name, str | None)
+    assert_type(workflow.steps, tuple[Step, ...])
+    assert_type(workflow.mermaid(), str)
+    assert_type(await client.wait(workflow.id), WorkflowRun)
+    assert_type(await client.wait(step.id), Job)
+    assert_type(await client.workflow(first.id), WorkflowRun | None)
+    chain(SendEmail)  # type: ignore[arg-type]
+    group([task])  # type: ignore[arg-type]
+    chain(task, workflow)  # type: ignore[arg-type]
+    chain(task, if_failed="skip")  # type: ignore[arg-type]
+    group(task, name=5)  # type: ignore[arg-type]
+    first.then("a")  # type: ignore[arg-type]
+    workflow.add(task, after=task)  # type: ignore[arg-type]
+    workflow.add(task, [step])  # type: ignore[call-arg]
+    workflow.add("a")  # type: ignore[arg-type]
+
+
 # -- hooks ----------------------------------------------------------------------------------------
 
 hooked = Client("app.db")
@@ -323,7 +365,7 @@ def inside(task: SendEmail, job: JobContext) -> None:
     print(job.payload)  # type: ignore[attr-defined]
 
 
-async def workflows(client: Client, task: SendEmail) -> None:
+async def steering_workflows(client: Client, task: SendEmail) -> None:
     """What is waited for by the id of a workflow is one; by another id, a job."""
     whole = chain(task, group(task, task), if_failed=task).then(task)
     added = await client.add(whole, task).save()

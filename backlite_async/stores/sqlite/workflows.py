@@ -25,7 +25,6 @@ _Statements = Generator[tuple[str, Any], list[Any] | None, None]
 
 _steps = msgspec.json.Decoder(list[Step], strict=False)
 _new_job = msgspec.json.Decoder(NewJob)
-_numbers = msgspec.json.Decoder(tuple[int, ...])
 
 AT_ONCE = 128
 """Nodes that are added by one statement."""
@@ -104,11 +103,6 @@ class Flows:
         nodes = [_node(workflow, step, after) for step, after in steps]
         for statement, values in _many("add_nodes", nodes):
             self._raw.execute(statement, values)
-
-    def after(self, workflow: str, number: int) -> tuple[int, ...]:
-        """Return the numbers of what a node comes after."""
-        found = fetch(self._raw, "after", {"workflow": workflow, "number": number})
-        return _numbers.decode(found[0][0])
 
     def outcomes(self, workflow: str) -> set[tuple[str, str | None, str]]:
         """Return the different (kind, status, if_failed) of its nodes."""

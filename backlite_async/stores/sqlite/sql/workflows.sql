@@ -68,9 +68,6 @@ ON CONFLICT (workflow, number) DO UPDATE SET
     status = excluded.status, blocked = excluded.blocked, strip = excluded.strip,
     next = iif(excluded.next = '', next, excluded.next)
 
--- name: after
-SELECT after FROM backlite_steps WHERE workflow = :workflow AND number = :number
-
 -- name: named
 SELECT EXISTS (
     SELECT 1 FROM backlite_steps INDEXED BY backlite_steps_name WHERE workflow = :workflow AND name = :name
