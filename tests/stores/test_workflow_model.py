@@ -328,7 +328,8 @@ class Stores:
             return self.runner.run(call)
         with pytest.raises(StopIteration) as answer:
             call.send(None)
-        return answer.value.value
+        result: T = answer.value.value
+        return result
 
     def query(self, sql: str, *parameters: object) -> list[Any]:
         """Return what there is in the file."""
