@@ -54,7 +54,7 @@ class Declarations:
     async def _reconcile_one(self, store: Store, clock: Clock, owner: str, definition: Definition) -> None:
         while True:  # until nobody else has written in between
             stored = next(iter(await store.schedules(definition.name)), None)
-            living = () if stored is None else await _living(store, clock, owner) or stored.declared_by
+            living = () if stored is None else await _living(store, clock, owner) or ()
             there = reconciled(stored, definition, owner=owner, living=living, now=clock.now())
             if await store.save_schedule(there, expected=None if stored is None else stored.version):
                 break

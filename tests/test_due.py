@@ -179,12 +179,12 @@ def test_a_clock_that_steps_forth_and_back_repeats_nothing() -> None:
 def test_ids_name_the_schedule_and_the_instant() -> None:
     """Another name, another life of the same name and another instant are other jobs."""
     ids = [
-        tick_of(stored(**more), BASE + late).jobs[0].id
-        for more, late in [
-            ({}, MINUTE),
-            ({}, 2 * MINUTE),
-            ({"name": "t"}, MINUTE),
-            ({"created_at": MADE + 1}, MINUTE),
+        tick_of(there, BASE + late).jobs[0].id
+        for there, late in [
+            (stored(), MINUTE),
+            (stored(), 2 * MINUTE),
+            (stored(name="t"), MINUTE),
+            (stored(created_at=MADE + 1), MINUTE),
         ]
     ]
     assert len(set(ids)) == 4

@@ -371,7 +371,7 @@ def test_an_old_rule_is_as_quick_as_a_new_one(rule: str, tz: str) -> None:
     late = millis(datetime(2026, 1, 5, 7, tzinfo=UTC))
     next_after(made, late)  # what is kept is there: time zones, and those that are counted
     steps = calls(lambda: next_after(made, late + 1))
-    assert steps < 2000
+    assert steps < 5000
 
 
 def test_rules_that_never_come_are_found_out_in_a_moment() -> None:

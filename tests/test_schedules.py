@@ -117,6 +117,22 @@ async def test_a_declared_schedule_runs(database: str) -> None:
     assert (job.payload, job.parent, job.workflow) == (b'{"about":"money"}', None, None)
 
 
+async def test_in_tests_of_applications_time_brings_runs(database: str) -> None:
+    """Where time is to pass, schedules run in it; where all is to be run, they are no reason to go on."""
+    client = make(database)
+    client.schedule("hourly", Report(), every=HOUR)
+    client.schedule("other", Other(), every=HOUR)  # which nobody runs here
+    async with client:
+        assert await testing.run_until_idle(client) == []
+        assert await testing.run_until_idle(client, advance=HOUR / 2) == []
+        assert len(await testing.run_until_idle(client, advance=HOUR)) == 1
+        await testing.assert_added(client, Report, count=1, at=START + HOUR)
+        await testing.assert_added(client, Other, count=1, at=START + HOUR)
+        await client.add(Report("later")).wait(2 * HOUR).save()
+        ran = await testing.run_until_idle(client)
+        assert [attempt.task.about for attempt in ran] == ["all", "all", "later"]
+
+
 async def test_what_is_told_of_a_schedule(database: str) -> None:
     """The record has all that was said, in plain words, the next runs, and the last one with its result."""
     client = make(database)

@@ -14,6 +14,7 @@ from .._errors import PayloadError
 from .._graph import NewWorkflow
 from .._inside import Given
 from .._job import Claim, ClaimedJob, Complete, NewJob, Outcome, Unique
+from .._recurring import Tick
 from .._registry import Registry
 from ..stores import Block, Store
 
@@ -190,6 +191,11 @@ class _Recorder:
         if found is None:
             self._record.add(_all(jobs, options.get("workflows", ())), uncertain=True)
         return found
+
+    async def tick(self, tick: Tick) -> Sequence[str] | None:
+        added = await self._store.tick(tick)
+        self._record.add(job for job in tick.jobs if job.id in (added or ()))
+        return added
 
     async def claim(self, lanes: Any, **options: Any) -> Claim:
         self._record.begun = number = self._record.begun + 1

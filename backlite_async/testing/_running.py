@@ -154,7 +154,7 @@ class _Running:
     async def settled(self, *, schedules: bool) -> int | None:
         """Wait until nothing runs and nothing is due; return when there is more, None: never.
 
-        `schedules`: those count, too; they go on for ever.
+        `schedules`: also if that is a schedule alone; they go on for ever.
         """
         client, record = self._client, self._record
         while True:
@@ -168,8 +168,9 @@ class _Running:
             client.notify()
             await self.until(partial(self._answered, asked))
             if not record.running:
-                instants = [record.next_at, tick_at if schedules else None]
-                return min((instant for instant in instants if instant is not None), default=None)
+                if tick_at is None or (record.next_at is None and not schedules):
+                    return record.next_at
+                return tick_at if record.next_at is None else min(tick_at, record.next_at)
 
     def _answered(self, asked: int) -> bool:
         """Return whether a claim that was begun after this one has found something, or nothing to do."""

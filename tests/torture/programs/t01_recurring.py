@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[3]))  # the checkout; the library may
 
 from tests.torture.programs import t01_service
 from tests.torture.programs.t01_lives import Application, Kept, drained, made_empty
-from tests.torture.programs.t01_service import Served, spoil
+from tests.torture.programs.t01_service import Served
 
 INSTANTS, EVERY, RUNS = 4, 0.015, 4
 
@@ -72,20 +72,18 @@ async def catch_up(database: str, ledger: str) -> None:
         await drained(database)
 
 
-async def recover(database: str, ledger: str) -> None:
+async def recover(database: str, ledger: str, made: type[Served] = Served) -> None:
     """Begin after a death, and see schedules to their ends, but those that have none."""
-    app = Served(database, ledger, after=True)
+    app = made(database, ledger, after=True)
     async with app.client:
         await app.client.schedules.pause("steered")
-    await t01_service.recover(database, ledger)
+    await t01_service.recover(database, ledger, made)
 
 
 async def rehearse(database: str, ledger: str) -> None:
     """Use what lives use."""
     await t01_service.rehearse(database, ledger)
     await recur(database, ledger)
-    await rearrange(database, ledger)
-    await recover(database, ledger)
 
 
 # -- what some lives find -----------------------------------------------------------------------------
@@ -102,14 +100,6 @@ async def made_watched(database: str, ledger: str) -> None:
 
 
 # -- lives that break a promise: the row must see each of them ----------------------------------------
-
-
-async def loses_a_run(database: str, ledger: str) -> None:
-    """Remove a run of a schedule as if it had never been."""
-    await recur(database, ledger)
-    await spoil(
-        database, "DELETE FROM backlite_completed WHERE id = (SELECT max(id) FROM backlite_completed)"
-    )
 
 
 async def runs_twice(database: str, ledger: str) -> None:
