@@ -84,6 +84,8 @@ def before(number: int | None, deep: bool, nodes: Mapping[int, tuple[str, Sequen
     stack = list(reversed(nodes[number][1])) if number in nodes else []
     while stack:
         one = stack.pop()
+        if one in seen:
+            continue
         seen.add(one)
         kind, earlier = nodes[one]
         if kind != "join":
