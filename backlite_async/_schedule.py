@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache, partial
 from itertools import islice
 
@@ -32,6 +32,9 @@ SHORTEST = 10
 
 MOST_INSTANTS = 10_000
 """How many instants `at=` takes."""
+
+FIRST = to_millis(datetime(1900, 1, 1, tzinfo=UTC))
+"""Nothing is due before this."""
 
 HORIZON = 100 * 366 * DAY
 """How far is looked ahead: what does not come in a hundred years does not come."""
@@ -142,15 +145,16 @@ def occurrences(timing: Timing, after: int, until: int, most: int) -> list[int]:
     """Return the first `most` instants that are due after `after`, up to and including `until`."""
     until = until if timing.end is None else min(until, timing.end)
     found: list[int] = []
-    while True:
-        before = len(found)
-        for instant in _instants_after(timing, after):
-            if instant > until or len(found) == most:
+    while len(found) < most:
+        had = len(found)
+        for instant in islice(_instants_after(timing, after), most - had):
+            if instant > until:
                 return found
             found.append(instant)
-        if len(found) == before:
-            return found
+        if len(found) == had:
+            break
         after = found[-1]  # it looks ahead for a hundred years at a time
+    return found
 
 
 def last_of(timing: Timing, after: int, until: int) -> int | None:
@@ -203,7 +207,7 @@ def _floor(timing: Timing) -> int:
     """Return the first instant that may be due: the start, or whatever comes after the anchor."""
     if timing.start is not None:
         return timing.start
-    return timing.anchor + 1 if timing.anchor else -LAST * 1000
+    return timing.anchor + 1 if timing.anchor else FIRST
 
 
 def _instants_after(timing: Timing, instant: int) -> Iterator[int]:

@@ -201,7 +201,7 @@ def matches(fields: Sets, shown: datetime) -> bool:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(crons(), st.sampled_from(WINDOWS))
 def test_every_minute_is_matched_or_not(cron: tuple[str, Sets], window: tuple[str, date]) -> None:
     """Around days on which clocks are set: exactly the minutes that a matcher of one line finds.
