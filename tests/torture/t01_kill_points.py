@@ -320,7 +320,7 @@ def scheduled(connection: sqlite3.Connection) -> tuple[Scheduled, ...]:
     times = ", ".join(f"json_extract(timing, '$.{name}')" for name in ("at", "every", "anchor"))
     query = f"SELECT name, created_at, {times}, max_runs, runs, skipped, removed FROM backlite_schedules"
     return tuple(
-        Scheduled(name, created_at, at and json.loads(at), every, anchor or 0, *rest, bool(removed))
+        Scheduled._make([name, created_at, at and json.loads(at), every, anchor or 0, *rest, bool(removed)])
         for name, created_at, at, every, anchor, *rest, removed in connection.execute(query)
     )
 
