@@ -14,7 +14,7 @@ from ._clock import after, aware, seconds, to_millis
 from ._config import Duration, checked_priority
 from ._context import running_job
 from ._errors import DatabaseBusy, InvalidState, InvalidValue
-from ._graph import NewWorkflow
+from ._graph import NewWorkflow, WorkflowId
 from ._job import NewJob, Unique
 from ._maker import Addable, JobOptions, Maker, Whole
 from ._options import (
@@ -356,12 +356,12 @@ class AddOperation:
             self._client.added(jobs)
             return Added([job.id for job in jobs])
         for (_, whole), workflow in zip(self._wholes, self._workflows, strict=True):
-            whole.graph.id = workflow.id
+            whole.graph.id = WorkflowId(workflow.id)
         self._client.added([*jobs, *(job for workflow in self._workflows for job in workflow.jobs)])
         ids = iter([job.id for job in jobs])
         workflows = iter([workflow.id for workflow in self._workflows])
         added = Added(next(workflows if type(part) in WHOLES else ids) for part in self._parts)
-        added.workflows = tuple(workflow.id for workflow in self._workflows)
+        added.workflows = tuple(WorkflowId(workflow.id) for workflow in self._workflows)
         return added
 
     # -- misuse ------------------------------------------------------------------------------------

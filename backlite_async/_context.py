@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import datetime
 from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import msgspec
 
@@ -16,7 +16,7 @@ from ._clock import from_millis, whole_millis
 from ._codec import encode_result
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._failure import storable
-from ._graph import NewStep
+from ._graph import NewStep, WorkflowId
 from ._inside import Given, Inside, Results
 from ._job import ClaimedJob
 from ._log import logger
@@ -96,7 +96,7 @@ class JobContext:
         self.fence = job.fence
         self.key = job.key
         self.parent = job.parent
-        self.workflow = job.workflow
+        self.workflow = None if job.workflow is None else WorkflowId(job.workflow)
         self._meta: str | dict[str, Any] | None = job.meta
         self._tags = job.tags
         self.cancel_asked = False
@@ -189,21 +189,28 @@ class JobContext:
         return self._encoded
 
     @overload
-    async def previous(self) -> Any: ...
+    async def previous(self, *, many: Literal[False] = False) -> Any: ...
     @overload
-    async def previous(self, type: type[V]) -> V: ...
+    async def previous(self, type: type[V], *, many: Literal[False] = False) -> V: ...
     @overload
-    async def previous(self, type: UnionType) -> Any: ...
-    async def previous(self, type: Any = None) -> Any:  # noqa: A002 - the name is promised
+    async def previous(self, type: UnionType, *, many: Literal[False] = False) -> Any: ...
+    @overload
+    async def previous(self, *, many: Literal[True]) -> list[Any]: ...
+    @overload
+    async def previous(self, type: type[V], *, many: Literal[True]) -> list[V]: ...
+    @overload
+    async def previous(self, type: UnionType, *, many: Literal[True]) -> list[Any]: ...
+    async def previous(self, type: Any = None, *, many: bool = False) -> Any:  # noqa: A002 - it is promised
         """Return what the step before this one has returned, as `type` if one is given.
 
         Where this step comes after several, such as a group, a list in their order; `type` is then that of
-        the list. None for a step that has returned nothing, or has failed though this one runs all the same.
-        `PayloadError` if it is of another type. A `LookupError` where there is no step before this one, the
-        job is of no workflow, or (`ResultNotFound`) what was returned cannot be kept. In a `def` handler:
+        the list. `many=True`: a list in any case, of `type`s, as a group may have one part. None for a step
+        that has returned nothing, or has failed though this one runs all the same. `PayloadError` if it is
+        of another type. A `LookupError` where there is no step before this one, the job is of no workflow,
+        or (`ResultNotFound`) what was returned cannot be kept. In a `def` handler:
         `anyio.from_thread.run(job.previous, int)`.
         """
-        return await self._place().previous(type)
+        return await self._place().previous(type, many=many)
 
     @overload
     async def results(self) -> Results[Any]: ...

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ._errors import InvalidState, InvalidType, InvalidValue
@@ -39,11 +40,12 @@ def checked_cron(expression: object) -> str:
     if text.startswith("@") and text.lower() not in _FRIENDS:
         out = "every= is for intervals" if text.startswith("@every") else f"there are {', '.join(_FRIENDS)}"
         raise InvalidValue(f"cron={expression!r} is not known; {out}")
+    trouble = _cronsim().CronSimError
     try:
         next(_simulated(text, _SOME_DAY))
     except StopIteration:
         raise InvalidValue(f"cron={expression!r} never comes: no such day is in the calendar") from None
-    except _trouble() as error:
+    except trouble as error:
         raise InvalidValue(
             f"cron={expression!r}: {str(error)[:1].lower()}{str(error)[1:]}; it has {_FIELDS},"
             " and only days that are in the calendar"
@@ -76,14 +78,13 @@ def _fields(expression: str) -> list[str]:
 
 def _simulated(expression: str, after: datetime) -> CronSim:
     """Return an iterator of what matches after a naive time, on a clock that is never set."""
+    made: CronSim = _cronsim().CronSim(" ".join(_fields(expression)), after)
+    return made
+
+
+def _cronsim() -> ModuleType:
     try:
-        from cronsim import CronSim
+        import cronsim
     except ImportError as error:
         raise InvalidState('cron= needs cronsim: pip install "backlite_async[cron]"') from error
-    return CronSim(" ".join(_fields(expression)), after)
-
-
-def _trouble() -> type[Exception]:
-    from cronsim import CronSimError
-
-    return CronSimError
+    return cronsim

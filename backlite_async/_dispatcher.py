@@ -600,6 +600,5 @@ class Dispatcher:
             or outcome.frees is not None
             or not isinstance(outcome, Complete)
             or outcome.letter is not None
-            or outcome.workflow is not None
         ):
             self._wake.set()

@@ -120,7 +120,7 @@ class WorkflowRun(msgspec.Struct, frozen=True, kw_only=True):
     nodes there are, `left`: how many of them have not ended.
     """
 
-    id: str
+    id: WorkflowId
     name: str | None
     status: JobStatus
     created_at: datetime

@@ -76,15 +76,15 @@ class Maker:
             first = place + 1
         return jobs, tuple(workflows)
 
-    async def _batches(self, places: range) -> AsyncIterator[range]:
+    async def _batches(self, places: range, cost: int = 1) -> AsyncIterator[range]:
         """Cut places into batches, and give others a turn between them; small ones count together."""
         first = places.start
         while first < places.stop:
             if self._since >= CHUNK:
                 self._since = 0
                 await asyncio.sleep(0)
-            some = range(first, min(first + CHUNK - self._since, places.stop))
-            self._since += len(some)
+            some = range(first, min(first + (CHUNK - self._since + cost - 1) // cost, places.stop))
+            self._since += len(some) * cost
             first = some.stop
             yield some
 
@@ -96,7 +96,8 @@ class Maker:
         workflow = self._client.ids.next()
         behind = following(graph)
         steps: list[NewStep] = []
-        async for some in self._batches(range(len(graph.nodes))):
+        self._since += len(graph.nodes)  # for that, too, takes its time
+        async for some in self._batches(range(len(graph.nodes)), cost=2):
             steps += self.steps(graph, some, workflow=workflow, following=behind)
         return NewWorkflow(
             id=workflow,

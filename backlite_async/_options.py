@@ -9,6 +9,7 @@ import msgspec
 from ._clock import seconds, whole_millis
 from ._errors import AlreadyExists, InvalidType, InvalidValue
 from ._fingerprint import fingerprint
+from ._graph import WorkflowId
 from ._job import Unique
 from ._task import TaskType
 
@@ -51,7 +52,7 @@ class Added(list[str]):
     """
 
     existing: tuple[str, ...] = ()
-    workflows: tuple[str, ...] = ()
+    workflows: tuple[WorkflowId, ...] = ()
 
     @property
     def new(self) -> tuple[str, ...]:

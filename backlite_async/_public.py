@@ -25,7 +25,7 @@ from ._errors import (
     TransactionTimeout,
 )
 from ._events import Event, Events
-from ._graph import StepRun, WorkflowRun
+from ._graph import StepRun, WorkflowId, WorkflowRun
 from ._history import AttemptError, LogLine
 from ._job import Job, JobStatus, OwnerInfo, Queue, TaskInfo
 from ._jobs import JobPage
@@ -95,6 +95,7 @@ __all__ = [
     "TaskInfo",
     "TransactionTimeout",
     "Workflow",
+    "WorkflowId",
     "WorkflowRun",
     "chain",
     "current_client",

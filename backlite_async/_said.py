@@ -42,8 +42,10 @@ def words(timing: Timing) -> str:
         said = _rule(parsed(timing.rule), local(tz, begun // 1000))
     else:
         said = "At " + _several(_moment(instant, tz) for instant in timing.at or ())
-    bounds = [(", from ", timing.start), (", until ", timing.end)]
-    said += "".join(word + _moment(instant, tz) for word, instant in bounds if instant is not None)
+    if timing.start is not None:
+        said += f", from {_moment(timing.start, tz)}"
+    if timing.end is not None:
+        said += f"{',' * (timing.start is None)} until {_moment(timing.end, tz)}"
     shows_time = timing.every is None or timing.start is not None or timing.end is not None
     return f"{said} ({timing.tz})" if shows_time else said
 

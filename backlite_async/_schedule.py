@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache, partial
 from itertools import islice
 
@@ -32,6 +32,9 @@ SHORTEST = 10
 
 MOST_INSTANTS = 10_000
 """How many instants `at=` takes."""
+
+FIRST = to_millis(datetime(1900, 1, 1, tzinfo=UTC))
+"""Nothing is due before this."""
 
 HORIZON = 100 * 366 * DAY
 """How far is looked ahead: what does not come in a hundred years does not come."""
@@ -117,8 +120,11 @@ def _check_comes(made: Timing) -> None:
         comes = next_after(_endless(made), made.anchor)
     if comes is None:
         what = f"cron={made.cron!r}" if made.cron else f"rule={made.rule!r}" if made.rule else "at="
-        bounds = " from start to end" if made.start is not None or made.end is not None else ""
-        raise InvalidValue(f"{what} never comes{bounds}; a schedule must be due at least once")
+        bounds = " from start to end" if made.end is not None else " after start"
+        hint = "" if made.start is None else bounds
+        if made.start is None and made.rule is not None:
+            hint = ", counted from now (start= says otherwise)"
+        raise InvalidValue(f"{what} never comes{hint}; a schedule must be due at least once")
 
 
 def _endless(made: Timing) -> Timing:
@@ -140,10 +146,12 @@ def occurrences(timing: Timing, after: int, until: int, most: int) -> list[int]:
     until = until if timing.end is None else min(until, timing.end)
     found: list[int] = []
     while len(found) < most:
-        more = list(islice(_instants_after(timing, after), most - len(found)))
-        kept = [instant for instant in more if instant <= until]
-        found += kept
-        if not more or len(kept) < len(more):
+        had = len(found)
+        for instant in islice(_instants_after(timing, after), most - had):
+            if instant > until:
+                return found
+            found.append(instant)
+        if len(found) == had:
             break
         after = found[-1]  # it looks ahead for a hundred years at a time
     return found
@@ -199,7 +207,7 @@ def _floor(timing: Timing) -> int:
     """Return the first instant that may be due: the start, or whatever comes after the anchor."""
     if timing.start is not None:
         return timing.start
-    return timing.anchor + 1 if timing.anchor else -LAST * 1000
+    return timing.anchor + 1 if timing.anchor else FIRST
 
 
 def _instants_after(timing: Timing, instant: int) -> Iterator[int]:

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ._errors import InvalidState, InvalidType, InvalidValue
+from ._graph import WorkflowId
 
 __all__ = ["Graph", "IfFailed", "Node", "Step", "known", "known_id", "shown"]
 
@@ -38,7 +39,7 @@ class Graph:
         """What it is called in messages."""
         self.nodes: list[Node] = []
         self.names: dict[str, int] = {}
-        self.id: str | None = None
+        self.id: WorkflowId | None = None
         """The id of the workflow, once it is known."""
         self.ids: list[str | None] = []
         """The ids of the jobs of its nodes, as far as they are known; None: a join."""
@@ -132,7 +133,7 @@ class Step:
         return self._graph.nodes[self._ends[0]].name if len(self._ends) == 1 else None
 
     @property
-    def workflow(self) -> str:
+    def workflow(self) -> WorkflowId:
         """The id of its workflow. Raises `InvalidState` before that is saved."""
         return known_id(self._graph, "its workflow")
 
@@ -173,10 +174,11 @@ def _named(graph: Graph, name: str) -> int:
     return graph.names[name]
 
 
-def known_id(graph: Graph, what: str) -> str:
+def known_id(graph: Graph, what: str) -> WorkflowId:
+    """Return the id of a workflow, or raise: it has none yet."""
     if graph.id is None:
         raise InvalidState(f"{what} has no id yet: await client.add(...).save() gives it one")
-    return graph.id
+    return WorkflowId(graph.id)
 
 
 def shown(value: object, most: int = 100) -> str:

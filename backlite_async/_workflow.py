@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 import msgspec
 
 from ._errors import InvalidState, InvalidTask, InvalidType, InvalidValue
-from ._graph import CANCEL, CONTINUE
+from ._graph import CANCEL, CONTINUE, WorkflowId
 from ._mermaid import Drawn, drawn
 from ._steps import Graph, IfFailed, Node, Step, known, known_id, shown
 from ._task import task_type
@@ -47,7 +47,7 @@ class _Whole:
         raise NotImplementedError
 
     @property
-    def id(self) -> str:
+    def id(self) -> WorkflowId:
         """The id of the workflow. Raises `InvalidState` before it is saved."""
         return known_id(self.graph, f"this {type(self).__name__.lower()}")
 
@@ -124,9 +124,7 @@ class Parts(_Whole):
     def _check(self, kind: str, inner: Sequence[Parts]) -> None:
         for part in inner:
             _check_no_callbacks(part)
-        if len({*self.names}) < len(self.names):
-            twice = next(name for name in self.names if self.names.count(name) > 1)
-            raise InvalidValue(f"{kind}() has two steps {twice!r}; each has a name of its own, or none")
+        _check_names(self.names)
         if self.levels > MOST_LEVELS:
             raise InvalidValue(
                 f"{kind}() is nested in more than {MOST_LEVELS} levels; write one chain() of many parts"
@@ -277,10 +275,7 @@ def put(
         _check_no_callbacks(part)
         name = part.name if name is None else name
         tolerance = part.if_failed if tolerance is None else tolerance
-    names = names_in(part, name)
-    taken = next((other for other in names if other in graph.names or names.count(other) > 1), None)
-    if taken is not None:
-        raise InvalidValue(f"there is a step {taken!r} already; each has a name of its own, or none")
+    _check_names(names_in(part, name), graph.names)
     first = len(graph.nodes)
     ends = _place(graph, part, graph.after(after), default if tolerance is None else tolerance)
     if name is not None:
@@ -359,6 +354,14 @@ def _check_task(task: object, where: str) -> None:
     if not isinstance(task, msgspec.Struct):
         raise InvalidTask(f"{where}: {shown(task)} is no task, but a {type(task).__qualname__}")
     task_type(type(task))
+
+
+def _check_names(names: Iterable[str], there: Iterable[str] = ()) -> None:
+    known = {*there}
+    for name in names:
+        if name in known:
+            raise InvalidValue(f"there is a step {name!r} already; each has a name of its own, or none")
+        known.add(name)
 
 
 def _check_no_callbacks(part: Parts) -> None:

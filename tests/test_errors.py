@@ -25,6 +25,7 @@ from backlite_async._errors import (
     LeaseLost,
     PayloadError,
     ResultNotFound,
+    ScheduleNotFound,
     TransactionTimeout,
 )
 
@@ -37,6 +38,7 @@ EXAMPLES: list[BackliteError] = [
     AlreadyRegistered("has a handler already"),
     AlreadyExists("018f-id", "unique key 'invoice-7'"),
     JobNotFound("018f-id", "it was deleted"),
+    ScheduleNotFound("nightly"),
     ResultNotFound("018f-id", "it has failed"),
     PayloadError("SendEmail", "Expected `str`, got `int` - at `$.to`"),
     DatabaseUnusable("/tmp/app.db", "is a folder"),
@@ -82,6 +84,7 @@ def test_one_root(error: BackliteError) -> None:
         (AlreadyRegistered, ValueError),
         (AlreadyExists, ValueError),
         (JobNotFound, LookupError),
+        (ScheduleNotFound, LookupError),
         (ResultNotFound, LookupError),
         (PayloadError, ValueError),
         (DatabaseBusy, DatabaseUnavailable),

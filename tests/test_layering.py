@@ -49,7 +49,7 @@ BELOW = {
 
 PURE = set(
     "__future__ base64 bisect calendar collections collections.abc dataclasses datetime functools hashlib"
-    " inspect itertools math re typing weakref zoneinfo msgspec cronsim dateutil dateutil.rrule".split()
+    " inspect itertools math re types typing weakref zoneinfo msgspec cronsim dateutil dateutil.rrule".split()
 )
 """What decisions may import: nothing that reads a clock, throws dice, or touches the world."""
 

@@ -25,6 +25,7 @@ from backlite_async import (
     Snooze,
 )
 from backlite_async._clock import from_millis
+from backlite_async._graph import NewStep
 from backlite_async._history import Line, Note, Trouble
 from backlite_async._job import ClaimedJob, Complete, Keep, Outcome, Reschedule
 from backlite_async._outcome import (
@@ -845,3 +846,44 @@ def test_the_reason_of_a_discard_is_text() -> None:
         "gone",
         "404",
     ]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Result(finished_at=NOW),
+        Result(finished_at=NOW, error="E", final=True),
+        Result(finished_at=NOW, error="E", cancelled=True),
+        Result(finished_at=NOW, error="E", ends_process=True),
+        Result(finished_at=NOW, error="E", steer=Discard()),
+    ],
+    ids=["succeeded", "failed", "cancelled", "ends its process", "discarded"],
+)
+def test_the_end_of_a_step_says_of_which_workflow(result: Result) -> None:
+    """However it ends; what it adds to that, if it has succeeded only."""
+    job = msgspec.structs.replace(claimed(), workflow="w1", step=7)
+    added = (NewStep(job=None),)
+    config = QueueConfig("q", max_crashes=1)
+    end = decide(job, config, msgspec.structs.replace(result, extends=added), 0.5)
+    assert isinstance(end, Complete)
+    assert (end.workflow, end.step) == ("w1", 7)
+    assert end.extends == (added if end.status is SUCCEEDED else ())
+
+
+def test_other_ends_of_a_step_say_so_too() -> None:
+    """In a transaction, before its start, by a crash elsewhere, and where the database refuses its end."""
+    job = msgspec.structs.replace(claimed(), workflow="w1", step=7)
+    config, added = QueueConfig("q", max_crashes=1), (NewStep(job=None),)
+    result = Result(finished_at=NOW, extends=added)
+    done = succeeded(job, config, result, "1")
+    ends = [
+        done,
+        cancelled(job, config, NOW),
+        crashed(job, config, NOW),
+        refused(done, job, config, NOW, "no"),
+        refused(done, job, None, NOW, "no"),
+    ]
+    for end in ends:
+        assert isinstance(end, Complete)
+        assert (end.workflow, end.step) == ("w1", 7)
+    assert [end.extends for end in ends if isinstance(end, Complete)] == [added, (), (), (), ()]

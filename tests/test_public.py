@@ -39,7 +39,7 @@ EXTRAS = {
     "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up
     "DatabaseReplaced", "TransactionTimeout",  # the same: put the file back; take less time
     "InvalidState", "InvalidTask", "InvalidType", "InvalidValue",  # programmers' mistakes
-    "Chain", "Group", "Step",  # what chain(), group() and Workflow.add() return: for annotations
+    "Chain", "Group", "Step", "WorkflowId",  # what chain(), group(), w.add() return: for annotations
     "WorkflowRun", "StepRun",  # what client.workflow() returns: the same
     "JobNotFound", "ResultNotFound",  # what callers do differently: there is nothing to wait for
 }  # fmt: skip

@@ -36,7 +36,12 @@ class Watched(MemoryStore):
         super().__init__()
         self.asked: Counter[str] = Counter()
         self.failures: list[str] = []
+        self.rings_made = 0
         self.between: Callable[[], Awaitable[None]] | None = None
+
+    def ring(self) -> None:
+        self.rings_made += 1
+        super().ring()
 
     async def next_tick(self) -> int | None:
         self.asked["next"] += 1
@@ -74,6 +79,7 @@ class World:
         self.store = Watched()
         self.added: list[tuple[str, float]] = []
         self.late: list[int] = []
+        self.looks = 0
         self.tickers: list[Ticker] = []
 
     def live(self, scenario: Callable[[], Awaitable[None]], *, tickers: int = 1) -> None:
@@ -107,6 +113,7 @@ class World:
     def took(self, jobs: list[NewJob]) -> None:
         self.added += [(job.id, self.loop.time()) for job in jobs]
         self.late += [self.clock.now() - job.due_at for job in jobs]
+        self.looks += 1
 
     async def make(self, name: str = "s", **more: Any) -> StoredSchedule:
         """Make a schedule that is due every hour, or otherwise."""
@@ -308,6 +315,23 @@ def test_trouble_with_the_database_heals(failures: list[str], lines: list[str]) 
     world.live(scenario)
     assert len(world.store._live.rows) == 3
     assert len(events(lines, "store.failing")) == len(events(lines, "store.recovered")) > 0
+
+
+@pytest.mark.parametrize("failure", ["before", "after"])
+def test_what_may_have_been_added_is_looked_for(failure: str) -> None:
+    """Here and by the others, at once: where the answer is lost, nobody has been told of the jobs."""
+    world = World()
+
+    async def scenario() -> None:
+        await world.make()
+        world.tickers[0].look()
+        world.store.failures = [failure]
+        await asyncio.sleep(3600 - 1)
+        looks, rings = world.looks, world.store.rings_made
+        await asyncio.sleep(1.01)
+        assert (world.looks, world.store.rings_made > rings) == (looks + 1, True)
+
+    world.live(scenario)
 
 
 def test_trouble_with_one_schedule_holds_up_no_other(lines: list[str]) -> None:

@@ -147,7 +147,7 @@ async def test_who_comes_late(database: str, journal: Journal) -> None:
         assert (await client.wait(kept, timeout=0)).status is JobStatus.SUCCEEDED
         for job_id in (gone, "never was"):
             with pytest.raises(
-                JobNotFound, match=f"job {job_id}: there is no such job, or it has ended and"
+                JobNotFound, match=f"job {job_id}: there is no such job or workflow, or it has ended and"
             ) as caught:
                 await client.wait(job_id)
             assert isinstance(caught.value, LookupError)
@@ -493,7 +493,7 @@ async def test_a_handler_does_not_wait_for_itself(file: str, journal: Journal) -
 async def test_what_wait_takes() -> None:
     """Ids are text; a timeout is a duration."""
     async with Client(":memory:", workers=0) as client:
-        with pytest.raises(InvalidType, match="the id of a job, which is a str, not 5"):
+        with pytest.raises(InvalidType, match="the id of a job or workflow, which is a str, not 5"):
             await client.wait(5)  # type: ignore[arg-type]
         with pytest.raises(InvalidValue, match="timeout=-1"):
             await client.wait("some job", -1)

@@ -127,10 +127,6 @@ class FlowRows(Protocol):
         """Add nodes, each with the numbers of what it comes after."""
         ...
 
-    def after(self, workflow: str, number: int) -> tuple[int, ...]:
-        """Return the numbers of what a node comes after."""
-        ...
-
     def outcomes(self, workflow: str) -> set[tuple[str, str | None, str]]:
         """Return the different (kind, status, if_failed) of its nodes."""
         ...
@@ -422,58 +418,46 @@ def revive(rows: FlowRows, again: Sequence[tuple[str, int]]) -> None:
         flow = rows.flow(workflow)
         if flow is None:
             continue
-        steps = [step for step in rows.steps(workflow, numbers) if step.status is not None]
+        nodes = {step.number: step for step in rows.steps(workflow, range(flow.size))}
+        steps = [nodes[number] for number in sorted(numbers) if nodes[number].status is not None]
         if any(step.kind == "step" for step in steps):
             flow.status = flow.finished_at = flow.cancelled_at = None
         flow.expires_at = None
         rows.reopen(workflow)
-        _wait_again(rows, flow, steps)
-        for step in steps:
-            step.status = None
-            flow.left += 1
-        rows.put_steps(workflow, steps)
-        _wait_for_others(rows, flow, steps)
-        _revive_after(rows, flow, steps)
+        _run_again(rows, flow, nodes, steps)
         rows.put(flow)
 
 
-def _wait_again(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
-    """Let what still waits wait also for steps that had ended, and run again."""
-    again = Counter(number for step in steps for number in step.next)
-    blocked = [step for step in rows.steps(flow.id, again) if step.status is None and step.blocked]
-    for step in blocked:
-        step.blocked += again[step.number]
-    rows.put_steps(flow.id, blocked)
-
-
-def _wait_for_others(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
-    """Let steps that run again wait for those before them that have not ended, whatever became of others."""
-    for step in steps:
-        before = rows.steps(flow.id, rows.after(flow.id, step.number))
-        step.blocked = sum(earlier.status is None for earlier in before)
-    rows.put_steps(flow.id, steps)
+def _run_again(rows: FlowRows, flow: Flow, nodes: Mapping[int, Step], steps: Sequence[Step]) -> None:
+    """Let nodes run again, each after those before it that have not ended, whatever became of the others."""
+    before: dict[int, list[Step]] = {number: [] for number in nodes}
+    for step in nodes.values():
+        for number in step.next:
+            before[number].append(step)
+    revived = list(steps)
+    wave = revived
+    while wave:
+        for step in wave:
+            step.status, step.strip = None, False
+            flow.left += 1
+        after = sorted({number for step in wave for number in step.next})
+        wave = _revived(rows, [nodes[n] for n in after if not any(earlier.bars for earlier in before[n])])
+        revived += wave
+    touched = {step.number for step in revived}
+    touched.update(
+        n for step in revived for n in step.next if nodes[n].status is None and nodes[n].blocked > 0
+    )
+    for number in touched:
+        nodes[number].blocked = sum(earlier.status is None for earlier in before[number])
+    rows.put_steps(flow.id, [nodes[number] for number in sorted(touched)])
     rows.block([step.job_id for step in steps if step.blocked and step.job_id is not None])
 
 
-def _revive_after(rows: FlowRows, flow: Flow, steps: Sequence[Step]) -> None:
-    """Block what was skipped, and is so no more, what is before first."""
-    candidates = {number for step in steps for number in step.next}
-    while candidates:
-        number = min(candidates)
-        candidates.discard(number)
-        [step] = rows.steps(flow.id, [number])
-        if step.status != SKIPPED:
-            continue
-        before = rows.steps(flow.id, rows.after(flow.id, number))
-        if any(earlier.bars for earlier in before):
-            continue
-        if step.job_id is not None and not rows.block([step.job_id]):
-            continue  # nothing is kept of it that could run
-        step.status, step.strip = None, False
-        step.blocked = sum(not earlier.frees for earlier in before)
-        flow.left += 1
-        rows.put_steps(flow.id, [step])
-        candidates.update(step.next)
+def _revived(rows: FlowRows, steps: Sequence[Step]) -> list[Step]:
+    """Block what was skipped of nodes that nothing bars any more; return what can run."""
+    skipped = [step for step in steps if step.status == SKIPPED]
+    can_run = rows.block([step.job_id for step in skipped if step.job_id is not None])
+    return [step for step in skipped if step.job_id is None or step.job_id in can_run]
 
 
 def cancel_flow(rows: FlowRows, workflow: str, at: int) -> tuple[list[str], list[str], bool]:
@@ -488,6 +472,8 @@ def cancel_flow(rows: FlowRows, workflow: str, at: int) -> tuple[list[str], list
     if flow.status is None and flow.cancelled_at is None:
         flow.cancelled_at = at
     live = rows.live_steps(workflow)
+    if not live:
+        return [], [], False
     jobs = [step.job_id for step in live if step.job_id is not None]
     done, keep_for = rows.cancel(jobs, at)
     flow.keep_for = max(flow.keep_for, keep_for)

@@ -71,9 +71,9 @@ class MemoryFlows:
 
     def run(self, flow: Flow, *, whole: bool = True) -> WorkflowRun:
         """Return how a workflow is doing, with or without its steps."""
-        steps = self._steps[flow.id].values()
-        begun = any(step.status is not None for step in steps) or any(
-            row.status is JobStatus.RUNNING or row.attempt > 0 for row in self._jobs(flow.id)
+        has_ended = flow.ends > 0 or flow.left < flow.size
+        begun = has_ended or any(
+            row.status is JobStatus.RUNNING or row.attempt > 0 for row in self.jobs(flow.id)
         )
         return _runs.workflow_run(flow, begun=begun, steps=self._step_runs(flow.id) if whole else ())
 
@@ -104,6 +104,11 @@ class MemoryFlows:
         steps = self._steps[workflow].values()
         return [step.job_id for step in steps if step.status == FAILED and step.job_id is not None]
 
+    def jobs(self, workflow: str) -> list[Row]:
+        """Return the jobs of its nodes."""
+        found = [self._job(step.job_id) for step in self._steps[workflow].values()]
+        return [row for row in found if row is not None]
+
     def next_expiry(self) -> int | None:
         """Return the instant at which the next workflow expires."""
         instants = (flow.expires_at for flow in self._flows.values())
@@ -112,7 +117,7 @@ class MemoryFlows:
     def expire(self, now: int) -> None:
         """Remove workflows that have expired, none of whose jobs is there any more."""
         for flow in [flow for flow in self._flows.values() if _expired(flow, now)]:
-            if not self._jobs(flow.id):
+            if not self.jobs(flow.id):
                 self.remove(flow.id)
 
     def end(self, row: Row, outcome: Outcome | None = None) -> End:
@@ -157,10 +162,6 @@ class MemoryFlows:
         for step, after in steps:
             self._steps[workflow][step.number] = step
             self._after[workflow][step.number] = after
-
-    def after(self, workflow: str, number: int) -> tuple[int, ...]:
-        """Return the numbers of what a node comes after."""
-        return self._after[workflow][number]
 
     def outcomes(self, workflow: str) -> set[tuple[str, str | None, str]]:
         """Return the different (kind, status, if_failed) of its nodes."""
@@ -230,7 +231,7 @@ class MemoryFlows:
 
     def reopen(self, workflow: str) -> None:
         """Keep its completed jobs for as long as it takes."""
-        for row in self._jobs(workflow):
+        for row in self.jobs(workflow):
             row.expires_at = None
 
     def close(self, workflow: str, expires_at: int | None) -> None:
@@ -244,7 +245,7 @@ class MemoryFlows:
 
     def remove(self, workflow: str) -> None:
         """Remove it, its nodes, and their jobs with all that is kept beside them."""
-        for row in self._jobs(workflow):
+        for row in self.jobs(workflow):
             if row.ended:
                 del self._completed[row.id]
             else:
@@ -255,7 +256,7 @@ class MemoryFlows:
 
     def runs(self, workflow: str) -> bool:
         """Return whether a job of its nodes runs."""
-        return any(row.status is JobStatus.RUNNING for row in self._jobs(workflow))
+        return any(row.status is JobStatus.RUNNING for row in self.jobs(workflow))
 
     def watched(self, workflow: str) -> bool:
         """Return whether anybody waits for it, or for one of its steps."""
@@ -266,10 +267,6 @@ class MemoryFlows:
 
     def _job(self, job_id: str | None) -> Row | None:
         return None if job_id is None else self._live.rows.get(job_id) or self._completed.get(job_id)
-
-    def _jobs(self, workflow: str) -> list[Row]:
-        found = [self._job(step.job_id) for step in self._steps[workflow].values()]
-        return [row for row in found if row is not None]
 
     def _keep_for(self, rows: Sequence[Row]) -> int:
         """Return the longest retention of the queues of cancelled jobs, as declared."""

@@ -198,7 +198,7 @@ class MemoryService:
         elif isinstance(action, Release):
             self._follow([self._flows.end(row) for row in done if row.ended and row.workflow])
         elif isinstance(action, Delete):
-            changed |= {workflow for workflow in of_flows if _flows.delete_flow(self._flows, workflow)}
+            changed |= {workflow for workflow in of_flows if self._delete_flow(workflow, now)}
         changed |= {workflow for workflow, of_flow in of_flows.items() if not changed.isdisjoint(of_flow)}
         self._ring()
         return [asked for asked in dict.fromkeys(job_ids) if asked in changed]
@@ -215,6 +215,13 @@ class MemoryService:
                 return self._release(row, now)
             case Delete():
                 return self._delete(row)
+
+    def _delete_flow(self, workflow: str, now: int) -> bool:
+        had_turn = [row for row in self._flows.jobs(workflow) if row.is_let_in]
+        done = _flows.delete_flow(self._flows, workflow)
+        for row in had_turn if done else ():
+            self._let_in(row, now)
+        return done
 
     def _rerun(self, row: Row, attempts: int, now: int) -> bool:
         if row.status in (JobStatus.RUNNING, JobStatus.SUCCEEDED) or row.payload is None:

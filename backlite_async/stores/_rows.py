@@ -139,10 +139,13 @@ class Live:
         row.blocked = False
 
     def release(self, row: Row, at: int) -> None:
-        """Let a blocked job run, from `at` on or when it is scheduled."""
+        """Let a blocked job run, from `at` on or when it is scheduled; no wait gets longer by that."""
         row.blocked = False
+        if row.waits_from is not None:
+            row.scheduled_at = min(row.scheduled_at, at + row.scheduled_at - row.waits_from)
+        if row.waits_from is not None or row.scheduled_at <= at:
+            row.waits_from = at
         row.scheduled_at = row.due_at = max(row.scheduled_at, at)
-        row.waits_from = at
         self._index(row)
 
     def block(self, row: Row) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from .._clock import from_millis
-from .._graph import Kind, StepResult, StepRun, WorkflowRun
+from .._graph import Kind, StepResult, StepRun, WorkflowId, WorkflowRun
 from .._job import JobStatus
 from ._flows import SKIPPED, Flow, Step
 
@@ -20,7 +20,7 @@ def workflow_run(flow: Flow, *, begun: bool, steps: Sequence[StepRun] = ()) -> W
     else:
         status = JobStatus.RUNNING if begun else JobStatus.PENDING
     return WorkflowRun(
-        id=flow.id,
+        id=WorkflowId(flow.id),
         name=flow.name,
         status=status,
         created_at=from_millis(flow.created_at),

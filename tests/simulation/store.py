@@ -43,7 +43,7 @@ ASKED = frozenset(
     {
         *("add", "add_unique", "begin", "cancel", "commit", "declare", "get", "pause", "queues", "resume"),
         *("running", "status", "act", "find", "count", "stats", "tasks", "owners"),
-        *("save_schedule", "delete_schedule", "schedules"),
+        *("save_schedule", "delete_schedule", "schedules", "workflow", "workflows", "step_results"),
     }
 )
 """What applications and handlers ask for at any time, and are refused once the store is closed."""
@@ -297,7 +297,8 @@ class FaultyStore(Asking, Recurring):
     def _finished(self, outcomes: Sequence[Outcome]) -> None:
         watched = self._teller.tell(outcomes)
         if watched or any(
-            outcome.frees or not isinstance(outcome, Complete) or outcome.letter for outcome in outcomes
+            outcome.frees or not isinstance(outcome, Complete) or outcome.letter or outcome.workflow
+            for outcome in outcomes
         ):
             self._ring()
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiosqlite
 import msgspec
 import pytest
 
-from backlite_async import InvalidState
+from backlite_async import BackliteError, InvalidState
 from backlite_async._graph import NewStep, follow_up_id
 from backlite_async._job import Declared, JobStatus, Keep, Limit, Place, Unique
 from backlite_async._query import Delete, Edit, Postpone, Rerun, Wanted
 from backlite_async.stores import Store
 from backlite_async.stores._service import WATCHED_FOR
+from backlite_async.stores.sqlite.store import SQLiteStore
 
 from .flows import LANE, Bench, extension, flow, join, new, step
 
@@ -506,6 +512,16 @@ async def test_a_cancelled_step_leaves_its_turn(bench: Bench) -> None:
     assert await limited(bench) == ["x"]
 
 
+async def test_a_workflow_that_is_deleted_leaves_its_turns(bench: Bench) -> None:
+    """So is what waits for the turn of a step that is deleted with the whole."""
+    await turns(bench.store, "q", 1)
+    await bench.add(step("a", key="k", turns=1), step("b", "a", key="k", turns=1))
+    await bench.store.add([new("x", key="k", turns=1), new("y", key="k", turns=1)])
+    assert await bench.store.act(Delete(), ["w"], now=bench.now) == ["w"]
+    assert (await bench.store.find(Wanted(key="k"), limit=9, now=bench.now)).places[0][0] == 1
+    assert await limited(bench) == ["x"]
+
+
 # -- steps that run again ----------------------------------------------------------------------------
 
 
@@ -711,6 +727,26 @@ async def test_a_clock_that_steps_leaves_waiting_steps(bench: Bench) -> None:
     assert (await bench.run()).left == 2
 
 
+async def test_a_clock_that_was_set_back_holds_no_step_up(bench: Bench) -> None:
+    """A released step waits for as long as it was to, or until the instant that it was put off to."""
+    late: dict[str, Any] = {"due_at": 100_050, "created_at": 100_000}
+    await bench.add(
+        step("a"),
+        step("at once", "a", due_at=100_000, waits_from=100_000),
+        step("soon", "a", waits_from=100_000, **late),
+        step("then", "a", **late),
+    )
+    await bench.claim()
+    assert await bench.end("a") == ["at once"]
+    assert await bench.store.shift_waits(now=900, by=0) == 0
+    bench.now = 1050
+    assert await bench.claim() == ["soon"]
+    bench.now = 100_049
+    assert await bench.claim() == []
+    bench.now = 100_050
+    assert await bench.claim() == ["then"]
+
+
 async def test_a_unique_job_does_not_replace_a_step(bench: Bench) -> None:
     """A step that has the id of a job that is to replace it stays as it is."""
     await bench.add(step("a"), step("b", "a"))
@@ -764,6 +800,18 @@ async def test_skipped_steps_count_by_their_queue(bench: Bench) -> None:
     await bench.add(step("e", queue="s"), step("f", "e", queue="q"), id="x")
     await bench.cancel("e")
     assert (await bench.run("x")).expires_at is not None
+
+
+async def test_a_workflow_that_has_ended_stays_as_it_is(bench: Bench) -> None:
+    """To cancel it then does nothing, nor is it kept for longer."""
+    await bench.add(step("a"))
+    await bench.claim()
+    await bench.end("a", keep=keep(500))
+    bench.now = 1200
+    assert await bench.cancel("w", "a") == ([], [])
+    run = await bench.run()
+    assert (run.status, run.cancelled_at) == (JobStatus.SUCCEEDED, None)
+    assert await bench.store.next_expiry() == 1500
 
 
 async def test_a_large_workflow_expires_in_pieces(bench: Bench) -> None:
@@ -1062,3 +1110,73 @@ async def limited(bench: Bench) -> list[str]:
     found = await bench.store.claim([LANE], owner="mine", now=bench.now, until=10**15, limits=[limit])
     bench.claims |= {job.id: job for job in found.jobs}
     return sorted(job.id for job in found.jobs)
+
+
+# -- transactions ------------------------------------------------------------------------------------
+
+Opener = Callable[..., Awaitable[SQLiteStore]]
+
+REFUSE = """
+    CREATE TRIGGER refuse BEFORE UPDATE OF due_at ON backlite_jobs
+    WHEN new.id = 'b' AND new.due_at IS NOT NULL
+    BEGIN SELECT RAISE(ABORT, 'not now'); END
+"""
+
+
+async def test_an_end_and_what_it_releases_are_written_together(open_store: Opener, path: str) -> None:
+    """Where a release cannot be written, nothing of the outcome is; tried again, all of it is, once."""
+    bench = Bench(await open_store())
+    await bench.add(step("a"), step("b", "a"), join("j", "a"), step("c", "j"))
+    await bench.claim()
+    done = bench.outcome("a", extends=(extension("x", 0),))
+    with sqlite3.connect(path) as raw:
+        raw.execute(REFUSE)
+        raw.commit()
+        with pytest.raises(BackliteError):
+            await bench.store.finish([done])
+        assert await bench.states() == {"a": "running", "b": "pending", "j": "pending", "c": "pending"}
+        run = await bench.run()
+        assert (run.left, run.size) == (4, 4)
+        assert await bench.claim() == []
+        raw.execute("DROP TRIGGER refuse")
+    raw.close()
+    assert await bench.store.finish([done]) == set()
+    assert await bench.claim() == ["b", "c", "x"]
+
+
+@pytest.mark.parametrize("how", ["committed", "rolled back", "lost"])
+async def test_a_handlers_transaction_releases(open_store: Opener, how: str) -> None:
+    """What follows from an end that is written in a handler's transaction is part of that."""
+    store = await open_store()
+    bench = Bench(store)
+    await bench.add(step("a"), step("b", "a"))
+    await bench.claim()
+    block = await store.begin(5.0)
+    done = bench.outcome("a", extends=(extension("x", 0),))
+    if how == "committed":
+        await block.commit(done)
+    elif how == "rolled back":
+        await block.rollback()
+    else:
+        await block.commit(msgspec.structs.replace(done, fence=99))
+    assert await bench.claim() == (["b", "x"] if how == "committed" else [])
+    run = await bench.run()
+    assert (run.left, run.size) == ((2, 3) if how == "committed" else (2, 2))
+
+
+@pytest.mark.parametrize("ends", ["COMMIT", "ROLLBACK"])
+async def test_a_workflow_is_added_in_a_transaction(open_store: Opener, path: str, ends: str) -> None:
+    """All of it is there with the commit of the caller's own transaction, or nothing is."""
+    bench = Bench(await open_store())
+    async with aiosqlite.connect(path, isolation_level=None) as connection:
+        await connection.execute("BEGIN IMMEDIATE")
+        made = flow(step("a", tags='["t"]'), join("j", "a"), step("b", "j"))
+        await bench.store.add_within(connection, [new("x")], workflows=[made])
+        with pytest.raises(InvalidState):
+            await bench.store.add_within(connection, [new("y")], workflows=[made])
+        await connection.execute(ends)
+    assert await bench.claim() == (["a", "x"] if ends == "COMMIT" else [])
+    assert (await bench.store.status("w", now=0) is JobStatus.RUNNING) == (ends == "COMMIT")
+    assert await bench.store.status("y", now=0) is JobStatus.NOT_FOUND
+    if ends == "COMMIT":
+        assert await bench.end("a") == ["b"]

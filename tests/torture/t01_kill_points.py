@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from backlite_async._graph import follow_up_id
 
 from .kit import Budget, Ledger, Row, audit, intact, needs
+from .t01_flows import Flow, astray, entangled, flows_in
 from .traced import LANES, LIMIT, Bench, Hung, copied, counted, files, in_turns, lanes, note, share
 
 __all__ = ["Life", "run"]
@@ -27,7 +28,8 @@ CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,rename,mkdir,bind,write"
 """All that changes files; `write` is the ledger's, so these points lie between two calls of the library."""
 
 PLAIN, CONTROL = "tests.torture.programs.t01_lives", "tests.torture.programs.t01_control"
-SERVICE, RECURRING = "tests.torture.programs.t01_service", "t01_recurring"
+SERVICE = "tests.torture.programs.t01_service"
+RECURRING, FLOWS = "tests.torture.programs.t01_recurring", "t01_flows"
 """The modules of lives, as their server has imported them: the last one, which imports the others."""
 
 SECONDS, LEAST = 60, 300
@@ -66,6 +68,9 @@ LIVES = [
     Life("recur", module=RECURRING),
     Life("rearrange", module=RECURRING),
     Life("catch_up", "made_watched", RECURRING),
+    Life("weave", module=FLOWS),
+    Life("mend", module=FLOWS),
+    Life("go_on", "made_woven", FLOWS),
 ]
 
 LIMITS = {"turns": 1, "held": 1}
@@ -100,6 +105,8 @@ EXPECTED = {
     "discard": ("failed", 1),
     "fail": ("failed", 3),
     "spare": ("failed", 1),
+    "skipped": ("cancelled", 0),
+    "extend": ("succeeded", 1),
 }
 """What becomes of a job, and at which attempt, by its plan: no death may change it."""
 
@@ -137,7 +144,7 @@ class KillPoints:
 
     async def work(self, library: str | None, limit: float, count: int) -> None:
         """Prepare, look which calls there are, then try the points in a random but fixed order."""
-        async with lanes(RECURRING, library, limit, count=count) as benches:
+        async with lanes(FLOWS, library, limit, count=count) as benches:
             found = sorted({(life.before, life.module) for life in self.lives if life.before})
             await share(benches, [partial(self._prepare, name=name, module=one) for name, one in found])
             await share(benches, [partial(self._survey, life=life) for life in self.lives])
@@ -205,7 +212,7 @@ class KillPoints:
             self.findings.wrong += [f"{point}: {what}" for what in half_done(folder)]
         elif code:
             self.findings.wrong.append(f"{point}: the life broke ({code}): {bench.errors()}")
-        await bench.begin(f"{RECURRING}:recover", **files(folder))
+        await bench.begin(f"{FLOWS}:recover", **files(folder))
         if code := await bench.ended():
             self.findings.wrong.append(f"{point}: recovery broke ({code}): {bench.errors()}")
         judge(folder, str(point), self.findings)
@@ -274,6 +281,7 @@ class Found(NamedTuple):
     keys: tuple[tuple[str, str], ...] = ()  # unique keys, and the job that was last added with each
     service: Service | None = None
     schedules: tuple[Scheduled, ...] = ()
+    flows: tuple[Flow, ...] = ()
 
 
 def read(database: Path) -> Found:
@@ -301,9 +309,10 @@ def read(database: Path) -> Found:
         keys = tuple(connection.execute("SELECT key, job_id FROM backlite_unique"))
         service = beside(connection) if "backlite_stats" in there else None
         schedules = scheduled(connection) if "backlite_schedules" in there else ()
+        flows = flows_in(connection) if "backlite_workflows" in there else ()
     finally:
         connection.close()
-    return Found(kept, left, tables, live, keys, service, schedules)
+    return Found(kept, left, tables, live, keys, service, schedules, flows)
 
 
 def scheduled(connection: sqlite3.Connection) -> tuple[Scheduled, ...]:
@@ -311,7 +320,7 @@ def scheduled(connection: sqlite3.Connection) -> tuple[Scheduled, ...]:
     times = ", ".join(f"json_extract(timing, '$.{name}')" for name in ("at", "every", "anchor"))
     query = f"SELECT name, created_at, {times}, max_runs, runs, skipped, removed FROM backlite_schedules"
     return tuple(
-        Scheduled(name, created_at, at and json.loads(at), every, anchor or 0, *rest, removed=bool(removed))
+        Scheduled(name, created_at, at and json.loads(at), every, anchor or 0, *rest, bool(removed))
         for name, created_at, at, every, anchor, *rest, removed in connection.execute(query)
     )
 
@@ -376,7 +385,14 @@ def contradictions(found: Found) -> list[str]:
     ordered = {task["name"] for task in tasks if task["order"]}
     alone = ordered ^ set(found.tables.get("orders", []))
     wrong += [f"{name}: not both the order and its job" for name in alone]
-    return [*wrong, *stranded(found), *twins(found), *torn(found.service), *miscounted_runs(found)]
+    return [
+        *wrong,
+        *stranded(found),
+        *twins(found),
+        *torn(found.service),
+        *miscounted_runs(found),
+        *entangled(found.flows),
+    ]
 
 
 def runs_of(found: Found, name: str) -> list[str]:
@@ -411,8 +427,9 @@ def mistimed(found: Found, events: list[dict[str, Any]]) -> list[str]:
         if schedule.name == "steered" or schedule.removed:
             continue
         due = schedule.at or [
-            schedule.anchor + schedule.every * (n + 1) for n in range(schedule.max_runs or 0)
+            schedule.anchor + (schedule.every or 0) * (n + 1) for n in range(schedule.max_runs or 0)
         ]
+        due = [at for at in due if at > schedule.created_at]
         ids = {follow_up_id("schedule", schedule.name, schedule.created_at, at) for at in due}
         runs = set(runs_of(found, schedule.name))
         paused = ("unscheduling", schedule.name) in told or schedule.name == "deleted"
@@ -508,7 +525,7 @@ def judge(folder: Path, where: str, findings: Findings) -> None:
     doubles = [*verdict.unexplained, *repeated(events)]
     wrong = [*outcomes(found, events), *halves(found, events), *contradictions(found)]
     wrong += [*disobeyed(events), *forgotten(events), *crowded(events), *miscounted(found.service, events)]
-    wrong += mistimed(found, events)
+    wrong += [*mistimed(found, events), *astray(found.flows, events)]
     findings.lost += [f"{where}: {what}" for what in verdict.lost]
     findings.doubles += [f"{where}: {what}" for what in doubles]
     findings.wrong += [f"{where}: {what}" for what in wrong]

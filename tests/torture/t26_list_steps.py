@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from backlite_async._query import (
     SortKey,
     Wanted,
 )
-from backlite_async.stores.sqlite import actions, finding
+from backlite_async.stores.sqlite import actions, finding, graphs, rows
 from backlite_async.stores.sqlite.store import SQLiteStore
 
 from .kit import Budget, Row
@@ -85,6 +86,34 @@ SELECT
 FROM number
 """
 """Half of them are of one key, the others of as many as there are dozens."""
+
+BLOCKED = """
+WITH RECURSIVE number (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < :rows)
+INSERT INTO backlite_jobs (
+    seq, id, queue, task, payload, max_attempts, created_at, scheduled_at, priority, blocked
+)
+SELECT
+    n - 9999999, 'blocked-' || n, CASE WHEN n % 2 THEN 'b' ELSE 'held' END,
+    CASE WHEN n % 2 THEN 'T' || (n / 2 % 2) ELSE 'T0' END, x'7b7d', 3, n, 1000 + n * (n % 2),
+    CASE WHEN n % 2 THEN n / 4 % 3 ELSE 0 END, CASE WHEN n % 2 THEN 'key' ELSE '' END
+FROM number
+"""
+"""Steps that wait for others, half of them of one kind, due at one and the same instant."""
+
+FLOWS = """
+WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows / 4)
+INSERT INTO backlite_workflows (id, created_at, size, left, status)
+SELECT 'flow-' || (9999999 - n), n, 3, iif(n % 3, 3, 0), CASE WHEN n % 3 = 0 THEN 'failed' END FROM number
+"""
+
+STEPS = """
+INSERT INTO backlite_steps (workflow, number, kind, job_id, status, blocked, if_failed, after, next)
+SELECT
+    flows.id, step.value, 'step', iif(left, 'pending-', 'completed-') || (3 * flows.rowid + step.value),
+    status, step.value, 'cancel', iif(step.value, json_array(step.value - 1), '[]'), '[]'
+FROM backlite_workflows AS flows CROSS JOIN json_each('[0, 1, 2]') AS step
+"""
+"""Workflows of three steps each, two thirds of which have not begun."""
 
 TURNS = """
 WITH RECURSIVE number (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n < 999)
@@ -175,11 +204,19 @@ _PENDING, _FAILED = _states("pending"), _states("failed")
 
 LISTS = [
     Question(
-        "all", Wanted(), [(1, 1000, 700), (1, 1500, 1), (2, "w", "key-1", "T1", -1, 1500, 0), (3, -1800, -1)]
+        "all",
+        Wanted(),
+        [
+            (1, 1000, 700),
+            (1, 1500, 1),
+            (2, "w", "key-1", "T1", -1, 1500, 0),
+            (3, "b", "T1", -1, 1500, 0),
+            (4, -1800, -1),
+        ],
     ),
-    Question("queue", Wanted(queue="q1"), [(1, 1500, 1), (3, -1800, -1)]),
-    Question("task", Wanted(task="T1"), [(1, 1500, 1), (3, -1800, -1)]),
-    Question("queue and task", Wanted(queue="q1", task="T1"), [(1, 1500, 1), (3, -1800, -1)]),
+    Question("queue", Wanted(queue="q1"), [(1, 1500, 1), (4, -1800, -1)]),
+    Question("task", Wanted(task="T1"), [(1, 1500, 1), (4, -1800, -1)]),
+    Question("queue and task", Wanted(queue="q1", task="T1"), [(1, 1500, 1), (4, -1800, -1)]),
     Question("running", Wanted(states=_states("running")), [(0, 100, 0)]),
     Question("pending", Wanted(states=_PENDING), [(1, 1000, 700), (1, 1500, 1)]),
     Question("due at once", Wanted(queue="tied", states=_PENDING), [(1, 1000, 700)]),
@@ -190,20 +227,25 @@ LISTS = [
     Question(
         "waiting for later", Wanted(due=(1200, None), queue="one"), [(2, "one", "key", "T0", -1, 1500, 0)]
     ),
-    Question("failed", Wanted(states=_FAILED), [(3, -1000, -900)]),
-    Question("failed and cancelled", Wanted(states=_states("failed", "cancelled")), [(3, -1800, -1)]),
-    Question("ended at once", Wanted(queue="tied", states=_FAILED), [(3, -1000, -900)]),
-    Question("ended", Wanted(finished=(1200, 1800)), [(3, -1500, -1)]),
-    Question("ended, of a task", Wanted(finished=(1200, None), task="T1"), [(3, -1500, -1)]),
-    Question("tag", Wanted(tag="all"), [(4, -1000)]),
-    Question("tag of a queue", Wanted(tag="all", queue="q1"), [(4, -1000)]),
-    Question("parent", Wanted(parent="parent"), [(5, -1000), (6, -1000)]),
-    Question("parent, succeeded", Wanted(parent="parent", states=_states("succeeded")), [(6, -1000)]),
+    Question("blocked", Wanted(queue="b"), [(3, "b", "T1", -1, 1500, 0)]),
+    Question("blocked, of a task", Wanted(queue="b", task="T1"), [(3, "b", "T1", -1, 1500, 0)]),
+    Question("blocked at once", Wanted(queue="held"), [(3, "held", "T0", 0, 1000, -9_999_000)]),
+    Question("blocked for later", Wanted(due=(1200, None), queue="b"), [(3, "b", "T1", -1, 1500, 0)]),
+    Question("key of blocked", Wanted(key="key", queue="b"), [(3, "b", "T1", -1, 1500, 0)]),
+    Question("failed", Wanted(states=_FAILED), [(4, -1000, -900)]),
+    Question("failed and cancelled", Wanted(states=_states("failed", "cancelled")), [(4, -1800, -1)]),
+    Question("ended at once", Wanted(queue="tied", states=_FAILED), [(4, -1000, -900)]),
+    Question("ended", Wanted(finished=(1200, 1800)), [(4, -1500, -1)]),
+    Question("ended, of a task", Wanted(finished=(1200, None), task="T1"), [(4, -1500, -1)]),
+    Question("tag", Wanted(tag="all"), [(5, -1000)]),
+    Question("tag of a queue", Wanted(tag="all", queue="q1"), [(5, -1000)]),
+    Question("parent", Wanted(parent="parent"), [(6, -1000), (7, -1000)]),
+    Question("parent, succeeded", Wanted(parent="parent", states=_states("succeeded")), [(7, -1000)]),
     Question("unique", Wanted(unique="pending-999", queue="q1")),
     Question("key", Wanted(key="key", queue="one"), [(2, "one", "key", "T0", -1, 1500, 0)]),
-    Question("added", Wanted(added=(5, None), queue="tied", states=_FAILED), [(3, -1000, -900)]),
-    Question("text", Wanted(text="IT", queue="tied", states=_FAILED), [(3, -1000, -900)]),
-    Question("text and tag", Wanted(text="iT", tag="all"), [(4, -1000)]),
+    Question("added", Wanted(added=(5, None), queue="tied", states=_FAILED), [(4, -1000, -900)]),
+    Question("text", Wanted(text="IT", queue="tied", states=_FAILED), [(4, -1000, -900)]),
+    Question("text and tag", Wanted(text="iT", tag="all"), [(5, -1000)]),
 ]
 """What is answered at once, at any backlog: a page from each end, and after and before these places."""
 
@@ -212,6 +254,7 @@ COUNTS = [
     Question("queue", Wanted(queue="q1")),
     Question("pending", Wanted(states=_PENDING)),
     Question("waiting", Wanted(queue="w")),
+    Question("blocked", Wanted(queue="b")),
     Question("due", Wanted(due=(1200, None))),
     Question("running", Wanted(states=_states("running"))),
     Question("failed", Wanted(states=_FAILED)),
@@ -228,12 +271,23 @@ BOUNDED = [
     Question("no such key", Wanted(key="nowhere")),
     Question("added before all", Wanted(added=(None, -1))),
     Question("waiting of no such task", Wanted(queue="w", task="T9")),
+    Question("no such text, blocked", Wanted(text="nowhere", queue="b")),
+    Question("blocked of no such key", Wanted(queue="b", key="nowhere")),
+    Question("blocked for a time that is past", Wanted(queue="b", due=(None, 1))),
     Question("waiting for a time that is past", Wanted(queue="w", due=(None, 1))),
     Question("tag of no such queue", Wanted(tag="all", queue="nowhere")),
     Question("parent of no such queue", Wanted(parent="parent", queue="nowhere")),
     Question("expired", Wanted(queue="gone")),
 ]
 """What no index answers, and so ends after `LOOKS` jobs."""
+
+FLOW_LISTS: dict[str, tuple[frozenset[JobStatus] | None, str | None]] = {
+    "all": (None, None),
+    "all, before one": (None, "flow-9999899"),
+    "failed": (_FAILED, None),
+    "that have not ended": (_states("pending", "running"), "flow-9999899"),
+}
+"""Pages of workflows: of which states, before which id."""
 
 ACTIONS: dict[str, tuple[Action, str]] = {
     "rerun failed": (Rerun(), "completed"),
@@ -242,6 +296,8 @@ ACTIONS: dict[str, tuple[Action, str]] = {
     "postpone turns": (Postpone(due_at=NOW + 1000), "turn"),
     "run now": (Postpone(due_at=NOW), "pending"),
     "run waiting now": (Postpone(due_at=NOW), "waiting"),
+    "postpone blocked": (Postpone(due_at=NOW + 1000), "blocked"),
+    "run blocked now": (Rerun(attempts=5), "blocked"),
     "edit": (Edit(queue="tied", task="T0", payload=b"[]"), "pending"),
     "release": (Release(), "running"),
     "delete pending": (Delete(), "pending"),
@@ -298,7 +354,7 @@ def database(path: Path, rows: int, *, counted: bool = False) -> Iterator[sqlite
         if counted:
             fill(raw, 24)
             raw.execute("ANALYZE")
-            for table in ("jobs", "completed", "tags", "unique", "errors", "lines"):
+            for table in ("jobs", "completed", "workflows", "steps", "tags", "unique", "errors", "lines"):
                 raw.execute(f"DELETE FROM backlite_{table}")
         fill(raw, rows)
         yield raw
@@ -307,9 +363,9 @@ def database(path: Path, rows: int, *, counted: bool = False) -> Iterator[sqlite
 def fill(raw: sqlite3.Connection, rows: int) -> None:
     """Add so many rows of each sort."""
     raw.execute("BEGIN")
-    for statement in (PENDING, WAITING, COMPLETED):
+    for statement in (PENDING, WAITING, BLOCKED, COMPLETED, FLOWS):
         raw.execute(statement, {"rows": rows})
-    for statement in (TURNS, RUNNING, TAGS, UNIQUE, ERRORS, LINES):
+    for statement in (STEPS, TURNS, RUNNING, TAGS, UNIQUE, ERRORS, LINES):
         raw.execute(statement)
     raw.execute("COMMIT")
 
@@ -328,6 +384,9 @@ def measure(path: Path, rows: int, *, bounded: bool) -> dict[str, Counted]:
             for question in BOUNDED:
                 found[f"search: {question.name}"] = count(raw, listing(raw, question.wanted))
                 found[f"count: {question.name}"] = count(raw, counting(raw, question.wanted))
+            found["search: workflows that were cancelled"] = count(
+                raw, flows(raw, _states("cancelled"), None)
+            )
     return found
 
 
@@ -341,6 +400,12 @@ def questions(raw: sqlite3.Connection) -> Iterator[tuple[str, Callable[[], int]]
             yield f"list: {name}, before {place}", listing(raw, wanted, before=place)
     for name, wanted, _ in COUNTS:
         yield f"count: {name}", counting(raw, wanted)
+    for name, (states, before_id) in FLOW_LISTS.items():
+        yield f"workflows: {name}", flows(raw, states, before_id)
+    for which, flow_id in (("ended", "flow-9999900"), ("pending", "flow-9999899")):
+        yield f"workflow: {which}", partial(_nodes, raw, flow_id)
+        yield f"status: {which}", partial(_known, raw, flow_id)
+    yield "results", lambda: len(graphs.step_results(raw, "flow-9999900", 2, deep=True))
 
 
 def listing(raw: sqlite3.Connection, wanted: Wanted, **place: Any) -> Callable[[], int]:
@@ -352,6 +417,22 @@ def listing(raw: sqlite3.Connection, wanted: Wanted, **place: Any) -> Callable[[
 def counting(raw: sqlite3.Connection, wanted: Wanted) -> Callable[[], int]:
     """Return a call for a count."""
     return lambda: finding.count(raw, wanted, most=MOST, now=NOW)
+
+
+def flows(
+    raw: sqlite3.Connection, states: frozenset[JobStatus] | None, before: str | None
+) -> Callable[[], int]:
+    """Return a call for a page of workflows."""
+    return lambda: len(graphs.workflows(raw, states=states, limit=PAGE, before=before, now=NOW))
+
+
+def _nodes(raw: sqlite3.Connection, flow_id: str) -> int:
+    run = graphs.workflow(raw, flow_id, NOW)
+    return 0 if run is None else len(run.steps)
+
+
+def _known(raw: sqlite3.Connection, flow_id: str) -> int:
+    return rows.status(raw, flow_id, NOW) is not JobStatus.NOT_FOUND
 
 
 def acting(raw: sqlite3.Connection, action: Action, sort: str) -> Callable[[], int]:

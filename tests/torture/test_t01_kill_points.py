@@ -7,20 +7,26 @@ from typing import Any
 
 import pytest
 
+from backlite_async._graph import follow_up_id
+
 from .kit import Budget, Missing, Row
 from .t01_kill_points import (
     CONTROL,
+    FLOWS,
     PLAIN,
+    RECURRING,
     SERVICE,
     Found,
     Life,
     Live,
+    Scheduled,
     contradictions,
     crowded,
     disobeyed,
     forgotten,
     halves,
     kill_points,
+    mistimed,
     outcomes,
     repeated,
     run,
@@ -91,6 +97,27 @@ def test_what_is_kept_beside_jobs_and_is_not_as_it_should_be_is_seen(life: str, 
     assert found in "".join(tried(life, module=SERVICE, most=1).failures)
 
 
+def test_schedules_that_are_not_as_they_should_be_are_seen() -> None:
+    """An instant with another run, and a schedule that is gone."""
+    lives = ("runs_twice", "forgets_a_schedule")
+    found = "".join(tried(*lives, module=RECURRING, most=1).failures)
+    assert "at has runs of no instant" in found
+    assert "forgotten was made, and is not there" in found
+
+
+@pytest.mark.parametrize(
+    ("life", "found"),
+    [
+        ("forgets_a_release", "nodes have not ended"),
+        ("miscounts", "0 nodes have not ended, not 1"),
+        ("ends_otherwise", "workflow chain is succeeded, not failed"),
+    ],
+)
+def test_workflows_that_are_not_as_they_should_be_are_seen(life: str, found: str) -> None:
+    """A step that is never released, a wrong count, and an end that it must not have."""
+    assert found in "".join(tried(life, module=FLOWS, most=1).failures)
+
+
 def test_a_spoilt_database_is_seen() -> None:
     assert tried("spoils").corrupt
 
@@ -153,6 +180,41 @@ def test_a_job_has_not_crashed_more_often_than_processes_died() -> None:
     killed = {"what": "killed", "victim": 1}
     assert outcomes(kept("a", "succeeded", 1, crashes=1), [killed]) == []
     assert outcomes(kept("a", "succeeded", 1, crashes=2), [killed]) == ["a, ok: 2 crashes, 1 deaths"]
+
+
+def runs(*instants: int, schedule: Scheduled) -> Found:
+    task = {"plan": "ok", "name": f"run {schedule.name}", "order": False}
+    ids = [follow_up_id("schedule", schedule.name, schedule.created_at, instant) for instant in instants]
+    kept = [(job_id, "succeeded", 1, 0, task) for job_id in ids]
+    return Found(kept, {}, {}, schedules=(schedule,))
+
+
+AT = Scheduled("at", 100, [50, 110, 120], None, 0, None, 2, 0, False)
+EVERY = Scheduled("every", 100, None, 10, 100, 2, 2, 0, False)
+
+
+@pytest.mark.parametrize("schedule", [AT, EVERY])
+def test_each_instant_has_one_run(schedule: Scheduled) -> None:
+    """Of those that were still to come when it was made, whether they were given or counted."""
+    assert mistimed(runs(110, 120, schedule=schedule), []) == []
+    assert contradictions(runs(110, 120, schedule=schedule)) == []
+    for wrong in ([110], [110, 130], [110, 120, 130], [100, 110, 120]):
+        assert mistimed(runs(*wrong, schedule=schedule), []), wrong
+    assert contradictions(runs(110, schedule=schedule)) == [
+        f"{schedule.name} has counted 2 runs, there are 1"
+    ]
+
+
+def test_a_schedule_is_there_from_its_making_to_its_end() -> None:
+    """What was acknowledged, whatever had been asked for."""
+    there = runs(110, 120, schedule=AT)
+    made, deleting, deleted = (
+        {"what": what, "schedule": "at"} for what in ("scheduled", "unscheduling", "unscheduled")
+    )
+    assert mistimed(there, [made]) == mistimed(there, [made, deleting]) == []
+    assert mistimed(Found([], {}, {}), [made, deleting]) == []
+    assert mistimed(Found([], {}, {}), [made]) == ["at was made, and is not there"]
+    assert mistimed(there, [made, deleting, deleted]) == ["at was deleted, and is there"]
 
 
 def event(what: str, job: str = "a", **fields: Any) -> Event:

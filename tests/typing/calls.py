@@ -17,11 +17,13 @@ from backlite_async import (
     AttemptError,
     Backoff,
     CallNext,
+    Chain,
     Client,
     Count,
     Discard,
     Event,
     Events,
+    Group,
     Job,
     JobContext,
     JobPage,
@@ -36,10 +38,17 @@ from backlite_async import (
     Retention,
     Retry,
     Snooze,
+    Step,
+    StepRun,
     Task,
     TaskInfo,
+    Workflow,
+    WorkflowId,
+    WorkflowRun,
+    chain,
     current_client,
     current_job,
+    group,
 )
 
 
@@ -216,6 +225,44 @@ async def services(client: Client, task: SendEmail, instant: datetime) -> None:
     await client.tasks.get(SendEmail)  # type: ignore[arg-type]
 
 
+# -- workflows ------------------------------------------------------------------------------------
+
+
+async def workflows(client: Client, task: SendEmail, connection: aiosqlite.Connection) -> None:
+    """Chains, groups and graphs; their handles, and what becomes of them."""
+    first = chain(task, group(task, chain(task)), name="a", if_failed="continue", on_success=task)
+    assert_type(first, Chain)
+    second = group(task, first, if_failed=SendEmail("a"), on_failure=task, on_complete=None)
+    assert_type(second, Group)
+    assert_type(second.then(first).then(task), Chain)
+    workflow = Workflow("nightly", if_failed="cancel", on_complete=task)
+    step = workflow.add(task, name="a")
+    assert_type(step, Step)
+    workflow.add(second, after=[step, "a"], if_failed=task)
+    workflow.add(second, after=step)
+    workflow.add(task, after=workflow.steps)
+    added = await client.add(task, first, second, workflow).tx(connection).priority(5).save()
+    assert_type(added.workflows, tuple[WorkflowId, ...])
+    assert_type(first.id, WorkflowId)
+    assert_type(step.workflow, WorkflowId)
+    assert_type(step.id, str)
+    assert_type(step.name, str | None)
+    assert_type(workflow.steps, tuple[Step, ...])
+    assert_type(workflow.mermaid(), str)
+    assert_type(await client.wait(workflow.id), WorkflowRun)
+    assert_type(await client.wait(step.id), Job)
+    assert_type(await client.workflow(first.id), WorkflowRun | None)
+    chain(SendEmail)  # type: ignore[arg-type]
+    group([task])  # type: ignore[arg-type]
+    chain(task, workflow)  # type: ignore[arg-type]
+    chain(task, if_failed="skip")  # type: ignore[arg-type]
+    group(task, name=5)  # type: ignore[arg-type]
+    first.then("a")  # type: ignore[arg-type]
+    workflow.add(task, after=task)  # type: ignore[arg-type]
+    workflow.add(task, [step])  # type: ignore[call-arg]
+    workflow.add("a")  # type: ignore[arg-type]
+
+
 # -- hooks ----------------------------------------------------------------------------------------
 
 hooked = Client("app.db")
@@ -316,6 +363,47 @@ def inside(task: SendEmail, job: JobContext) -> None:
     assert_type(current_job(), JobContext)
     job.log.info("hello", n=1)
     print(job.payload)  # type: ignore[attr-defined]
+
+
+async def steering_workflows(client: Client, task: SendEmail) -> None:
+    """What is waited for by the id of a workflow is one; by another id, a job."""
+    whole = chain(task, group(task, task), if_failed=task).then(task)
+    added = await client.add(whole, task).save()
+    assert_type(await client.wait(whole.id, 5), WorkflowRun)
+    assert_type(await client.wait(added.workflows[0]), WorkflowRun)
+    assert_type(await client.wait(added[0]), Job)
+    assert_type(await client.workflows.wait(added[0], timeout=timedelta(1)), WorkflowRun)
+    run = await client.workflow(added[0])
+    assert_type(run, WorkflowRun | None)
+    if run is not None:
+        assert_type(await client.wait(run.id), WorkflowRun)
+        assert_type(run.step("a"), StepRun)
+        assert_type(run.steps[0].finished_at, datetime | None)
+        assert_type(run.edges, tuple[tuple[int, int], ...])
+        text: str = run.id + run.mermaid()
+        print(text)
+    assert_type(list(await client.workflows.list(state="failed", limit=5, before="a")), list[WorkflowRun])
+    assert_type(await client.workflows.cancel("a", "b"), int)
+    assert_type(await client.workflows.delete("a"), int)
+    assert_type(await client.workflows.retry("a", attempts=2), int)
+    assert_type(await client.run(task, previous=None, results={"a": 1}), Any)
+
+
+async def steps(task: SendEmail, job: JobContext) -> None:
+    """What a handler sees of its workflow."""
+    assert_type(await job.previous(), Any)
+    assert_type(await job.previous(SendEmail), SendEmail)
+    assert_type(await job.previous(list[int]), list[int])
+    assert_type(await job.previous(int, many=True), list[int])
+    maybe: int | None = await job.previous(int | None)
+    print(maybe)
+    assert_type((await job.results())["a"], Any)
+    assert_type((await job.results(int))["a"], int)
+    handle = await job.extend(task, after=["a"], name="b", if_failed="continue")
+    assert_type(await job.extend(chain(task), after=handle), Step)
+    assert_type(handle.id, str)
+    if job.workflow is not None:
+        assert_type(await job.client.wait(job.workflow), WorkflowRun)
 
 
 def steering(what: int) -> None:

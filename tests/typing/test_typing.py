@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 FILES = sorted(path for path in HERE.glob("*.py") if path != Path(__file__))
 MARK = re.compile(r"  # type: ignore\[([\w-]+)\]")
 
-MARKED = {"calls.py": 60, "handlers.py": 23}
+MARKED = {"calls.py": 69, "handlers.py": 23}
 """How many errors each file must have: a marker that gets lost is noticed."""
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

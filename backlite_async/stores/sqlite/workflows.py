@@ -15,7 +15,7 @@ from .. import _flows
 from .._flows import End, Flow, Step
 from . import history, rows
 from .ending import end_marked
-from .sql import fetch, many, statements, text
+from .sql import fetch, portions, statements, text
 from .turns import crowd, let_in, take_turns
 
 __all__ = ["Flows", "add", "adding", "expire", "follow", "live"]
@@ -25,7 +25,6 @@ _Statements = Generator[tuple[str, Any], list[Any] | None, None]
 
 _steps = msgspec.json.Decoder(list[Step], strict=False)
 _new_job = msgspec.json.Decoder(NewJob)
-_numbers = msgspec.json.Decoder(tuple[int, ...])
 
 AT_ONCE = 128
 """Nodes that are added by one statement."""
@@ -84,31 +83,23 @@ class Flows:
         return steps
 
     def put_steps(self, workflow: str, steps: Sequence[Step]) -> None:
-        """Write nodes back; those that come after many are not written without need."""
-        if not steps:
-            return
-        nodes = [
-            (
-                step.number,
-                step.status,
-                step.blocked,
-                int(step.strip),
-                "" if self._next.get((workflow, step.number)) is step.next else step.next,
-            )
-            for step in steps
-        ]
-        self._do("put_nodes", {"workflow": workflow, "nodes": text(nodes)})
+        """Write nodes back: those that are alike at once, of others also what they come before."""
+        alike: dict[tuple[str | None, int, bool], list[int]] = {}
+        for step in steps:
+            state = (step.status, step.blocked, bool(step.strip))
+            alike.setdefault(state, []).append(step.number)
+            if self._next.get((workflow, step.number)) is not step.next:
+                where = {"workflow": workflow, "number": step.number}
+                self._do("put_next", {**where, "next": _list(step.next)})
+        for (status, blocked, strip), numbers in alike.items():
+            state_of = {"status": status, "blocked": blocked, "strip": strip}
+            self._do("put_nodes", {"workflow": workflow, "numbers": text(numbers), **state_of})
 
     def add_steps(self, workflow: str, steps: Sequence[tuple[Step, tuple[int, ...]]]) -> None:
         """Add nodes, each with the numbers of what it comes after."""
         nodes = [_node(workflow, step, after) for step, after in steps]
-        for statement, values in _many("add_nodes", nodes):
+        for statement, values in portions("add_nodes", nodes, AT_ONCE):
             self._raw.execute(statement, values)
-
-    def after(self, workflow: str, number: int) -> tuple[int, ...]:
-        """Return the numbers of what a node comes after."""
-        found = fetch(self._raw, "after", {"workflow": workflow, "number": number})
-        return _numbers.decode(found[0][0])
 
     def outcomes(self, workflow: str) -> set[tuple[str, str | None, str]]:
         """Return the different (kind, status, if_failed) of its nodes."""
@@ -262,28 +253,28 @@ def adding(workflows: Sequence[NewWorkflow], again: bool) -> _Statements:
         calls = [_text(job) for job in (flow.on_success, flow.on_failure, flow.on_complete)]
         size = len(flow.steps)
         yield statements()["add_workflow"], (flow.id, flow.name, flow.created_at, size, size, *calls)
-        yield from _many("add_nodes", [_new_node(flow.id, *step) for step in enumerate(flow.steps)])
-        yield from _many("add_steps", [_new_job_row(job) for job in flow.jobs])
+        nodes = [_new_node(flow.id, number, step) for number, step in enumerate(flow.steps)]
+        yield from portions("add_nodes", nodes, AT_ONCE)
+        yield from portions("add_steps", [_new_job_row(job) for job in flow.jobs], AT_ONCE)
         tags = history.tagged(flow.jobs)
         if tags:
             yield statements()["add_tags"], {"tagged": text(tags)}
 
 
-def _many(name: str, values: Sequence[tuple[object, ...]]) -> _Statements:
-    """Take the statements that add rows: powers of two, so that few serve any number."""
-    begin = 0
-    while left := len(values) - begin:
-        size = min(1 << left.bit_length() - 1, AT_ONCE)
-        yield many(name, size), [value for row in values[begin : begin + size] for value in row]
-        begin += size
-
-
 def _new_node(workflow: str, number: int, step: NewStep) -> tuple[object, ...]:
     kind, job_id = ("join", None) if step.job is None else ("step", step.job.id)
-    node = Step(
-        number, kind, job_id, step.name, None, len(step.after), step.if_failed, step.next, step.fallback
+    return (
+        workflow,
+        number,
+        kind,
+        job_id,
+        step.name,
+        len(step.after),
+        step.if_failed,
+        _text(step.fallback),
+        _list(step.after),
+        _list(step.next),
     )
-    return _node(workflow, node, step.after)
 
 
 def _node(workflow: str, step: Step, after: tuple[int, ...]) -> tuple[object, ...]:
@@ -296,9 +287,14 @@ def _node(workflow: str, step: Step, after: tuple[int, ...]) -> tuple[object, ..
         step.blocked,
         step.if_failed,
         _text(step.fallback),
-        text(after),
-        text(step.next),
+        _list(after),
+        _list(step.next),
     )
+
+
+def _list(numbers: tuple[int, ...]) -> str:
+    """Return numbers as JSON; mostly there are few."""
+    return text(numbers) if len(numbers) > 1 else f"[{numbers[0]}]" if numbers else "[]"
 
 
 def _new_job_row(job: NewJob) -> tuple[object, ...]:

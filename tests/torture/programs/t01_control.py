@@ -198,7 +198,7 @@ async def unique(database: str, ledger: str) -> None:
 
 async def replace(app: Controlled, job_id: str, operation: AddOperation) -> None:
     """Save an operation that replaces what a pending job is to do."""
-    version = operation._tasks[0].version  # type: ignore[attr-defined]
+    version = operation._parts[0].version  # type: ignore[attr-defined]
     saved = await operation.save()
     assert saved == [job_id]
     assert saved.existing == (job_id,)

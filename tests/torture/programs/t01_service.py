@@ -134,9 +134,9 @@ async def delete(app: Served, job_id: str) -> None:
     app.note("deleted", job=job_id)
 
 
-async def recover(database: str, ledger: str) -> None:
+async def recover(database: str, ledger: str, made: type[Served] = Served) -> None:
     """Begin after a death, let go on what is paused, be done with everything, and run one job more."""
-    app = Served(database, ledger, after=True)
+    app = made(database, ledger, after=True)
     began = time.monotonic()
     async with app.client:
         paused = [queue.name for queue in await app.client.queues.list() if queue.paused]
