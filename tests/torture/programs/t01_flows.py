@@ -25,8 +25,7 @@ LATER = 0.2
 
 
 class Step(Kept):
-    """Tells what it was told. Its plan can also be "extend": add a step; "skipped" ones must not run,
-    "perhaps" may."""
+    """Tells what it was told. Plans beside those of others: extend; skipped must not run, perhaps may."""
 
     config: ClassVar[QueueConfig] = QueueConfig(
         "steps", max_attempts=3, max_crashes=20, backoff=0.002, retention=KEEP
