@@ -240,7 +240,8 @@ class MemoryStore(MemorySchedules):
         """Write outcomes."""
         heard = any(self._is_heard(outcome) for outcome in outcomes)
         ends: list[_flows.End] = []
-        lost = {outcome.id for outcome in outcomes if not self._finish(outcome, ends)}
+        in_order = sorted(outcomes, key=lambda outcome: isinstance(outcome, Reschedule))
+        lost = {outcome.id for outcome in in_order if not self._finish(outcome, ends)}
         self._follow(ends)
         if heard:
             self._ring()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from backlite_async._graph import StepResult, WorkflowRun
 from backlite_async._history import Note
-from backlite_async._job import OwnerInfo, TaskInfo
+from backlite_async._job import JobStatus, OwnerInfo, TaskInfo
 from backlite_async._query import Action, Found, SortKey, Wanted
 from backlite_async._stats import Count, StatsRow
 
@@ -55,6 +56,24 @@ class Asking(Faults):
         for event in events:
             event.told = True
         self._ring_all()
+
+    async def workflow(self, workflow_id: str, *, now: int) -> WorkflowRun | None:
+        """Return a workflow with its steps."""
+        return await self._do("workflow", lambda: at_once(self._inner.workflow(workflow_id, now=now)))
+
+    async def workflows(
+        self, *, states: frozenset[JobStatus] | None, limit: int, before: str | None, now: int
+    ) -> Sequence[WorkflowRun]:
+        """Return workflows without their steps."""
+        listed = partial(self._inner.workflows, states=states, limit=limit, before=before, now=now)
+        return await self._do("workflows", lambda: at_once(listed()))
+
+    async def step_results(
+        self, workflow_id: str, number: int | None, *, deep: bool = False
+    ) -> Sequence[StepResult]:
+        """Return what steps have left."""
+        found = partial(self._inner.step_results, workflow_id, number, deep=deep)
+        return await self._do("step_results", lambda: at_once(found()))
 
     async def note(self, notes: Sequence[Note]) -> None:
         """Store what running jobs say of themselves."""

@@ -43,7 +43,7 @@ ASKED = frozenset(
     {
         *("add", "add_unique", "begin", "cancel", "commit", "declare", "get", "pause", "queues", "resume"),
         *("running", "status", "act", "find", "count", "stats", "tasks", "owners"),
-        *("save_schedule", "delete_schedule", "schedules"),
+        *("save_schedule", "delete_schedule", "schedules", "workflow", "workflows", "step_results"),
     }
 )
 """What applications and handlers ask for at any time, and are refused once the store is closed."""
@@ -237,12 +237,15 @@ class FaultyStore(Asking, Recurring):
         connection: Any,
         jobs: Sequence[NewJob],
         *,
+        workflows: Sequence[NewWorkflow] = (),
         unique: Unique | None = None,
         now: int = 0,
         again: bool = False,
     ) -> str | None:
         """Refuse: there are no transactions of callers here."""
-        return await self._inner.add_within(connection, jobs, unique=unique, now=now, again=again)
+        return await self._inner.add_within(
+            connection, jobs, workflows=workflows, unique=unique, now=now, again=again
+        )
 
     async def claim(
         self,
@@ -297,7 +300,8 @@ class FaultyStore(Asking, Recurring):
     def _finished(self, outcomes: Sequence[Outcome]) -> None:
         watched = self._teller.tell(outcomes)
         if watched or any(
-            outcome.frees or not isinstance(outcome, Complete) or outcome.letter for outcome in outcomes
+            outcome.frees or not isinstance(outcome, Complete) or outcome.letter or outcome.workflow
+            for outcome in outcomes
         ):
             self._ring()
 

@@ -21,7 +21,7 @@ from backlite_async._query import Wanted
 from backlite_async.stores.sqlite import finishing, history, rows, schema
 from backlite_async.stores.sqlite.database import Database
 from backlite_async.stores.sqlite.locks import side_folder
-from backlite_async.stores.sqlite.sql import migrations, statements
+from backlite_async.stores.sqlite.sql import many, migrations, statements
 from backlite_async.stores.sqlite.store import SQLiteStore
 from tests.conftest import LIMIT
 
@@ -48,6 +48,7 @@ def left(path: str, *tables: str) -> list[Any]:
 def written(path: str) -> Iterator[tuple[sqlite3.Connection, list[str]]]:
     """Open a transaction; give it, and the names of the statements that run in it."""
     names = {" ".join(sql.split()): name for name, sql in statements().items()}
+    names |= {" ".join(many(name, 128).split()): name for name in ("add", "keep")}
     found: list[str] = []
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
@@ -55,7 +56,7 @@ def written(path: str) -> Iterator[tuple[sqlite3.Connection, list[str]]]:
 
     class Listening:
         def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
-            found.append(names.get(" ".join(sql.split()), "add"))
+            found.append(names[" ".join(sql.split())])
             return execute(sql, parameters)
 
     yield Listening(), found  # type: ignore[misc]

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from backlite_async._job import Complete, JobStatus, Keep, Outcome, Reschedule
+from backlite_async._job import Outcome, Reschedule
 from backlite_async.stores.sqlite.sql import named, statements
 from backlite_async.stores.sqlite.store import SQLiteStore
 
@@ -186,23 +186,7 @@ def encoded(outcomes: list[Outcome]) -> str:
     return msgspec.json.encode(outcomes).decode()
 
 
-KEPT = encoded(
-    [
-        Complete(
-            id=job_id,
-            fence=fence,
-            status=JobStatus.FAILED,
-            finished_at=NOW,
-            started_at=None,
-            duration=1000,
-            attempt=1,
-            crashes=0,
-            error="no",
-            keep=Keep(until=2_000_000, payload=True),
-        )
-        for job_id, fence in HELD
-    ]
-)
+KEPT = [*HELD[0], None, True, 2_000_000, "failed", NOW, None, 1000, 1, 0, "no", None, False]
 AGAIN = encoded(
     [Reschedule(id=job_id, fence=fence, due_at=NOW, attempt=1, crashes=0) for job_id, fence in HELD]
 )
@@ -280,7 +264,7 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "note": NOTED,
     "keep_lines": NOTED,
     "trim_lines": {"ids": BESIDE_IDS, "most": 1},
-    "keep": {"outcomes": KEPT},
+    "keep": KEPT,
     "remove": {"fences": FENCES, "lapsed_by": None, "count": 10, "unwatched": True},
     "reschedule": {"outcomes": AGAIN, "lapsed_by": None, "count": 10},
     "forget_tags": {"ids": BESIDE_IDS},
@@ -464,7 +448,7 @@ CHANGES = {
     "note": 10,
     "keep_lines": 10,
     "trim_lines": 12,
-    "keep": 10,
+    "keep": 1,
     "remove": 10,
     "reschedule": 10,
     "forget_tags": 4,

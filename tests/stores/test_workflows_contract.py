@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiosqlite
 import msgspec
 import pytest
 
-from backlite_async import InvalidState
+from backlite_async import BackliteError, InvalidState
 from backlite_async._graph import NewStep, follow_up_id
 from backlite_async._job import Declared, JobStatus, Keep, Limit, Place, Unique
 from backlite_async._query import Delete, Edit, Postpone, Rerun, Wanted
 from backlite_async.stores import Store
 from backlite_async.stores._service import WATCHED_FOR
+from backlite_async.stores.sqlite.store import SQLiteStore
 
 from .flows import LANE, Bench, extension, flow, join, new, step
 
@@ -632,6 +638,25 @@ async def test_what_still_waits_waits_for_a_step_that_runs_again(bench: Bench) -
     assert await bench.end("a", status="failed") == ["c"]
 
 
+@pytest.mark.parametrize("status", ["succeeded", "cancelled"])
+async def test_what_was_released_stays_so(bench: Bench, status: str) -> None:
+    """A step that runs, or may, is neither released again nor skipped when one before it ends once more."""
+    await declare(bench.store, "q", None)
+    await bench.add(step("a"), step("b", "a"), step("c", "a", due_at=5000))
+    await bench.claim()
+    await bench.end("a", status="failed")
+    await bench.store.act(Rerun(), ["b", "c"], now=bench.now)
+    await bench.store.act(Postpone(due_at=5000), ["c"], now=bench.now)
+    assert await bench.claim() == ["b"]
+    await bench.store.act(Rerun(), ["a"], now=bench.now)
+    assert await bench.claim() == ["a"]
+    assert await bench.end("a", status=status) == []
+    assert await bench.states() == {"a": status, "b": "running", "c": "pending"}
+    assert await bench.end("b") == []
+    bench.now = 5000
+    assert await bench.claim() == ["c"]
+
+
 async def test_a_step_that_has_succeeded_does_not_run_again(bench: Bench) -> None:
     """Nor does one whose payload is not kept."""
     await bench.add(step("a"), step("b", "a"))
@@ -723,7 +748,7 @@ async def test_a_clock_that_steps_leaves_waiting_steps(bench: Bench) -> None:
 
 async def test_a_clock_that_was_set_back_holds_no_step_up(bench: Bench) -> None:
     """A released step waits for as long as it was to, or until the instant that it was put off to."""
-    late = {"due_at": 100_050, "created_at": 100_000}
+    late: dict[str, Any] = {"due_at": 100_050, "created_at": 100_000}
     await bench.add(
         step("a"),
         step("at once", "a", due_at=100_000, waits_from=100_000),
@@ -1104,3 +1129,73 @@ async def limited(bench: Bench) -> list[str]:
     found = await bench.store.claim([LANE], owner="mine", now=bench.now, until=10**15, limits=[limit])
     bench.claims |= {job.id: job for job in found.jobs}
     return sorted(job.id for job in found.jobs)
+
+
+# -- transactions ------------------------------------------------------------------------------------
+
+Opener = Callable[..., Awaitable[SQLiteStore]]
+
+REFUSE = """
+    CREATE TRIGGER refuse BEFORE UPDATE OF due_at ON backlite_jobs
+    WHEN new.id = 'b' AND new.due_at IS NOT NULL
+    BEGIN SELECT RAISE(ABORT, 'not now'); END
+"""
+
+
+async def test_an_end_and_what_it_releases_are_written_together(open_store: Opener, path: str) -> None:
+    """Where a release cannot be written, nothing of the outcome is; tried again, all of it is, once."""
+    bench = Bench(await open_store())
+    await bench.add(step("a"), step("b", "a"), join("j", "a"), step("c", "j"))
+    await bench.claim()
+    done = bench.outcome("a", extends=(extension("x", 0),))
+    with sqlite3.connect(path) as raw:
+        raw.execute(REFUSE)
+        raw.commit()
+        with pytest.raises(BackliteError):
+            await bench.store.finish([done])
+        assert await bench.states() == {"a": "running", "b": "pending", "j": "pending", "c": "pending"}
+        run = await bench.run()
+        assert (run.left, run.size) == (4, 4)
+        assert await bench.claim() == []
+        raw.execute("DROP TRIGGER refuse")
+    raw.close()
+    assert await bench.store.finish([done]) == set()
+    assert await bench.claim() == ["b", "c", "x"]
+
+
+@pytest.mark.parametrize("how", ["committed", "rolled back", "lost"])
+async def test_a_handlers_transaction_releases(open_store: Opener, how: str) -> None:
+    """What follows from an end that is written in a handler's transaction is part of that."""
+    store = await open_store()
+    bench = Bench(store)
+    await bench.add(step("a"), step("b", "a"))
+    await bench.claim()
+    block = await store.begin(5.0)
+    done = bench.outcome("a", extends=(extension("x", 0),))
+    if how == "committed":
+        await block.commit(done)
+    elif how == "rolled back":
+        await block.rollback()
+    else:
+        await block.commit(msgspec.structs.replace(done, fence=99))
+    assert await bench.claim() == (["b", "x"] if how == "committed" else [])
+    run = await bench.run()
+    assert (run.left, run.size) == ((2, 3) if how == "committed" else (2, 2))
+
+
+@pytest.mark.parametrize("ends", ["COMMIT", "ROLLBACK"])
+async def test_a_workflow_is_added_in_a_transaction(open_store: Opener, path: str, ends: str) -> None:
+    """All of it is there with the commit of the caller's own transaction, or nothing is."""
+    bench = Bench(await open_store())
+    async with aiosqlite.connect(path, isolation_level=None) as connection:
+        await connection.execute("BEGIN IMMEDIATE")
+        made = flow(step("a", tags='["t"]'), join("j", "a"), step("b", "j"))
+        await bench.store.add_within(connection, [new("x")], workflows=[made])
+        with pytest.raises(InvalidState):
+            await bench.store.add_within(connection, [new("y")], workflows=[made])
+        await connection.execute(ends)
+    assert await bench.claim() == (["a", "x"] if ends == "COMMIT" else [])
+    assert (await bench.store.status("w", now=0) is JobStatus.RUNNING) == (ends == "COMMIT")
+    assert await bench.store.status("y", now=0) is JobStatus.NOT_FOUND
+    if ends == "COMMIT":
+        assert await bench.end("a") == ["b"]

@@ -7,19 +7,20 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from ..._job import Complete, JobStatus, Keep, NewJob, Outcome, Place
+from ..._job import Complete, JobStatus, NewJob, Outcome, Place
 from ..._stats import Tally
 from .._flows import End, retention
 from . import history, workflows
 from .ending import Ended, end_marked
 from .rows import add_again, held
-from .sql import fetch, statements, text
+from .sql import portions, statements, text
 from .stats import only_times, tally
 from .turns import let_in
 
 __all__ = ["Finish", "end_cancelled", "finish"]
+
+AT_ONCE = 128
+"""Jobs that are kept by one statement."""
 
 
 class Finish:
@@ -78,7 +79,8 @@ class Finish:
         if told:
             history.tell(raw, told)
         if kept:
-            fetch(raw, "keep", {"outcomes": text([_bare(outcome) for outcome in kept])})
+            for statement, values in portions("keep", kept, _kept, most=AT_ONCE):
+                raw.execute(statement, values)
         lost: set[str] = set()
         for lapsed_by, group in completed.items():
             missing = _finish(raw, "remove", group, lapsed_by, unwatched=unwatched)
@@ -154,19 +156,33 @@ def _seen(outcome: Outcome, watched: set[str]) -> Outcome:
     return history.kept_for_watchers(outcome)
 
 
-def _bare(outcome: Complete) -> Complete:
-    """Return an outcome without what `keep` does not look at.
+def _kept(outcome: Complete) -> tuple[object, ...]:
+    """Return the row of the statement `keep`.
 
-    A step is kept until its workflow has ended: with its payload, if it may run again.
+    A step is kept until its workflow has ended, with its payload if it may run again.
     """
+    keep, until = outcome.keep, None
+    payload = keep is not None and keep.payload
     if outcome.workflow is not None:
-        ok = outcome.status is JobStatus.SUCCEEDED
-        payload = not ok or (outcome.keep is not None and outcome.keep.payload)
-        keep = Keep(until=None, payload=payload)
-        return msgspec.structs.replace(outcome, keep=keep, note=None, letter=None, extends=())
-    if outcome.note is None and outcome.letter is None:
-        return outcome
-    return msgspec.structs.replace(outcome, note=None, letter=None)
+        payload = payload or outcome.status is not JobStatus.SUCCEEDED
+    elif keep is not None:
+        until = keep.until
+    return (
+        outcome.id,
+        outcome.fence,
+        outcome.lapsed_by,
+        payload,
+        until,
+        outcome.status._value_,
+        outcome.finished_at,
+        outcome.started_at,
+        outcome.duration,
+        outcome.attempt,
+        outcome.crashes,
+        outcome.error,
+        outcome.result,
+        outcome.trouble is not None,
+    )
 
 
 def _end(outcome: Complete) -> End:

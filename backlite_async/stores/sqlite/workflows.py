@@ -5,17 +5,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import msgspec
 
 from ..._graph import NewStep, NewWorkflow
-from ..._job import Complete, NewJob, Place
+from ..._job import Complete, More, NewJob, Place
 from .. import _flows
 from .._flows import End, Flow, Step
 from . import history, rows
 from .ending import end_marked
-from .sql import fetch, many, statements, text
+from .sql import fetch, portions, statements, text
 from .turns import crowd, let_in, take_turns
 
 __all__ = ["Flows", "add", "adding", "expire", "follow", "live"]
@@ -25,6 +27,8 @@ _Statements = Generator[tuple[str, Any], list[Any] | None, None]
 
 _steps = msgspec.json.Decoder(list[Step], strict=False)
 _new_job = msgspec.json.Decoder(NewJob)
+
+_NOTHING = (None,) * 5
 
 AT_ONCE = 128
 """Nodes that are added by one statement."""
@@ -83,25 +87,22 @@ class Flows:
         return steps
 
     def put_steps(self, workflow: str, steps: Sequence[Step]) -> None:
-        """Write nodes back; those that come after many are not written without need."""
-        if not steps:
-            return
-        nodes = [
-            (
-                step.number,
-                step.status,
-                step.blocked,
-                int(step.strip),
-                "" if self._next.get((workflow, step.number)) is step.next else step.next,
-            )
-            for step in steps
-        ]
-        self._do("put_nodes", {"workflow": workflow, "nodes": text(nodes)})
+        """Write nodes back: those that are alike at once, of others also what they come before."""
+        alike: dict[tuple[str | None, int, bool], list[int]] = {}
+        for step in steps:
+            state = (step.status, step.blocked, bool(step.strip))
+            alike.setdefault(state, []).append(step.number)
+            if self._next.get((workflow, step.number)) is not step.next:
+                where = {"workflow": workflow, "number": step.number}
+                self._do("put_next", {**where, "next": _list(step.next)})
+        for (status, blocked, strip), numbers in alike.items():
+            state_of = {"status": status, "blocked": blocked, "strip": strip}
+            self._do("put_nodes", {"workflow": workflow, "numbers": text(numbers), **state_of})
 
     def add_steps(self, workflow: str, steps: Sequence[tuple[Step, tuple[int, ...]]]) -> None:
         """Add nodes, each with the numbers of what it comes after."""
-        nodes = [_node(workflow, step, after) for step, after in steps]
-        for statement, values in _many("add_nodes", nodes):
+        row = partial(_node, workflow)
+        for statement, values in portions("add_nodes", steps, row, most=AT_ONCE):
             self._raw.execute(statement, values)
 
     def outcomes(self, workflow: str) -> set[tuple[str, str | None, str]]:
@@ -256,31 +257,35 @@ def adding(workflows: Sequence[NewWorkflow], again: bool) -> _Statements:
         calls = [_text(job) for job in (flow.on_success, flow.on_failure, flow.on_complete)]
         size = len(flow.steps)
         yield statements()["add_workflow"], (flow.id, flow.name, flow.created_at, size, size, *calls)
-        yield from _many("add_nodes", [_new_node(flow.id, *step) for step in enumerate(flow.steps)])
-        yield from _many("add_steps", [_new_job_row(job) for job in flow.jobs])
+        nodes = list(enumerate(flow.steps))
+        yield from portions("add_nodes", nodes, partial(_new_node, flow.id), most=AT_ONCE)
+        for name, jobs in groupby(flow.jobs, _way):
+            row = _first_job_row if name == "add_first_steps" else _new_job_row
+            yield from portions(name, list(jobs), row, most=AT_ONCE)
         tags = history.tagged(flow.jobs)
         if tags:
             yield statements()["add_tags"], {"tagged": text(tags)}
 
 
-def _many(name: str, values: Sequence[tuple[object, ...]]) -> _Statements:
-    """Take the statements that add rows: powers of two, so that few serve any number."""
-    begin = 0
-    while left := len(values) - begin:
-        size = min(1 << left.bit_length() - 1, AT_ONCE)
-        yield many(name, size), [value for row in values[begin : begin + size] for value in row]
-        begin += size
-
-
-def _new_node(workflow: str, number: int, step: NewStep) -> tuple[object, ...]:
+def _new_node(workflow: str, place: tuple[int, NewStep]) -> tuple[object, ...]:
+    number, step = place
     kind, job_id = ("join", None) if step.job is None else ("step", step.job.id)
-    node = Step(
-        number, kind, job_id, step.name, None, len(step.after), step.if_failed, step.next, step.fallback
+    return (
+        workflow,
+        number,
+        kind,
+        job_id,
+        step.name,
+        len(step.after),
+        step.if_failed,
+        _text(step.fallback),
+        _list(step.after),
+        _list(step.next),
     )
-    return _node(workflow, node, step.after)
 
 
-def _node(workflow: str, step: Step, after: tuple[int, ...]) -> tuple[object, ...]:
+def _node(workflow: str, placed: tuple[Step, tuple[int, ...]]) -> tuple[object, ...]:
+    step, after = placed
     return (
         workflow,
         step.number,
@@ -290,13 +295,26 @@ def _node(workflow: str, step: Step, after: tuple[int, ...]) -> tuple[object, ..
         step.blocked,
         step.if_failed,
         _text(step.fallback),
-        text(after),
-        text(step.next),
+        _list(after),
+        _list(step.next),
     )
 
 
-def _new_job_row(job: NewJob) -> tuple[object, ...]:
-    assert job.more is not None
+def _list(numbers: tuple[int, ...]) -> str:
+    """Return numbers as JSON; mostly there are few."""
+    return text(numbers) if len(numbers) > 1 else f"[{numbers[0]}]" if numbers else "[]"
+
+
+def _way(job: NewJob) -> str:
+    """Return the statement that adds the job of a new step; in the order of their numbers, mostly one."""
+    more = job.more or More()
+    if more.blocked or (more.key, more.timeout, more.parent, more.meta, more.tags) != _NOTHING:
+        return "add_steps"
+    return "add_first_steps"
+
+
+def _first_job_row(job: NewJob) -> tuple[object, ...]:
+    more = job.more or More()
     return (
         job.id,
         job.queue,
@@ -305,10 +323,28 @@ def _new_job_row(job: NewJob) -> tuple[object, ...]:
         job.max_attempts,
         job.created_at,
         job.due_at,
-        None if job.more.blocked else job.due_at,
+        job.due_at,
         job.priority,
         job.waits_from,
-        *rows.placed(job.more),
+        more.workflow,
+        more.step,
+    )
+
+
+def _new_job_row(job: NewJob) -> tuple[object, ...]:
+    more = job.more or More()
+    return (
+        job.id,
+        job.queue,
+        job.task,
+        job.payload,
+        job.max_attempts,
+        job.created_at,
+        job.due_at,
+        None if more.blocked else job.due_at,
+        job.priority,
+        job.waits_from,
+        *rows.placed(more),
     )
 
 

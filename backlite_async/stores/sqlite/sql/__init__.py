@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-__all__ = ["fetch", "many", "migrations", "named", "statements", "text"]
+__all__ = ["fetch", "many", "migrations", "named", "portions", "statements", "text"]
+
+T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 
@@ -62,9 +65,27 @@ def _files() -> list[tuple[str, str, str, str]]:
 
 @cache
 def many(name: str, rows: int) -> str:
-    """Return a statement that ends with the VALUES of one row, with those of so many rows."""
-    head, values, row = statements()[name].rpartition("VALUES ")
-    return head + values + ", ".join([row] * rows)
+    """Return a statement with VALUES of one row, with those of so many rows."""
+    head, values, rest = statements()[name].rpartition("VALUES ")
+    row, end, tail = rest.partition(")")
+    return head + values + ", ".join([row + end] * rows) + tail
+
+
+def portions(
+    name: str, items: Sequence[T], row: Callable[[T], Iterable[object]], *, most: int
+) -> Iterator[tuple[str, list[object]]]:
+    """Return a statement with VALUES as often as it takes for the rows of these, with what it is to be given.
+
+    With powers of two of rows: few statements, all of them prepared, serve any number.
+    """
+    begin = 0
+    while left := len(items) - begin:
+        size = min(1 << left.bit_length() - 1, most)
+        values: list[object] = []
+        for item in items[begin : begin + size]:
+            values += row(item)
+        yield many(name, size), values
+        begin += size
 
 
 def _without_comment(part: str) -> str:

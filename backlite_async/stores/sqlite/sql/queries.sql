@@ -675,25 +675,24 @@ DELETE FROM backlite_lines WHERE (job_id, fence, number) IN (
 )
 
 -- name: keep
--- The places in an outcome are those of the fields of `Complete`; that of a trouble tells whether there is one.
+-- Run with many rows, by `many`: the id, fence and lapsed_by of a claim, whether with its payload, until when, and what
+-- is told of its end.
 INSERT OR REPLACE INTO backlite_completed (
     id, queue, task, status, priority, key, payload, meta, attempt, max_attempts, crashes, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
     timeout, parent, tags, cancelled_at, noted, progress, progress_message, workflow, step
 )
 SELECT
-    jobs.id, queue, task, json_extract(value, '$[2]'), priority, jobs.key,
-    CASE WHEN json_extract(value, '$[10][1]') THEN payload END,
-    meta, json_extract(value, '$[6]'), max_attempts, json_extract(value, '$[7]'), fence, owner,
-    created_at, scheduled_at, coalesce(json_extract(value, '$[4]'), started_at),
-    json_extract(value, '$[3]'), json_extract(value, '$[5]'),
-    coalesce(json_extract(value, '$[8]'), error), CAST(json_extract(value, '$[9]') AS BLOB),
-    json_extract(value, '$[10][0]'), timeout, jobs.parent, tags, cancelled_at,
-    iif(json_extract(value, '$[15][0]') IS NULL, noted, 1), progress, progress_message, workflow, step
-FROM json_each(:outcomes) AS outcome CROSS JOIN backlite_jobs AS jobs
-WHERE jobs.id = json_extract(value, '$[0]') AND jobs.fence = json_extract(value, '$[1]')
+    jobs.id, queue, task, outcome.column6, priority, jobs.key, CASE WHEN outcome.column4 THEN payload END,
+    meta, outcome.column10, max_attempts, outcome.column11, fence, owner,
+    created_at, scheduled_at, coalesce(outcome.column8, started_at), outcome.column7, outcome.column9,
+    coalesce(outcome.column12, error), CAST(outcome.column13 AS BLOB), outcome.column5,
+    timeout, jobs.parent, tags, cancelled_at, iif(outcome.column14, 1, noted), progress, progress_message,
+    workflow, step
+FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) AS outcome CROSS JOIN backlite_jobs AS jobs
+WHERE jobs.id = outcome.column1 AND jobs.fence = outcome.column2
   AND +jobs.status = 'running'
-  AND coalesce(jobs.due_at <= json_extract(value, '$[11]'), true)
+  AND coalesce(jobs.due_at <= outcome.column3, true)
 
 -- name: remove
 -- All of them or, where one of the claims is not held, or with :unwatched somebody waits for one, none.

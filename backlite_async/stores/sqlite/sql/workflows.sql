@@ -1,6 +1,5 @@
 -- Workflows: their rows, their nodes, and what becomes of the jobs of these, by statements for any number of them. Nodes
--- are found by workflow and number, jobs by ids that travel in an array, one by one; what is written back is an INSERT
--- of rows that are there, as an UPDATE would be free to walk over all nodes for each of them.
+-- are found by workflow and number, jobs by ids that travel in an array, one by one.
 
 -- name: add_workflow
 INSERT INTO backlite_workflows (id, name, created_at, size, left, on_success, on_failure, on_complete)
@@ -11,8 +10,16 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 INSERT INTO backlite_steps (workflow, number, kind, job_id, name, blocked, if_failed, fallback, after, next)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- name: add_first_steps
+-- The jobs of new nodes, by `many` too: those that wait for nothing, and have nothing that most jobs have not. To name a
+-- column is to look whether it belongs into an index.
+INSERT INTO backlite_jobs (
+    id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority, waits_from, workflow, step
+)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
 -- name: add_steps
--- The jobs of new nodes, by `many` too.
+-- The others.
 INSERT INTO backlite_jobs (
     id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority, waits_from,
     key, timeout, parent, meta, tags, workflow, step, blocked
@@ -58,15 +65,14 @@ SELECT json_group_array({node})
 FROM (SELECT * FROM backlite_steps INDEXED BY sqlite_autoindex_backlite_steps_1 WHERE workflow = :workflow AND status IS NULL ORDER BY number)
 
 -- name: put_nodes
--- Their rows are there; an empty `next` leaves it as it is.
+-- Their rows are there. No UPDATE, which would be free to walk over all nodes of the workflow.
 INSERT INTO backlite_steps (workflow, number, kind, status, blocked, if_failed, strip, after, next)
-SELECT
-    :workflow, json_extract(value, '$[0]'), '', json_extract(value, '$[1]'), json_extract(value, '$[2]'), '',
-    json_extract(value, '$[3]'), '', json_extract(value, '$[4]')
-FROM json_each(:nodes) WHERE true
+SELECT :workflow, value, '', :status, :blocked, '', :strip, '', '' FROM json_each(:numbers) WHERE true
 ON CONFLICT (workflow, number) DO UPDATE SET
-    status = excluded.status, blocked = excluded.blocked, strip = excluded.strip,
-    next = iif(excluded.next = '', next, excluded.next)
+    status = excluded.status, blocked = excluded.blocked, strip = excluded.strip
+
+-- name: put_next
+UPDATE backlite_steps SET next = :next WHERE workflow = :workflow AND number = :number
 
 -- name: named
 SELECT EXISTS (
