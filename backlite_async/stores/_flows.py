@@ -65,7 +65,7 @@ def _spread(rows: FlowRows, flow: Flow, ends: Mapping[int, End], at: int) -> Non
     """Let the ends of steps reach what comes after them, wave by wave, as others end by that."""
     wave = {number: end.status for number, end in ends.items()}
     while wave:
-        freed: Counter[int] = Counter()
+        freed: list[int] = []
         barred: dict[int, Step] = {}
         steps = [step for step in rows.steps(flow.id, wave) if step.status is None]
         for step in steps:
@@ -74,13 +74,13 @@ def _spread(rows: FlowRows, flow: Flow, ends: Mapping[int, End], at: int) -> Non
             end = ends.get(step.number)
             step.strip = end is not None and not end.keeps_payload
             if step.frees:
-                freed.update(step.next)
+                freed += step.next
             else:
                 barred.update((number, step) for number in step.next if number not in barred)
             if end is not None and step.status == FAILED and step.fallback is not None:
                 _fall_back(rows, flow, step, end)
         rows.put_steps(flow.id, steps)
-        wave = _reach(rows, flow, freed, barred, at)
+        wave = _reach(rows, flow, Counter(freed), barred, at)
 
 
 def _reach(

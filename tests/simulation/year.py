@@ -68,7 +68,7 @@ def scheduled(count: int, rng: random.Random) -> list[Plan]:
     found = []
     for number in range(count):
         zone, (hour, minute) = ZONES[number % 3], TIMES[number // 3 % len(TIMES)]
-        missed = "one" if number % 10 == 9 else "all"
+        missed = "one" if number % 4 == 3 else "all"
         kind = ("daily", "weekly", "monthly", "rule", "rule of days", "interval")[number // 7 % 6]
         day, weekday = rng.randint(1, 31), rng.randrange(7)
         said, days = _kinds(kind, hour, minute, day, weekday)
