@@ -553,6 +553,8 @@ def outcomes(found: Found, events: list[dict[str, Any]]) -> list[str]:
                 wrong.append(f"{job_id} was cancelled and has {status}")
         elif task["plan"] == "spare" and (status, attempt) == ("succeeded", 2):
             continue  # somebody has retried it
+        elif task["plan"] == "perhaps" and (status, attempt) in (("succeeded", 1), ("cancelled", 0)):
+            continue  # somebody has retried what it comes after, or nobody has
         elif (status, attempt) != EXPECTED[task["plan"]]:
             wrong.append(f"{job_id}, {task['plan']}: {status} at attempt {attempt}")
         if crashes > deaths:
