@@ -99,6 +99,7 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
         "expires_at": None, "ends": 0, "keep_for": 0,
     },
     "nodes": FLOW | {"numbers": "[1, 3, 4, 99]"},
+    "waiting_nodes": FLOW | {"numbers": "[1, 5, 6, 99]"},
     "live_nodes": FLOW,
     "put_nodes": FLOW | {"numbers": "[1, 3, 4]", "status": "failed", "blocked": 0, "strip": True},
     "put_next": FLOW | {"number": 3, "next": "[4, 5]"},
@@ -126,8 +127,8 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
 """What each statement is given."""
 
 FOUND = dict.fromkeys(
-    "known_workflows live_workflows flow nodes live_nodes named keys_of_blocked blocked_of beside_flow"
-    " turns_of_flow runs flow_watched failed_of_flow".split(),
+    "known_workflows live_workflows flow nodes waiting_nodes live_nodes named keys_of_blocked"
+    " blocked_of beside_flow turns_of_flow runs flow_watched failed_of_flow".split(),
     1,
 ) | {"endings": 6, "expired_flows": 5}
 CHANGED = {
@@ -243,7 +244,7 @@ def test_plans_walk_over_nothing(counted: int | None) -> None:
 def test_a_node_that_comes_after_many_costs_no_more(sizes: tuple[sqlite3.Connection, ...]) -> None:
     """To read and to write one of a workflow does not depend on how many there are beside it."""
     raw = sizes[0]
-    few = [steps(raw, name) for name in ("nodes", "put_nodes", "put_next", "named")]
+    few = [steps(raw, name) for name in ("nodes", "waiting_nodes", "put_nodes", "put_next", "named")]
     raw.execute("BEGIN")
     for number in range(100, 1_000):
         raw.execute(
@@ -251,6 +252,6 @@ def test_a_node_that_comes_after_many_costs_no_more(sizes: tuple[sqlite3.Connect
             ["flow 5", number, "step", f"{number}", f"n {number}", 0, "cancel", None, "[]", "[8]"],
         )
     raw.execute("COMMIT")
-    many = [steps(raw, name) for name in ("nodes", "put_nodes", "put_next", "named")]
+    many = [steps(raw, name) for name in ("nodes", "waiting_nodes", "put_nodes", "put_next", "named")]
     raw.execute("DELETE FROM backlite_steps WHERE workflow = 'flow 5' AND number >= 100")
     assert few == many

@@ -64,6 +64,15 @@ SELECT '[' || coalesce(group_concat((
 )), '') || ']'
 FROM json_each(:numbers) AS wanted
 
+-- name: waiting_nodes
+-- Those that wait for others, without what comes after them.
+SELECT '[' || coalesce(group_concat((
+    SELECT json_array(number, kind, job_id, name, status, blocked, if_failed, json_array(), NULL, strip)
+    FROM backlite_steps AS steps
+    WHERE steps.workflow = :workflow AND steps.number = wanted.value AND status IS NULL AND blocked > 0
+)), '') || ']'
+FROM json_each(:numbers) AS wanted
+
 -- name: live_nodes
 -- All of a workflow that have not ended.
 SELECT json_group_array({node})
