@@ -57,9 +57,7 @@ def test_all_are_run() -> None:
     """No example is left without a test of what it does."""
     names = {path.name for path in EXAMPLES.glob("*.py")}
     assert names == {
-        "controlled.py", "fastapi_app.py", "nested_jobs.py", "nightly.py", "observed.py",
-        "quickstart.py", "scheduled_and_retried.py",
-        "controlled.py", "fan_out_report.py", "fastapi_app.py", "nested_jobs.py", "observed.py",
+        "controlled.py", "fan_out_report.py", "fastapi_app.py", "nested_jobs.py", "nightly.py", "observed.py",
         "order_pipeline.py", "quickstart.py", "scheduled_and_retried.py",
     }  # fmt: skip
 
