@@ -227,6 +227,7 @@ class MemoryFlows:
                 row.status, row.blocked, row.due_at = JobStatus.PENDING, True, None
                 row.result = row.started_at = row.finished_at = row.duration = row.expires_at = None
                 row.fence = row.owner = row.cancelled_at = row.error = None
+                row.crashes, row.max_attempts = 0, max(row.max_attempts, row.attempt + 1)
                 self._live.enter(row)
             else:
                 self._live.block(row)
