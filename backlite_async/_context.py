@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import datetime
 from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import msgspec
 
@@ -189,21 +189,28 @@ class JobContext:
         return self._encoded
 
     @overload
-    async def previous(self) -> Any: ...
+    async def previous(self, *, many: Literal[False] = False) -> Any: ...
     @overload
-    async def previous(self, type: type[V]) -> V: ...
+    async def previous(self, type: type[V], *, many: Literal[False] = False) -> V: ...
     @overload
-    async def previous(self, type: UnionType) -> Any: ...
-    async def previous(self, type: Any = None) -> Any:  # noqa: A002 - the name is promised
+    async def previous(self, type: UnionType, *, many: Literal[False] = False) -> Any: ...
+    @overload
+    async def previous(self, *, many: Literal[True]) -> list[Any]: ...
+    @overload
+    async def previous(self, type: type[V], *, many: Literal[True]) -> list[V]: ...
+    @overload
+    async def previous(self, type: UnionType, *, many: Literal[True]) -> list[Any]: ...
+    async def previous(self, type: Any = None, *, many: bool = False) -> Any:  # noqa: A002 - it is promised
         """Return what the step before this one has returned, as `type` if one is given.
 
         Where this step comes after several, such as a group, a list in their order; `type` is then that of
-        the list. None for a step that has returned nothing, or has failed though this one runs all the same.
-        `PayloadError` if it is of another type. A `LookupError` where there is no step before this one, the
-        job is of no workflow, or (`ResultNotFound`) what was returned cannot be kept. In a `def` handler:
+        the list. `many=True`: a list in any case, of `type`s, as a group may have one part. None for a step
+        that has returned nothing, or has failed though this one runs all the same. `PayloadError` if it is
+        of another type. A `LookupError` where there is no step before this one, the job is of no workflow,
+        or (`ResultNotFound`) what was returned cannot be kept. In a `def` handler:
         `anyio.from_thread.run(job.previous, int)`.
         """
-        return await self._place().previous(type)
+        return await self._place().previous(type, many=many)
 
     @overload
     async def results(self) -> Results[Any]: ...
@@ -246,7 +253,7 @@ class JobContext:
     @property
     def extends(self) -> tuple[NewStep, ...]:
         """What this job adds to its workflow if the attempt succeeds."""
-        return () if self._inside is None or self.workflow is None else tuple(self._inside.added)
+        return () if self._inside is None else tuple(self._inside.added)
 
     def pretend(self, given: Given) -> None:
         """Let the job be told this of steps before it that there are not."""

@@ -88,7 +88,7 @@ class Inside:
         self.added: list[NewStep] = []
         """What it adds to its workflow if this attempt succeeds."""
 
-    async def previous(self, kind: Any) -> Any:
+    async def previous(self, kind: Any, *, many: bool) -> Any:
         """Return what the step before has returned; see `JobContext.previous`."""
         if self._given is not None:
             return self._given_previous()
@@ -99,8 +99,9 @@ class Inside:
                 " its task"
             )
         values = [_encoded(one) for one in found]
-        encoded = values[0] if len(values) == 1 else b"[" + b",".join(values) + b"]"
-        return self._decoded(encoded, kind, "previous", "the result before it")
+        if many:
+            return self._decoded(_array(values), list if kind is None else list[kind], "previous", BEFORE)
+        return self._decoded(values[0] if len(values) == 1 else _array(values), kind, "previous", BEFORE)
 
     async def results(self, kind: Any) -> Results[Any]:
         """Return what all steps before have returned; see `JobContext.results`."""
@@ -223,6 +224,12 @@ def _encoded(found: StepResult) -> bytes:
         raise ResultNotFound(found.id, UNKEPT)
     return found.result
 
+
+def _array(values: Sequence[bytes]) -> bytes:
+    return b"[" + b",".join(values) + b"]"
+
+
+BEFORE = "the result before it"
 
 UNKEPT = "what its handler returned cannot be kept: it is no JSON, or too large"
 

@@ -13,7 +13,7 @@ from ._context import running_job
 from ._errors import InvalidState, InvalidType, JobNotFound, PayloadError, ResultNotFound
 from ._graph import WorkflowRun
 from ._job import Job, JobStatus
-from ._waits import DONE, found_by
+from ._waits import DONE
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -22,8 +22,7 @@ __all__ = ["result_of", "wait_for"]
 
 GONE = (
     "there is no such job or workflow, or it has ended and nothing is kept of it: too late to wait for it;"
-    " give its queue"
-    " a retention"
+    " give its queue a retention"
 )
 
 
@@ -34,16 +33,19 @@ async def wait_for(client: Client, job_id: str, timeout: Duration | None) -> Job
     _check(job_id)
     begun = anyio.current_time()
     with client.waits.waiting(job_id) as watch:  # before anybody looks: it may end at any moment
-        found = await found_by(store, job_id, client.clock.now())
-        if found is None:
+        job = await store.get(job_id, now=client.clock.now())
+        status = await store.status(job_id, now=client.clock.now()) if job is None else job.status
+        if status in DONE:
+            found = job or await store.workflow(job_id, now=client.clock.now())
+            if found is not None:
+                return found
+        if status is JobStatus.NOT_FOUND or status in DONE:
             raise JobNotFound(job_id, GONE)
-        if found.status in DONE:
-            return found
-        _check_outside(found)
+        _check_outside(job_id)
         rest = None if limit is None else limit - (anyio.current_time() - begun)
         with anyio.move_on_after(rest):
             return await client.waits.end_of(job_id, watch)
-    what = "workflow" if isinstance(found, WorkflowRun) else "job"
+    what = "workflow" if job is None else "job"
     raise TimeoutError(f"{what} {job_id} has not ended within {limit:g} s; it goes on")
 
 
@@ -60,12 +62,12 @@ def _check(job_id: object) -> None:
         )
 
 
-def _check_outside(found: Job | WorkflowRun) -> None:
+def _check_outside(workflow_id: str) -> None:
     """Refuse to let a step wait for what cannot end before it."""
     inside = running_job.get(None)
-    if inside is not None and inside.workflow == found.id:
+    if inside is not None and inside.workflow == workflow_id:
         raise InvalidState(
-            f"job {inside.id}: a step that waits for its own workflow {found.id} waits for ever"
+            f"job {inside.id}: a step that waits for its own workflow {workflow_id} waits for ever"
         )
 
 

@@ -167,7 +167,12 @@ class Ticker:
         except Exception as error:  # that of one holds up no others
             self._trouble(schedule, error)
             return
-        added = await self._store.tick(tick)
+        try:
+            added = await self._store.tick(tick)
+        except Exception:  # perhaps it was written all the same, and nobody was told
+            self._added([])
+            self._store.ring()
+            raise
         if added is not None:  # else somebody has moved it on
             self._report(schedule, tick, added)
             jobs = [job for job in tick.jobs if job.id in added]

@@ -13,7 +13,7 @@ from ._health import Health
 from ._job import Job
 from .stores import Store
 
-__all__ = ["DONE", "Waits", "found_by"]
+__all__ = ["DONE", "Waits"]
 
 LOOKS_APART = 0.02
 """Seconds between two looks at least that no end of a job has asked for: there may be many rings."""
@@ -198,7 +198,7 @@ class Waits:
     async def _look_at(self, store: Store, job_ids: Sequence[str]) -> None:
         """Wake those who wait for jobs that have ended, unless these run again."""
         for job_id in await store.which_ended(job_ids, now=self._clock.now()) if job_ids else ():
-            found = await found_by(store, job_id, self._clock.now())
+            found = await _found(store, job_id, self._clock.now())
             if found is None or found.status in DONE:
                 self._settle(job_id, found, None)
 
@@ -217,6 +217,6 @@ class Waits:
             watch.ended.set()
 
 
-async def found_by(store: Store, job_id: str, now: int) -> Job | WorkflowRun | None:
+async def _found(store: Store, job_id: str, now: int) -> Job | WorkflowRun | None:
     """Return the job or workflow of an id; None: there is none, or none any more."""
     return await store.get(job_id, now=now) or await store.workflow(job_id, now=now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
 from itertools import accumulate
 from zoneinfo import ZoneInfo
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backlite_async import InvalidState, InvalidType, InvalidValue
+from backlite_async import InvalidState, InvalidType, InvalidValue, _schedule, _zones
 from backlite_async._schedule import last_of, next_after, occurrences, timing, words
 
 FAR = 2**53
@@ -298,3 +298,18 @@ def test_what_is_to_be_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_an_expression_means_is_said(cron: str, said: str) -> None:
     """In plain English, with the time zone by whose clock it goes."""
     assert words(timing(now=0, cron=cron, tz=BERLIN)) == said
+
+
+def test_nothing_is_looked_for_beyond_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due by now costs what it is, not what is to come in a hundred years."""
+    walked: list[int] = []
+
+    def wall(zone: tzinfo, shown: int) -> int:
+        walked.append(shown)
+        return _zones.wall(zone, shown)
+
+    made = timing(now=0, cron="0 3 1 * *", tz="Europe/Berlin")
+    monkeypatch.setattr(_schedule, "wall", wall)
+    begun = millis(datetime(2026, 2, 1, tzinfo=UTC))
+    assert len(occurrences(made, begun, millis(datetime(2026, 3, 15, tzinfo=UTC)), 100)) == 2
+    assert len(walked) <= 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from backlite_async import (
     InvalidValue,
     JobContext,
     JobStatus,
+    OwnerInfo,
     PayloadError,
     QueueConfig,
     Retention,
@@ -29,6 +30,7 @@ from backlite_async import (
 )
 from backlite_async._declarations import GRACE
 from backlite_async._recurring import StoredSchedule
+from backlite_async.stores import MemoryStore
 
 from .conftest import LIMIT, Journal
 
@@ -708,6 +710,79 @@ async def test_stopped_and_started_again_one_client_declares_again(database: str
     client.schedule("later", Report(), every=HOUR)
     async with client:
         assert len(await client.schedules.list()) == 2
+
+
+class Crowded(MemoryStore):
+    """A store in which others write while one is about to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others: list[Callable[[], Awaitable[object]]] = []
+
+    async def schedules(self, name: str | None = None) -> Sequence[StoredSchedule]:
+        found = await super().schedules(name)
+        if name is not None and self.others:
+            await self.others.pop()()
+        return found
+
+
+async def test_started_at_once_all_declare(clock: testing.ManualClock) -> None:
+    """Of several that start at the same moment one makes the schedule, and all are known to declare it."""
+    store = Crowded()
+    clients = [make(store, clock) for _ in range(4)]
+    for client in clients:
+        hourly()(client)
+    store.others = [client.start for client in clients[1:]]
+    async with clients[0]:
+        assert len((await stored(clients[0])).declared_by) == 4
+        await asyncio.gather(*(client.stop() for client in clients))
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+async def test_where_nobody_can_tell_who_lives_nothing_is_removed(
+    clock: testing.ManualClock, deaf: bool
+) -> None:
+    """On a system without such locks others may live that nobody sees: then schedules stay."""
+
+    class Dark(MemoryStore):
+        async def owners(self, *, now: int) -> Sequence[OwnerInfo]:
+            return await super().owners(now=now) if deaf else []
+
+    store = Dark()
+    store.rings = not deaf
+    first, second = make(store, clock), make(store, clock)
+    hourly()(first)
+    second.schedule("other", Report(), every=HOUR)
+    for _ in range(3):
+        async with first:
+            pass
+    async with second:
+        await settled(second)
+        assert [schedule.name for schedule in await second.schedules.list()] == ["hourly", "other"]
+        assert len((await stored(second)).declared_by) == 1
+
+
+async def test_changed_while_another_one_changes_it(clock: testing.ManualClock) -> None:
+    """Whoever writes second reads again first: each change is made to what is there."""
+    store = Crowded()
+    one, two = make(store, clock), make(store, clock, workers=0)
+    hourly()(one)
+    async with one, two:
+
+        async def by_another() -> None:
+            await two.schedules.edit("hourly", max_runs=7)
+
+        for change in (
+            lambda: one.schedules.edit("hourly", missed="all"),
+            lambda: one.schedules.pause("hourly"),
+            lambda: one.schedule("hourly", Report(), every=60, max_runs=7),
+        ):
+            before = (await stored(one)).version
+            store.others = [by_another]
+            await change()
+            assert (await stored(one)).version == before + 2
+            assert (await found(one)).max_runs == 7
+        assert (await found(one)).state == "paused"
 
 
 async def test_stopped_in_the_middle_of_many_runs(file: str) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from backlite_async import DatabaseUnavailable
+from backlite_async import DatabaseUnavailable, InvalidState
 from backlite_async._clock import from_millis
 from backlite_async._declarations import Declarations
-from backlite_async._due import LATE
+from backlite_async._due import LATE, plan_tick
 from backlite_async._health import Health
 from backlite_async._job import NewJob, Owner
 from backlite_async._reconcile import Definition, made, paused
@@ -36,7 +36,12 @@ class Watched(MemoryStore):
         super().__init__()
         self.asked: Counter[str] = Counter()
         self.failures: list[str] = []
+        self.rings_made = 0
         self.between: Callable[[], Awaitable[None]] | None = None
+
+    def ring(self) -> None:
+        self.rings_made += 1
+        super().ring()
 
     async def next_tick(self) -> int | None:
         self.asked["next"] += 1
@@ -74,6 +79,7 @@ class World:
         self.store = Watched()
         self.added: list[tuple[str, float]] = []
         self.late: list[int] = []
+        self.looks = 0
         self.tickers: list[Ticker] = []
 
     def live(self, scenario: Callable[[], Awaitable[None]], *, tickers: int = 1) -> None:
@@ -107,6 +113,7 @@ class World:
     def took(self, jobs: list[NewJob]) -> None:
         self.added += [(job.id, self.loop.time()) for job in jobs]
         self.late += [self.clock.now() - job.due_at for job in jobs]
+        self.looks += 1
 
     async def make(self, name: str = "s", **more: Any) -> StoredSchedule:
         """Make a schedule that is due every hour, or otherwise."""
@@ -231,7 +238,7 @@ def test_a_schedule_that_is_paused_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_of_two_who_watch_one_adds(seed: int) -> None:
+def test_of_two_who_watch_one_adds(seed: int, lines: list[str]) -> None:
     """Whoever comes first; the other one finds it done."""
     world = World(seed)
 
@@ -245,6 +252,8 @@ def test_of_two_who_watch_one_adds(seed: int) -> None:
     world.live(scenario, tickers=3)
     assert len(world.added) == len({job_id for job_id, _ in world.added}) == 24 * 7
     assert world.store.asked["tick"] > 24 * 7  # they did get in each other's way
+    assert len(events(lines, "schedule.ticked")) == 24 * 7
+    assert events(lines, "store.failing") == []
 
 
 # -- clocks ----------------------------------------------------------------------------------------
@@ -308,6 +317,23 @@ def test_trouble_with_the_database_heals(failures: list[str], lines: list[str]) 
     assert len(events(lines, "store.failing")) == len(events(lines, "store.recovered")) > 0
 
 
+@pytest.mark.parametrize("failure", ["before", "after"])
+def test_what_may_have_been_added_is_looked_for(failure: str) -> None:
+    """Here and by the others, at once: where the answer is lost, nobody has been told of the jobs."""
+    world = World()
+
+    async def scenario() -> None:
+        await world.make()
+        world.tickers[0].look()
+        world.store.failures = [failure]
+        await asyncio.sleep(3600 - 1)
+        looks, rings = world.looks, world.store.rings_made
+        await asyncio.sleep(1.01)
+        assert (world.looks, world.store.rings_made > rings) == (looks + 1, True)
+
+    world.live(scenario)
+
+
 def test_trouble_with_one_schedule_holds_up_no_other(lines: list[str]) -> None:
     """It is said once, without a look more than otherwise, and the others are added when they are due."""
     world = World()
@@ -333,6 +359,31 @@ def test_trouble_with_one_schedule_holds_up_no_other(lines: list[str]) -> None:
     [line] = events(lines, "schedule.troubled")
     assert "schedule=broken" in line
     assert "ValidationError" in line
+
+
+def test_trouble_that_is_over_is_seen_at_a_look_around(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps one schedule from being understood may be gone by then."""
+    world, right = World(), plan_tick
+
+    def wrong(*_: Any) -> Tick:
+        raise InvalidState("no rules here")
+
+    async def scenario() -> None:
+        await world.make()
+        world.tickers[0].look()
+        monkeypatch.setattr("backlite_async._ticker.plan_tick", wrong)
+        await asyncio.sleep(3601)
+        monkeypatch.setattr("backlite_async._ticker.plan_tick", right)
+        await asyncio.sleep(10)
+        assert world.added == []
+        world.tickers[0].look_around()
+        await asyncio.sleep(1)
+        assert len(world.added) == 1
+
+    world.live(scenario)
+    assert events(lines, "schedule.troubled") == ["schedule.troubled schedule=s error='no rules here'"]
 
 
 def test_many_in_trouble_hold_up_nobody() -> None:

@@ -31,6 +31,7 @@ from backlite_async import (
     Task,
     Workflow,
     WorkflowRun,
+    _waits,
     chain,
     group,
     testing,
@@ -218,6 +219,26 @@ async def test_after_a_group_comes_a_list(scene: Scene) -> None:
         "all": ["a", None, "c", 4, 5],
     }
     assert run.status is JobStatus.SUCCEEDED
+
+
+async def test_a_group_of_one(scene: Scene) -> None:
+    """Is as good as its step, unless a list is asked for, which has one part then."""
+    seen: list[object] = []
+
+    @scene.on
+    async def after(job: JobContext) -> object:
+        seen.append(await job.previous(str))
+        seen.append(await job.previous(str, many=True))
+        seen.append(await job.previous(many=True))
+        seen.append(await job.previous(str | None, many=True))
+        with pytest.raises(PayloadError, match=r"Expected `int`, got `str` - at `\$\[0\]`"):
+            await job.previous(int, many=True)
+        return None
+
+    async with scene.client:
+        run = await scene.end(group(Do("a")).then(Do("after")))
+    assert run.status is JobStatus.SUCCEEDED
+    assert seen == ["a", ["a"], ["a"], ["a"]]
 
 
 async def test_results_by_name_or_id(scene: Scene) -> None:
@@ -510,7 +531,7 @@ async def test_a_running_step_adds_others(scene: Scene) -> None:
         parts = await job.extend(group(Do("x"), Do("y")), name="parts")
         total = await job.extend(Do("total"), after=[parts, "side"], name="total")
         await job.extend(Do("report"), after=["total"])
-        await job.extend(Do("by id"), after=total.id, name="by id")
+        await job.extend(Do("by_id"), after=total.id, name="by id")
         assert job.workflow == total.workflow
         seen["id"] = total.id
         return "planned"
@@ -528,16 +549,22 @@ async def test_a_running_step_adds_others(scene: Scene) -> None:
         seen["report"] = await job.previous(int)
         return None
 
+    @scene.on
+    async def by_id(job: JobContext) -> object:
+        seen["by id"] = await job.previous(int)
+        return None
+
     flow = Workflow()
     planned = flow.add(Do("plan"), name="plan")
     flow.add(Do("side"), name="side")
     async with scene.client:
         run = await scene.end(flow)
     assert run.status is JobStatus.SUCCEEDED
-    assert sorted(scene.ran) == sorted(["plan", "side", "x", "y", "total", "report", "by id"])
+    assert sorted(scene.ran) == sorted(["plan", "side", "x", "y", "total", "report", "by_id"])
     assert seen["previous"] == ["x", "y", "side"]
     assert seen["results"] == ["planned", "side", "x", "y"]
-    assert (seen["id"], seen["report"], seen["parent"]) == (seen["total"], 2, planned.id)
+    assert (seen["id"], seen["report"], seen["by id"]) == (seen["total"], 2, 2)
+    assert seen["parent"] == planned.id
 
 
 async def test_only_an_attempt_that_succeeds_adds(scene: Scene) -> None:
@@ -576,7 +603,7 @@ async def test_a_step_that_fails_for_good_adds_nothing(scene: Scene) -> None:
 
 async def test_a_transaction_writes_what_its_step_adds(file: str) -> None:
     """With the completion, in its commit; a block that is undone adds nothing."""
-    scene = Scene(file)
+    scene, refused = Scene(file), asyncio.Event()
 
     @scene.on
     async def plan(job: JobContext) -> object:
@@ -590,6 +617,7 @@ async def test_a_transaction_writes_what_its_step_adds(file: str) -> None:
             job.result = 7
         with pytest.raises(InvalidState, match="has ended, and adds nothing more"):
             await job.extend(Do("too late"))
+        refused.set()
         return None
 
     @scene.on
@@ -603,6 +631,8 @@ async def test_a_transaction_writes_what_its_step_adds(file: str) -> None:
         run = await scene.end(flow)
         added = next(step for step in run.steps if step.number == 2)
         assert await scene.client.result(added.id or "") == 7
+        with anyio.fail_after(LIMIT):
+            await refused.wait()
     assert run.status is JobStatus.SUCCEEDED
     assert sorted(scene.ran) == ["before", "inside", "other", "plan", "plan"]
 
@@ -639,6 +669,28 @@ async def test_what_cannot_be_added_is_refused_at_the_call(scene: Scene) -> None
     assert errors[:4] == [InvalidValue] * 4
     assert errors[6] is PayloadError
     assert scene.ran == ["plan", "x", "z"]
+
+
+async def test_who_comes_after_its_attempt_adds_nothing(scene: Scene) -> None:
+    """A task that a handler has left behind is told so."""
+    left: list[asyncio.Task[Any]] = []
+    over = asyncio.Event()
+
+    @scene.on
+    async def plan(job: JobContext) -> object:
+        async def late() -> None:
+            await over.wait()
+            await job.extend(Do("more"))
+
+        left.append(asyncio.ensure_future(late()))
+        return None
+
+    async with scene.client:
+        await scene.end(chain(Do("plan")))
+        over.set()
+        with pytest.raises(InvalidState, match="has ended, and adds nothing more"):
+            await left[0]
+    assert scene.ran == ["plan"]
 
 
 async def test_steps_are_told_as_added(scene: Scene) -> None:
@@ -723,6 +775,46 @@ async def test_nothing_is_left_of_a_workflow_that_nobody_keeps(scene: Scene) -> 
         assert await scene.client.status(whole.id) is JobStatus.NOT_FOUND
 
 
+async def test_a_workflow_expires_as_a_whole(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the longest retention among its steps; upkeep does not look at each end of a step."""
+
+    class Brief(Task):
+        config: ClassVar[QueueConfig] = QueueConfig("brief", retention=Retention(duration=0.3))
+
+    scene = Scene(database)
+
+    async def run(task: Brief) -> None:
+        scene.ran.append("brief")
+
+    scene.client.register(Brief, run)
+    looks = 0
+    whole = chain(Do("a"), *(Brief() for _ in range(50)))
+    async with scene.client:
+        store = scene.client.open_store()
+        ask, expire = store.next_expiry, store.expire
+        gone = asyncio.Event()
+
+        async def asked() -> int | None:
+            nonlocal looks
+            looks += 1
+            return await ask()
+
+        async def expired(*, now: int, limit: int) -> int:
+            count = await expire(now=now, limit=limit)
+            gone.set()
+            return count
+
+        monkeypatch.setattr(store, "next_expiry", asked)
+        monkeypatch.setattr(store, "expire", expired)
+        await scene.client.add(whole).save()
+        with anyio.fail_after(LIMIT):
+            await gone.wait()
+        assert len(scene.ran) == 51
+        assert await scene.client.workflow(whole.id) is None
+        assert await scene.client.jobs.count() == 0
+        assert looks < 15
+
+
 async def test_a_workflow_is_waited_for_from_elsewhere(file: str) -> None:
     """By another client, which has no workers."""
     scene, other = Scene(file), Client(file, workers=0)
@@ -744,6 +836,28 @@ async def test_a_workflow_is_waited_for_from_elsewhere(file: str) -> None:
             run = await waiting
     assert run.status is JobStatus.SUCCEEDED
     assert [step.status for step in run.steps] == [JobStatus.SUCCEEDED] * len(run.steps)
+
+
+async def test_who_waits_here_is_told_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the next look at all that is waited for, of which there are not too many in a second."""
+    monkeypatch.setattr(_waits, "LOOKS_APART", 3600.0)
+    go = asyncio.Event()
+
+    @scene.on
+    async def a(job: JobContext) -> object:
+        await go.wait()
+        return None
+
+    async with scene.client:
+        for _ in range(2):
+            go.clear()
+            whole = chain(Do("a"), Do("b"))
+            await scene.client.add(whole).save()
+            waiting = asyncio.ensure_future(scene.end_of(whole.id))
+            while not scene.client.waits._stored.get(whole.id):
+                await asyncio.sleep(0)
+            go.set()
+            assert (await waiting).status is JobStatus.SUCCEEDED
 
 
 async def test_a_step_does_not_wait_for_its_own_workflow(scene: Scene) -> None:
@@ -1016,6 +1130,7 @@ async def test_a_handler_of_a_step_is_tried_by_itself() -> None:
     @scene.on
     async def step(job: JobContext) -> object:
         found = await job.results()
+        job.log.info("so that its outcome carries something")
         handle = await job.extend(Do("more"), after="anything", name="more")
         await job.extend(Do("yet more"), after=handle)
         with pytest.raises(ValueError, match="there is a step 'more' already"):

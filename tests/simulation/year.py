@@ -6,9 +6,11 @@ Which instants are due is counted here, day by day, by nothing but `zoneinfo`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections import Counter
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, ClassVar, NamedTuple
@@ -17,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 from backlite_async import JobContext, QueueConfig, Task, _dispatcher
 from backlite_async._graph import follow_up_id
+from backlite_async._recurring import StoredSchedule
 
 from .history import Logged, Misuse, Stored
 from .loop import SimLoop
@@ -32,6 +35,11 @@ TIMES = ((2, 30), (2, 0), (1, 30), (3, 0), (0, 0), (2, 15), (12, 0), (23, 59))
 """Hours and minutes, most of them such as clocks leave out, or show twice."""
 
 DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
+
+DAY = 86_400_000
+
+PATIENCE = 900_000
+"""Milliseconds after which what is due has started, while somebody watches: others may be in front of it."""
 
 SLEEP = 43_200.0
 """Seconds between two looks around: a client that does nothing is to cost nothing here."""
@@ -60,7 +68,7 @@ def scheduled(count: int, rng: random.Random) -> list[Plan]:
     found = []
     for number in range(count):
         zone, (hour, minute) = ZONES[number % 3], TIMES[number // 3 % len(TIMES)]
-        missed = "one" if number % 10 == 9 else "all"
+        missed = "one" if number % 4 == 3 else "all"
         kind = ("daily", "weekly", "monthly", "rule", "rule of days", "interval")[number // 7 % 6]
         day, weekday = rng.randint(1, 31), rng.randrange(7)
         said, days = _kinds(kind, hour, minute, day, weekday)
@@ -106,7 +114,7 @@ def due(plan: Plan, begin: int, end: int) -> list[int]:
     zone = ZoneInfo(plan.zone)
     first = datetime.fromtimestamp(begin / 1000, zone).date() - timedelta(days=1)
     found = set()
-    for number in range((end - begin) // 86_400_000 + 4):
+    for number in range((end - begin) // DAY + 4):
         on = first + timedelta(days=number)
         if plan.days(on):
             found.add(instant(datetime.combine(on, time(*plan.at)), zone))
@@ -128,102 +136,181 @@ def instant(wall: datetime, zone: ZoneInfo) -> int:
 
 @dataclass
 class Year:
-    """What happened, and what was wrong."""
+    """What happened, and what was wrong. `late`: the longest that a run was late while somebody watched."""
 
     instants: int = 0
     runs: int = 0
-    made_up: int = 0
+    passed_over: int = 0
     deaths: int = 0
     stops: int = 0
+    blackouts: int = 0
+    late: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
 
 class Watched:
-    """Clients that declare the same schedules, some of which die or stop now and then."""
+    """Clients that declare the same schedules, some of which die or stop now and then, or all at once."""
 
-    def __init__(self, world: World, plans: Sequence[Plan], year: Year) -> None:
+    def __init__(self, world: World, plans: Sequence[Plan], year: Year, seconds: float) -> None:
         self.world = world
         self.plans = plans
         self.year = year
-        self.executions: Counter[str] = Counter()
+        self.until = seconds
+        self.dark = asyncio.Event()
+        self.light = asyncio.Event()
+        self.light.set()
+        self.started: dict[str, int] = {}
+        self.up: list[tuple[int, int]] = []
+        """When the number of clients that watch has changed, and by how much."""
 
-    async def client(self, until: float, rng: random.Random) -> None:
+    async def client(self, rng: random.Random) -> None:
         """Be one client after the other in the same place."""
-        while (left := until - self.world.loop.time()) > 0:
-            process = self._spawn()
+        while (left := self.until - self.world.loop.time()) > 0:
+            process = self.spawn()
             await process.start()
-            await asyncio.sleep(min(rng.expovariate(1 / (86_400 * 9)), left))
-            if rng.random() < 0.7 and self.world.loop.time() < until:
+            self.up.append((self.world.clock.now(), 1))
+            await self._dark_within(min(rng.expovariate(1 / (86_400 * 9)), left))
+            self.up.append((self.world.clock.now(), -1))
+            if self.dark.is_set() or (rng.random() < 0.7 and self.world.loop.time() < self.until):
                 process.kill()
                 self.year.deaths += 1
             else:
                 await process.stop(60.0)
                 self.year.stops += 1
             await asyncio.sleep(rng.choice((0.0, 0.5, 60.0, 7_200.0, 200_000.0)) * rng.random())
+            await self.light.wait()
 
-    def _spawn(self) -> Process:
+    async def _dark_within(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.dark.wait(), seconds)
+
+    async def blackouts(self, rng: random.Random) -> None:
+        """Let all of them die now and then, and nobody come back for days."""
+        while True:
+            await asyncio.sleep(rng.uniform(8, 30) * 86_400)
+            if self.world.loop.time() > self.until - 10 * 86_400:
+                return
+            self.year.blackouts += 1
+            self.light.clear()
+            self.dark.set()
+            await asyncio.sleep(rng.uniform(0.5, 5) * 86_400)
+            self.dark.clear()
+            self.light.set()
+
+    def spawn(self) -> Process:
+        """Make a process that declares all schedules."""
         process = self.world.spawn(kinds=(), workers=2)
         for plan in self.plans:
             process.client.schedule(plan.name, Run(plan.name), **plan.said)
 
-        async def run(task: Run, job: JobContext) -> None:
+        async def run(_: Run, job: JobContext) -> None:
+            if process.alive:
+                self.started.setdefault(job.id, self.world.clock.now())
             await asyncio.sleep(self.world.rng.choice((0.0, 0.1, 40.0)))
-            self.executions[job.id] += process.alive
 
         process.client.register(Run, run)
         return process
 
+    def watches(self) -> list[tuple[int, int]]:
+        """Return from when to when somebody watched."""
+        found: list[tuple[int, int]] = []
+        count = since = 0
+        for at, change in sorted(self.up):
+            since = at if count == 0 else since
+            count += change
+            if count == 0:
+                found.append((since, at))
+        return found
 
-async def _unfold(world: World, plans: Sequence[Plan], year: Year, seconds: float, clients: int) -> None:
-    watched = Watched(world, plans, year)
+
+async def _unfold(world: World, watched: Watched, clients: int) -> list[StoredSchedule]:
+    """Live through it, see to what is left, and return what is stored."""
     world.weather.faults, world.weather.latency = 0.003, 0.02
-    begin = world.clock.now()
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
-            group.create_task(watched.client(seconds, random.Random(world.rng.random())))
+            group.create_task(watched.client(random.Random(world.rng.random())))
+        group.create_task(watched.blackouts(random.Random(world.rng.random())))
     world.weather.clear()
-    last = watched._spawn()  # sees to what is left
-    await last.start()
+    await watched.spawn().start()
     for _ in range(100):
         await asyncio.sleep(100.0)
         if not world.memory.rows():
             break
-    stored = {schedule.name: schedule for schedule in await world.memory.schedules()}
+    found = list(await world.memory.schedules())
     await world.finish()
-    added = Counter(event.job for event in world.history.events if isinstance(event, Stored))
-    for plan in plans:
-        schedule = stored.get(plan.name)
-        if schedule is None:
+    return found
+
+
+# -- what is wrong ---------------------------------------------------------------------------------
+
+
+def judge(year: Year, world: World, watched: Watched, found: Sequence[StoredSchedule]) -> None:
+    """Compare what was stored with what was due."""
+    events = world.history.events
+    stored = {schedule.name: schedule for schedule in found}
+    added: dict[str, list[int]] = defaultdict(list)
+    for event in events:
+        if isinstance(event, Stored):
+            added[event.job].append(event.created_at)
+    for plan in watched.plans:
+        if plan.name in stored:
+            _judge_one(year, plan, stored[plan.name], added, watched)
+        else:
             year.wrong.append(f"{plan.name}: is not there")
-            continue
-        dealt_with = schedule.last_instant or begin
-        instants = due(plan, schedule.created_at, dealt_with)
-        ids = {follow_up_id("schedule", plan.name, schedule.created_at, at): at for at in instants}
-        year.instants += len(ids)
-        if schedule.next_at != due(plan, schedule.created_at, dealt_with + 100 * 86_400_000)[len(instants)]:
-            year.wrong.append(f"{plan.name}: is due next at {schedule.next_at}")
-        missing = [at for job, at in ids.items() if not added[job]]
-        if missing and plan.said["missed"] == "all":
-            year.wrong.append(f"{plan.name}: {len(missing)} instants have no run: {_shown(missing[0], plan)}")
-        year.made_up += len(missing)
-        found = len(ids) - len(missing)
-        if found != schedule.runs:
-            year.wrong.append(f"{plan.name}: {schedule.runs} runs were counted, {found} were added")
-        year.runs += schedule.runs
-        year.wrong += [
-            f"{plan.name}: {job} never ran" for job in ids if added[job] and not watched.executions[job]
-        ]
-        for job in ids:
-            added[job] -= 1 if added[job] else 0
-    strange = +added
-    if strange:
-        year.wrong.append(f"{len(strange)} jobs of no instant, or added twice: {list(strange)[:3]}")
-    year.wrong += [event.what for event in world.history.events if isinstance(event, Misuse)]
-    year.wrong += [
-        f"logged {event.event} {event.fields}"
-        for event in world.history.events
-        if isinstance(event, Logged) and event.event == "schedule.troubled"
-    ]
+    year.wrong += [f"{job} was added {len(times)} times" for job, times in added.items() if len(times) > 1]
+    year.wrong += [f"{job} never ran" for job in added if job not in watched.started]
+    year.runs = len(added)
+    if sum(schedule.runs for schedule in found) != len(added):
+        year.wrong.append(f"{len(added)} jobs were added, {sum(one.runs for one in found)} runs were counted")
+    year.wrong += [event.what for event in events if isinstance(event, Misuse)]
+    troubles = [event for event in events if isinstance(event, Logged) and event.event == "schedule.troubled"]
+    year.wrong += [f"logged {event.event} {event.fields}" for event in troubles]
+
+
+def _judge_one(
+    year: Year, plan: Plan, schedule: StoredSchedule, added: Mapping[str, list[int]], watched: Watched
+) -> None:
+    """See that each instant of a schedule has its job, or the last one of those that were missed."""
+    dealt_with = schedule.last_instant or schedule.created_at
+    instants = due(plan, schedule.created_at, dealt_with)
+    following = due(plan, dealt_with, dealt_with + 100 * DAY)
+    if plan.every is not None:
+        step = plan.every // timedelta(milliseconds=1)
+        following = [dealt_with + step]
+    if schedule.next_at != following[0]:
+        year.wrong.append(f"{plan.name}: due next at {schedule.next_at}, not {following[0]}")
+    year.instants += len(instants)
+    ids = [follow_up_id("schedule", plan.name, schedule.created_at, at) for at in instants]
+    runs = [(at, job, added[job][0]) for at, job in zip(instants, ids, strict=True) if job in added]
+    if len(runs) != schedule.runs:
+        year.wrong.append(f"{plan.name}: {schedule.runs} runs were counted, {len(runs)} have an instant")
+    if plan.said["missed"] == "all" and len(runs) < len(instants):
+        first = next(at for at, job in zip(instants, ids, strict=True) if job not in added)
+        year.wrong.append(
+            f"{plan.name}: {len(instants) - len(runs)} instants have no run: {_shown(first, plan)}"
+        )
+    if plan.said["missed"] == "one":
+        year.passed_over += len(instants) - len(runs)
+        stale = [at for at, _, made in runs if bisect_right(instants, made) != bisect_right(instants, at)]
+        year.wrong += [f"{plan.name}: not the last one was made up for: {_shown(at, plan)}" for at in stale]
+    _judge_times(year, plan, runs, watched)
+
+
+def _judge_times(year: Year, plan: Plan, runs: Sequence[tuple[int, str, int]], watched: Watched) -> None:
+    """See that what is due while somebody watches is added and started at once."""
+    watches = watched.watches()
+    for at, job, made in runs:
+        started = watched.started.get(job, made)
+        if made < at or started < at:
+            year.wrong.append(f"{plan.name}: ran before it was due: {_shown(at, plan)}")
+        if any(begin + 5_000 <= at and at + PATIENCE <= end for begin, end in watches):
+            late = max(made, started) - at
+            year.late = max(year.late, late / 1000)
+            if late > PATIENCE:
+                year.wrong.append(
+                    f"{plan.name}: due {_shown(at, plan)}, added {(made - at) / 1000:.1f} s later,"
+                    f" started {(started - at) / 1000:.1f} s later"
+                )
 
 
 def _shown(at: int, plan: Plan) -> str:
@@ -238,9 +325,14 @@ def watch(seed: int, *, begin: datetime, days: int, schedules: int, clients: int
     world.clock.jump(begin.timestamp() - world.clock.now() / 1000)
     loop.set_exception_handler(world.unhandled)
     year, plans = Year(), scheduled(schedules, rng)
+
+    async def main() -> None:
+        watched = Watched(world, plans, year, days * 86_400.0)
+        judge(year, world, watched, await _unfold(world, watched, clients))
+
     with patched(world), mock.patch.object(_dispatcher, "LONGEST_SLEEP", SLEEP):
         try:
-            loop.run_until_complete(_unfold(world, plans, year, days * 86_400.0, clients))
+            loop.run_until_complete(main())
         finally:
             loop.set_exception_handler(lambda _loop, _context: None)
             loop.close()

@@ -323,7 +323,13 @@ class Stores:
             self.raw = sqlite3.connect(path)
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(call)
+        """Run a call; those of the store in memory never wait."""
+        if self.kind == "sqlite":
+            return self.runner.run(call)
+        with pytest.raises(StopIteration) as answer:
+            call.send(None)
+        result: T = answer.value.value
+        return result
 
     def query(self, sql: str, *parameters: object) -> list[Any]:
         """Return what there is in the file."""
@@ -845,10 +851,11 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def jobs_agree(self) -> None:
         """The records of all jobs are the same in each store."""
-        self.do(
-            lambda store: store.find(Wanted(), limit=1000, now=self.now),
-            same=lambda found: sorted(found.jobs, key=lambda job: job.id),
-        )
+        if len(self.stores) > 1:
+            self.do(
+                lambda store: store.find(Wanted(), limit=1000, now=self.now),
+                same=lambda found: sorted(found.jobs, key=lambda job: job.id),
+            )
 
     def state(self, node: Known) -> str:
         return node.end or ("running" if node.job_id in self.running else "pending")

@@ -638,6 +638,25 @@ async def test_what_still_waits_waits_for_a_step_that_runs_again(bench: Bench) -
     assert await bench.end("a", status="failed") == ["c"]
 
 
+@pytest.mark.parametrize("status", ["succeeded", "cancelled"])
+async def test_what_was_released_stays_so(bench: Bench, status: str) -> None:
+    """A step that runs, or may, is neither released again nor skipped when one before it ends once more."""
+    await declare(bench.store, "q", None)
+    await bench.add(step("a"), step("b", "a"), step("c", "a", due_at=5000))
+    await bench.claim()
+    await bench.end("a", status="failed")
+    await bench.store.act(Rerun(), ["b", "c"], now=bench.now)
+    await bench.store.act(Postpone(due_at=5000), ["c"], now=bench.now)
+    assert await bench.claim() == ["b"]
+    await bench.store.act(Rerun(), ["a"], now=bench.now)
+    assert await bench.claim() == ["a"]
+    assert await bench.end("a", status=status) == []
+    assert await bench.states() == {"a": status, "b": "running", "c": "pending"}
+    assert await bench.end("b") == []
+    bench.now = 5000
+    assert await bench.claim() == ["c"]
+
+
 async def test_a_step_that_has_succeeded_does_not_run_again(bench: Bench) -> None:
     """Nor does one whose payload is not kept."""
     await bench.add(step("a"), step("b", "a"))

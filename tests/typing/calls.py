@@ -394,6 +394,7 @@ async def steps(task: SendEmail, job: JobContext) -> None:
     assert_type(await job.previous(), Any)
     assert_type(await job.previous(SendEmail), SendEmail)
     assert_type(await job.previous(list[int]), list[int])
+    assert_type(await job.previous(int, many=True), list[int])
     maybe: int | None = await job.previous(int | None)
     print(maybe)
     assert_type((await job.results())["a"], Any)
