@@ -28,6 +28,7 @@ from backlite_async import (
     Task,
     testing,
 )
+from backlite_async._clock import from_millis
 from backlite_async._declarations import GRACE
 from backlite_async._recurring import StoredSchedule
 from backlite_async.stores import MemoryStore
@@ -276,6 +277,26 @@ async def test_a_change_by_another_client_is_heard(file: str, journal: Journal) 
         with anyio.fail_after(LIMIT):
             await journal.seen("schedule.ticked", count=2)
             await journal.seen("job.succeeded", count=2)
+
+
+async def test_what_one_makes_oneself_runs_at_once(database: str, journal: Journal) -> None:
+    """Nobody else is there to call: the client itself looks when it is due, and runs it."""
+    client = Client(database)
+
+    @client.handler(Report)
+    async def report(task: Report) -> None: ...
+
+    async with client:
+        assert client._dispatcher is not None
+        await settled(client)
+        soon = client.clock.now() + 300
+        schedule = await client.schedule("soon", Report(), at=[from_millis(soon)])
+        with anyio.fail_after(5):  # long before anybody looks around
+            await journal.seen("job.succeeded")
+        job = await client.get((await found(client, "soon")).last_job_id or "")
+    assert job is not None
+    assert job.started_at is not None
+    assert timedelta(0) <= job.started_at - schedule.next_runs[0] < timedelta(seconds=2)
 
 
 # -- at run time -----------------------------------------------------------------------------------
