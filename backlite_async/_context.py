@@ -253,7 +253,7 @@ class JobContext:
     @property
     def extends(self) -> tuple[NewStep, ...]:
         """What this job adds to its workflow if the attempt succeeds."""
-        return () if self._inside is None or self.workflow is None else tuple(self._inside.added)
+        return () if self._inside is None else tuple(self._inside.added)
 
     def pretend(self, given: Given) -> None:
         """Let the job be told this of steps before it that there are not."""

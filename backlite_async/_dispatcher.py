@@ -150,7 +150,7 @@ class Dispatcher:
             added=self._ticked,
         )
         self._takeover = Takeover(
-            store, clock, registry, Health("take over", troubled), bus=client.bus, released=client.rung
+            store, clock, registry, Health("take over", troubled), bus=client.bus, released=self._wake.set
         )
         self._pool = WorkerPool(
             client,
@@ -588,8 +588,10 @@ class Dispatcher:
                 self._waits.ended(workflow)
         self._reports.written(outcome, lost=lost)
         if isinstance(outcome, Complete):
-            if outcome.keep is not None:
+            if outcome.keep is not None and outcome.workflow is None:
                 self._maintenance.expect(outcome.keep.until)
+            elif outcome.keep is not None:
+                self._maintenance.expect_later(outcome.keep.until)
             if outcome.extends and not lost:
                 self._client.added([step.job for step in outcome.extends if step.job is not None])
         if outcome.frees is not None:

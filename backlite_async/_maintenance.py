@@ -27,6 +27,7 @@ class Maintenance:
         self._health = health
         self._wake = asyncio.Event()
         self._next: int | None = None
+        self._later: int | None = None
         self._leading = False
         self._named: set[tuple[str, str]] = set()
         self._summed_up: int | None = None
@@ -39,6 +40,12 @@ class Maintenance:
     def expect(self, expires_at: int | None) -> None:
         """Take note that something kept now expires then."""
         if self._leading and expires_at is not None and (self._next is None or expires_at < self._next):
+            self._wake.set()
+
+    def expect_later(self, expires_at: int | None) -> None:
+        """Take note of a step that expires then, or later: with its workflow, which may go on for long."""
+        if self._leading and expires_at is not None and (self._later is None or expires_at < self._later):
+            self._later = expires_at
             self._wake.set()
 
     def close(self) -> None:
@@ -57,8 +64,9 @@ class Maintenance:
                 await self._sum_up()
                 await self._name_unhandled()
                 self._health.succeeded()
-                if self._next is not None:
-                    delay = max((self._next - self._clock.now()) / 1000, 0.001)
+                soonest = min((at for at in (self._next, self._later) if at is not None), default=None)
+                if soonest is not None:
+                    delay = max((soonest - self._clock.now()) / 1000, 0.001)
                     timer = loop.call_later(min(delay, 86_400.0), self._wake.set)
             except Exception as error:  # upkeep outlives every trouble
                 timer = loop.call_later(self._health.failed(error), self._wake.set)
@@ -76,6 +84,8 @@ class Maintenance:
     async def _expire(self) -> None:
         """Remove what has expired; one process does it for all."""
         self._leading = self._store.leads()
+        if self._later is not None and self._later <= self._clock.now():
+            self._later = None
         if not self._leading:
             self._next = None
             return

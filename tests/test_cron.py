@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backlite_async import InvalidState, InvalidType, InvalidValue, _schedule
+from backlite_async import InvalidState, InvalidType, InvalidValue, _schedule, _zones
 from backlite_async._schedule import last_of, next_after, occurrences, timing, words
 
 FAR = 2**53
@@ -303,11 +303,10 @@ def test_what_an_expression_means_is_said(cron: str, said: str) -> None:
 def test_nothing_is_looked_for_beyond_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is due by now costs what it is, not what is to come in a hundred years."""
     walked: list[int] = []
-    walk = _schedule.wall
 
     def wall(zone: tzinfo, shown: int) -> int:
         walked.append(shown)
-        return walk(zone, shown)
+        return _zones.wall(zone, shown)
 
     made = timing(now=0, cron="0 3 1 * *", tz="Europe/Berlin")
     monkeypatch.setattr(_schedule, "wall", wall)

@@ -187,7 +187,7 @@ def test_the_anchor_is_only_where_something_is_counted_from_it() -> None:
         ({"cron": "@daily"}, False),
         ({"at": [start]}, False),
     ):
-        one, other = timing(now=5, **said), timing(now=9, **said)  # type: ignore[arg-type]
+        one, other = timing(now=5, **said), timing(now=9, **said)
         assert (one.anchor, other.anchor) == ((5, 9) if anchored else (0, 0))
         assert msgspec.structs.replace(one, anchor=0) == msgspec.structs.replace(other, anchor=0)
 
@@ -238,13 +238,13 @@ def test_what_never_comes_is_refused_by_what_was_said() -> None:
     """Not by when it is said: code that declares what has ended goes on to be right."""
     year_ago = utc("2025-01-01")
     for said in ({"cron": "@daily"}, {"every": 60}, {"rule": "FREQ=DAILY"}, {"at": [utc("2024-01-01")]}):
-        assert next_after(made(**said, end=year_ago), NOW) is None  # type: ignore[arg-type]
+        assert next_after(made(**said, end=year_ago), NOW) is None
     assert next_after(made(rule="FREQ=DAILY;UNTIL=20250101"), NOW) is None
     with pytest.raises(InvalidValue, match=r"end=2025-01-01 .* is before start=2026"):
         made(every=60, start=utc("2026-01-01"), end=year_ago)
     for said in ({"cron": "0 0 * * SUN"}, {"rule": "FREQ=DAILY;BYDAY=SU"}, {"at": [year_ago]}):
         with pytest.raises(InvalidValue, match="never comes from start to end; a schedule must be due"):
-            made(**said, start=utc("2026-01-05"), end=utc("2026-01-09"))  # type: ignore[arg-type]
+            made(**said, start=utc("2026-01-05"), end=utc("2026-01-09"))
     with pytest.raises(InvalidValue, match=r"never comes, counted from now \(start= says otherwise\)"):
         made(rule="FREQ=DAILY;INTERVAL=7;BYDAY=FR")  # now is a Thursday
 
@@ -400,7 +400,8 @@ def test_one_by_one_all_at_once_and_from_behind(said: Any, after: int, span: int
         after = millis(utc(near)) - span // 2
     found = occurrences(timed, after, after + span, 300)
     assert all(one < other for one, other in pairwise([after, *found]))
-    one_by_one, last = [], after
+    one_by_one: list[int] = []
+    last = after
     while len(one_by_one) < 300 and (following := next_after(timed, last)) and following <= after + span:
         one_by_one.append(last := following)
     assert one_by_one == found

@@ -775,6 +775,46 @@ async def test_nothing_is_left_of_a_workflow_that_nobody_keeps(scene: Scene) -> 
         assert await scene.client.status(whole.id) is JobStatus.NOT_FOUND
 
 
+async def test_a_workflow_expires_as_a_whole(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the longest retention among its steps; upkeep does not look at each end of a step."""
+
+    class Brief(Task):
+        config: ClassVar[QueueConfig] = QueueConfig("brief", retention=Retention(duration=0.3))
+
+    scene = Scene(database)
+
+    async def run(task: Brief) -> None:
+        scene.ran.append("brief")
+
+    scene.client.register(Brief, run)
+    looks = 0
+    whole = chain(Do("a"), *(Brief() for _ in range(50)))
+    async with scene.client:
+        store = scene.client.open_store()
+        ask, expire = store.next_expiry, store.expire
+        gone = asyncio.Event()
+
+        async def asked() -> int | None:
+            nonlocal looks
+            looks += 1
+            return await ask()
+
+        async def expired(*, now: int, limit: int) -> int:
+            count = await expire(now=now, limit=limit)
+            gone.set()
+            return count
+
+        monkeypatch.setattr(store, "next_expiry", asked)
+        monkeypatch.setattr(store, "expire", expired)
+        await scene.client.add(whole).save()
+        with anyio.fail_after(LIMIT):
+            await gone.wait()
+        assert len(scene.ran) == 51
+        assert await scene.client.workflow(whole.id) is None
+        assert await scene.client.jobs.count() == 0
+        assert looks < 15
+
+
 async def test_a_workflow_is_waited_for_from_elsewhere(file: str) -> None:
     """By another client, which has no workers."""
     scene, other = Scene(file), Client(file, workers=0)

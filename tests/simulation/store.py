@@ -237,12 +237,15 @@ class FaultyStore(Asking, Recurring):
         connection: Any,
         jobs: Sequence[NewJob],
         *,
+        workflows: Sequence[NewWorkflow] = (),
         unique: Unique | None = None,
         now: int = 0,
         again: bool = False,
     ) -> str | None:
         """Refuse: there are no transactions of callers here."""
-        return await self._inner.add_within(connection, jobs, unique=unique, now=now, again=again)
+        return await self._inner.add_within(
+            connection, jobs, workflows=workflows, unique=unique, now=now, again=again
+        )
 
     async def claim(
         self,

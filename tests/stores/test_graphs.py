@@ -13,6 +13,7 @@ import pytest
 
 from backlite_async import _query
 from backlite_async._job import JobStatus
+from backlite_async.stores import _runs
 from backlite_async.stores.sqlite import graphs, rows
 from backlite_async.stores.sqlite.store import SQLiteStore
 
@@ -304,6 +305,27 @@ def test_results_of_any_graph(raw: sqlite3.Connection, seed: int) -> None:
 
 
 # -- cost ------------------------------------------------------------------------------------------
+
+
+class Counting(dict[int, tuple[str, Sequence[int]]]):
+    """Nodes that count how often they are looked at."""
+
+    looks = 0
+
+    def __getitem__(self, number: int) -> tuple[str, Sequence[int]]:
+        self.looks += 1
+        return super().__getitem__(number)
+
+
+def test_each_node_is_looked_at_once() -> None:
+    """However many ways lead to it: through layers of two joins, each after both of the layer before."""
+    nodes = Counting({0: ("step", ()), 1: ("step", (0,)), 2: ("step", (0,))})
+    for number in range(3, 31):
+        first = number - 2 if number % 2 else number - 3
+        nodes[number] = ("join", (first, first + 1))
+    assert _runs.before(30, False, nodes) == [1, 2]
+    assert _runs.before(30, True, nodes) == [0, 1, 2]
+    assert nodes.looks < 2 * 32
 
 
 def wide(raw: sqlite3.Connection, flow_id: str, width: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from backlite_async import DatabaseUnavailable, DatabaseUnusable
+from backlite_async import DatabaseUnavailable, DatabaseUnusable, JobStatus
 from backlite_async._job import Keep, More, NewJob
 from backlite_async._query import Rerun
 from backlite_async._recurring import StoredSchedule, Tick
@@ -333,7 +333,7 @@ async def test_the_next_one_once_the_last_has_ended(store: Store, keep: Keep | N
     await store.tick(tick(found, "a"))
     await store.finish([complete(await claim_one(store, now=1007), keep=keep)])
     assert await store.tick(tick(await the(store), "b", last_instant=2000)) == ["b"]
-    await store.finish([complete(await claim_one(store, now=2007), keep=keep, status="failed")])
+    await store.finish([complete(await claim_one(store, now=2007), keep=keep, status=JobStatus.FAILED)])
     if keep is not None:
         assert await store.act(Rerun(), ["b"], now=2100) == ["b"]
         assert await store.tick(tick(await the(store), "c")) == []

@@ -61,7 +61,7 @@ class Plan:
 
 PLANS = {
     "T2": Plan(40, least=10_000),
-    "T4": Plan(55, least=500),
+    "T4": Plan(50, least=500),
     "T6": Plan(45, least=500),
     "T9": Plan(25, least=20),
     "T11": Plan(62, least=200),

@@ -26,7 +26,7 @@ __all__ = ["crowds", "judge", "run", "waits"]
 
 Event = dict[str, Any]
 
-SECONDS, LEAST = 60.0, 10_000
+SECONDS, LEAST = 50.0, 10_000
 
 PROCESSES = 4
 

@@ -31,7 +31,7 @@ __all__ = ["Stage", "judge", "run", "still_running"]
 
 Event = dict[str, Any]
 
-SECONDS, LEAST = 20.0, 100
+SECONDS, LEAST = 15.0, 100
 
 PROCESSES, EACH = 4, 2
 """Processes, and jobs of one queue that each of them runs at once."""

@@ -79,7 +79,7 @@ class Finish:
         if told:
             history.tell(raw, told)
         if kept:
-            for statement, values in portions("keep", [_kept(outcome) for outcome in kept], AT_ONCE):
+            for statement, values in portions("keep", kept, _kept, most=AT_ONCE):
                 raw.execute(statement, values)
         lost: set[str] = set()
         for lapsed_by, group in completed.items():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import msgspec
 
 from ..._graph import NewStep, NewWorkflow
-from ..._job import Complete, NewJob, Place
+from ..._job import Complete, More, NewJob, Place
 from .. import _flows
 from .._flows import End, Flow, Step
 from . import history, rows
@@ -25,6 +27,8 @@ _Statements = Generator[tuple[str, Any], list[Any] | None, None]
 
 _steps = msgspec.json.Decoder(list[Step], strict=False)
 _new_job = msgspec.json.Decoder(NewJob)
+
+_NOTHING = (None,) * 5
 
 AT_ONCE = 128
 """Nodes that are added by one statement."""
@@ -97,8 +101,8 @@ class Flows:
 
     def add_steps(self, workflow: str, steps: Sequence[tuple[Step, tuple[int, ...]]]) -> None:
         """Add nodes, each with the numbers of what it comes after."""
-        nodes = [_node(workflow, step, after) for step, after in steps]
-        for statement, values in portions("add_nodes", nodes, AT_ONCE):
+        row = partial(_node, workflow)
+        for statement, values in portions("add_nodes", steps, row, most=AT_ONCE):
             self._raw.execute(statement, values)
 
     def outcomes(self, workflow: str) -> set[tuple[str, str | None, str]]:
@@ -253,15 +257,18 @@ def adding(workflows: Sequence[NewWorkflow], again: bool) -> _Statements:
         calls = [_text(job) for job in (flow.on_success, flow.on_failure, flow.on_complete)]
         size = len(flow.steps)
         yield statements()["add_workflow"], (flow.id, flow.name, flow.created_at, size, size, *calls)
-        nodes = [_new_node(flow.id, number, step) for number, step in enumerate(flow.steps)]
-        yield from portions("add_nodes", nodes, AT_ONCE)
-        yield from portions("add_steps", [_new_job_row(job) for job in flow.jobs], AT_ONCE)
+        nodes = list(enumerate(flow.steps))
+        yield from portions("add_nodes", nodes, partial(_new_node, flow.id), most=AT_ONCE)
+        for name, jobs in groupby(flow.jobs, _way):
+            row = _first_job_row if name == "add_first_steps" else _new_job_row
+            yield from portions(name, list(jobs), row, most=AT_ONCE)
         tags = history.tagged(flow.jobs)
         if tags:
             yield statements()["add_tags"], {"tagged": text(tags)}
 
 
-def _new_node(workflow: str, number: int, step: NewStep) -> tuple[object, ...]:
+def _new_node(workflow: str, place: tuple[int, NewStep]) -> tuple[object, ...]:
+    number, step = place
     kind, job_id = ("join", None) if step.job is None else ("step", step.job.id)
     return (
         workflow,
@@ -277,7 +284,8 @@ def _new_node(workflow: str, number: int, step: NewStep) -> tuple[object, ...]:
     )
 
 
-def _node(workflow: str, step: Step, after: tuple[int, ...]) -> tuple[object, ...]:
+def _node(workflow: str, placed: tuple[Step, tuple[int, ...]]) -> tuple[object, ...]:
+    step, after = placed
     return (
         workflow,
         step.number,
@@ -297,8 +305,16 @@ def _list(numbers: tuple[int, ...]) -> str:
     return text(numbers) if len(numbers) > 1 else f"[{numbers[0]}]" if numbers else "[]"
 
 
-def _new_job_row(job: NewJob) -> tuple[object, ...]:
-    assert job.more is not None
+def _way(job: NewJob) -> str:
+    """Return the statement that adds the job of a new step; in the order of their numbers, mostly one."""
+    more = job.more or More()
+    if more.blocked or (more.key, more.timeout, more.parent, more.meta, more.tags) != _NOTHING:
+        return "add_steps"
+    return "add_first_steps"
+
+
+def _first_job_row(job: NewJob) -> tuple[object, ...]:
+    more = job.more or More()
     return (
         job.id,
         job.queue,
@@ -307,10 +323,28 @@ def _new_job_row(job: NewJob) -> tuple[object, ...]:
         job.max_attempts,
         job.created_at,
         job.due_at,
-        None if job.more.blocked else job.due_at,
+        job.due_at,
         job.priority,
         job.waits_from,
-        *rows.placed(job.more),
+        more.workflow,
+        more.step,
+    )
+
+
+def _new_job_row(job: NewJob) -> tuple[object, ...]:
+    more = job.more or More()
+    return (
+        job.id,
+        job.queue,
+        job.task,
+        job.payload,
+        job.max_attempts,
+        job.created_at,
+        job.due_at,
+        None if more.blocked else job.due_at,
+        job.priority,
+        job.waits_from,
+        *rows.placed(more),
     )
 
 

@@ -198,11 +198,12 @@ async def unique(database: str, ledger: str) -> None:
 
 async def replace(app: Controlled, job_id: str, operation: AddOperation) -> None:
     """Save an operation that replaces what a pending job is to do."""
-    version = operation._parts[0].version  # type: ignore[attr-defined]
+    [task] = operation._parts
+    assert isinstance(task, Kept)
     saved = await operation.save()
     assert saved == [job_id]
     assert saved.existing == (job_id,)
-    app.note("replaced", job=job_id, version=version)
+    app.note("replaced", job=job_id, version=task.version)
 
 
 async def unique_within(database: str, ledger: str) -> None:

@@ -25,7 +25,7 @@ LATER = 0.2
 
 
 class Step(Kept):
-    """Tells what it was told. Its plan can also be "extend": add a step; "skipped" ones must not run."""
+    """Tells what it was told. Plans beside those of others: extend; skipped must not run, perhaps may."""
 
     config: ClassVar[QueueConfig] = QueueConfig(
         "steps", max_attempts=3, max_crashes=20, backoff=0.002, retention=KEEP
@@ -108,12 +108,12 @@ async def mend(database: str, ledger: str) -> None:
         flow = Workflow()
         first = flow.add(Step("first"))
         fails = flow.add(Step("spare", "spare", told=1), after=[first], name="spare")
-        flow.add(Step("after it", told=2), after=[fails])
+        flow.add(Step("after it", "perhaps", told=2), after=[fails])
         workflow_id = await app.weave(flow, "mended", "any")
         await app.client.wait(workflow_id)
         await app.client.jobs.retry(fails.id)
         await app.client.wait(workflow_id)
-        late = chain(Step("later"), Step("never"))
+        late = chain(Step("later"), Step("never", told=1))
         [cancelled] = await app.client.add(late).wait(LATER).save()
         for step in late.steps:
             app.note("cancelling", job=step.id)

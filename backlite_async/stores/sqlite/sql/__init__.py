@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 __all__ = ["fetch", "many", "migrations", "named", "portions", "statements", "text"]
+
+T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 
@@ -69,15 +71,20 @@ def many(name: str, rows: int) -> str:
     return head + values + ", ".join([row + end] * rows) + tail
 
 
-def portions(name: str, rows: Sequence[Sequence[object]], most: int) -> Iterator[tuple[str, list[object]]]:
-    """Return a statement with VALUES as often as it takes for these rows, with what it is to be given.
+def portions(
+    name: str, items: Sequence[T], row: Callable[[T], Iterable[object]], *, most: int
+) -> Iterator[tuple[str, list[object]]]:
+    """Return a statement with VALUES as often as it takes for the rows of these, with what it is to be given.
 
     With powers of two of rows: few statements, all of them prepared, serve any number.
     """
     begin = 0
-    while left := len(rows) - begin:
+    while left := len(items) - begin:
         size = min(1 << left.bit_length() - 1, most)
-        yield many(name, size), [value for row in rows[begin : begin + size] for value in row]
+        values: list[object] = []
+        for item in items[begin : begin + size]:
+            values += row(item)
+        yield many(name, size), values
         begin += size
 
 

@@ -10,8 +10,16 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 INSERT INTO backlite_steps (workflow, number, kind, job_id, name, blocked, if_failed, fallback, after, next)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- name: add_first_steps
+-- The jobs of new nodes, by `many` too: those that wait for nothing, and have nothing that most jobs have not. To name a
+-- column is to look whether it belongs into an index.
+INSERT INTO backlite_jobs (
+    id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority, waits_from, workflow, step
+)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
 -- name: add_steps
--- The jobs of new nodes, by `many` too.
+-- The others.
 INSERT INTO backlite_jobs (
     id, queue, task, payload, max_attempts, created_at, scheduled_at, due_at, priority, waits_from,
     key, timeout, parent, meta, tags, workflow, step, blocked
