@@ -13,6 +13,7 @@ import pytest
 from backlite_async import (
     AlreadyRegistered,
     Client,
+    DatabaseUnavailable,
     InvalidState,
     InvalidTask,
     InvalidType,
@@ -731,6 +732,46 @@ async def test_stopped_and_started_again_one_client_declares_again(database: str
     client.schedule("later", Report(), every=HOUR)
     async with client:
         assert len(await client.schedules.list()) == 2
+
+
+async def test_what_cannot_be_declared_at_a_start_is_told_and_can_be_tried_again(
+    clock: testing.ManualClock,
+) -> None:
+    """A start that cannot store what the code says fails, whole, and the next one does all of it."""
+
+    class Full(MemoryStore):
+        full = 2
+
+        async def save_schedule(self, schedule: StoredSchedule, *, expected: int | None) -> bool:
+            self.full -= 1
+            if self.full == 0:
+                raise DatabaseUnavailable("disk full")
+            return await super().save_schedule(schedule, expected=expected)
+
+    client = make(Full(), clock)
+    for name in ("hourly", "second", "third"):
+        client.schedule(name, Report(), every=HOUR)
+    with pytest.raises(DatabaseUnavailable, match="disk full"):
+        await client.start()
+    with pytest.raises(InvalidState):
+        await client.schedules.list()
+    async with client:
+        assert [schedule.name for schedule in await client.schedules.list()] == ["hourly", "second", "third"]
+        assert len(await pass_by(client, HOUR)) == 3
+
+
+async def test_declared_while_it_starts(clock: testing.ManualClock) -> None:
+    """What is said while a client is starting is a declaration of this start."""
+    store = Crowded()
+    client = make(store, clock)
+    hourly()(client)
+
+    async def by_another_task() -> None:
+        client.schedule("late", Report(), every=HOUR)
+
+    store.others = [by_another_task]
+    async with client:
+        assert [schedule.name for schedule in await client.schedules.list()] == ["hourly", "late"]
 
 
 class Crowded(MemoryStore):
