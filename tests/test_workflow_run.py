@@ -76,6 +76,8 @@ class Scene:
         self.client = Client(database, **options)
         self.does: dict[str, Does] = {}
         self.ran: list[str] = []
+        self.open = asyncio.Event()
+        self.open.set()
         for kind in (Do, Stubborn, Kept):
             self.client.register(kind, self._do)
 
@@ -85,14 +87,20 @@ class Scene:
         return does
 
     async def _do(self, task: Do | Stubborn | Kept, job: JobContext) -> object:
+        await self.open.wait()
         self.ran.append(task.what)
         does = self.does.get(task.what)
         return task.what if does is None else await does(job)
 
     async def end(self, whole: Any) -> WorkflowRun:
-        """Add a workflow; return it when it has ended."""
+        """Add a workflow; return it when it has ended, before which nothing runs of it."""
+        self.open.clear()
         await self.client.add(whole).save()
-        return await self.end_of(whole.id)
+        waiting = asyncio.ensure_future(self.end_of(whole.id))
+        await asyncio.sleep(0)
+        assert whole.id in self.client.waits
+        self.open.set()
+        return await waiting
 
     async def end_of(self, workflow_id: str) -> WorkflowRun:
         with anyio.fail_after(LIMIT):
@@ -112,7 +120,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(database: str) -> Scene:
+async def scene(database: str) -> Scene:
     return Scene(database)
 
 
