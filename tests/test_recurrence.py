@@ -420,6 +420,15 @@ def test_a_week_of_the_year_comes_on_the_weekday_of_the_start() -> None:
     ]
 
 
+@pytest.mark.parametrize(("wkst", "first"), [("MO", "2025-12-29"), ("SU", "2026-01-05")])
+def test_the_first_week_of_a_year_depends_on_how_weeks_begin(wkst: str, first: str) -> None:
+    """It has four days of the year at least; its Monday may lie in the year before."""
+    start = datetime(2025, 12, 1, tzinfo=UTC)
+    assert shown(rule(f"FREQ=YEARLY;BYWEEKNO=1;BYDAY=MO;WKST={wkst}", start=start), 1) == [
+        f"{first} 00:00:00"
+    ]
+
+
 def test_places_are_taken_from_whole_periods() -> None:
     """BYSETPOS counts in the week, hour and so on, also in those that have begun before the start."""
     start = datetime(2026, 1, 7, 10, 40, tzinfo=UTC)  # a Wednesday

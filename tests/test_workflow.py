@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backlite_async import (
@@ -432,6 +432,7 @@ CODES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "96": "`", "92": "\\", "
 
 
 @given(st.text().filter(str.isprintable))
+@example("#amp; # %%{init}")
 def test_mermaid_takes_any_name(name: str) -> None:
     """Nothing in it ends a label, or is read as something else; and all of it is shown."""
     text = drawn([Drawn(0, "step", None, name), Drawn(1, "join", None, name, after=(0,))])

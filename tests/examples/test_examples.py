@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from backlite_async import Discard, testing
+from backlite_async import Discard, chain, group, testing
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LIMIT = 65
@@ -57,8 +57,8 @@ def test_all_are_run() -> None:
     """No example is left without a test of what it does."""
     names = {path.name for path in EXAMPLES.glob("*.py")}
     assert names == {
-        "controlled.py", "fastapi_app.py", "nested_jobs.py", "nightly.py", "observed.py",
-        "quickstart.py", "scheduled_and_retried.py",
+        "controlled.py", "fan_out_report.py", "fastapi_app.py", "nested_jobs.py", "nightly.py", "observed.py",
+        "order_pipeline.py", "quickstart.py", "scheduled_and_retried.py",
     }  # fmt: skip
 
 
@@ -131,6 +131,34 @@ def test_observed(tmp_path: Path) -> None:
         "alarm: ValueError: nothing to count",
         "tried again: 1",
     }
+
+
+def test_order_pipeline(tmp_path: Path) -> None:
+    """Each step sees the result of the one before; what a failure leaves is given back."""
+    assert run("order_pipeline.py", tmp_path) == [
+        "order 1: charged for what is on shelf 1",
+        "order 1: shipped",
+        "order 1 has succeeded",
+        "order 404: charged for what is on shelf 404",
+        "order 404: gives back its goods, shelf 404",
+        "order 404: gives back its payment, 1999",
+        "order 404 has failed",
+    ]
+
+
+def test_fan_out_report(tmp_path: Path) -> None:
+    """The last step has the results of all in their order, None for the one that failed."""
+    lines = run("fan_out_report.py", tmp_path)
+    assert lines[0] == "flowchart TD"
+    assert lines[-7:] == [
+        "succeeded: 100% of 5 steps",
+        "Sum, succeeded in attempt 1, None",
+        "Sum, succeeded in attempt 2, ConnectionError: nobody answers",
+        "Sum, failed in attempt 2, ValueError: nothing was sold",
+        "Sum, succeeded in attempt 1, None",
+        "Report, succeeded in attempt 1, None",
+        "{'north': 200, 'east': 45, 'south': 0, 'west': 320}",
+    ]
 
 
 # -- as their authors would test them ---------------------------------------------------------------
@@ -214,3 +242,28 @@ async def test_the_dead_letters_of_observed(example: ModuleType) -> None:
         assert [attempt.name for attempt in await testing.run_until_idle(client)] == ["Alarm"]
         [alarm] = await testing.assert_added(client, example.Alarm, count=1)
         assert alarm.error == "ValueError: nothing to count"
+
+
+@of("order_pipeline.py")
+async def test_the_steps_of_order_pipeline(example: ModuleType) -> None:
+    """Steps alone, told what those before them have returned; and all of them."""
+    async with example.client as client:
+        assert (await testing.run_handler(client, example.Charge(1), previous="shelf 1")).result == 1999
+        with pytest.raises(Discard, match="no such address"):
+            await testing.run_handler(client, example.Ship(404))
+        order = chain(example.Reserve(404), example.Ship(404), if_failed=example.MakeUp(404))
+        await client.add(order).save()
+        ran = await testing.run_until_idle(client, raise_errors=False)
+        assert [attempt.name for attempt in ran] == ["Reserve", "Ship", "MakeUp"]
+
+
+@of("fan_out_report.py")
+async def test_the_report_of_fan_out_report(example: ModuleType) -> None:
+    """The last step alone, and after its group."""
+    async with example.client as client:
+        task = example.Report(["a", "b"])
+        assert (await testing.run_handler(client, task, previous=[1, None])).result == {"a": 1, "b": 0}
+        sums = group(example.Sum("north"), example.Sum("west"))
+        await client.add(sums.then(example.Report(["north", "west"]))).save()
+        ran = await testing.run_until_idle(client)
+        assert [attempt.result for attempt in ran] == [200, 320, {"north": 200, "west": 320}]

@@ -571,6 +571,7 @@ class Machine(RuleBasedStateMachine):
             self.claim(99)
             if not self.running:
                 break
+            self.forget()
             self.finish([(n, SUCCEEDED, 0, (500, True), 0) for n in range(99)])
         assert all(flow.left == 0 for flow in self.flows.values())
         self.do(lambda store: store.act(Delete(), list(self.flows), now=self.now), same=list)
@@ -749,6 +750,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.claims) % 4 == 3)
     def cancel_whole(self, name: str) -> None:
         """So is the whole."""
+        if name not in self.flows:
+            return
         flow = self.flows[name]
         live = [str(node.job_id) for node in flow.nodes if node.end is None and node.job_id]
         done = self.do(lambda store: store.cancel([name], now=self.now), same=cancelled)
@@ -767,6 +770,8 @@ class Machine(RuleBasedStateMachine):
     @rule(name=st.sampled_from("vw"))
     def rerun_whole(self, name: str) -> None:
         """So do all that have failed, of a workflow."""
+        if name not in self.flows:
+            return
         failed = [str(node.job_id) for node in self.flows[name].nodes if node.end == FAILED]
         can = [job_id for job_id in failed if self.can_run_again(job_id)]
         done = self.do(lambda store: store.act(Rerun(), [name], now=self.now), same=list)
@@ -819,9 +824,17 @@ class Machine(RuleBasedStateMachine):
         for name, instant in at.items():
             self.flows[name].settle(instant)
 
+    def forget(self) -> None:
+        """What is not kept at all is gone with its end."""
+        for name, flow in list(self.flows.items()):
+            if flow.left == 0 and flow.keep_for == 0:
+                assert self.do(lambda store, name=name: store.status(name, now=0)) is JobStatus.NOT_FOUND  # type: ignore[misc]
+                del self.flows[name]
+
     @invariant()
     def they_are_as_they_should_be(self) -> None:
         """State, counters, order and retention of each node and of the whole are what they should be."""
+        self.forget()
         for name, flow in self.flows.items():
             run = self.do(lambda store, name=name: store.workflow(name, now=self.now))  # type: ignore[misc]
             assert run is not None

@@ -12,6 +12,7 @@ import pytest
 
 from backlite_async import BackliteError, InvalidState
 from backlite_async._graph import NewStep, follow_up_id
+from backlite_async._history import Trouble
 from backlite_async._job import Declared, JobStatus, Keep, Limit, Place, Unique
 from backlite_async._query import Delete, Edit, Postpone, Rerun, Wanted
 from backlite_async.stores import Store
@@ -715,9 +716,13 @@ async def test_waiting_steps_have_no_turn(bench: Bench) -> None:
     await bench.store.add([new("x", key="k", turns=1)])
     assert await limited(bench) == ["a", "x"]
     await bench.store.finish([bench.outcome("a")])
+    found = await bench.store.find(Wanted(key="k"), limit=9, now=bench.now)
+    assert [(job.id, place[0]) for job, place in zip(found.jobs, found.places, strict=True)] == [
+        ("x", 0),
+        ("b", 2),
+        ("c", 2),
+    ]
     assert await limited(bench) == []
-    [queue] = await bench.store.queues(now=bench.now)
-    assert (queue.pending, queue.running) == (2, 1)
     record = await bench.store.get("b", now=0)
     assert record is not None
     assert (record.key, record.status) == ("k", JobStatus.PENDING)
@@ -851,9 +856,20 @@ async def test_what_is_not_kept_is_removed_at_its_end(bench: Bench) -> None:
     """Where no step is kept, all of it goes with its last step, and leaves nothing behind."""
     await bench.add(step("a", tags='["t"]'), step("b", "a"), step("c", "b"))
     await bench.claim()
-    assert await bench.end("a", keep=None) == ["b"]
+    wrong = Trouble(
+        attempt=1,
+        type="Error",
+        message="oops",
+        traceback=None,
+        started_at=1000,
+        finished_at=1000,
+        duration=1,
+    )
+    assert await bench.end("a", keep=None, trouble=wrong) == ["b"]
     assert await bench.status() == "running"
-    assert await bench.store.get("a", now=bench.now) is not None
+    record = await bench.store.get("a", now=bench.now)
+    assert record is not None
+    assert len(record.errors) == 1
     await bench.end("b", status="failed", keep=None)
     assert await bench.store.workflow("w", now=0) is None
     for there in ("w", "a", "b", "c"):
@@ -861,6 +877,9 @@ async def test_what_is_not_kept_is_removed_at_its_end(bench: Bench) -> None:
     assert (await bench.store.find(Wanted(tag="t"), limit=9, now=0)).jobs == []
     await bench.add(step("a", tags='["t"]'), step("b", "a"), step("c", "b"))
     assert await bench.status() == "pending"
+    record = await bench.store.get("a", now=bench.now)
+    assert record is not None
+    assert record.errors == ()
 
 
 async def test_payloads_are_kept_while_they_may_be_needed(bench: Bench) -> None:

@@ -2,7 +2,8 @@
 
 The jobs of a schedule have ids that follow from its name and the instant. So the database tells, once
 all is quiet, which instants were run; which there should be is counted here, from the schedule's beginning
-to the last instant that it says it has dealt with. Meanwhile somebody pauses and resumes another schedule.
+to the last instant that it says it has dealt with. Meanwhile somebody pauses and resumes another schedule,
+and one that a single process declares is removed and brought back as often as that dies.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ PLANS = {
     "fresh": Plan(100, "none"),
     "alone": Plan(100, alone=True),
     "alone too": Plan(150, "one", alone=True),
+    "solo": Plan(60),
     "steered": Plan(30),
 }
 """The schedules of the roles."""
@@ -116,7 +118,7 @@ def run(budget: Budget) -> Row:
 def watch(crew: Crew, files: Mapping[str, str], seconds: float) -> None:
     """Start watchers and a manager, kill and replace them for some seconds; then let all come to rest."""
     book = Ledger(files["ledger"])
-    for role in ("watcher",) * PROCESSES + ("manager",):
+    for role in ("watcher",) * (PROCESSES - 1) + ("soloist", "manager"):
         crew.start(role, **files)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -132,14 +134,21 @@ def watch(crew: Crew, files: Mapping[str, str], seconds: float) -> None:
             crew.start(role, **files)
     book.close()
     statuses = crew.dismiss("manager")
+    watching = set(crew.of("watcher", "soloist"))
+    until(lambda: watching <= started(files["ledger"]), 20.0, "the start of all watchers")
     crew.start("closer", **files)
     until(lambda: '"what": "closed"' in Path(files["ledger"]).read_text(), 20.0, "the pause of all schedules")
     until(
         lambda: ask(files["database"], "SELECT count(*) FROM backlite_jobs") == [(0,)], 20.0, "the last runs"
     )
-    statuses += crew.dismiss("watcher")
+    statuses += crew.dismiss("watcher", "soloist")
     if statuses:
         raise Late(f"processes ended with {statuses}")
+
+
+def started(ledger: str) -> set[int]:
+    """Return the processes that watch, or did."""
+    return {event["pid"] for event in Ledger.read(ledger) if event["what"] == "up"}
 
 
 def ask(database: str, sql: str) -> list[Any]:
@@ -179,7 +188,9 @@ def judge(row: Row, found: Found, events: Sequence[Event]) -> None:
     judge_pauses(row, [instants[job] for job in found.jobs.get("steered", {}) if job in instants], events)
     judge_runs(row, instants, events)
     kills = sum(event["what"] == "killed" for event in events)
+    back = sum(event["what"] == "back" for event in events)
     row.notes.append(f"{kills} kills, {len(instants):,} runs of {len(found.schedules)} schedules")
+    row.notes.append(f"{back} times one was removed, and brought back")
 
 
 def judge_one(

@@ -36,6 +36,9 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }
 """What is declared, by name."""
 
+SOLO = "solo"
+"""The schedule that only one process declares: as often as it dies it is removed, and brought back."""
+
 STEERED = "steered"
 """The schedule that a manager makes, pauses and resumes."""
 
@@ -47,25 +50,33 @@ class Run(Task):
     schedule: str
 
 
-class Errors(logging.Handler):
-    """Notes what the library logs as an error."""
+class Watching(logging.Handler):
+    """Notes what the library logs as an error, and which schedules are brought back."""
 
     def __init__(self, ledger: Ledger) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__(logging.INFO)
         self._ledger = ledger
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note one line."""
-        self._ledger.note("error", text=record.getMessage())
+        text = record.getMessage()
+        if record.levelno >= logging.ERROR:
+            self._ledger.note("error", text=text)
+        elif "brought back" in text:
+            self._ledger.note("back", text=text)
 
 
-async def watcher(stop: asyncio.Event, *, database: str, ledger: str) -> None:
-    """Declare all schedules, and run their jobs until stopped."""
+async def watcher(stop: asyncio.Event, *, database: str, ledger: str, solo: bool = False) -> None:
+    """Declare all schedules, with `solo` one more, and run their jobs until stopped."""
     book = Ledger(ledger)
-    logging.getLogger("backlite_async").addHandler(Errors(book))
+    logger = logging.getLogger("backlite_async")
+    logger.addHandler(Watching(book))
+    logger.setLevel(logging.INFO)
     client = Client(database, workers=6)
     for name, said in SCHEDULES.items():
         client.schedule(name, Run(name), **said)
+    if solo:
+        client.schedule(SOLO, Run(SOLO), every=0.06, missed="all")
 
     @client.handler(Run)
     async def run(task: Run, job: JobContext) -> None:
@@ -76,6 +87,11 @@ async def watcher(stop: asyncio.Event, *, database: str, ledger: str) -> None:
     async with client:
         book.note("up")
         await stop.wait()
+
+
+async def soloist(stop: asyncio.Event, *, database: str, ledger: str) -> None:
+    """Watch, and declare what nobody else does."""
+    await watcher(stop, database=database, ledger=ledger, solo=True)
 
 
 async def manager(stop: asyncio.Event, *, database: str, ledger: str) -> None:
@@ -111,6 +127,7 @@ async def closer(stop: asyncio.Event, *, database: str, ledger: str) -> None:
 
 ROLES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
     "watcher": watcher,
+    "soloist": soloist,
     "manager": manager,
     "closer": closer,
 }
