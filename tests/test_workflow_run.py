@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ import pytest
 
 from backlite_async import (
     Client,
+    DatabaseUnusable,
     Discard,
     Event,
     InvalidState,
@@ -36,7 +37,7 @@ from backlite_async import (
     group,
     testing,
 )
-from backlite_async._job import Lane
+from backlite_async._job import Complete, Lane, Outcome
 from backlite_async._outcome import crashed
 
 from .conftest import LIMIT
@@ -701,6 +702,32 @@ async def test_who_comes_after_its_attempt_adds_nothing(scene: Scene) -> None:
         with pytest.raises(InvalidState, match="has ended, and adds nothing more"):
             await left[0]
     assert scene.ran == ["plan"]
+
+
+async def test_what_the_database_refuses_to_add(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails the step that wanted to, as an outcome that cannot be stored does, and nothing else."""
+
+    @scene.on
+    async def plan(job: JobContext) -> object:
+        await job.extend(Do("more"))
+        return None
+
+    async with scene.client:
+        store = scene.client.open_store()
+        finish = store.finish
+
+        async def refuse(outcomes: Sequence[Outcome]) -> set[str]:
+            if any(isinstance(outcome, Complete) and outcome.extends for outcome in outcomes):
+                raise DatabaseUnusable("app.db", "no such thing")
+            return await finish(outcomes)
+
+        monkeypatch.setattr(store, "finish", refuse)
+        flow = graph("plan", "after")
+        flow.add(Do("beside"), name="beside")
+        run = await scene.end(flow)
+    assert states(run) == {"plan": "failed", "after": "cancelled", "beside": "succeeded"}
+    assert str(run.step("plan").error).startswith("its outcome could not be stored: DatabaseUnusable")
+    assert sorted(scene.ran) == ["beside", "plan"]
 
 
 async def test_steps_are_told_as_added(scene: Scene) -> None:
