@@ -117,7 +117,7 @@ FLOWS = [
     """
     INSERT INTO backlite_steps (workflow, number, kind, job_id, blocked, if_failed, after, next)
     SELECT flows.id, step.value, 'step', 'qTblocked-' || flows.rowid, step.value, 'cancel', '[]', '[]'
-    FROM backlite_workflows AS flows CROSS JOIN json_each('[0, 1]') AS step
+    FROM backlite_workflows AS flows CROSS JOIN json_each('[0, 1]') AS step WHERE flows.id LIKE 'flow-%'
     """,
 ]
 
