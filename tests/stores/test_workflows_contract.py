@@ -153,12 +153,19 @@ async def test_a_released_step_is_due_then(bench: Bench) -> None:
 
 
 async def test_a_release_wakes_who_listens(bench: Bench) -> None:
-    """Listeners are told of steps that can run."""
-    await bench.add(step("a"), step("b", "a"))
+    """Listeners are told of steps that can run, and of ends that somebody waits for; not of each end."""
+    await bench.add(step("a"), step("b"), join("j", "a", "b"), step("c", "j"), step("d", "c"), step("e", "d"))
+    await bench.store.watch(["e"], owner="me")
     await bench.claim()
-    heard = []
+    heard: list[int] = []
     bench.store.listen(lambda: heard.append(1))
     await bench.store.finish([bench.outcome("a")])
+    assert not heard
+    await bench.store.finish([bench.outcome("b")])
+    assert heard
+    assert await bench.claim() == ["c"]
+    heard.clear()
+    await bench.store.finish([bench.outcome("c", "failed")])
     assert heard
 
 
