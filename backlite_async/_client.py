@@ -138,7 +138,8 @@ class Client:
     async def start(self) -> None:
         """Open the database, install the schema, and dispatch in the background.
 
-        Raises `DatabaseUnusable` if the file cannot be used, `InvalidState` if already started.
+        Raises `DatabaseUnusable` if the file cannot be used, `InvalidState` if already started, and
+        `DatabaseUnavailable` if declared schedules cannot be stored.
         """
         if self._running is not None:
             self._running.check_process()
@@ -215,6 +216,7 @@ class Client:
         dispatcher = None
         try:
             self.schedules.declarations.begin()
+            await self.schedules.declarations.reconcile(store, self.clock, owner.id)
             if self._workers:
                 dispatcher = running.dispatcher = Dispatcher(
                     self,
@@ -230,7 +232,6 @@ class Client:
                     unending=self._unending,
                 )
             self._declared.clear()
-            await self.schedules.declarations.reconcile(store, self.clock, owner.id)
             store.listen(self.rung)
             running.waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
             self.bus.open()

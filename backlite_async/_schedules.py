@@ -194,7 +194,6 @@ class Schedules:
             if stored is not None and await self._client.open_store().delete_schedule(name):
                 count += 1
                 log.emit(log.SCHEDULE_CHANGED, schedule=name, action="deleted")
-        self._client.rung()
         return count
 
     # -- for the client ----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from backlite_async import (
     AlreadyRegistered,
     Client,
+    DatabaseUnavailable,
     InvalidState,
     InvalidTask,
     InvalidType,
@@ -28,6 +29,7 @@ from backlite_async import (
     Task,
     testing,
 )
+from backlite_async._clock import from_millis
 from backlite_async._declarations import GRACE
 from backlite_async._recurring import StoredSchedule
 from backlite_async.stores import MemoryStore
@@ -276,6 +278,26 @@ async def test_a_change_by_another_client_is_heard(file: str, journal: Journal) 
         with anyio.fail_after(LIMIT):
             await journal.seen("schedule.ticked", count=2)
             await journal.seen("job.succeeded", count=2)
+
+
+async def test_what_one_makes_oneself_runs_at_once(database: str, journal: Journal) -> None:
+    """Nobody else is there to call: the client itself looks when it is due, and runs it."""
+    client = Client(database)
+
+    @client.handler(Report)
+    async def report(task: Report) -> None: ...
+
+    async with client:
+        assert client._dispatcher is not None
+        await settled(client)
+        soon = client.clock.now() + 300
+        schedule = await client.schedule("soon", Report(), at=[from_millis(soon)])
+        with anyio.fail_after(5):  # long before anybody looks around
+            await journal.seen("job.succeeded")
+        job = await client.get((await found(client, "soon")).last_job_id or "")
+    assert job is not None
+    assert job.started_at is not None
+    assert timedelta(0) <= job.started_at - schedule.next_runs[0] < timedelta(seconds=2)
 
 
 # -- at run time -----------------------------------------------------------------------------------
@@ -710,6 +732,46 @@ async def test_stopped_and_started_again_one_client_declares_again(database: str
     client.schedule("later", Report(), every=HOUR)
     async with client:
         assert len(await client.schedules.list()) == 2
+
+
+async def test_what_cannot_be_declared_at_a_start_is_told_and_can_be_tried_again(
+    clock: testing.ManualClock,
+) -> None:
+    """A start that cannot store what the code says fails, whole, and the next one does all of it."""
+
+    class Full(MemoryStore):
+        full = 2
+
+        async def save_schedule(self, schedule: StoredSchedule, *, expected: int | None) -> bool:
+            self.full -= 1
+            if self.full == 0:
+                raise DatabaseUnavailable("disk full")
+            return await super().save_schedule(schedule, expected=expected)
+
+    client = make(Full(), clock)
+    for name in ("hourly", "second", "third"):
+        client.schedule(name, Report(), every=HOUR)
+    with pytest.raises(DatabaseUnavailable, match="disk full"):
+        await client.start()
+    with pytest.raises(InvalidState):
+        await client.schedules.list()
+    async with client:
+        assert [schedule.name for schedule in await client.schedules.list()] == ["hourly", "second", "third"]
+        assert len(await pass_by(client, HOUR)) == 3
+
+
+async def test_declared_while_it_starts(clock: testing.ManualClock) -> None:
+    """What is said while a client is starting is a declaration of this start."""
+    store = Crowded()
+    client = make(store, clock)
+    hourly()(client)
+
+    async def by_another_task() -> None:
+        client.schedule("late", Report(), every=HOUR)
+
+    store.others = [by_another_task]
+    async with client:
+        assert [schedule.name for schedule in await client.schedules.list()] == ["hourly", "late"]
 
 
 class Crowded(MemoryStore):

@@ -152,6 +152,10 @@ class MemoryFlows:
         of_flow = self._steps[workflow]
         return [msgspec.structs.replace(of_flow[number]) for number in sorted(numbers) if number in of_flow]
 
+    def waiting(self, workflow: str, numbers: Iterable[int]) -> list[Step]:
+        """Return those of some nodes that wait for others."""
+        return [step for step in self.steps(workflow, numbers) if step.status is None and step.blocked]
+
     def live_steps(self, workflow: str) -> list[Step]:
         """Return all of its nodes that have not ended."""
         of_flow = self._steps[workflow].values()

@@ -76,6 +76,11 @@ class Flows:
         wanted = sorted(numbers)
         return self._read("nodes", workflow, numbers=text(wanted)) if wanted else []
 
+    def waiting(self, workflow: str, numbers: Iterable[int]) -> list[Step]:
+        """Return those of some nodes that wait for others, without what comes after them."""
+        wanted = sorted(numbers)
+        return self._read("waiting_nodes", workflow, numbers=text(wanted)) if wanted else []
+
     def live_steps(self, workflow: str) -> list[Step]:
         """Return all of its nodes that have not ended."""
         return self._read("live_nodes", workflow)
