@@ -102,8 +102,8 @@ class MemoryService:
 
     def _follow(self, ends: Sequence[_flows.End]) -> None:
         """Do what follows from the ends of steps of workflows."""
-        if ends:
-            _flows.ended(self._flows, ends)
+        if ends and _flows.ended(self._flows, ends):
+            self._flows.stirs = True
 
     def _forget(self, job_id: str) -> None:
         """Forget what is kept beside a job that is gone, unless another has got its id."""
