@@ -10,7 +10,7 @@ from .._graph import FOR_EVER, NewStep, NewWorkflow, StepResult, StepRun, Workfl
 from .._job import Complete, Declared, JobStatus, NewJob, Outcome
 from . import _runs
 from ._beside import Beside
-from ._flows import FAILED, End, Flow, Step, retention
+from ._flows import CANCELLED, FAILED, End, Flow, Step, retention
 from ._rows import Live, Row
 
 __all__ = ["MemoryFlows"]
@@ -103,10 +103,10 @@ class MemoryFlows:
             for row in [self._job(step.job_id)]
         ]
 
-    def failed(self, workflow: str) -> list[str]:
-        """Return the ids of the jobs of nodes that have failed."""
-        steps = self._steps[workflow].values()
-        return [step.job_id for step in steps if step.status == FAILED and step.job_id is not None]
+    def unsuccessful(self, workflow: str) -> list[str]:
+        """Return the ids of the jobs of steps that have failed, or were cancelled and not skipped."""
+        steps = [step for step in self._steps[workflow].values() if step.kind == "step"]
+        return [step.job_id for step in steps if step.job_id and step.status in (FAILED, CANCELLED)]
 
     def jobs(self, workflow: str) -> list[Row]:
         """Return the jobs of its nodes."""

@@ -178,7 +178,7 @@ class MemoryService:
     async def act(self, action: Action, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
         """Do something to jobs that are in a state for it; then let in who has waited for what that frees."""
         of_flows = {
-            asked: self._flows.failed(asked) if isinstance(action, Rerun) else []
+            asked: self._flows.unsuccessful(asked) if isinstance(action, Rerun) else []
             for asked in dict.fromkeys(job_ids)
             if self._flows.of(asked, now) is not None
         }

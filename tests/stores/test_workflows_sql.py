@@ -121,14 +121,14 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "remove_flow": FLOW,
     "runs": FLOW,
     "flow_watched": FLOW,
-    "failed_of_flow": FLOW,
+    "unsuccessful_of_flow": FLOW,
     "expired_flows": {"now": 900_005, "limit": 100},
 }  # fmt: skip
 """What each statement is given."""
 
 FOUND = dict.fromkeys(
     "known_workflows live_workflows flow nodes waiting_nodes live_nodes named keys_of_blocked"
-    " blocked_of beside_flow turns_of_flow runs flow_watched failed_of_flow".split(),
+    " blocked_of beside_flow turns_of_flow runs flow_watched unsuccessful_of_flow".split(),
     1,
 ) | {"endings": 6, "expired_flows": 5}
 CHANGED = {

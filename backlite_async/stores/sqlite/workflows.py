@@ -190,9 +190,9 @@ class Flows:
 
     # -- what is done to a whole -------------------------------------------------------------------
 
-    def failed(self, workflow: str) -> list[str]:
-        """Return the ids of the jobs of nodes that have failed."""
-        found = fetch(self._raw, "failed_of_flow", {"workflow": workflow})[0][0]
+    def unsuccessful(self, workflow: str) -> list[str]:
+        """Return the ids of the jobs of steps that have failed, or were cancelled and not skipped."""
+        found = fetch(self._raw, "unsuccessful_of_flow", {"workflow": workflow})[0][0]
         return msgspec.json.decode(found, type=list[str])
 
     def delete(self, workflow: str, now: int) -> bool:

@@ -226,11 +226,11 @@ SELECT EXISTS (SELECT 1 FROM backlite_watches AS anybody) AND (
     )
 )
 
--- name: failed_of_flow
--- The jobs of its nodes that have failed.
+-- name: unsuccessful_of_flow
+-- The jobs of its steps that have failed or were cancelled, not those that were skipped.
 SELECT json_group_array(job_id) FROM (
     SELECT job_id FROM backlite_steps INDEXED BY sqlite_autoindex_backlite_steps_1
-    WHERE workflow = :workflow AND status = 'failed' AND job_id IS NOT NULL
+    WHERE workflow = :workflow AND kind = 'step' AND status IN ('failed', 'cancelled')
     ORDER BY number
 )
 
