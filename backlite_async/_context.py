@@ -223,7 +223,8 @@ class JobContext:
 
         A mapping by their names, or ids where they have none, in the order of the workflow; found is each
         by its id, too. Of steps that have succeeded, None for one that has returned nothing. A callback of
-        the whole sees those of all. Raises as `previous` does.
+        the whole sees those of all. Raises a `LookupError` if the job is of no workflow; what is wrong with
+        a result is raised when it is looked up, as `previous` does.
         """
         return await self._place().results(type)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -41,21 +42,21 @@ class Results(Mapping[str, V], Generic[V]):
     """What steps have returned, in the order of the workflow; None: nothing.
 
     The keys are the steps' names, or ids where they have none; found is each by its id, too. Only steps that
-    have succeeded are in it. `ResultNotFound`, a LookupError, where a step has returned what cannot be kept.
+    have succeeded are in it. What is looked up is decoded then: `PayloadError` if it is of another type,
+    `ResultNotFound`, a LookupError, if what the step has returned cannot be kept.
     """
 
-    __slots__ = ("_by_id", "_by_key")
+    __slots__ = ("_by_id", "_by_key", "_value")
 
-    def __init__(self, values: Mapping[str, V], ids: Mapping[str, str]) -> None:
-        self._by_key = values
-        self._by_id = ids
+    def __init__(
+        self, by_key: Mapping[str, Any], by_id: Mapping[str, str], value: Callable[[Any], V]
+    ) -> None:
+        self._by_key = by_key
+        self._by_id = by_id
+        self._value = value
 
     def __getitem__(self, key: str) -> V:
-        name = key if key in self._by_key else self._by_id.get(key, key)
-        value = self._by_key[name]
-        if value is _UNKEPT:
-            raise ResultNotFound(key, UNKEPT)
-        return value
+        return self._value(self._by_key[key if key in self._by_key else self._by_id.get(key, key)])
 
     def __contains__(self, key: object) -> bool:
         return key in self._by_key or key in self._by_id
@@ -67,8 +68,7 @@ class Results(Mapping[str, V], Generic[V]):
         return len(self._by_key)
 
     def __repr__(self) -> str:
-        kept = {key: "not kept" if value is _UNKEPT else value for key, value in self._by_key.items()}
-        return f"Results({kept!r})"
+        return f"<results of {', '.join(self._by_key) or 'no steps'}>"
 
 
 class Inside:
@@ -106,10 +106,10 @@ class Inside:
     async def results(self, kind: Any) -> Results[Any]:
         """Return what all steps before have returned; see `JobContext.results`."""
         if self._given is not None:
-            return Results(self._given.results or {}, {})
+            return Results(self._given.results or {}, {}, lambda value: value)
         found = [one for one in await self._found("results", deep=True) if one.status is JobStatus.SUCCEEDED]
         keys = {one.id: one.id if one.name is None else one.name for one in found}
-        return Results({keys[one.id]: self._value(one, kind) for one in found}, keys)
+        return Results({keys[one.id]: one for one in found}, keys, partial(self._value, kind))
 
     async def extend(
         self,
@@ -194,9 +194,7 @@ class Inside:
             raise outside(job.id, call)
         return await self._client.open_store().step_results(job.workflow, job.step, deep=deep)
 
-    def _value(self, found: StepResult, kind: Any) -> Any:
-        if found.result == b"":
-            return _UNKEPT
+    def _value(self, kind: Any, found: StepResult) -> Any:
         what = f"the result of {found.id if found.name is None else repr(found.name)}"
         return self._decoded(_encoded(found), kind, "results", what)
 
@@ -232,6 +230,3 @@ def _array(values: Sequence[bytes]) -> bytes:
 BEFORE = "the result before it"
 
 UNKEPT = "what its handler returned cannot be kept: it is no JSON, or too large"
-
-_UNKEPT: Any = object()
-"""Stands for a value that is not kept."""

@@ -59,11 +59,7 @@ def timing(
     `now` becomes the anchor, from which intervals and rules without a start are counted. It is no part
     of what was said: two timings say the same if they are equal but for their anchors.
     """
-    given = {"cron": cron, "every": every, "rule": rule, "at": at}
-    said = [name for name, value in given.items() if value is not None]
-    if len(said) != 1:
-        none = " and ".join(f"{name}=" for name in said) or "none of them"
-        raise InvalidValue(f"a schedule has one of cron=, every=, rule= and at=, not {none}")
+    said = _the_one({"cron": cron, "every": every, "rule": rule, "at": at})
     zone(tz)
     text = checked_rule(rule) if rule is not None else None
     if text is not None:
@@ -77,12 +73,20 @@ def timing(
         rule=text,
         at=_instants(at) if at is not None else None,
         tz=tz,
-        anchor=now if begins is None and said[0] in ("every", "rule") else 0,
+        anchor=now if begins is None and said in ("every", "rule") else 0,
         start=begins,
         end=_instant("end", end),
     )
     _check_comes(made)
     return made
+
+
+def _the_one(given: dict[str, object]) -> str:
+    said = [name for name, value in given.items() if value is not None]
+    if len(said) != 1:
+        wrong = " and ".join(f"{name}=" for name in said) or "none of them"
+        raise InvalidValue(f"a schedule has one of cron=, every=, rule= and at=, not {wrong}")
+    return said[0]
 
 
 def _instant(name: str, value: datetime | None) -> int | None:

@@ -34,7 +34,7 @@ async def add_up(task: Sum, job: JobContext) -> int:
 
 @client.handler(Report)
 async def report(task: Report, job: JobContext) -> dict[str, int]:
-    sums = await job.previous(list[int | None])  # in the order of the group
+    sums = await job.previous(int | None, many=True)  # in the order of the group, also of one
     return {region: found or 0 for region, found in zip(task.regions, sums, strict=True)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ import pytest
 
 from backlite_async import (
     Client,
+    DatabaseUnusable,
     Discard,
     Event,
     InvalidState,
@@ -36,7 +37,7 @@ from backlite_async import (
     group,
     testing,
 )
-from backlite_async._job import Lane
+from backlite_async._job import Complete, Lane, Outcome
 from backlite_async._outcome import crashed
 
 from .conftest import LIMIT
@@ -76,6 +77,8 @@ class Scene:
         self.client = Client(database, **options)
         self.does: dict[str, Does] = {}
         self.ran: list[str] = []
+        self.open = asyncio.Event()
+        self.open.set()
         for kind in (Do, Stubborn, Kept):
             self.client.register(kind, self._do)
 
@@ -85,14 +88,20 @@ class Scene:
         return does
 
     async def _do(self, task: Do | Stubborn | Kept, job: JobContext) -> object:
+        await self.open.wait()
         self.ran.append(task.what)
         does = self.does.get(task.what)
         return task.what if does is None else await does(job)
 
     async def end(self, whole: Any) -> WorkflowRun:
-        """Add a workflow; return it when it has ended."""
+        """Add a workflow; return it when it has ended, before which nothing runs of it."""
+        self.open.clear()
         await self.client.add(whole).save()
-        return await self.end_of(whole.id)
+        waiting = asyncio.ensure_future(self.end_of(whole.id))
+        await asyncio.sleep(0)
+        assert whole.id in self.client.waits
+        self.open.set()
+        return await waiting
 
     async def end_of(self, workflow_id: str) -> WorkflowRun:
         with anyio.fail_after(LIMIT):
@@ -112,7 +121,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(database: str) -> Scene:
+async def scene(database: str) -> Scene:
     return Scene(database)
 
 
@@ -264,8 +273,10 @@ async def test_results_by_name_or_id(scene: Scene) -> None:
             results["beside"]
         typed = await job.results(str)
         assert typed["uno"] == "one"
+        numbers = await job.results(int)
         with pytest.raises(PayloadError, match="the result of 'uno' is of another type: Expected `int`"):
-            await job.results(int)
+            numbers["uno"]
+        assert repr(numbers) == f"<results of uno, {two.id}>"
         return None
 
     async with scene.client:
@@ -288,14 +299,14 @@ async def test_what_cannot_be_kept_is_no_result(scene: Scene) -> None:
         results = await job.results()
         with pytest.raises(LookupError, match="cannot be kept"):
             results["odd"]
-        return ["odd" in results, repr(results)]
+        return ["odd" in results, len(results)]
 
     async with scene.client:
         flow = Workflow()
         flow.add(Do("odd"), name="odd")
         last = flow.add(Do("next_one"), after=["odd"])
         await scene.end(flow)
-        assert await scene.client.result(last.id) == [True, "Results({'odd': 'not kept'})"]
+        assert await scene.client.result(last.id) == [True, 1]
 
 
 async def test_there_is_nothing_before_a_first_step(scene: Scene) -> None:
@@ -691,6 +702,32 @@ async def test_who_comes_after_its_attempt_adds_nothing(scene: Scene) -> None:
         with pytest.raises(InvalidState, match="has ended, and adds nothing more"):
             await left[0]
     assert scene.ran == ["plan"]
+
+
+async def test_what_the_database_refuses_to_add(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails the step that wanted to, as an outcome that cannot be stored does, and nothing else."""
+
+    @scene.on
+    async def plan(job: JobContext) -> object:
+        await job.extend(Do("more"))
+        return None
+
+    async with scene.client:
+        store = scene.client.open_store()
+        finish = store.finish
+
+        async def refuse(outcomes: Sequence[Outcome]) -> set[str]:
+            if any(isinstance(outcome, Complete) and outcome.extends for outcome in outcomes):
+                raise DatabaseUnusable("app.db", "no such thing")
+            return await finish(outcomes)
+
+        monkeypatch.setattr(store, "finish", refuse)
+        flow = graph("plan", "after")
+        flow.add(Do("beside"), name="beside")
+        run = await scene.end(flow)
+    assert states(run) == {"plan": "failed", "after": "cancelled", "beside": "succeeded"}
+    assert str(run.step("plan").error).startswith("its outcome could not be stored: DatabaseUnusable")
+    assert sorted(scene.ran) == ["beside", "plan"]
 
 
 async def test_steps_are_told_as_added(scene: Scene) -> None:

@@ -96,6 +96,10 @@ class FlowRows(Protocol):
         """Return some of its nodes."""
         ...
 
+    def waiting(self, workflow: str, numbers: Iterable[int]) -> list[Step]:
+        """Return those of some nodes that wait for others, maybe without what comes after them."""
+        ...
+
     def live_steps(self, workflow: str) -> list[Step]:
         """Return all of its nodes that have not ended."""
         ...

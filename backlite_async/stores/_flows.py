@@ -90,11 +90,7 @@ def _reach(
     wave: dict[int, str] = {}
     released: list[str] = []
     skipped: list[tuple[str, str]] = []
-    waiting = [
-        step
-        for step in rows.steps(flow.id, freed.keys() | barred.keys())
-        if step.status is None and step.blocked
-    ]
+    waiting = rows.waiting(flow.id, freed.keys() | barred.keys())
     for step in waiting:
         if step.number in barred:
             wave[step.number] = SKIPPED

@@ -263,7 +263,7 @@ async def test_the_report_of_fan_out_report(example: ModuleType) -> None:
     async with example.client as client:
         task = example.Report(["a", "b"])
         assert (await testing.run_handler(client, task, previous=[1, None])).result == {"a": 1, "b": 0}
-        sums = group(example.Sum("north"), example.Sum("west"))
-        await client.add(sums.then(example.Report(["north", "west"]))).save()
+        sums = group(example.Sum("north"))
+        await client.add(sums.then(example.Report(["north"]))).save()
         ran = await testing.run_until_idle(client)
-        assert [attempt.result for attempt in ran] == [200, 320, {"north": 200, "west": 320}]
+        assert [attempt.result for attempt in ran] == [200, {"north": 200}]

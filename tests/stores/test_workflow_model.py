@@ -769,11 +769,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from("vw"))
     def rerun_whole(self, name: str) -> None:
-        """So do all that have failed, of a workflow."""
+        """So do all steps that have failed or were cancelled, of a workflow."""
         if name not in self.flows:
             return
-        failed = [str(node.job_id) for node in self.flows[name].nodes if node.end == FAILED]
-        can = [job_id for job_id in failed if self.can_run_again(job_id)]
+        steps = [node for node in self.flows[name].nodes if node.kind == "step"]
+        ended = [str(node.job_id) for node in steps if node.end in (FAILED, CANCELLED)]
+        can = [job_id for job_id in ended if self.can_run_again(job_id)]
         done = self.do(lambda store: store.act(Rerun(), [name], now=self.now), same=list)
         assert list(done) == [name][: len(can)]
         self.run_again(can)

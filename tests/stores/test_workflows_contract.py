@@ -153,12 +153,19 @@ async def test_a_released_step_is_due_then(bench: Bench) -> None:
 
 
 async def test_a_release_wakes_who_listens(bench: Bench) -> None:
-    """Listeners are told of steps that can run."""
-    await bench.add(step("a"), step("b", "a"))
+    """Listeners are told of steps that can run, and of ends that somebody waits for; not of each end."""
+    await bench.add(step("a"), step("b"), join("j", "a", "b"), step("c", "j"), step("d", "c"), step("e", "d"))
+    await bench.store.watch(["e"], owner="me")
     await bench.claim()
-    heard = []
+    heard: list[int] = []
     bench.store.listen(lambda: heard.append(1))
     await bench.store.finish([bench.outcome("a")])
+    assert not heard
+    await bench.store.finish([bench.outcome("b")])
+    assert heard
+    assert await bench.claim() == ["c"]
+    heard.clear()
+    await bench.store.finish([bench.outcome("c", "failed")])
     assert heard
 
 
@@ -528,7 +535,7 @@ async def test_a_workflow_that_is_deleted_leaves_its_turns(bench: Bench) -> None
 
 async def test_a_failed_step_runs_again(bench: Bench) -> None:
     """What was skipped because of it waits for it again, and runs."""
-    await bench.add(step("a"), step("b", "a"), join("j", "b"), step("c", "j"), step("x"))
+    await bench.add(step("a"), step("b", "a", key="k"), join("j", "b"), step("c", "j"), step("x"))
     await bench.claim()
     await bench.end("a", status="failed")
     assert await bench.store.act(Rerun(), ["a"], now=bench.now) == ["a"]
@@ -536,6 +543,7 @@ async def test_a_failed_step_runs_again(bench: Bench) -> None:
     assert (await bench.steps())["b"].error is None
     assert await bench.claim() == ["a"]
     assert await bench.end("a") == ["b"]
+    assert bench.claims["b"].key == "k"
     assert await bench.end("b") == ["c"]
     assert await bench.end("c", "x") == []
     assert await bench.status() == "succeeded"
@@ -604,13 +612,14 @@ async def test_a_workflow_runs_again_by_its_id(bench: Bench) -> None:
 async def test_steps_that_run_again_keep_their_order(bench: Bench) -> None:
     """A step that runs again waits for those before it that do, too."""
     await declare(bench.store, "q", None)
-    await bench.add(step("a", if_failed="continue"), step("b", "a"), step("c", "b"))
+    await bench.add(step("a", if_failed="continue"), step("b", "a", key="k"), step("c", "b"))
     await bench.claim()
     await bench.end("a", status="failed")
     await bench.end("b", status="failed")
     assert await bench.store.act(Rerun(), ["w"], now=bench.now) == ["w"]
     assert await bench.claim() == ["a"]
     assert await bench.end("a") == ["b"]
+    assert bench.claims["b"].key == "k"
     assert await bench.end("b") == ["c"]
 
 
@@ -762,7 +771,7 @@ async def test_a_clock_that_was_set_back_holds_no_step_up(bench: Bench) -> None:
     )
     await bench.claim()
     assert await bench.end("a") == ["at once"]
-    assert await bench.store.shift_waits(now=900, by=0) == 0
+    assert await bench.store.shift_waits(now=1600, by=500) == 0
     bench.now = 1050
     assert await bench.claim() == ["soon"]
     bench.now = 100_049
@@ -838,15 +847,17 @@ async def test_a_workflow_that_has_ended_stays_as_it_is(bench: Bench) -> None:
     assert await bench.store.next_expiry() == 1500
 
 
-async def test_a_large_workflow_expires_in_pieces(bench: Bench) -> None:
+@pytest.mark.parametrize("size", [4, 5])
+async def test_a_large_workflow_expires_in_pieces(bench: Bench, size: int) -> None:
     """No more jobs than asked for are removed at a time, and in the end all."""
-    await bench.add(*(step(f"a{n}") for n in range(5)))
+    names = [f"a{n}" for n in range(size)]
+    await bench.add(*map(step, names))
     await bench.claim()
-    await bench.end(*(f"a{n}" for n in range(5)), keep=keep(10))
+    await bench.end(*names, keep=keep(10))
     removed = []
     while (await bench.store.next_expiry() or 5000) <= 2000:
         removed.append(await bench.store.expire(now=2000, limit=2))
-    assert sum(removed) == 5
+    assert sum(removed) == size
     assert max(removed) <= 2
     assert await bench.store.next_expiry() is None
     await bench.add(step("a0"))
@@ -981,6 +992,9 @@ async def test_adding_a_workflow_twice(bench: Bench) -> None:
         await bench.store.add([new("x")], workflows=others)
     with pytest.raises(InvalidState):
         await bench.store.add([new("x")], workflows=[flow(step("c"), step("a"), id="v")])
+    for twice in ([flow(step("c"), id="v"), flow(step("d"), id="v")], [flow(step("c"), step("c"), id="v")]):
+        with pytest.raises(InvalidState):
+            await bench.store.add([new("x")], workflows=twice)
     for there in ("v", "c", "d", "x"):
         assert await bench.store.status(there, now=0) is JobStatus.NOT_FOUND
     await bench.claim()

@@ -76,6 +76,11 @@ class Flows:
         wanted = sorted(numbers)
         return self._read("nodes", workflow, numbers=text(wanted)) if wanted else []
 
+    def waiting(self, workflow: str, numbers: Iterable[int]) -> list[Step]:
+        """Return those of some nodes that wait for others, without what comes after them."""
+        wanted = sorted(numbers)
+        return self._read("waiting_nodes", workflow, numbers=text(wanted)) if wanted else []
+
     def live_steps(self, workflow: str) -> list[Step]:
         """Return all of its nodes that have not ended."""
         return self._read("live_nodes", workflow)
@@ -185,9 +190,9 @@ class Flows:
 
     # -- what is done to a whole -------------------------------------------------------------------
 
-    def failed(self, workflow: str) -> list[str]:
-        """Return the ids of the jobs of nodes that have failed."""
-        found = fetch(self._raw, "failed_of_flow", {"workflow": workflow})[0][0]
+    def unsuccessful(self, workflow: str) -> list[str]:
+        """Return the ids of the jobs of steps that have failed, or were cancelled and not skipped."""
+        found = fetch(self._raw, "unsuccessful_of_flow", {"workflow": workflow})[0][0]
         return msgspec.json.decode(found, type=list[str])
 
     def delete(self, workflow: str, now: int) -> bool:

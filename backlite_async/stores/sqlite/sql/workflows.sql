@@ -28,13 +28,17 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: known_workflows
 -- Which of these are there, though they may have expired.
-SELECT json_group_array(flows.id) FROM json_each(:ids) CROSS JOIN backlite_workflows AS flows
+SELECT json_group_array(flows.id)
+FROM json_each(:ids)
+    CROSS JOIN backlite_workflows AS flows INDEXED BY sqlite_autoindex_backlite_workflows_1
 WHERE flows.id = json_each.value
 
 -- name: live_workflows
 -- Which of these have not expired.
-SELECT json_group_array(flows.id) FROM json_each(:ids) CROSS JOIN backlite_workflows AS flows
-WHERE flows.id = json_each.value AND coalesce(+flows.expires_at > :now, true)
+SELECT json_group_array(flows.id) FILTER (WHERE coalesce(flows.expires_at > :now, true))
+FROM json_each(:ids)
+    CROSS JOIN backlite_workflows AS flows INDEXED BY sqlite_autoindex_backlite_workflows_1
+WHERE flows.id = json_each.value
 
 -- name: flow
 SELECT
@@ -54,10 +58,20 @@ WHERE id = :id
 json_array(number, kind, job_id, name, status, blocked, if_failed, json(next), json(fallback), strip)
 
 -- name: nodes
--- Some of a workflow, in the order of :numbers.
-SELECT json_group_array({node})
-FROM json_each(:numbers) AS wanted CROSS JOIN backlite_steps AS steps
-WHERE steps.workflow = :workflow AND steps.number = wanted.value
+-- Some of a workflow, in the order of :numbers. To join them would have SQLite walk over all, for a filter.
+SELECT '[' || coalesce(group_concat((
+    SELECT {node} FROM backlite_steps AS steps WHERE steps.workflow = :workflow AND steps.number = wanted.value
+)), '') || ']'
+FROM json_each(:numbers) AS wanted
+
+-- name: waiting_nodes
+-- Those that wait for others, without what comes after them.
+SELECT '[' || coalesce(group_concat((
+    SELECT json_array(number, kind, job_id, name, status, blocked, if_failed, json_array(), NULL, strip)
+    FROM backlite_steps AS steps
+    WHERE steps.workflow = :workflow AND steps.number = wanted.value AND status IS NULL AND blocked > 0
+)), '') || ']'
+FROM json_each(:numbers) AS wanted
 
 -- name: live_nodes
 -- All of a workflow that have not ended.
@@ -103,7 +117,7 @@ WHERE id IN (SELECT value FROM json_each(:ids)) AND +blocked IS NOT NULL
 
 -- name: skip
 -- To be ended: blocked jobs (id, reason).
-UPDATE backlite_jobs
+UPDATE backlite_jobs NOT INDEXED
 SET cancelled_at = :at, error = json_extract(value, '$[1]')
 FROM (
     WITH held (seq, value) AS MATERIALIZED (
@@ -212,13 +226,14 @@ SELECT EXISTS (SELECT 1 FROM backlite_watches AS anybody) AND (
     )
 )
 
--- name: failed_of_flow
--- The jobs of its nodes that have failed.
+-- name: unsuccessful_of_flow
+-- The jobs of its steps that have failed or were cancelled, not those that were skipped.
 SELECT json_group_array(job_id) FROM (
     SELECT job_id FROM backlite_steps INDEXED BY sqlite_autoindex_backlite_steps_1
-    WHERE workflow = :workflow AND status = 'failed' AND job_id IS NOT NULL
+    WHERE workflow = :workflow AND kind = 'step' AND status IN ('failed', 'cancelled')
     ORDER BY number
 )
 
 -- name: expired_flows
-SELECT id, size FROM backlite_workflows WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit
+SELECT id, size FROM backlite_workflows INDEXED BY backlite_workflows_expiry
+WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit
