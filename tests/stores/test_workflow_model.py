@@ -158,7 +158,7 @@ class Runner:
                 fate.joins,
                 CONTINUE if fate.tolerated else "cancel",
                 fallback if fate.fallback else None,
-                {},
+                {"tags": '["t"]'},
             )
             for n, fate in enumerate(base)
         ]
@@ -293,6 +293,7 @@ def left_over(stores: Stores) -> dict[str, int]:
             "steps": flows._steps,
             "after": flows._after,
             "keyed": store._live._keyed,
+            "tags": store._beside._tags,
         }
         counts = {name: len(rows) for name, rows in kept.items()}
     else:
@@ -884,7 +885,7 @@ def _node(name: str, number: int, fate: Fate) -> Node:
         fate.joins,
         CONTINUE if fate.tolerated else "cancel",
         new("") if fate.fallback else None,
-        KEY if fate.keyed else {},
+        {"tags": '["t"]'} | (KEY if fate.keyed else {}),
     )
 
 
