@@ -216,7 +216,9 @@ class Runner:
                 return msgspec.structs.replace(again, due_at=self.now + 1, attempt=job.attempt - 1)
             case "crash":
                 died = crashed(job, CONFIG, self.now)
-                return died if isinstance(died, Reschedule) else done
+                if isinstance(died, Complete):  # once too often
+                    return msgspec.structs.replace(died, keep=done.keep) if fate.end == FAILED else done
+                return died
             case "stale":
                 return msgspec.structs.replace(done, fence=-1)
             case _:

@@ -154,7 +154,9 @@ async def test_a_released_step_is_due_then(bench: Bench) -> None:
 
 async def test_a_release_wakes_who_listens(bench: Bench) -> None:
     """Listeners are told of steps that can run, and of ends that somebody waits for; not of each end."""
-    await bench.add(step("a"), step("b"), join("j", "a", "b"), step("c", "j"), step("d", "c"), step("e", "d"))
+    await bench.add(
+        step("a"), step("b"), join("j", "a", "b"), step("c", "j"), step("d", "c"), step("e", "d"), step("x")
+    )
     await bench.store.watch(["e"], owner="me")
     await bench.claim()
     heard: list[int] = []
@@ -814,6 +816,7 @@ async def test_the_longest_retention_decides_for_the_whole(bench: Bench) -> None
     assert await bench.store.status("w", now=bench.now) is JobStatus.NOT_FOUND
     assert await bench.store.workflows(states=None, limit=9, before=None, now=bench.now) == []
     assert await bench.store.act(Rerun(), ["w", "b"], now=bench.now) == []
+    assert await bench.store.act(Delete(), ["w"], now=bench.now) == []
     assert await bench.store.expire(now=bench.now, limit=9) == 3
     assert await bench.store.next_expiry() is None
     assert await bench.store.expire(now=bench.now, limit=9) == 0
