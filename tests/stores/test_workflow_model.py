@@ -85,7 +85,7 @@ def expected(fates: Sequence[Fate]) -> list[str | None]:
     """Return how each node ends; None: it is never added."""
     ends: list[str | None] = []
     for fate in fates:
-        bars = [ends[n] != SUCCEEDED and not fates[n].tolerated for n in fate.after]
+        bars = [ends[n] == SKIPPED or (ends[n] != SUCCEEDED and not fates[n].tolerated) for n in fate.after]
         if fate.added_by is not None and ends[fate.added_by] != SUCCEEDED:
             ends.append(None)
         elif fate.end == CUT and fate.added_by is None:
@@ -401,7 +401,7 @@ class Known(msgspec.Struct):
 
     @property
     def bars(self) -> bool:
-        return self.end is not None and self.end != SUCCEEDED and not self.tolerated
+        return self.end == SKIPPED or (self.end not in (None, SUCCEEDED) and not self.tolerated)
 
 
 class Expected:

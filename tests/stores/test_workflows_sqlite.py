@@ -164,14 +164,15 @@ async def test_a_step_that_releases_nothing_rings_nobody(open_store: Opener) -> 
 async def test_what_is_to_be_cancelled_goes_on_in_a_copy(open_store: Opener, tmp_path: Path) -> None:
     """A running step that was asked to end has ended there, and what depends on it is skipped."""
     bench = Bench(await open_store())
-    await bench.add(step("a"), step("b", "a", if_failed="continue"), step("c", "b"))
+    await bench.add(step("a", if_failed="continue"), step("b", "a"), step("c"), step("d", "c"))
     await bench.claim()
     await bench.cancel("a")
+    await bench.cancel("c")
     await bench.store.backup(str(tmp_path / "copy.db"))
     copy = Bench(await open_store(str(tmp_path / "copy.db")))
-    assert await copy.claim() == ["c"]
-    assert await copy.states() == {"a": "cancelled", "b": "skipped", "c": "running"}
-    assert await bench.states() == {"a": "running", "b": "pending", "c": "pending"}
+    assert await copy.claim() == ["b"]
+    assert await copy.states() == {"a": "cancelled", "b": "running", "c": "cancelled", "d": "skipped"}
+    assert await bench.states() == {"a": "running", "b": "pending", "c": "running", "d": "pending"}
 
 
 @pytest.mark.parametrize("again", [False, True])

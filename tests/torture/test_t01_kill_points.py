@@ -95,19 +95,6 @@ def test_what_is_kept_beside_jobs_and_is_not_as_it_should_be_is_seen(life: str, 
     assert found in "".join(tried(life, module=SERVICE, most=1).failures)
 
 
-@pytest.mark.parametrize(
-    ("life", "found"),
-    [
-        ("forgets_a_release", "nodes have not ended"),
-        ("miscounts", "0 nodes have not ended, not 1"),
-        ("ends_otherwise", "workflow chain is succeeded, not failed"),
-    ],
-)
-def test_workflows_that_are_not_as_they_should_be_are_seen(life: str, found: str) -> None:
-    """A step that is never released, a wrong count, and an end that it must not have."""
-    assert found in "".join(tried(life, module=FLOWS, most=1).failures)
-
-
 def test_a_spoilt_database_is_seen() -> None:
     assert tried("spoils").corrupt
 
