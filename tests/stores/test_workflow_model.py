@@ -366,7 +366,7 @@ def test_every_step_ends_as_its_fate_says(kind: str) -> None:
     """Steps end by their fates and the ends of those before them, in whatever order, whatever goes wrong."""
     with stores_of(kind) as stores:
 
-        @settings(QUIET, max_examples=100 if kind == "memory" else 50)
+        @settings(QUIET, max_examples=100 if kind == "memory" else 40)
         @given(fates=workflows(50), seed=st.integers(0, 2**32))
         def ends(fates: list[Fate], seed: int) -> None:
             store = stores.store
@@ -898,5 +898,5 @@ def test_workflows_are_as_they_should_be_at_any_moment(kinds: tuple[str, ...]) -
     """After any calls, each node is in the state that follows from what has become of those before it."""
     run_state_machine_as_test(
         type("Machine", (Machine,), {"kinds": kinds}),
-        settings=settings(QUIET, max_examples=10 if "sqlite" in kinds else 50, stateful_step_count=40),
+        settings=settings(QUIET, max_examples=8 if "sqlite" in kinds else 40, stateful_step_count=40),
     )
