@@ -12,6 +12,7 @@ from backlite_async._graph import follow_up_id
 from .kit import Budget, Missing, Row
 from .t01_kill_points import (
     CONTROL,
+    FLOWS,
     PLAIN,
     SERVICE,
     Found,
