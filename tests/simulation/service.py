@@ -45,6 +45,7 @@ class _Known:
 
     def __init__(self, event: Stored) -> None:
         self.queue = event.kind[0]
+        self.flow = event.flow
         self.number = event.number
         self.claim: Claimed | None = None
         self.how: dict[int, Ended] = {}
@@ -211,7 +212,7 @@ class _Service:
         if event.gave_up or known is None:
             return
         expired = known.ended is not None and known.until is not None and known.until <= event.wall
-        if event.status is None and not (known.gone or expired or known.times > 1):
+        if event.status is None and not (known.gone or expired or known.times > 1 or known.flow):
             self.fail(event, "wait", f"{wait.client} was told that {wait.job} is gone")
         if event.status is not None and known.times == 1 and event.status not in known.ends:
             self.fail(event, "wait", f"{wait.job} has never been {event.status}")
