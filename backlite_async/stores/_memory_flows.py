@@ -10,14 +10,17 @@ from .._graph import FOR_EVER, NewStep, NewWorkflow, StepResult, StepRun, Workfl
 from .._job import Complete, Declared, JobStatus, NewJob, Outcome
 from . import _runs
 from ._beside import Beside
-from ._flows import FAILED, End, Flow, Step, retention
+from ._flows import CANCELLED, FAILED, End, Flow, Step, retention
 from ._rows import Live, Row
 
 __all__ = ["MemoryFlows"]
 
 
 class MemoryFlows:
-    """Workflows and their nodes, over the jobs of a store."""
+    """Workflows and their nodes, over the jobs of a store.
+
+    `stirs` is set where jobs are due by what was done, or somebody waits for what has ended by that.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class MemoryFlows:
         self._beside = beside
         self._declared = declared
         self._cancel = cancel
+        self.stirs = False
         self._flows: dict[str, Flow] = {}
         self._steps: dict[str, dict[int, Step]] = {}
         self._after: dict[str, dict[int, tuple[int, ...]]] = {}
@@ -99,10 +103,10 @@ class MemoryFlows:
             for row in [self._job(step.job_id)]
         ]
 
-    def failed(self, workflow: str) -> list[str]:
-        """Return the ids of the jobs of nodes that have failed."""
-        steps = self._steps[workflow].values()
-        return [step.job_id for step in steps if step.status == FAILED and step.job_id is not None]
+    def unsuccessful(self, workflow: str) -> list[str]:
+        """Return the ids of the jobs of steps that have failed, or were cancelled and not skipped."""
+        steps = [step for step in self._steps[workflow].values() if step.kind == "step"]
+        return [step.job_id for step in steps if step.job_id and step.status in (FAILED, CANCELLED)]
 
     def jobs(self, workflow: str) -> list[Row]:
         """Return the jobs of its nodes."""
@@ -177,6 +181,7 @@ class MemoryFlows:
 
     def add_jobs(self, jobs: Sequence[NewJob]) -> None:
         """Add jobs, those whose ids are not there."""
+        self.stirs = True
         new = [job for job in jobs if self._job(job.id) is None]
         for job in new:
             self._live.add(job)
@@ -185,6 +190,7 @@ class MemoryFlows:
 
     def release(self, job_ids: Sequence[str], at: int) -> None:
         """Let blocked jobs run, those whose keys have no turns left when it is theirs."""
+        self.stirs = True
         rows = [self._live.rows[job_id] for job_id in job_ids]
         for row in rows:
             self._live.release(row, at)
@@ -198,6 +204,7 @@ class MemoryFlows:
         rows = [self._live.rows[job_id] for job_id, _ in jobs]
         for row, (_, reason) in zip(rows, jobs, strict=True):
             self._cancel(row, reason, at)
+            self.stirs = self.stirs or self._beside.watched(row.id)
         return self._keep_for(rows)
 
     def cancel(self, job_ids: Sequence[str], at: int) -> tuple[set[str], int]:

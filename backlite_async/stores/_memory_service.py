@@ -102,8 +102,8 @@ class MemoryService:
 
     def _follow(self, ends: Sequence[_flows.End]) -> None:
         """Do what follows from the ends of steps of workflows."""
-        if ends:
-            _flows.ended(self._flows, ends)
+        if ends and _flows.ended(self._flows, ends):
+            self._flows.stirs = True
 
     def _forget(self, job_id: str) -> None:
         """Forget what is kept beside a job that is gone, unless another has got its id."""
@@ -178,7 +178,7 @@ class MemoryService:
     async def act(self, action: Action, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
         """Do something to jobs that are in a state for it; then let in who has waited for what that frees."""
         of_flows = {
-            asked: self._flows.failed(asked) if isinstance(action, Rerun) else []
+            asked: self._flows.unsuccessful(asked) if isinstance(action, Rerun) else []
             for asked in dict.fromkeys(job_ids)
             if self._flows.of(asked, now) is not None
         }

@@ -53,7 +53,7 @@ class Service(Protocol):
         The others tell by that that they were in no state for it. What it frees, it lets in. Of a workflow,
         `Rerun` revives what was skipped because of its steps, and jobs of it are deleted with the whole
         only: `Delete` takes the ids of workflows, of which nothing runs. `Rerun` of such an id is of all
-        its steps that have failed.
+        its steps that have failed or were cancelled.
         """
         ...
 

@@ -238,12 +238,13 @@ class MemoryStore(MemorySchedules):
 
     def finish_now(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Write outcomes."""
+        self._flows.stirs = False
         heard = any(self._is_heard(outcome) for outcome in outcomes)
         ends: list[_flows.End] = []
         in_order = sorted(outcomes, key=lambda outcome: isinstance(outcome, Reschedule))
         lost = {outcome.id for outcome in in_order if not self._finish(outcome, ends)}
         self._follow(ends)
-        if heard:
+        if heard or self._flows.stirs:
             self._ring()
         return lost
 
@@ -251,9 +252,7 @@ class MemoryStore(MemorySchedules):
         """Return whether others wait for what an outcome brings."""
         if not isinstance(outcome, Complete):
             return True
-        if outcome.workflow is not None or outcome.frees is not None:
-            return True
-        return outcome.letter is not None or self._beside.watched(outcome.id)
+        return outcome.frees is not None or outcome.letter is not None or self._beside.watched(outcome.id)
 
     def _finish(self, outcome: Outcome, ends: list[_flows.End]) -> bool:
         row = self._live.held(outcome.id, outcome.fence)

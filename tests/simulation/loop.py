@@ -166,7 +166,10 @@ class SimLoop(asyncio.BaseEventLoop):
             if not scheduled:
                 raise Deadlock(f"nothing is ready and nothing is scheduled at {self.time():.6f} s")
             self.wakeups += 1
-            self.micros = max(self.micros, ceil((scheduled[0][0] - early) * 1_000_000))
+            due = scheduled[0][0] - early
+            self.micros = max(self.micros, ceil(due * 1_000_000))
+            if self.micros / 1_000_000 < due:  # after months, a float is coarser than that
+                self.micros += 1
         horizon = self.micros / 1_000_000 + early + 1e-9
         while scheduled and scheduled[0][0] <= horizon:
             self._ready.append(heappop(scheduled)[2])

@@ -49,10 +49,12 @@ class Teller:
         self._history = history
         self._crash_limits = {queue.name: queue.max_crashes for queue in queues}
         self._written: dict[tuple[str, int], Written] = {}
+        self._releases = False
 
     def _flowed(self, told: Collection[str] = (), *, deleted: bool = False, at: int = 0) -> None:
         for event in self._inner.flowing.look(told=told, deleted=deleted, at=at):
             self._history.add(event)
+            self._releases |= isinstance(event, (Stored, Turned)) and event.due_at is not None
 
     def _turned(self, but: Collection[str | None] = ()) -> None:
         for job, wait in self._inner.turned():
@@ -223,6 +225,11 @@ class Teller:
         for written in told:
             written.told = True
         return any(written.watched for written in told)
+
+    def releases(self) -> bool:
+        """Return whether outcomes have made steps due, since this was last asked."""
+        releases, self._releases = self._releases, False
+        return releases
 
     def shift(self, at: int, by: int) -> int:
         """Let waits go on as they were meant."""

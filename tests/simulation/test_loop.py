@@ -35,6 +35,20 @@ def test_without_shuffling_the_order_is_that_of_asyncio() -> None:
     assert order(1, shuffle=False) == order(2, shuffle=False) == [0, 1, 2, 3] * 3
 
 
+@pytest.mark.parametrize("begun", [0.0, 19_298_291.5, 31_536_000.0, 1e9])
+def test_time_goes_on_however_late_it_is(begun: float) -> None:
+    """Months after its start, two timers may be closer than a float can tell from a microsecond."""
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(begun)
+        for number in range(500):
+            await asyncio.sleep(0.1 + number * 1.23456789e-7)
+        return loop.time() - begun
+
+    assert 50.0 < run(SimLoop(1), main()) < 50.1
+
+
 def test_waiting_for_nothing_is_a_deadlock() -> None:
     """A wait that nobody can end is reported, with the time."""
 

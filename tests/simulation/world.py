@@ -68,7 +68,10 @@ from .work import (
     rule_of,
 )
 
-__all__ = ["World", "run_world"]
+__all__ = ["EVERY", "RUNS", "World", "run_world"]
+
+EVERY, RUNS = (0.7, 11.0), 4
+"""The intervals of schedules in seconds, and how often they run."""
 
 CONFLICTS: tuple[OnConflict, ...] = ("keep", "replace", "raise")
 
@@ -108,6 +111,7 @@ class World:
         self.paused: set[str] = set()
         self.waiters: dict[asyncio.Task[None], Process] = {}
         self.people = People(self)
+        self.repeated: list[Work] = []
         self.weavers = Weavers(self)
         for queue in (*QUEUES, Probe.config):
             self.history.add(rule_of(queue))
@@ -117,7 +121,22 @@ class World:
         process = Process(self, f"client-{len(self.processes)}", workers)
         self.processes.append(process)
         process.know(*kinds)
+        for number, task in enumerate(self.repeated):
+            said: dict[str, Any] = {"every": EVERY[number], "max_runs": RUNS, "missed": "all"}
+            process.client.schedule(f"schedule {number}", task, **said)
         return process
+
+    def repeat(self, count: int) -> None:
+        """Let every process that is made from now on declare so many schedules."""
+        self.repeated = [Simple(number=-1 - number, plan=[]) for number in range(count)]
+
+    async def see_schedules_out(self) -> None:
+        """Wait until all schedules have had their runs."""
+        until = self.loop.time() + 400 + self.clock.went_back
+        while self.loop.time() < until:
+            if all(schedule.next_at is None for schedule in await self.memory.schedules()):
+                return
+            await asyncio.sleep(0.5)
 
     # -- what jobs do ------------------------------------------------------------------------------
 

@@ -142,7 +142,7 @@ INSERT INTO backlite_steps (workflow, number, kind, job_id, name, status, blocke
 SELECT
     workflows.id, value, 'step', 'job ' || (3 * workflows.rowid + value), nullif('step ' || value, 'step 2'),
     CASE WHEN expires_at THEN 'failed' END, value, 'cancel', '[]', '[]'
-FROM backlite_workflows AS workflows CROSS JOIN json_each('[0, 1, 2]')
+FROM backlite_workflows AS workflows CROSS JOIN json_each('[0, 1, 2]') WHERE workflows.id LIKE 'flow %'
 """
 
 

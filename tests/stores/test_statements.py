@@ -94,6 +94,33 @@ SELECT
 FROM shape CROSS JOIN number WHERE many OR n <= 5
 """
 
+BLOCKED = """
+WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
+INSERT INTO backlite_jobs (
+    id, queue, task, payload, max_attempts, created_at, scheduled_at, priority, workflow, step, blocked
+)
+SELECT queue || task || 'blocked-' || n, queue, task, x'7b7d', 3, 0, 0, 10, 'flow-' || n, 1, blocked
+FROM number CROSS JOIN (
+    SELECT 'q' AS queue, 'T' AS task, 'full' AS blocked  -- steps that wait for others, in front of all,
+    UNION ALL SELECT 'q', 'U', ''                        -- and such as have no key
+    UNION ALL SELECT 'a-queue', 'T', 'full'
+)
+"""
+
+FLOWS = [
+    """
+    WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
+    INSERT INTO backlite_workflows (id, created_at, size, left, status, expires_at)
+    SELECT 'flow-' || n, 0, 2, n % 2, iif(n % 2, NULL, 'succeeded'), iif(n % 2, NULL, 900000000 + n)
+    FROM number
+    """,
+    """
+    INSERT INTO backlite_steps (workflow, number, kind, job_id, blocked, if_failed, after, next)
+    SELECT flows.id, step.value, 'step', 'qTblocked-' || flows.rowid, step.value, 'cancel', '[]', '[]'
+    FROM backlite_workflows AS flows CROSS JOIN json_each('[0, 1]') AS step WHERE flows.id LIKE 'flow-%'
+    """,
+]
+
 RUNNING_KEYED = """
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
 INSERT INTO backlite_jobs (
@@ -516,6 +543,7 @@ def populate(connection: sqlite3.Connection, rows: int) -> None:
     """Fill a database that has only the schema with so many rows of each shape."""
     connection.execute("BEGIN")
     connection.execute(KEYED, {"rows": rows})
+    connection.execute(BLOCKED, {"rows": rows // 10})
     connection.execute(FILL, {"rows": rows})
     connection.execute(RUNNING)
     connection.execute(FOREIGN, {"rows": rows // 100})
@@ -524,6 +552,8 @@ def populate(connection: sqlite3.Connection, rows: int) -> None:
     connection.execute(STARTS, {"rows": rows})
     connection.execute(QUEUES, {"rows": rows // 10})
     connection.execute(COMPLETED, {"rows": rows})
+    for flows in FLOWS:
+        connection.execute(flows, {"rows": rows // 10})
     for beside in BESIDE:
         connection.execute(beside, {"rows": rows // 10})
     connection.execute("COMMIT")

@@ -216,7 +216,9 @@ class Runner:
                 return msgspec.structs.replace(again, due_at=self.now + 1, attempt=job.attempt - 1)
             case "crash":
                 died = crashed(job, CONFIG, self.now)
-                return died if isinstance(died, Reschedule) else done
+                if isinstance(died, Complete):  # once too often
+                    return msgspec.structs.replace(died, keep=done.keep) if fate.end == FAILED else done
+                return died
             case "stale":
                 return msgspec.structs.replace(done, fence=-1)
             case _:
@@ -769,11 +771,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from("vw"))
     def rerun_whole(self, name: str) -> None:
-        """So do all that have failed, of a workflow."""
+        """So do all steps that have failed or were cancelled, of a workflow."""
         if name not in self.flows:
             return
-        failed = [str(node.job_id) for node in self.flows[name].nodes if node.end == FAILED]
-        can = [job_id for job_id in failed if self.can_run_again(job_id)]
+        steps = [node for node in self.flows[name].nodes if node.kind == "step"]
+        ended = [str(node.job_id) for node in steps if node.end in (FAILED, CANCELLED)]
+        can = [job_id for job_id in ended if self.can_run_again(job_id)]
         done = self.do(lambda store: store.act(Rerun(), [name], now=self.now), same=list)
         assert list(done) == [name][: len(can)]
         self.run_again(can)

@@ -153,12 +153,21 @@ async def test_a_released_step_is_due_then(bench: Bench) -> None:
 
 
 async def test_a_release_wakes_who_listens(bench: Bench) -> None:
-    """Listeners are told of steps that can run."""
-    await bench.add(step("a"), step("b", "a"))
+    """Listeners are told of steps that can run, and of ends that somebody waits for; not of each end."""
+    await bench.add(
+        step("a"), step("b"), join("j", "a", "b"), step("c", "j"), step("d", "c"), step("e", "d"), step("x")
+    )
+    await bench.store.watch(["e"], owner="me")
     await bench.claim()
-    heard = []
+    heard: list[int] = []
     bench.store.listen(lambda: heard.append(1))
     await bench.store.finish([bench.outcome("a")])
+    assert not heard
+    await bench.store.finish([bench.outcome("b")])
+    assert heard
+    assert await bench.claim() == ["c"]
+    heard.clear()
+    await bench.store.finish([bench.outcome("c", "failed")])
     assert heard
 
 
@@ -528,7 +537,7 @@ async def test_a_workflow_that_is_deleted_leaves_its_turns(bench: Bench) -> None
 
 async def test_a_failed_step_runs_again(bench: Bench) -> None:
     """What was skipped because of it waits for it again, and runs."""
-    await bench.add(step("a"), step("b", "a"), join("j", "b"), step("c", "j"), step("x"))
+    await bench.add(step("a"), step("b", "a", key="k"), join("j", "b"), step("c", "j"), step("x"))
     await bench.claim()
     await bench.end("a", status="failed")
     assert await bench.store.act(Rerun(), ["a"], now=bench.now) == ["a"]
@@ -536,6 +545,7 @@ async def test_a_failed_step_runs_again(bench: Bench) -> None:
     assert (await bench.steps())["b"].error is None
     assert await bench.claim() == ["a"]
     assert await bench.end("a") == ["b"]
+    assert bench.claims["b"].key == "k"
     assert await bench.end("b") == ["c"]
     assert await bench.end("c", "x") == []
     assert await bench.status() == "succeeded"
@@ -604,13 +614,14 @@ async def test_a_workflow_runs_again_by_its_id(bench: Bench) -> None:
 async def test_steps_that_run_again_keep_their_order(bench: Bench) -> None:
     """A step that runs again waits for those before it that do, too."""
     await declare(bench.store, "q", None)
-    await bench.add(step("a", if_failed="continue"), step("b", "a"), step("c", "b"))
+    await bench.add(step("a", if_failed="continue"), step("b", "a", key="k"), step("c", "b"))
     await bench.claim()
     await bench.end("a", status="failed")
     await bench.end("b", status="failed")
     assert await bench.store.act(Rerun(), ["w"], now=bench.now) == ["w"]
     assert await bench.claim() == ["a"]
     assert await bench.end("a") == ["b"]
+    assert bench.claims["b"].key == "k"
     assert await bench.end("b") == ["c"]
 
 
@@ -762,7 +773,7 @@ async def test_a_clock_that_was_set_back_holds_no_step_up(bench: Bench) -> None:
     )
     await bench.claim()
     assert await bench.end("a") == ["at once"]
-    assert await bench.store.shift_waits(now=900, by=0) == 0
+    assert await bench.store.shift_waits(now=1600, by=500) == 0
     bench.now = 1050
     assert await bench.claim() == ["soon"]
     bench.now = 100_049
@@ -805,6 +816,7 @@ async def test_the_longest_retention_decides_for_the_whole(bench: Bench) -> None
     assert await bench.store.status("w", now=bench.now) is JobStatus.NOT_FOUND
     assert await bench.store.workflows(states=None, limit=9, before=None, now=bench.now) == []
     assert await bench.store.act(Rerun(), ["w", "b"], now=bench.now) == []
+    assert await bench.store.act(Delete(), ["w"], now=bench.now) == []
     assert await bench.store.expire(now=bench.now, limit=9) == 3
     assert await bench.store.next_expiry() is None
     assert await bench.store.expire(now=bench.now, limit=9) == 0

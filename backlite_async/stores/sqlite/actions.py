@@ -79,11 +79,11 @@ def _rerun(
 ) -> set[str]:
     """Make pending jobs due, and completed ones pending; the claim sees to it that their turns come.
 
-    Of a workflow, those that have failed.
+    Of a workflow, the steps that have failed or were cancelled.
     """
     flows = workflows.Flows(raw)
-    failed = {workflow: flows.failed(workflow) for workflow in workflows.live(raw, ids, now)}
-    of_flows = [job_id for of_flow in failed.values() for job_id in of_flow]
+    ended = {workflow: flows.unsuccessful(workflow) for workflow in workflows.live(raw, ids, now)}
+    of_flows = [job_id for of_flow in ended.values() for job_id in of_flow]
     waiting = [job.id for job in live.values() if job.status is JobStatus.PENDING]
     kept = _kept(raw, [*ids, *of_flows], now).values()
     again = [job for job in kept if job.has_all and job.id not in live]
@@ -93,7 +93,7 @@ def _rerun(
     _run(raw, "delete_completed", run)
     revive(flows, [(job.workflow, job.step or 0) for job in again if job.workflow is not None])
     done = {*waiting, *run}
-    return done | {workflow for workflow, of_flow in failed.items() if not done.isdisjoint(of_flow)}
+    return done | {workflow for workflow, of_flow in ended.items() if not done.isdisjoint(of_flow)}
 
 
 def _postpone(raw: sqlite3.Connection, action: Postpone, pending: Sequence[_Live], now: int) -> set[str]:
