@@ -62,6 +62,7 @@ class Flowing:
         self._sizes: dict[str, int] = {}
         self._ends: dict[str, int] = {}
         self._cancelled: set[str] = set()
+        self._over: set[str] = set()
         self._gone: dict[str, _Gone] = {}
         self._puts: dict[str, Flow] = {}
         remove, put = self._flows.remove, self._flows.put
@@ -94,6 +95,7 @@ class Flowing:
             for kept in (self._sizes, self._ends):
                 kept.pop(flow, None)
             self._cancelled.discard(flow)
+            self._over.discard(flow)
         self._gone.clear()
         self._puts.clear()
 
@@ -103,9 +105,8 @@ class Flowing:
         steps = self._flows._steps[workflow] if gone is None else gone.steps
         after = self._flows._after[workflow] if gone is None else gone.after
         yield from self._woven(workflow, flow, steps, after)
-        if flow is not None and (flow.cancelled_at is not None) != (workflow in self._cancelled):
-            self._cancelled ^= {workflow}
-            yield FlowActed(flow=workflow, how="cancel" if workflow in self._cancelled else "rerun")
+        if flow is not None:
+            yield from self._acted(workflow, flow)
         for step in list(steps.values()):
             if step.job_id is not None:
                 row = self._flows._job(step.job_id) if gone is None else gone.rows.get(step.job_id)
@@ -120,6 +121,17 @@ class Flowing:
             yield FlowLeft(flow=workflow, status=None if flow is None else flow.status, nodes=nodes)
         elif gone is None:
             yield from self._recount(workflow, steps, after)
+
+    def _acted(self, workflow: str, flow: Flow) -> Iterator[FlowActed]:
+        if flow.cancelled_at is not None and workflow not in self._cancelled:
+            self._cancelled.add(workflow)
+            yield FlowActed(flow=workflow, how="cancel")
+        elif flow.status is None and (
+            workflow in self._over or (flow.cancelled_at is None and workflow in self._cancelled)
+        ):
+            self._cancelled.discard(workflow)
+            yield FlowActed(flow=workflow, how="rerun")
+        self._over = (self._over - {workflow}) | ({workflow} if flow.status is not None else set())
 
     def _woven(
         self, workflow: str, flow: Flow | None, steps: dict[int, Step], after: dict[int, tuple[int, ...]]

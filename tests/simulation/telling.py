@@ -15,6 +15,7 @@ from backlite_async._recurring import Tick
 
 from .history import (
     Claimed,
+    FlowEnded,
     Found,
     History,
     Paused,
@@ -54,7 +55,8 @@ class Teller:
     def _flowed(self, told: Collection[str] = (), *, deleted: bool = False, at: int = 0) -> None:
         for event in self._inner.flowing.look(told=told, deleted=deleted, at=at):
             self._history.add(event)
-            self._releases |= isinstance(event, (Stored, Turned)) and event.due_at is not None
+            due = isinstance(event, (Stored, Turned)) and event.due_at is not None
+            self._releases |= due or isinstance(event, (FlowEnded, Revoked))  # which somebody may wait for
 
     def _turned(self, but: Collection[str | None] = ()) -> None:
         for job, wait in self._inner.turned():
