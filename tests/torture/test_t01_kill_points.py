@@ -12,7 +12,6 @@ from backlite_async._graph import follow_up_id
 from .kit import Budget, Missing, Row
 from .t01_kill_points import (
     CONTROL,
-    FLOWS,
     PLAIN,
     SERVICE,
     Found,
