@@ -52,6 +52,7 @@ from .loop import Deadlock, Livelock, SimLoop
 from .memory import SharedMemory
 from .process import Process
 from .steering import People
+from .weaving import Weavers
 from .work import (
     KEYED,
     KINDS,
@@ -111,6 +112,7 @@ class World:
         self.waiters: dict[asyncio.Task[None], Process] = {}
         self.people = People(self)
         self.repeated: list[Work] = []
+        self.weavers = Weavers(self)
         for queue in (*QUEUES, Probe.config):
             self.history.add(rule_of(queue))
 
@@ -229,6 +231,8 @@ class World:
                 await asyncio.sleep(seconds + 2.0)
             except asyncio.CancelledError:
                 raise Snooze(seconds) from None
+        elif name in ("extend", "extend fail", "extend commit"):
+            await self._extend(process, job, name, seconds)
         elif name == "commit":
             async with job.transaction():
                 await asyncio.sleep(seconds / 3)
@@ -242,6 +246,14 @@ class World:
             await self._speak(process, job, name, seconds)
         elif name not in ("snooze", "retry"):
             await asyncio.sleep(seconds)
+
+    async def _extend(self, process: Process, job: JobContext, name: str, seconds: float) -> None:
+        await asyncio.sleep(seconds / 3)
+        await self.weavers.extend(process, job)
+        if name == "extend commit":
+            async with job.transaction():
+                await asyncio.sleep(seconds / 3)
+        await asyncio.sleep(seconds / 3)
 
     async def _speak(self, process: Process, job: JobContext, name: str, seconds: float) -> None:
         if name == "report":
@@ -470,7 +482,9 @@ class World:
         self.history.add(Probed(expected=self.expected, met=self.most_met))
 
     async def ask_all(self) -> None:
-        """Put down what the client says of every job."""
+        """Put down what the client says of every job, and what there is of workflows."""
+        for event in (*self.memory.flowing.look(), *self.memory.flowing.left()):
+            self.history.add(event)
         alive = next(process for process in self.processes if process.started)
         names = dict.fromkeys(event.job for event in self.history.events if isinstance(event, Acknowledged))
         for job in names:
