@@ -566,8 +566,8 @@ async def test_a_running_step_adds_others(scene: Scene) -> None:
         return None
 
     flow = Workflow()
-    planned = flow.add(Do("plan"), name="plan")
     flow.add(Do("side"), name="side")
+    planned = flow.add(Do("plan"), name="plan")
     async with scene.client:
         run = await scene.end(flow)
     assert run.status is JobStatus.SUCCEEDED
