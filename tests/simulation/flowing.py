@@ -83,6 +83,11 @@ class Flowing:
         """The workflows that there are or were."""
         return list(self._ever)
 
+    @property
+    def live(self) -> list[str]:
+        """The workflows of which something has not ended."""
+        return [flow.id for flow in self._flows._flows.values() if flow.left]
+
     # -- looking -----------------------------------------------------------------------------------
 
     def look(self, *, told: Collection[str] = (), deleted: bool = False, at: int = 0) -> Iterator[Event]:
