@@ -1,4 +1,4 @@
-"""Workflows of a world: chains, groups and graphs, what their steps add to them, and what people do to them."""
+"""Workflows of a world: chains, groups and graphs, what their steps add to them, what people do to them."""
 
 from __future__ import annotations
 
