@@ -83,6 +83,11 @@ class Flowing:
         """The workflows that there are or were."""
         return list(self._ever)
 
+    @property
+    def live(self) -> list[str]:
+        """The workflows of which something has not ended."""
+        return [flow.id for flow in self._flows._flows.values() if flow.left]
+
     # -- looking -----------------------------------------------------------------------------------
 
     def look(self, *, told: Collection[str] = (), deleted: bool = False, at: int = 0) -> Iterator[Event]:
@@ -110,7 +115,7 @@ class Flowing:
         for step in list(steps.values()):
             if step.job_id is not None:
                 row = self._flows._job(step.job_id) if gone is None else gone.rows.get(step.job_id)
-                yield from self._job(step, row, gone, told, deleted, at)
+                yield from self._job(step, row, told=told, deleted=deleted and gone is not None, at=at)
         if gone is not None and deleted:
             yield FlowActed(flow=workflow, how="delete")
         nodes = _nodes(steps, after)
@@ -149,7 +154,7 @@ class Flowing:
         yield Woven(flow=workflow, nodes=nodes, callbacks=callbacks)
 
     def _job(
-        self, step: Step, row: Row | None, gone: _Gone | None, told: Collection[str], deleted: bool, at: int
+        self, step: Step, row: Row | None, *, told: Collection[str], deleted: bool, at: int
     ) -> Iterator[Event]:
         assert step.job_id is not None
         before = self._jobs.get(step.job_id)
@@ -164,7 +169,7 @@ class Flowing:
         if row.id in told:
             return
         pending = row.status is JobStatus.PENDING
-        if deleted and gone is not None:
+        if deleted:
             if pending:
                 yield Steered(job=row.id, how="delete", was="pending", now=at)
         elif row.ended and not before.ended and not before.running:

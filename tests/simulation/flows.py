@@ -60,8 +60,10 @@ class _Flow:
         return "succeeded" if node.job is None and all_free else None
 
     def frees(self, number: int) -> bool:
+        """Return whether a node has ended as what comes after it wants."""
         status = self.status(number)
-        return status == "succeeded" or (status is not None and self.nodes[number].if_failed == "continue")
+        tolerated = self.nodes[number].if_failed == "continue" and status in ("failed", "cancelled")
+        return status == "succeeded" or tolerated
 
     def state(self) -> str:
         """Return how the whole has ended."""
@@ -152,7 +154,9 @@ class _Flows:
             return
         if node.kind == "callback":
             flow.called[event.number or 0] += 1
-            left = [n for n, other in flow.nodes.items() if other.kind != "callback" and flow.status(n) is None]
+            left = [
+                n for n, other in flow.nodes.items() if other.kind != "callback" and flow.status(n) is None
+            ]
             if left and not flow.cancelled:
                 self.fail(event, f"callback {event.job} was added, and {left} have not ended")
         elif node.kind == "fallback":

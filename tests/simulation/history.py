@@ -58,8 +58,8 @@ __all__ = [
     "Turned",
     "WaitBegan",
     "WaitEnded",
-    "Written",
     "Woven",
+    "Written",
 ]
 
 Manner = Literal["bells", "deaf", "blind"]

@@ -90,7 +90,7 @@ class _Prompt:
         self.moved_at = float("-inf")
         self.queue_moved_at: dict[str, float] = {}
 
-    def see(self, event: Event) -> None:
+    def see(self, event: Event) -> None:  # noqa: PLR0912 - a case for each kind of event
         match event:
             case Ruled():
                 self.rules[event.queue] = event

@@ -1,4 +1,4 @@
-"""Workflows of a world: chains, groups and graphs, what their steps add to them, and what people do to them."""
+"""Workflows of a world: chains, groups and graphs, what their steps add to them, what people do to them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from backlite_async import BackliteError, DatabaseUnavailable, InvalidState, JobContext, Workflow, chain, group
+from backlite_async import (
+    BackliteError,
+    DatabaseUnavailable,
+    InvalidState,
+    JobContext,
+    Workflow,
+    chain,
+    group,
+)
 from backlite_async._add import AddOperation
 
 from .faults import Killed
@@ -124,7 +132,8 @@ class Weavers:
 
     async def steer(self, process: Process, rng: random.Random) -> None:
         """Do something to a workflow, if that works."""
-        known = self._world.memory.flowing.known
+        flowing = self._world.memory.flowing
+        known = flowing.live if rng.random() < 0.7 else flowing.known
         if not known:
             return
         flow, action = rng.choice(known), rng.choice(ACTIONS)

@@ -231,12 +231,8 @@ class World:
                 await asyncio.sleep(seconds + 2.0)
             except asyncio.CancelledError:
                 raise Snooze(seconds) from None
-        elif name in ("extend", "extend fail", "extend commit"):
+        elif name in ("extend", "extend fail", "extend commit", "commit"):
             await self._extend(process, job, name, seconds)
-        elif name == "commit":
-            async with job.transaction():
-                await asyncio.sleep(seconds / 3)
-            await asyncio.sleep(seconds / 2)
         elif name == "die":
             await asyncio.sleep(seconds / 2)
             if self.deadly:
@@ -248,12 +244,14 @@ class World:
             await asyncio.sleep(seconds)
 
     async def _extend(self, process: Process, job: JobContext, name: str, seconds: float) -> None:
-        await asyncio.sleep(seconds / 3)
-        await self.weavers.extend(process, job)
-        if name == "extend commit":
+        """Add to a workflow, or commit the outcome before the end, or one after the other."""
+        if name != "commit":
+            await asyncio.sleep(seconds / 3)
+            await self.weavers.extend(process, job)
+        if name.endswith("commit"):
             async with job.transaction():
                 await asyncio.sleep(seconds / 3)
-        await asyncio.sleep(seconds / 3)
+        await asyncio.sleep(seconds / 2)
 
     async def _speak(self, process: Process, job: JobContext, name: str, seconds: float) -> None:
         if name == "report":
