@@ -36,8 +36,9 @@ class Step(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def frees(self) -> bool:
-        """Whether what comes after it may run, as far as this one is concerned."""
-        return self.status == SUCCEEDED or (self.status is not None and self.if_failed == CONTINUE)
+        """Whether what comes after it may run, as far as this one is concerned: it has had its chance."""
+        tolerated = self.if_failed == CONTINUE and self.status in (FAILED, CANCELLED)
+        return self.status == SUCCEEDED or tolerated
 
     @property
     def bars(self) -> bool:

@@ -1,9 +1,9 @@
 """What follows from the steps of workflows: one algorithm for all stores, over what each keeps of them.
 
-A step is *blocked* by so many steps before it that have not ended as it wants: each that succeeds, or whose
-`if_failed` is "continue", unblocks what comes after it, once; any other that ends without success *skips*
-it, and so what comes after that. Every function here is called inside the transaction that changes the
-jobs, and only for changes that were accepted: so nothing is released twice, and nothing is forgotten.
+A step is *blocked* by so many steps before it that have not ended as it wants: each that succeeds, or fails
+or is cancelled with `if_failed` "continue", unblocks what comes after it, once; any other end *skips* that,
+and so what comes after that. Every function here is called inside the transaction that changes the jobs,
+and only for changes that were accepted: so nothing is released twice, and nothing is forgotten.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import msgspec
 
 from backlite_async import JobStatus
 
+from .flows import check_flows
 from .hearing import THREADED, Hearing
 from .history import (
     WATCHED_FOR,
@@ -146,7 +147,8 @@ class _Checker:
         job.kind, job.max_crashes = event.kind, event.max_crashes
         self.waits(event, job)
         job.attempt, job.crashes = 0, 0
-        job.waits_for_turn = job.had_turn = False
+        job.waits_for_turn, job.had_turn = event.blocked, False
+        job.flow = event.flow
         job.revoked, job.told_at = None, float("inf")
 
     def see_replaced(self, event: Replaced) -> None:
@@ -160,7 +162,8 @@ class _Checker:
         job = self.job(event.job)
         if job.claim is not None or len(job.completed) >= len(job.stored):
             self.fail(event, "turn", f"{event.job}, which is not pending")
-        if event.due_at is None and event.wall < job.due_at and self.back_at == float("-inf"):
+        early = event.due_at is None and event.wall < job.due_at and not event.flow
+        if early and self.back_at == float("-inf"):
             self.fail(event, "turn", f"{event.job} waits for its turn before it is due")
         job.waits_for_turn = event.due_at is None
         if event.due_at is not None:
@@ -214,7 +217,7 @@ class _Checker:
         """A job that has ended runs again: only one that is kept, and has not succeeded."""
         last = job.completed.pop()
         ended = last.status if isinstance(last, Written) else JobStatus.CANCELLED
-        kept = last.keep and (last.until is None or last.until > event.now)
+        kept = job.flow is not None or (last.keep and (last.until is None or last.until > event.now))
         if isinstance(last, Steered) or ended is JobStatus.SUCCEEDED or not kept:
             self.fail(event, "steered", f"{event.job}, which ended {ended} and is kept: {kept}, runs again")
         if event.max_attempts <= job.attempt:
@@ -224,7 +227,7 @@ class _Checker:
 
     def kept_as_cancelled(self, event: Revoked | Written, job: JobState, now: int) -> None:
         rule = self.rules.get(job.kind[0])
-        if rule is None:
+        if rule is None or job.flow is not None:  # a step is kept for as long as its workflow is
             return
         until = None if rule.keep_for is None else now + rule.keep_for
         if event.watched and not (rule.keeps and until is None):
@@ -433,7 +436,8 @@ class _Checker:
             return
         rule = self.rules.get(job.kind[0])
         keeps = rule is not None and (rule.keeps or event.watched)
-        if event.status is JobStatus.CANCELLED and rule is not None and event.keep is not keeps:
+        as_ruled = rule is None or job.flow is not None or event.keep is keeps
+        if event.status is JobStatus.CANCELLED and not as_ruled:
             self.fail(event, "retention", f"{event.job}, cancelled, is kept: {event.keep}")
         job.completed.append(event)
         if len(job.completed) > len(job.stored):
@@ -572,7 +576,7 @@ class _Checker:
 
     def see_final(self, event: Final) -> None:
         job = self.job(event.job)
-        if not job.completed or len(job.stored) > 1:
+        if not job.completed or len(job.stored) > 1 or job.flow is not None:
             return  # `finish` says so; a job without a record can be added again, by a repeated save
         last = job.completed[-1]
         ended = last.status if isinstance(last, Written) else JobStatus.CANCELLED
@@ -613,4 +617,5 @@ def check(events: Sequence[Event], *, latency: float = 0.0) -> list[str]:
         *check_uniques(events),
         *check_priority(events),
         *check_service(events, latency=latency),
+        *check_flows(events),
     ]

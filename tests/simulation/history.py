@@ -20,8 +20,12 @@ __all__ = [
     "Died",
     "Ended",
     "Event",
+    "Extended",
     "Fault",
     "Final",
+    "FlowActed",
+    "FlowEnded",
+    "FlowLeft",
     "Found",
     "History",
     "How",
@@ -32,6 +36,7 @@ __all__ = [
     "Manner",
     "Marked",
     "Misuse",
+    "Node",
     "Opened",
     "Outage",
     "Paused",
@@ -53,6 +58,7 @@ __all__ = [
     "Turned",
     "WaitBegan",
     "WaitEnded",
+    "Woven",
     "Written",
 ]
 
@@ -122,7 +128,8 @@ class Stored(Event, kw_only=True):
 
     `unique`: the key that it was to be the only one of, `within` so many milliseconds of another, and
     what the caller took for `now`. `timeout`: seconds, where it has one of its own. `number`: that of its
-    task. `about`: what it says, as a dead letter, of the job that has failed.
+    task. `about`: what it says, as a dead letter, of the job that has failed. `flow`: the workflow that it
+    is a step of; `blocked`: it waits for others.
     """
 
     job: str
@@ -140,6 +147,8 @@ class Stored(Event, kw_only=True):
     now: int = 0
     number: int | None = None
     about: dict[str, Any] | None = None
+    flow: str | None = None
+    blocked: bool = False
 
 
 class Found(Event, kw_only=True):
@@ -172,6 +181,7 @@ class Steered(Event, kw_only=True):
     """Somebody did something to a job that was pending, running or completed, by what he took for `now`.
 
     `due_at`: of one that is pending then; None: it waits for its turn, or is gone. `told`: the others were.
+    `follows`: it was done to another one, or to its workflow.
     """
 
     job: str
@@ -185,20 +195,81 @@ class Steered(Event, kw_only=True):
     told: bool = False
     keep: bool = False
     until: int | None = None
+    follows: bool = False
 
 
 class Turned(Event, kw_only=True):
-    """A job waits for its turn (`due_at` None), or has it and may be claimed."""
+    """A job waits for its turn (`due_at` None), or has it and may be claimed.
+
+    `flow`: not for that of its key, but for other steps of its workflow.
+    """
 
     job: str
     due_at: int | None
     waits_from: int | None = None
+    flow: bool = False
+
+
+class Node(msgspec.Struct):
+    """A node of a workflow. `status`: as the store shows it; None: it has not ended."""
+
+    number: int
+    kind: str
+    job: str | None
+    after: tuple[int, ...]
+    if_failed: str
+    fallback: bool
+    status: str | None = None
+
+
+class Woven(Event, kw_only=True):
+    """A workflow came into being, or has got more nodes. `callbacks`: the numbers of their tasks.
+
+    One for success, one for everything else, one for any end.
+    """
+
+    flow: str
+    nodes: list[Node]
+    callbacks: tuple[int | None, int | None, int | None] | None = None
+
+
+class Extended(Event, kw_only=True):
+    """A handler asked for these jobs to be added to its workflow; so far, all of this attempt."""
+
+    job: str
+    fence: int
+    jobs: list[str]
+
+
+class FlowActed(Event, kw_only=True):
+    """Somebody has cancelled a workflow, or let it run again after that, or deleted it."""
+
+    flow: str
+    how: Literal["cancel", "rerun", "delete"]
+
+
+class FlowEnded(Event, kw_only=True):
+    """A workflow has ended, for the `times`th time, with these nodes."""
+
+    flow: str
+    status: str
+    times: int
+    nodes: list[Node]
+
+
+class FlowLeft(Event, kw_only=True):
+    """A workflow is there in the end, or was until it was removed, with these nodes."""
+
+    flow: str
+    status: str | None
+    nodes: list[Node]
 
 
 class Revoked(Event, kw_only=True):
     """A job was cancelled: it has `ended`, kept `until` an instant or not, or its owner is asked.
 
-    `told`: the others were. `watched`: somebody waited for it.
+    `told`: the others were. `watched`: somebody waited for it. `skipped`: nobody asked for it, but a step
+    before it ended without success.
     """
 
     job: str
@@ -208,6 +279,7 @@ class Revoked(Event, kw_only=True):
     until: int | None = None
     told: bool = False
     watched: bool = False
+    skipped: bool = False
 
 
 class Paused(Event, kw_only=True):

@@ -27,6 +27,7 @@ class JobState:
         self.stored: list[Stored] = []
         self.completed: list[Written | Revoked | Steered] = []
         self.kind = ("", "")
+        self.flow: str | None = None
         self.max_crashes: float = float("inf")
         self.waits_for_turn = self.had_turn = False
         self.revoked: Revoked | None = None

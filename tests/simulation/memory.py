@@ -8,6 +8,8 @@ from backlite_async import JobStatus
 from backlite_async._job import NewJob, Unique
 from backlite_async.stores import MemoryStore
 
+from .flowing import Flowing
+
 __all__ = ["SharedMemory", "Wait"]
 
 
@@ -24,6 +26,7 @@ class SharedMemory(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self._turns: dict[str, Wait] = {}
+        self.flowing = Flowing(self)
 
     def _ring(self) -> None:
         pass  # each process tells the others in its own way

@@ -90,10 +90,16 @@ class _Prompt:
         self.moved_at = float("-inf")
         self.queue_moved_at: dict[str, float] = {}
 
-    def see(self, event: Event) -> None:
+    def see(self, event: Event) -> None:  # noqa: PLR0912 - a case for each kind of event
         match event:
             case Ruled():
                 self.rules[event.queue] = event
+            case Stored(blocked=True):
+                self.queues[event.job] = event.kind[0]
+            case Turned(flow=True, due_at=None):
+                self.waiting.pop(event.job, None)
+            case Turned(flow=True):
+                self.wait(event, event.due_at or 0, event.waits_from)
             case Stored() | Replaced():
                 self.queues[event.job] = event.kind[0]
                 self.wait(event, event.due_at, event.waits_from)
@@ -134,12 +140,14 @@ class _Prompt:
             self.queue_moved_at[rule.queue] = event.at
 
     def wait(self, event: Event, due_at: int, waits_from: int | None) -> None:
-        assert isinstance(event, (Stored, Replaced, Written, Steered))
+        assert isinstance(event, (Stored, Replaced, Turned, Written, Steered))
         self.waiting[event.job] = _Wait(event, due_at, waits_from, self.jumps)
 
     def see_started(self, event: Started) -> None:
-        wait = self.waiting.pop(event.job)
         queue = self.queues[event.job]
+        wait = self.waiting.pop(event.job, None)
+        if wait is None:  # a step whose turn it was not when it was unblocked
+            wait = _Wait(event, event.wall, None, [])
         since = max(wait.meant + wait.late, wait.noticed, self.moved_at, self.queue_since(queue))
         if event.at - since > self.within:
             self.found.append(f"idle: {event.job} waited {event.at - since:.6f} s (until {event.at:.6f} s)")
@@ -192,7 +200,9 @@ class _Waiting:
         match event:
             case Stored():
                 self._numbers[event.job], self._priorities[event.job] = number, event.priority
-                self._put(event.job, event.kind, event.due_at)
+                self._kinds[event.job] = event.kind
+                if not event.blocked:
+                    self._put(event.job, event.kind, event.due_at)
             case Replaced():
                 self.take(event.job)
                 self._put(event.job, event.kind, event.due_at)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from backlite_async._graph import follow_up_id
 from backlite_async._recurring import StoredSchedule, Tick
 
 from .faults import Faults
+from .history import Stored
 from .memory import SharedMemory
 from .telling import Teller
 from .telling import now as at_once
 
-__all__ = ["Recurring"]
+if TYPE_CHECKING:
+    from .world import World
+
+__all__ = ["Recurring", "check_schedules"]
 
 
 class Recurring(Faults):
@@ -54,3 +63,24 @@ class Recurring(Faults):
     async def tick(self, tick: Tick) -> Sequence[str] | None:
         """Add what is due of a schedule, and move it on."""
         return await self._do("tick", partial(self._teller.tick, tick), committed=self._changed)
+
+
+def check_schedules(world: World, count: int) -> list[str]:
+    """Return the instants of schedules that have no job or several, and the schedules that are gone."""
+    from .world import EVERY, RUNS
+
+    stored = {schedule.name: schedule for schedule in at_once(world.memory.schedules())}
+    added = Counter(event.job for event in world.history.events if isinstance(event, Stored))
+    wrong = []
+    for number in range(count):
+        schedule = stored.get(f"schedule {number}")
+        if schedule is None:
+            wrong.append(f"schedule {number} is gone")
+            continue
+        anchor, every = msgspec.json.decode(schedule.timing)["anchor"], round(EVERY[number] * 1000)
+        instants = range(anchor + every, anchor + every * RUNS + 1, every)
+        ids = [follow_up_id("schedule", schedule.name, schedule.created_at, instant) for instant in instants]
+        counts = [added[job] for job in ids]
+        if counts != [1] * RUNS or schedule.runs != RUNS or schedule.next_at is not None:
+            wrong.append(f"{schedule.name} has {schedule.runs} runs, jobs of its instants: {counts}")
+    return wrong

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+import msgspec
+
 from backlite_async import JobStatus
 
 from .hearing import Hearing
@@ -14,6 +16,8 @@ from .history import (
     Ended,
     Event,
     Fault,
+    FlowActed,
+    FlowEnded,
     Kept,
     Replaced,
     Revoked,
@@ -25,6 +29,7 @@ from .history import (
     Tallied,
     WaitBegan,
     WaitEnded,
+    Woven,
     Written,
 )
 
@@ -45,6 +50,7 @@ class _Known:
 
     def __init__(self, event: Stored) -> None:
         self.queue = event.kind[0]
+        self.flow = event.flow
         self.number = event.number
         self.claim: Claimed | None = None
         self.how: dict[int, Ended] = {}
@@ -79,6 +85,8 @@ class _Service:
         job = getattr(event, "job", None)
         if job is not None and job not in self.jobs and not isinstance(event, (Stored, WaitBegan)):
             return  # others say so
+        if isinstance(event, (Woven, FlowActed, FlowEnded)):
+            self.see_flow(event)
         match event:
             case Ruled():
                 self.rules[event.queue] = event
@@ -127,6 +135,20 @@ class _Service:
         if event.about is not None:
             told = event.about
             self.letters[told["job_id"]].append([told["attempts"], told["crashes"]])
+
+    def see_flow(self, event: Woven | FlowActed | FlowEnded) -> None:
+        """A workflow, which is waited for like a job."""
+        if isinstance(event, Woven):
+            if event.callbacks is not None:
+                whole = Stored(job=event.flow, kind=("", ""), due_at=0, max_attempts=1, max_crashes=1)
+                self.jobs[event.flow] = _Known(msgspec.structs.replace(whole, flow=event.flow))
+            return
+        known = self.jobs[event.flow]
+        if isinstance(event, FlowEnded):
+            known.ended = event, JobStatus(event.status)
+            known.ends.add(JobStatus(event.status))
+        elif event.how == "rerun":
+            known.ended = None
 
     def see_started(self, event: Started) -> None:
         known = self.jobs[event.job]
@@ -211,7 +233,7 @@ class _Service:
         if event.gave_up or known is None:
             return
         expired = known.ended is not None and known.until is not None and known.until <= event.wall
-        if event.status is None and not (known.gone or expired or known.times > 1):
+        if event.status is None and not (known.gone or expired or known.times > 1 or known.flow):
             self.fail(event, "wait", f"{wait.client} was told that {wait.job} is gone")
         if event.status is not None and known.times == 1 and event.status not in known.ends:
             self.fail(event, "wait", f"{wait.job} has never been {event.status}")

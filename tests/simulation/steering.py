@@ -96,13 +96,17 @@ class People:
     def wait(self, process: Process, rng: random.Random) -> None:
         """Wait for a job in the background, perhaps for ever; perhaps whoever waits loses patience."""
         for job_id in self._world.some_jobs(rng)[:1]:
-            limit = rng.choice((None, None, None, 0.0, 1.0, 20.0))
-            patience = rng.uniform(0, 5) if rng.random() < 0.2 else None
-            task = asyncio.get_running_loop().create_task(self._wait(process, job_id, limit))
-            self._waits[task] = process
-            task.add_done_callback(self._waits.pop)
-            if patience is not None:
-                asyncio.get_running_loop().call_later(patience, task.cancel)
+            self.wait_for(process, job_id, rng)
+
+    def wait_for(self, process: Process, job_id: str, rng: random.Random) -> None:
+        """Wait for a job or a workflow in the background."""
+        limit = rng.choice((None, None, None, 0.0, 1.0, 20.0))
+        patience = rng.uniform(0, 5) if rng.random() < 0.2 else None
+        task = asyncio.get_running_loop().create_task(self._wait(process, job_id, limit))
+        self._waits[task] = process
+        task.add_done_callback(self._waits.pop)
+        if patience is not None:
+            asyncio.get_running_loop().call_later(patience, task.cancel)
 
     async def _wait(self, process: Process, job_id: str, limit: float | None) -> None:
         history = self._world.history

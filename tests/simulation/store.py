@@ -299,9 +299,10 @@ class FaultyStore(Asking, Recurring):
 
     def _finished(self, outcomes: Sequence[Outcome]) -> None:
         watched = self._teller.tell(outcomes)
-        if watched or any(
-            outcome.frees or not isinstance(outcome, Complete) or outcome.letter or outcome.workflow
-            for outcome in outcomes
+        if self._teller.releases():
+            self._ring_all()
+        elif watched or any(
+            outcome.frees or not isinstance(outcome, Complete) or outcome.letter for outcome in outcomes
         ):
             self._ring()
 

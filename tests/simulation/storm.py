@@ -12,6 +12,7 @@ from .checker import check
 from .history import Event, Fault, Jumped, Manner
 from .order import check_order, check_prompt
 from .process import Process
+from .recurring import check_schedules
 from .work import DEADLY_STEPS, HOSTILE_STEPS, KINDS, LIMITED, PLAIN_STEPS, THREADED, Simple, Threaded, Work
 from .world import World, run_world
 
@@ -56,6 +57,9 @@ class Storm:
         self.shuffle = rng.random() < 0.8
         self.early = rng.choice((0.0, 0.0, 0.001))
         self.step = rng.choice((1, 1, 50))
+        self.schedules = rng.randint(1, 2) if not self.calm and rng.random() < 0.3 else 0
+        self.flows = rng.randint(1, 4) if rng.random() < 1 / 3 else 0
+        self.flow_steers = rng.randint(1, 6) if rng.random() < 0.5 else 0
 
     def _sometimes(self, rng: random.Random, value: float) -> float:
         chosen = rng.random() < 0.4
@@ -175,6 +179,19 @@ async def _wait(world: World, storm: Storm, rng: random.Random) -> None:
         world.people.wait(rng.choice(started), rng)
 
 
+async def _weave(world: World, storm: Storm, rng: random.Random, kinds: tuple[type[Work], ...]) -> None:
+    """Add a workflow; sometimes steer one a while later."""
+    await asyncio.sleep(rng.uniform(0, storm.horizon))
+    started = [process for process in world.processes if process.started]
+    if started:
+        await world.weavers.weave(rng.choice(started), rng, kinds)
+    for _ in range(storm.flow_steers):
+        await asyncio.sleep(rng.uniform(0, storm.horizon / 3))
+        started = [process for process in world.processes if process.started]
+        if started:
+            await world.weavers.steer(rng.choice(started), rng)
+
+
 async def _pause(world: World, storm: Storm, rng: random.Random) -> None:
     """Pause one queue after the other, for a while, everywhere or in one process."""
     while storm.pauses and world.loop.time() < storm.horizon:
@@ -192,6 +209,7 @@ async def _pause(world: World, storm: Storm, rng: random.Random) -> None:
 
 async def _unfold(world: World, storm: Storm) -> None:
     rng = world.rng
+    world.repeat(storm.schedules)
     kinds = tuple(kind for kind in storm.kinds if not (storm.calm and kind in THREADED))
     world.kinds, world.choosy = storm.kinds, storm.choosy
     crowded = tuple(kind for kind in storm.limited if kind in kinds)
@@ -218,6 +236,8 @@ async def _unfold(world: World, storm: Storm) -> None:
             group.create_task(_steer(world, storm, random.Random(rng.random())))
         for _ in range(storm.waits):
             group.create_task(_wait(world, storm, random.Random(rng.random())))
+        for _ in range(storm.flows):
+            group.create_task(_weave(world, storm, random.Random(rng.random()), kinds))
         for change in (_happen, _cut_off, _pause):
             group.create_task(change(world, storm, random.Random(rng.random())))
     world.weather.clear()
@@ -229,6 +249,7 @@ async def _unfold(world: World, storm: Storm) -> None:
         process.know(*storm.kinds)
         await process.start()
     await world.resume_all()
+    await world.see_schedules_out()
     await world.drain()
     await world.probe()
     await world.ask_all()
@@ -257,7 +278,7 @@ def simulate(seed: int) -> tuple[list[Event], list[str]]:
     events = world.history.events
     if found:
         return events, found
-    found = check(events, latency=storm.latency)
+    found = check(events, latency=storm.latency) + check_schedules(world, storm.schedules)
     if storm.calm:
         workers = world.processes[0].workers
         if storm.manner == "bells" or not storm.jumps:  # else nobody heeds the wall

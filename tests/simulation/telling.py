@@ -15,6 +15,7 @@ from backlite_async._recurring import Tick
 
 from .history import (
     Claimed,
+    FlowEnded,
     Found,
     History,
     Paused,
@@ -49,6 +50,13 @@ class Teller:
         self._history = history
         self._crash_limits = {queue.name: queue.max_crashes for queue in queues}
         self._written: dict[tuple[str, int], Written] = {}
+        self._releases = False
+
+    def _flowed(self, told: Collection[str] = (), *, deleted: bool = False, at: int = 0) -> None:
+        for event in self._inner.flowing.look(told=told, deleted=deleted, at=at):
+            self._history.add(event)
+            due = isinstance(event, (Stored, Turned)) and event.due_at is not None
+            self._releases |= due or isinstance(event, (FlowEnded, Revoked))  # which somebody may wait for
 
     def _turned(self, but: Collection[str | None] = ()) -> None:
         for job, wait in self._inner.turned():
@@ -59,12 +67,12 @@ class Teller:
 
     def add(self, jobs: Sequence[NewJob], again: bool, workflows: Sequence[NewWorkflow] = ()) -> None:
         """Store pending jobs, and workflows with theirs."""
-        all_jobs = [*jobs, *(job for workflow in workflows for job in workflow.jobs)]
-        there = {job.id for job in all_jobs if self._inner.has(job.id)}
+        there = {job.id for job in jobs if self._inner.has(job.id)}
         now(self._inner.add(jobs, workflows=workflows, again=again))
-        for job in all_jobs:
+        for job in jobs:
             if job.id not in there and self._inner.has(job.id):
                 self._stored(job)
+        self._flowed()
         self._turned()
 
     def tick(self, tick: Tick) -> Sequence[str] | None:
@@ -205,6 +213,7 @@ class Teller:
             self._written[outcome.id, outcome.fence] = written
         if letter is not None and not had_letter and self._inner.has(letter.id):
             self._stored(letter)
+        self._flowed([outcome.id], at=outcome.finished_at if isinstance(outcome, Complete) else 0)
         self._turned()
         return accepted
 
@@ -218,6 +227,11 @@ class Teller:
         for written in told:
             written.told = True
         return any(written.watched for written in told)
+
+    def releases(self) -> bool:
+        """Return whether outcomes have made steps due, since this was last asked."""
+        releases, self._releases = self._releases, False
+        return releases
 
     def shift(self, at: int, by: int) -> int:
         """Let waits go on as they were meant."""
@@ -246,6 +260,7 @@ class Teller:
         told += [Revoked(job=job, ended=False, now=at) for job in done.asked]
         for event in told:
             self._history.add(event)
+        self._flowed(done.ended)
         self._turned()
         return done, told
 
@@ -257,7 +272,7 @@ class Teller:
         self, action: Action, job_ids: Sequence[str], at: int
     ) -> tuple[Sequence[str], list[Steered | Revoked]]:
         """Do something to jobs; return those that it was done to, and what was put down."""
-        inner = self._inner
+        inner, flows = self._inner, self._inner.flowing.known
         before = {
             job: (inner.state_of(job), inner.asked_to_end(job), inner.watched(job))
             for job in dict.fromkeys(job_ids)
@@ -265,6 +280,8 @@ class Teller:
         done: Sequence[str] = now(inner.act(action, job_ids, now=at))
         told: list[Steered | Revoked] = []
         for job in done:
+            if job in flows:
+                continue  # what that does to its jobs is found out
             was, cancelled_at, watched = before[job]
             there, wait, what = inner.has(job), inner.wait_of(job), inner.what_of(job)
             told.append(
@@ -283,6 +300,7 @@ class Teller:
                 told.append(self._ended(job, cancelled_at, watched=watched))
         for event in told:
             self._history.add(event)
+        self._flowed(done, deleted=isinstance(action, Delete), at=at)
         self._turned(but=done)
         return done, told
 

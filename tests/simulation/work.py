@@ -262,7 +262,7 @@ WILLING_STEPS = frozenset(
 
 def raise_as_planned(name: str, seconds: float) -> None:
     match name:
-        case "fail":
+        case "fail" | "extend fail":
             raise ValueError("as planned")
         case "snooze":
             raise Snooze(seconds)

@@ -52,6 +52,7 @@ from .loop import Deadlock, Livelock, SimLoop
 from .memory import SharedMemory
 from .process import Process
 from .steering import People
+from .weaving import Weavers
 from .work import (
     KEYED,
     KINDS,
@@ -67,7 +68,10 @@ from .work import (
     rule_of,
 )
 
-__all__ = ["World", "run_world"]
+__all__ = ["EVERY", "RUNS", "World", "run_world"]
+
+EVERY, RUNS = (0.7, 11.0), 4
+"""The intervals of schedules in seconds, and how often they run."""
 
 CONFLICTS: tuple[OnConflict, ...] = ("keep", "replace", "raise")
 
@@ -107,6 +111,8 @@ class World:
         self.paused: set[str] = set()
         self.waiters: dict[asyncio.Task[None], Process] = {}
         self.people = People(self)
+        self.repeated: list[Work] = []
+        self.weavers = Weavers(self)
         for queue in (*QUEUES, Probe.config):
             self.history.add(rule_of(queue))
 
@@ -115,7 +121,22 @@ class World:
         process = Process(self, f"client-{len(self.processes)}", workers)
         self.processes.append(process)
         process.know(*kinds)
+        for number, task in enumerate(self.repeated):
+            said: dict[str, Any] = {"every": EVERY[number], "max_runs": RUNS, "missed": "all"}
+            process.client.schedule(f"schedule {number}", task, **said)
         return process
+
+    def repeat(self, count: int) -> None:
+        """Let every process that is made from now on declare so many schedules."""
+        self.repeated = [Simple(number=-1 - number, plan=[]) for number in range(count)]
+
+    async def see_schedules_out(self) -> None:
+        """Wait until all schedules have had their runs."""
+        until = self.loop.time() + 400 + self.clock.went_back
+        while self.loop.time() < until:
+            if all(schedule.next_at is None for schedule in await self.memory.schedules()):
+                return
+            await asyncio.sleep(0.5)
 
     # -- what jobs do ------------------------------------------------------------------------------
 
@@ -210,10 +231,8 @@ class World:
                 await asyncio.sleep(seconds + 2.0)
             except asyncio.CancelledError:
                 raise Snooze(seconds) from None
-        elif name == "commit":
-            async with job.transaction():
-                await asyncio.sleep(seconds / 3)
-            await asyncio.sleep(seconds / 2)
+        elif name in ("extend", "extend fail", "extend commit", "commit"):
+            await self._extend(process, job, name, seconds)
         elif name == "die":
             await asyncio.sleep(seconds / 2)
             if self.deadly:
@@ -223,6 +242,16 @@ class World:
             await self._speak(process, job, name, seconds)
         elif name not in ("snooze", "retry"):
             await asyncio.sleep(seconds)
+
+    async def _extend(self, process: Process, job: JobContext, name: str, seconds: float) -> None:
+        """Add to a workflow, or commit the outcome before the end, or one after the other."""
+        if name != "commit":
+            await asyncio.sleep(seconds / 3)
+            await self.weavers.extend(process, job)
+        if name.endswith("commit"):
+            async with job.transaction():
+                await asyncio.sleep(seconds / 3)
+        await asyncio.sleep(seconds / 2)
 
     async def _speak(self, process: Process, job: JobContext, name: str, seconds: float) -> None:
         if name == "report":
@@ -451,7 +480,9 @@ class World:
         self.history.add(Probed(expected=self.expected, met=self.most_met))
 
     async def ask_all(self) -> None:
-        """Put down what the client says of every job."""
+        """Put down what the client says of every job, and what there is of workflows."""
+        for event in (*self.memory.flowing.look(), *self.memory.flowing.left()):
+            self.history.add(event)
         alive = next(process for process in self.processes if process.started)
         names = dict.fromkeys(event.job for event in self.history.events if isinstance(event, Acknowledged))
         for job in names:

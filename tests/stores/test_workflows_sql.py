@@ -12,6 +12,8 @@ import pytest
 
 from backlite_async.stores.sqlite.sql import migrations, named, statements
 
+from .test_listing import COUNTED, analyze
+
 NAMES = named("workflows.sql")
 
 FLOWS = """
@@ -109,7 +111,8 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "unblock": {"ids": WAITING_IDS, "at": 5},
     "skip": {"jobs": json.dumps([["5-5", "so"], ["5-6", "so"], ["5-4", "so"]]), "at": 5},
     "block_pending": {"ids": json.dumps(["5-4", "5-3"])},
-    "block_completed": {"ids": ENDED_IDS},
+    "able_to_run": {"ids": ENDED_IDS},
+    "block_completed": {"ids": json.dumps(["5-1", "5-2"])},
     "blocked_of": {"ids": WAITING_IDS},
     "close_jobs": FLOW | {"expires_at": 7},
     "reopen_jobs": FLOW,
@@ -127,7 +130,7 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
 """What each statement is given."""
 
 FOUND = dict.fromkeys(
-    "known_workflows live_workflows flow nodes waiting_nodes live_nodes named keys_of_blocked"
+    "known_workflows live_workflows flow nodes waiting_nodes live_nodes named keys_of_blocked able_to_run"
     " blocked_of beside_flow turns_of_flow runs flow_watched unsuccessful_of_flow".split(),
     1,
 ) | {"endings": 6, "expired_flows": 5}
@@ -238,6 +241,16 @@ def test_plans_walk_over_nothing(counted: int | None) -> None:
         assert bool([line for line in lines if "TEMP B-TREE" in line]) is (name in SORTS), (name, lines)
         by_id = [line for line in lines if re.match(r"SEARCH (jobs|backlite_jobs|backlite_completed) ", line)]
         assert not [line for line in by_id if "(id=?)" not in line and "rowid" not in line], (name, lines)
+    raw.close()
+
+
+@pytest.mark.parametrize("counted", COUNTED)
+def test_plans_outlast_analyze(counted: int) -> None:
+    """The plans are the same before and after jobs of all sorts were counted."""
+    raw = database(0)
+    before = {name: plan(raw, name) for name in NAMES}
+    analyze(raw, counted)
+    assert {name: plan(raw, name) for name in NAMES} == before
     raw.close()
 
 

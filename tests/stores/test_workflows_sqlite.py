@@ -14,7 +14,7 @@ import pytest
 
 from backlite_async import InvalidState
 from backlite_async._job import Complete, JobStatus, Keep, NewJob
-from backlite_async._query import Rerun
+from backlite_async._query import Delete, Rerun
 from backlite_async.stores.sqlite import actions, control, finishing, rows, workflows
 from backlite_async.stores.sqlite.sql import migrations
 from backlite_async.stores.sqlite.store import SQLiteStore
@@ -165,14 +165,15 @@ async def test_a_step_that_releases_nothing_rings_nobody(open_store: Opener) -> 
 async def test_what_is_to_be_cancelled_goes_on_in_a_copy(open_store: Opener, tmp_path: Path) -> None:
     """A running step that was asked to end has ended there, and what depends on it is skipped."""
     bench = Bench(await open_store())
-    await bench.add(step("a"), step("b", "a", if_failed="continue"), step("c", "b"))
+    await bench.add(step("a", if_failed="continue"), step("b", "a"), step("c"), step("d", "c"))
     await bench.claim()
     await bench.cancel("a")
+    await bench.cancel("c")
     await bench.store.backup(str(tmp_path / "copy.db"))
     copy = Bench(await open_store(str(tmp_path / "copy.db")))
-    assert await copy.claim() == ["c"]
-    assert await copy.states() == {"a": "cancelled", "b": "skipped", "c": "running"}
-    assert await bench.states() == {"a": "running", "b": "pending", "c": "pending"}
+    assert await copy.claim() == ["b"]
+    assert await copy.states() == {"a": "cancelled", "b": "running", "c": "cancelled", "d": "skipped"}
+    assert await bench.states() == {"a": "running", "b": "pending", "c": "running", "d": "pending"}
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -257,3 +258,26 @@ async def told(store: SQLiteStore, job_id: str) -> str | None:
     job = await store.get(job_id, now=0)
     assert job is not None
     return job.key
+
+
+async def test_who_waits_for_a_step_hears_that_it_is_skipped(open_store: Opener) -> None:
+    """Though the workflow goes on, and nothing is released."""
+    bench = Bench(await open_store())
+    await bench.add(step("a"), step("b", "a"), step("other"))
+    await bench.claim()
+    await bench.store.watch(["b"], owner="mine")
+    heard: list[None] = []
+    bench.store.listen(lambda: heard.append(None))
+    await bench.store.finish([bench.outcome("a", "failed")])
+    assert heard
+
+
+async def test_nothing_is_done_to_what_has_expired(open_store: Opener) -> None:
+    """A workflow that is there for longer than it should be: neither run again nor deleted by hand."""
+    bench = Bench(await open_store())
+    await bench.add(step("a"))
+    await bench.claim()
+    await bench.end("a", status="failed", keep=Keep(until=bench.now + 10, payload=True))
+    for action in (Rerun(), Delete()):
+        assert await bench.store.act(action, ["w", "a"], now=bench.now + 10) == []
+    assert await bench.store.act(Rerun(), ["w"], now=bench.now + 9) == ["w"]

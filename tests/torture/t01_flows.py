@@ -115,7 +115,9 @@ def _wrong_node(flow: Flow, node: Node, nodes: dict[int, Node]) -> list[str]:
 
 
 def _frees(node: Node) -> bool:
-    return node.status == "succeeded" or (node.status is not None and node.if_failed == "continue")
+    return node.status == "succeeded" or (
+        node.if_failed == "continue" and node.status in ("failed", "cancelled")
+    )
 
 
 def astray(flows: tuple[Flow, ...], events: list[dict[str, Any]]) -> list[str]:

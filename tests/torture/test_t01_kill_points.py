@@ -12,9 +12,7 @@ from backlite_async._graph import follow_up_id
 from .kit import Budget, Missing, Row
 from .t01_kill_points import (
     CONTROL,
-    FLOWS,
     PLAIN,
-    RECURRING,
     SERVICE,
     Found,
     Life,
@@ -95,27 +93,6 @@ def test_promises_of_control_that_are_not_kept_are_seen(life: str, found: str) -
 def test_what_is_kept_beside_jobs_and_is_not_as_it_should_be_is_seen(life: str, found: str) -> None:
     """A dead letter that is gone, lines of no job, a job that was counted twice, an error that is lost."""
     assert found in "".join(tried(life, module=SERVICE, most=1).failures)
-
-
-def test_schedules_that_are_not_as_they_should_be_are_seen() -> None:
-    """An instant with another run, and a schedule that is gone."""
-    lives = ("runs_twice", "forgets_a_schedule")
-    found = "".join(tried(*lives, module=RECURRING, most=1).failures)
-    assert "at has runs of no instant" in found
-    assert "forgotten was made, and is not there" in found
-
-
-@pytest.mark.parametrize(
-    ("life", "found"),
-    [
-        ("forgets_a_release", "nodes have not ended"),
-        ("miscounts", "0 nodes have not ended, not 1"),
-        ("ends_otherwise", "workflow chain is succeeded, not failed"),
-    ],
-)
-def test_workflows_that_are_not_as_they_should_be_are_seen(life: str, found: str) -> None:
-    """A step that is never released, a wrong count, and an end that it must not have."""
-    assert found in "".join(tried(life, module=FLOWS, most=1).failures)
 
 
 def test_a_spoilt_database_is_seen() -> None:

@@ -129,10 +129,11 @@ class Flows:
     def release(self, job_ids: Sequence[str], at: int) -> None:
         """Let blocked jobs run, those of full keys when it is their turn."""
         ids = text(job_ids)
-        keys = fetch(self._raw, "keys_of_blocked", {"ids": ids})
+        found = fetch(self._raw, "keys_of_blocked", {"ids": ids})
+        limits = {(queue, key): turns for queue, key, turns in found if turns is not None}
         self._do("unblock", {"ids": ids, "at": at})
-        if keys:
-            crowd(self._raw, {(queue, key): turns for queue, key, turns in keys}, at)
+        if limits:
+            crowd(self._raw, limits, at)
         self.releases = True
 
     def skip(self, jobs: Sequence[tuple[str, str]], at: int) -> int:
@@ -155,9 +156,10 @@ class Flows:
             return set()
         ids = text(job_ids)
         self._do("block_pending", {"ids": ids})
-        self._do("block_completed", {"ids": ids})
+        able = {"ids": fetch(self._raw, "able_to_run", {"ids": ids})[0][0]}
+        self._do("block_completed", able)
+        self._do("delete_completed", able)
         blocked = fetch(self._raw, "blocked_of", {"ids": ids})[0][0]
-        self._do("delete_completed", {"ids": blocked})
         return set(msgspec.json.decode(blocked, type=list[str]))
 
     def reopen(self, workflow: str) -> None:

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[3]))  # the checkout; the library may
 from backlite_async import Discard, JobContext, QueueConfig, Workflow, chain, group
 from tests.torture.programs import t01_recurring
 from tests.torture.programs.t01_lives import KEEP, Kept, drained, made_empty
-from tests.torture.programs.t01_service import Served, spoil
+from tests.torture.programs.t01_service import Served
 
 LATER = 0.2
 """Seconds: long enough that what is then due has not run before it is cancelled."""
@@ -152,30 +152,3 @@ async def made_woven(database: str, ledger: str) -> None:
     )
     await app.ends(2)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-# -- lives that break a promise: the row must see each of them ----------------------------------------
-
-
-async def forgets_a_release(database: str, ledger: str) -> None:
-    """Let a step wait for ever."""
-    app = Woven(database, ledger)
-    async with app.client:
-        workflow_id = await app.weave(chain(Step("one"), Step("two", told=1)), "chain", "succeeded")
-        await app.client.wait(workflow_id)
-    await spoil(database, "UPDATE backlite_steps SET status = NULL WHERE number = 1")
-
-
-async def miscounts(database: str, ledger: str) -> None:
-    """Count what is left wrongly."""
-    app = Woven(database, ledger)
-    async with app.client:
-        await app.client.wait(await app.weave(chain(Step("one"), Step("two", told=1)), "chain", "succeeded"))
-    await spoil(database, 'UPDATE backlite_workflows SET "left" = 1')
-
-
-async def ends_otherwise(database: str, ledger: str) -> None:
-    """Say that a workflow must fail which does not."""
-    app = Woven(database, ledger)
-    async with app.client:
-        await app.client.wait(await app.weave(chain(Step("one"), Step("two", told=1)), "chain", "failed"))

@@ -97,21 +97,3 @@ async def made_watched(database: str, ledger: str) -> None:
     await schedule(app, "left", every=EVERY, max_runs=3 * RUNS)
     await app.ends(2)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-# -- lives that break a promise: the row must see each of them ----------------------------------------
-
-
-async def runs_twice(database: str, ledger: str) -> None:
-    """Add another run of a schedule."""
-    app = Served(database, ledger)
-    async with app.client:
-        await schedule(app, "at", at=soon())
-        await app.add(Kept("run at"))
-        await drained(database)
-
-
-async def forgets_a_schedule(database: str, ledger: str) -> None:
-    """Say that a schedule is there."""
-    await recur(database, ledger)
-    Application(database, ledger).note("scheduled", schedule="forgotten")

@@ -98,11 +98,12 @@ SELECT EXISTS (
 SELECT DISTINCT kind, status, if_failed FROM backlite_steps INDEXED BY sqlite_autoindex_backlite_steps_1 WHERE workflow = :workflow
 
 -- name: keys_of_blocked
--- The keys that these jobs are to have, in queues that limit their turns.
-SELECT DISTINCT jobs.queue, jobs.blocked, known.turns
+-- The keys that these jobs are to have, and how many turns their queues have.
+SELECT DISTINCT jobs.queue, jobs.blocked, (
+    SELECT turns FROM backlite_queues AS known WHERE known.queue = jobs.queue
+)
 FROM json_each(:ids) AS wanted CROSS JOIN backlite_jobs AS jobs
-    CROSS JOIN backlite_queues AS known ON known.queue = jobs.queue
-WHERE jobs.id = wanted.value AND +jobs.blocked <> '' AND known.turns IS NOT NULL
+WHERE jobs.id = wanted.value AND +jobs.blocked <> ''
 
 -- name: unblock
 -- Due now, or when it was meant to be, where that is later; a wait is never longer than it was meant, whatever the wall
@@ -133,8 +134,14 @@ UPDATE backlite_jobs INDEXED BY sqlite_autoindex_backlite_jobs_1
 SET blocked = coalesce(blocked, key, ''), key = NULL, due_at = NULL
 WHERE id IN (SELECT value FROM json_each(:ids)) AND +status = 'pending'
 
+-- name: able_to_run
+-- Which of these completed jobs still have their payloads.
+SELECT json_group_array(jobs.id) FILTER (WHERE payload IS NOT NULL)
+FROM json_each(:ids) AS wanted CROSS JOIN backlite_completed AS jobs
+WHERE jobs.id = wanted.value
+
 -- name: block_completed
--- As if they had not run. Those without a payload cannot.
+-- As if they had not run.
 INSERT INTO backlite_jobs (
     id, queue, task, priority, payload, meta, attempt, max_attempts, crashes, created_at, scheduled_at, due_at,
     timeout, parent, tags, noted, progress, progress_message, workflow, step, blocked
@@ -144,13 +151,14 @@ SELECT
     created_at, scheduled_at, NULL, timeout, jobs.parent, tags, noted, progress, progress_message, workflow, step,
     coalesce(jobs.key, '')
 FROM json_each(:ids) AS wanted CROSS JOIN backlite_completed AS jobs
-WHERE jobs.id = wanted.value AND payload IS NOT NULL
+WHERE jobs.id = wanted.value
 ORDER BY wanted.id
 
 -- name: blocked_of
 -- Which of these jobs wait for others.
-SELECT json_group_array(jobs.id) FROM json_each(:ids) AS wanted CROSS JOIN backlite_jobs AS jobs
-WHERE jobs.id = wanted.value AND +jobs.blocked IS NOT NULL
+SELECT json_group_array(jobs.id) FILTER (WHERE jobs.blocked IS NOT NULL)
+FROM json_each(:ids) AS wanted CROSS JOIN backlite_jobs AS jobs
+WHERE jobs.id = wanted.value
 
 -- part: jobs_of_flow
 (SELECT job_id FROM backlite_steps INDEXED BY sqlite_autoindex_backlite_steps_1 WHERE workflow = :workflow AND job_id IS NOT NULL)
