@@ -41,6 +41,10 @@ class _Whole:
     on_failure: msgspec.Struct | None
     on_complete: msgspec.Struct | None
 
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" {self.name!r}"
+        return f"<{type(self).__name__.lower()}{name}>"
+
     @property
     def graph(self) -> Graph:
         """Its nodes."""
@@ -351,6 +355,8 @@ def check_part(part: object, where: str) -> None:
 def _check_task(task: object, where: str) -> None:
     if isinstance(task, type):
         raise InvalidTask(f"{where}: {task.__qualname__} is a class; give an instance of it")
+    if isinstance(task, _Whole):
+        raise InvalidTask(f"{where} must be one task; its handler can add a workflow: client.add(...)")
     if not isinstance(task, msgspec.Struct):
         raise InvalidTask(f"{where}: {shown(task)} is no task, but a {type(task).__qualname__}")
     task_type(type(task))
@@ -381,6 +387,8 @@ def checked_if_failed(value: object) -> IfFailed:
     if isinstance(value, msgspec.Struct):
         _check_task(value, f"if_failed={shown(value)}")
         return value
+    if isinstance(value, _Whole):
+        _check_task(value, f"if_failed={shown(value)}")
     error = InvalidValue if isinstance(value, str) else InvalidType
     raise error(
         f'if_failed={shown(value)} must be "cancel" (what depends on a step that has failed), "continue"'
