@@ -57,7 +57,11 @@ class Results(Mapping[str, V], Generic[V]):
         self._value = value
 
     def __getitem__(self, key: str) -> V:
-        return self._value(self._by_key[key if key in self._by_key else self._by_id.get(key, key)])
+        there = key if key in self._by_key else self._by_id.get(key)
+        if there is None:
+            names = ", ".join(map(repr, list(self._by_key)[:20])) or "none"
+            raise KeyError(f"no step {key!r} before this one has succeeded; there are: {names}")
+        return self._value(self._by_key[there])
 
     def __contains__(self, key: object) -> bool:
         return key in self._by_key or key in self._by_id
@@ -133,7 +137,7 @@ class Inside:
             raise InvalidValue(f"there is a step {taken!r} already; each has a name of its own, or none")
         steps = await self._after(graph, after)
         size, now = len(graph.nodes), client.clock.now()
-        handle = put(graph, part, steps, name=name, if_failed=if_failed)
+        handle = put(graph, part, steps, name=name, if_failed=if_failed, call="extend")
         options = JobOptions(parent=job.id if job.fence else None)
         maker = Maker(client, options, now, due_at=now, waits_from=now)
         new = range(len(self.added), len(graph.nodes))

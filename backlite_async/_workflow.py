@@ -267,12 +267,13 @@ def put(
     name: str | None = None,
     if_failed: IfFailed | None = None,
     default: IfFailed = "cancel",
+    call: str = "add",
 ) -> Step:
     """Add a part to a graph, with what is said of it there, or in itself.
 
     Raises before anything has changed.
     """
-    check_part(part, "add")
+    check_part(part, call)
     name = None if name is None else checked_name(name)
     tolerance = None if if_failed is None else checked_if_failed(if_failed)
     if isinstance(part, Parts):
@@ -348,7 +349,11 @@ def check_part(part: object, where: str) -> None:
             f"{where}(): a Workflow is no part of others; add it to the client, or add its parts"
         )
     if isinstance(part, (list, tuple, set)):
-        raise InvalidTask(f"{where}({shown(part)}) must be given parts one by one: {where}(*parts)")
+        if where in ("chain", "group"):
+            raise InvalidTask(f"{where}({shown(part)}) must be given parts one by one: {where}(*parts)")
+        raise InvalidTask(
+            f"{where}({shown(part)}) takes one part: a task, a chain(*parts) or a group(*parts)"
+        )
     _check_task(part, f"{where}({shown(part)})")
 
 

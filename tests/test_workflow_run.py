@@ -18,6 +18,7 @@ from backlite_async import (
     Discard,
     Event,
     InvalidState,
+    InvalidTask,
     InvalidType,
     InvalidValue,
     JobContext,
@@ -269,7 +270,7 @@ async def test_results_by_name_or_id(scene: Scene) -> None:
             False,
             2,
         )
-        with pytest.raises(KeyError, match="beside"):
+        with pytest.raises(KeyError, match="no step 'beside' before this one has succeeded; there are: "):
             results["beside"]
         typed = await job.results(str)
         assert typed["uno"] == "one"
@@ -1172,6 +1173,8 @@ async def test_a_handler_of_a_step_is_tried_by_itself() -> None:
         await job.extend(Do("yet more"), after=handle)
         with pytest.raises(ValueError, match="there is a step 'more' already"):
             await job.extend(Do("twice"), name="more")
+        with pytest.raises(InvalidTask, match=r"extend\(.* takes one part: a task, a chain"):
+            await job.extend([Do("one"), Do("two")])  # type: ignore[arg-type]
         return [await job.previous(int | None), found["a"], len(found)]
 
     @scene.on
