@@ -77,7 +77,8 @@ def made(definition: Definition, *, owner: str | None, now: int) -> StoredSchedu
 def changed(stored: StoredSchedule, definition: Definition, *, now: int) -> StoredSchedule:
     """Return a schedule that does as it is told from now on, and keeps its runs and what it has done.
 
-    As long as it is due at the same times, what is due already stays so.
+    As long as it is due at the same times, what is due already stays so; otherwise that is dealt with, also
+    if the schedule is removed and comes back.
     """
     old = timing_of(stored)
     same = _pattern(definition.timing) == _pattern(old)
@@ -92,7 +93,12 @@ def changed(stored: StoredSchedule, definition: Definition, *, now: int) -> Stor
         max_runs=definition.max_runs,
         updated_at=now,
     )
-    return msgspec.structs.replace(there, next_at=_next_at(there, timing, same=same, now=now), removed=False)
+    return msgspec.structs.replace(
+        there,
+        next_at=_next_at(there, timing, same=same, now=now),
+        last_instant=stored.last_instant if same else _dealt_with(stored, now),
+        removed=False,
+    )
 
 
 def _anchored(timing: Timing, anchor: int) -> Timing:

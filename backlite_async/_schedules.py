@@ -26,7 +26,7 @@ from ._recurring import Missed, Schedule, StoredSchedule, Timing
 from ._rule import Rule
 from ._schedule import preview, timing, words
 from ._task import task_type
-from ._workflow import Chain, Group, Workflow
+from ._workflow import WHOLES
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -275,8 +275,8 @@ class Schedules:
         """Return what each run adds, but for its id and times, and a hash of its task."""
         if isinstance(task, type):
             raise InvalidTask(f"{task.__qualname__} is a class; schedule an instance of it")
-        if isinstance(task, (Chain, Group, Workflow)):
-            raise InvalidTask("a schedule adds one task, no workflow; schedule one whose handler adds that")
+        if type(task) in WHOLES:
+            raise InvalidTask("a workflow is built for each run: schedule a task whose handler adds it")
         kind = task_type(type(task))
         self._client.registry.meet(kind)
         job = NewJob(

@@ -56,7 +56,7 @@ async def nothing(task: Task) -> None:
 async def settled(client: Client) -> None:
     """Wait until a client that has just started has looked around."""
     with anyio.fail_after(LIMIT):
-        for _ in range(20):
+        for _ in range(60):
             await client.status("nobody")
             await turns()
 

@@ -196,6 +196,17 @@ def test_a_removed_one_that_comes_back_otherwise_is_due_from_now_on() -> None:
     assert (there.next_at, there.removed) == (NOON + 9 * HOUR + 10 * MINUTE, False)
 
 
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_removed_one_that_was_changed_makes_nothing_up_of_what_was_before(ran: bool) -> None:
+    """Only what was due by its new times, since it had them."""
+    before = old() if ran else made(said(), owner="old", now=NOON)
+    at = [from_millis(NOON + number * 10 * MINUTE) for number in range(1, 50)]
+    there = reconciled(before, said(at=at), owner="new", living=[], now=LATER)
+    assert there.next_at == NOON + 100 * MINUTE
+    back = reconciled(retired(there, LATER + 1), said(at=at), owner="me", living=[], now=NOON + 5 * HOUR)
+    assert back.next_at == there.next_at
+
+
 def test_a_removed_one_that_is_paused_comes_back_paused() -> None:
     """A pause outlives it."""
     there = reconciled(retired(paused(old(), LATER), LATER), said(), owner="me", living=[], now=LATER)

@@ -545,6 +545,8 @@ def test_wrong_names_and_tasks_raise_at_the_call() -> None:
         client.schedule(5, Report(), every=60)  # type: ignore[arg-type]
     with pytest.raises(InvalidTask, match="schedule an instance"):
         client.schedule("s", Report, every=60)  # type: ignore[arg-type]
+    with pytest.raises(InvalidTask, match="a task whose handler adds it"):
+        client.schedule("s", chain(Report()), every=60)  # type: ignore[arg-type]
     with pytest.raises(PayloadError, match="limit is 100"):
         client.schedule("s", Report("x" * 200), every=60)
     with pytest.raises(InvalidTask, match="adds one task, no workflow"):
