@@ -94,7 +94,7 @@ class Graph:
 
     def name(self, ends: tuple[int, ...], name: str) -> tuple[int, ...]:
         """Give a name to the end of a part: to its only last step, or to a join of all."""
-        if len(ends) > 1 or self.nodes[ends[0]].name is not None:
+        if len(ends) != 1 or self.nodes[ends[0]].name is not None:
             ends = (self.add(Node(None, ends)),)
         self.nodes[ends[0]].name = name
         self.names[name] = ends[0]

@@ -106,7 +106,7 @@ class Parts(_Whole):
         callbacks: dict[str, msgspec.Struct | None],
     ) -> None:
         self.name = None if name is None else checked_name(name)
-        self.if_failed = None if if_failed is None else checked_if_failed(if_failed)
+        self.if_failed: IfFailed | None = None if if_failed is None else checked_if_failed(if_failed)
         self._call(**callbacks)
         self.parts = tuple(parts)
         self.levels = 1
@@ -223,7 +223,7 @@ class Workflow(_Whole):
         on_complete: msgspec.Struct | None = None,
     ) -> None:
         self.name = None if name is None else checked_name(name)
-        self.if_failed = checked_if_failed(if_failed)
+        self.if_failed: IfFailed = checked_if_failed(if_failed)
         self._call(**_callbacks(on_success, on_failure, on_complete))
         self._graph = Graph(_title(self.name))
 

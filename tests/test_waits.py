@@ -494,7 +494,7 @@ async def test_what_wait_takes() -> None:
     """Ids are text; a timeout is a duration."""
     async with Client(":memory:", workers=0) as client:
         with pytest.raises(InvalidType, match="the id of a job or workflow, which is a str, not 5"):
-            await client.wait(5)  # type: ignore[arg-type]
+            await client.wait(5)  # type: ignore[call-overload]
         with pytest.raises(InvalidValue, match="timeout=-1"):
             await client.wait("some job", -1)
 

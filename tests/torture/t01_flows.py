@@ -52,7 +52,7 @@ def flows_in(connection: sqlite3.Connection) -> tuple[Flow, ...]:
         rows = connection.execute(
             f"SELECT {columns} FROM backlite_steps WHERE workflow = ?", (flow_id,)
         ).fetchall()
-        nodes = [Node(*row[:6], json.loads(row[6]), json.loads(row[7])) for row in rows]
+        nodes = [Node._make([*row[:6], json.loads(row[6]), json.loads(row[7])]) for row in rows]
         jobs = [*connection.execute(live, {"id": flow_id}), *connection.execute(kept, {"id": flow_id})]
         found.append(
             Flow(

@@ -26,7 +26,9 @@ _flows = msgspec.json.Decoder(list[Flow | None])
 _nodes = msgspec.json.Decoder(list[tuple[Step, tuple[int, ...], list[Any] | None]])
 _results = msgspec.json.Decoder(list[tuple[Step, int, str | None] | None])
 
-_OF_JOB = "queue task status attempt max_attempts scheduled_at started_at finished_at progress error".split()
+_OF_JOB: Sequence[str] = (
+    "queue task status attempt max_attempts scheduled_at started_at finished_at progress error".split()
+)
 """What the statement `flow_nodes` tells of jobs."""
 
 
