@@ -197,6 +197,15 @@ async def test_what_runs_on_failure_and_at_the_end() -> None:
     assert [None if job is None else job.payload for job in called] == [b'{"n":2}', b'{"n":3}', b'{"n":5}']
 
 
+async def test_each_failure_has_its_own_task() -> None:
+    """Steps of which another one is said have that one."""
+    store = Recording()
+    async with Client(store, workers=0) as client:
+        await client.add(chain(chain(Do(1), if_failed=Other(1)), chain(Do(2), if_failed=Other(2)))).save()
+    fallbacks = [step.fallback for step in store.steps]
+    assert [job and job.payload for job in fallbacks] == [b'{"n":1}', b'{"n":2}']
+
+
 async def test_options_hold_for_all_steps() -> None:
     """For fallbacks and callbacks, too; each kind of task has what its queue says of the rest."""
     store = Recording()

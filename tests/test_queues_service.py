@@ -261,12 +261,13 @@ async def test_owners_of_one_file(file: str) -> None:
 
 
 class Counting(MemoryStore):
-    """Tells when it has summed up, and who leads."""
+    """Tells when it has summed up, who leads, and who has asked what expires."""
 
     def __init__(self) -> None:
         super().__init__()
         self.leading = True
         self.summed_up: list[int] = []
+        self.asked: list[bool] = []
         self.looked = asyncio.Event()
 
     def leads(self) -> bool:
@@ -275,13 +276,20 @@ class Counting(MemoryStore):
     async def sum_up(self, *, now: int) -> None:
         self.summed_up.append(now)
 
+    async def next_expiry(self) -> int | None:
+        self.asked.append(self.leading)
+        return await super().next_expiry()
+
     async def kinds(self) -> Any:
         self.looked.set()
         return await super().kinds()
 
 
 async def test_the_leader_sums_up_once_an_hour() -> None:
-    """At first, and in every hour in which it looks around; nobody else does; who leads anew, does again."""
+    """At first, and in every hour in which it looks around; nobody else does; who leads anew, does again.
+
+    Nor does anybody else remove what has expired.
+    """
     clock, store = Clock(), Counting()
     maintenance = Maintenance(store, clock, Registry(), Health("clean up", set()))
     upkeep = asyncio.create_task(maintenance.run())
@@ -308,6 +316,7 @@ async def test_the_leader_sums_up_once_an_hour() -> None:
         assert await look() == [0, HOUR, 2 * HOUR]
         store.leading = True
         assert await look() == [0, HOUR, 2 * HOUR, 2 * HOUR]
+        assert set(store.asked) == {True}
     finally:
         maintenance.close()
         await upkeep

@@ -27,6 +27,7 @@ from backlite_async import (
     Schedule,
     ScheduleNotFound,
     Task,
+    chain,
     testing,
 )
 from backlite_async._clock import from_millis
@@ -352,12 +353,13 @@ async def test_a_pause_outlives_a_restart(database: str) -> None:
         assert (await found(client)).state == "paused"
 
 
-async def test_run_now(database: str) -> None:
+async def test_run_now(database: str, journal: Journal) -> None:
     """A job beside the runs: it counts for nothing, and may be added at any time."""
     client = make(database)
     client.schedule("hourly", Report("money"), every=HOUR, overlap=False, max_runs=1)
     async with client:
         job_id = await client.schedules.run_now("hourly")
+        assert len(journal.of("job.added", job_id)) == 1
         assert (await client.wait(job_id)).result == b'"money"'
         schedule = await found(client)
         assert (schedule.runs, schedule.last_job_id, schedule.next_runs) == (0, None, (START + HOUR,))
@@ -545,6 +547,8 @@ def test_wrong_names_and_tasks_raise_at_the_call() -> None:
         client.schedule("s", Report, every=60)  # type: ignore[arg-type]
     with pytest.raises(PayloadError, match="limit is 100"):
         client.schedule("s", Report("x" * 200), every=60)
+    with pytest.raises(InvalidTask, match="adds one task, no workflow"):
+        client.schedule("s", chain(Report()), every=60)  # type: ignore[arg-type]
 
 
 def test_a_name_is_declared_once() -> None:
@@ -725,10 +729,13 @@ async def test_stopped_and_started_again_one_client_declares_again(database: str
     """A client's code is the same in each of its lives, and its own earlier life has gone."""
     client = make(database)
     hourly()(client)
+    owners: set[str] = set()
     for _ in range(3):
         async with client:
             await settled(client)
-            assert len((await stored(client)).declared_by) == 1
+            (owner,) = (await stored(client)).declared_by
+            owners.add(owner)
+    assert len(owners) == 3
     client.schedule("later", Report(), every=HOUR)
     async with client:
         assert len(await client.schedules.list()) == 2

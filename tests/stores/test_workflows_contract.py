@@ -154,9 +154,8 @@ async def test_a_released_step_is_due_then(bench: Bench) -> None:
 
 async def test_a_release_wakes_who_listens(bench: Bench) -> None:
     """Listeners are told of steps that can run, and of ends that somebody waits for; not of each end."""
-    await bench.add(
-        step("a"), step("b"), join("j", "a", "b"), step("c", "j"), step("d", "c"), step("e", "d"), step("x")
-    )
+    chain = step("c", "j"), step("d", "c"), step("e", "d"), step("runs on")
+    await bench.add(step("a"), step("b"), join("j", "a", "b"), *chain)
     await bench.store.watch(["e"], owner="me")
     await bench.claim()
     heard: list[int] = []
@@ -169,6 +168,21 @@ async def test_a_release_wakes_who_listens(bench: Bench) -> None:
     heard.clear()
     await bench.store.finish([bench.outcome("c", "failed")])
     assert heard
+
+
+async def test_what_is_added_wakes_who_listens(bench: Bench) -> None:
+    """Also fallbacks and callbacks, which come after nothing that was there."""
+    await bench.add(step("a", fallback=new("")), on_complete=new(""))
+    await bench.claim()
+    heard: list[int] = []
+    bench.store.listen(lambda: heard.append(1))
+    await bench.store.finish([bench.outcome("a", "failed")])
+    assert heard
+    [fallback] = await bench.claim()
+    heard.clear()
+    await bench.store.finish([bench.outcome(fallback)])
+    assert heard
+    assert len(await bench.claim()) == 1
 
 
 async def test_a_retried_step_releases_nothing(bench: Bench) -> None:
@@ -344,6 +358,16 @@ async def test_a_step_extends_its_workflow(bench: Bench) -> None:
     assert await bench.end("b", "c") == ["d"]
     assert await bench.end("d", "z") == []
     assert await bench.status() == "succeeded"
+
+
+async def test_the_last_step_extends_its_workflow(bench: Bench) -> None:
+    """Which goes on with what that adds, and has not ended before, though nothing of it is kept."""
+    await bench.add(step("a"), on_complete=new(""))
+    await bench.claim()
+    assert await bench.end("a", keep=None, extends=(extension("b", 0),)) == ["b"]
+    run = await bench.run()
+    assert (run.status, run.left, run.size) == (JobStatus.RUNNING, 1, 2)
+    assert len(await bench.end("b", keep=None)) == 1
 
 
 async def test_an_extension_may_come_after_any_step(bench: Bench) -> None:
@@ -744,6 +768,18 @@ async def test_waiting_steps_have_no_turn(bench: Bench) -> None:
     assert await limited(bench) == ["c"]
 
 
+async def test_first_steps_of_a_key_take_turns(bench: Bench) -> None:
+    """Like any other jobs of one key that are added together."""
+    await turns(bench.store, "q", 1)
+    await bench.add(step("a", key="k", turns=1), step("b", key="k", turns=1))
+    found = await bench.store.find(Wanted(key="k"), limit=9, now=bench.now)
+    assert [(job.id, place[0]) for job, place in zip(found.jobs, found.places, strict=True)] == [
+        ("a", 1),
+        ("b", 2),
+    ]
+    assert await limited(bench) == ["a"]
+
+
 async def test_a_step_that_is_skipped_leaves_no_turn(bench: Bench) -> None:
     """The end of a step that had none lets nobody in."""
     await turns(bench.store, "q", 1)
@@ -811,12 +847,14 @@ async def test_the_longest_retention_decides_for_the_whole(bench: Bench) -> None
     assert await bench.store.next_expiry() == 2500
     jobs = [await bench.store.get(job_id, now=bench.now) for job_id in "abc"]
     assert [job and job.expires_at and job.expires_at.timestamp() for job in jobs] == [2.5] * 3
+    assert await bench.store.expire(now=2499, limit=9) == 0
+    assert await bench.status() == "failed"
     bench.now = 2500
     assert await bench.store.workflow("w", now=bench.now) is None
     assert await bench.store.status("w", now=bench.now) is JobStatus.NOT_FOUND
     assert await bench.store.workflows(states=None, limit=9, before=None, now=bench.now) == []
     assert await bench.store.act(Rerun(), ["w", "b"], now=bench.now) == []
-    assert await bench.store.act(Delete(), ["w"], now=bench.now) == []
+    assert await bench.store.act(Delete(), ["w", "b"], now=bench.now) == []
     assert await bench.store.expire(now=bench.now, limit=9) == 3
     assert await bench.store.next_expiry() is None
     assert await bench.store.expire(now=bench.now, limit=9) == 0
@@ -884,6 +922,7 @@ async def test_what_is_not_kept_is_removed_at_its_end(bench: Bench) -> None:
     record = await bench.store.get("a", now=bench.now)
     assert record is not None
     assert len(record.errors) == 1
+    assert [job.id for job in (await bench.store.find(Wanted(tag="t"), limit=9, now=0)).jobs] == ["a"]
     await bench.end("b", status="failed", keep=None)
     assert await bench.store.workflow("w", now=0) is None
     for there in ("w", "a", "b", "c"):
@@ -921,12 +960,33 @@ async def test_payloads_are_kept_while_they_may_be_needed(bench: Bench) -> None:
     assert [job and job.result for job in jobs] == [b'"a"', b'"b"', b'"g"']
 
 
+async def test_a_failed_step_that_can_run_again_keeps_what_is_to_follow(bench: Bench) -> None:
+    """Whatever the queues of that say: after the close, it revives what was skipped because of it."""
+    await declare(bench.store, "q", 70, payload=False)
+    await bench.add(step("a"), step("b", "a"), step("c", "b", queue="unknown"))
+    await bench.claim()
+    await bench.end("a", status="failed", keep=keep(10))
+    assert await bench.status() == "failed"
+    assert await payloads(bench, "abc") == [b"{}", b"{}", b"{}"]
+    assert await bench.store.act(Rerun(), ["a"], now=bench.now) == ["a"]
+    assert await bench.states() == {"a": "pending", "b": "pending", "c": "pending"}
+
+
 async def test_what_was_stripped_stays_skipped(bench: Bench) -> None:
     """A step that runs again after the close revives only what can run."""
     await declare(bench.store, "q", 70, payload=False)
-    await bench.add(step("a"), step("b", "a"))
+    await bench.add(step("x"), step("y", "x"))
     await bench.claim()
-    await bench.end("a", status="failed")
+    await bench.end("x", status="failed", keep=keep(10, payload=False))
+    assert await payloads(bench, "xy") == [None, None]
+
+
+async def test_what_cannot_run_stays_skipped(bench: Bench) -> None:
+    """Of a step that was cancelled and is kept, those after it whose payloads are not."""
+    await declare(bench.store, "r", 70)
+    await declare(bench.store, "q", 70, payload=False)
+    await bench.add(step("a", queue="r"), step("b", "a"))
+    assert await bench.store.cancel(["a"], now=bench.now)
     assert await bench.store.act(Rerun(), ["a"], now=bench.now) == ["a"]
     assert await bench.states() == {"a": "pending", "b": "skipped"}
     assert await bench.claim() == ["a"]

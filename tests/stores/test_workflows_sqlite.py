@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,34 @@ async def test_a_workflow_is_added_twice_in_a_transaction(open_store: Opener, pa
         await bench.store.add_within(connection, [], workflows=[made], again=True)
         await connection.execute("COMMIT")
     assert await bench.states() == {"a": "succeeded", "b": "running"}
+
+
+async def test_nothing_is_left_of_what_is_removed(open_store: Opener, path: str) -> None:
+    """No rows of a workflow, nor any beside them."""
+    bench = Bench(await open_store())
+    await bench.add(step("a", tags='["t"]'), step("b", "a", tags='["t"]'))
+    await bench.claim()
+    assert await bench.end("a", keep=None) == ["b"]
+    assert await bench.end("b", keep=None) == []
+    with closing(sqlite3.connect(path)) as raw:
+        for table in ("workflows", "steps", "jobs", "completed", "tags"):
+            assert raw.execute(f"SELECT count(*) FROM backlite_{table}").fetchone() == (0,)
+
+
+async def test_expired_workflows_are_removed_a_few_at_a_time(open_store: Opener, path: str) -> None:
+    """As many nodes in a transaction as jobs were asked for."""
+    bench = Bench(await open_store())
+    for name in "uvw":
+        await bench.add(step(f"{name}1"), step(f"{name}2", f"{name}1"), id=name)
+    await bench.claim()
+    for number in "12":
+        await bench.end(*(name + number for name in "uvw"), keep=Keep(until=2000, payload=True))
+    assert await bench.store.expire(now=2000, limit=7) == 6
+    with closing(sqlite3.connect(path)) as raw:
+        left = raw.execute("SELECT count(*) FROM backlite_workflows").fetchone()
+        assert left == (2,)
+    assert await bench.store.expire(now=2000, limit=7) == 0
+    assert await bench.store.next_expiry() is None
 
 
 async def test_a_blocked_step_has_its_key(open_store: Opener) -> None:
