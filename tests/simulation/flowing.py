@@ -49,6 +49,7 @@ class _Gone(NamedTuple):
     steps: dict[int, Step]
     after: dict[int, tuple[int, ...]]
     rows: dict[str, Row]
+    watched: bool
 
 
 class Flowing:
@@ -69,7 +70,8 @@ class Flowing:
 
         def removed(workflow: str) -> None:
             rows = {row.id: row for row in self._flows.jobs(workflow)}
-            self._gone[workflow] = _Gone(self._flows._steps[workflow], self._flows._after[workflow], rows)
+            steps, after = self._flows._steps[workflow], self._flows._after[workflow]
+            self._gone[workflow] = _Gone(steps, after, rows, self._flows.watched(workflow))
             remove(workflow)
 
         def was_put(flow: Flow) -> None:
@@ -123,6 +125,9 @@ class Flowing:
             self._ends[workflow] = flow.ends
             yield FlowEnded(flow=workflow, status=str(flow.status), times=flow.ends, nodes=nodes)
         if gone is not None and not deleted:
+            expired = flow is not None and flow.expires_at is not None
+            if gone.watched and flow is not None and not expired:
+                yield Misuse(what=f"{workflow} was removed at its end, and somebody waits for it")
             yield FlowLeft(flow=workflow, status=None if flow is None else flow.status, nodes=nodes)
         elif gone is None:
             yield from self._recount(workflow, steps, after)

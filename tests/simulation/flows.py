@@ -98,6 +98,9 @@ class _Flows:
             case FlowLeft():
                 self.flows[event.flow].left = event
             case Extended():
+                others = [jobs for (job, _), jobs in self.asked.items() if job == event.job]
+                if any(not set(event.jobs).isdisjoint(jobs) for jobs in others):
+                    self.fail(event, f"{event.job} adds what an earlier attempt of it has asked for")
                 self.asked[event.job, event.fence] = event.jobs
             case WaitBegan() if event.job in self.flows:
                 self.waits[event.number] = event.job

@@ -97,7 +97,9 @@ class Teller:
         self._turned(but=[found])
         return found
 
-    def _stored(self, job: NewJob, unique: Unique | None = None, at: int = 0) -> None:
+    def _stored(
+        self, job: NewJob, unique: Unique | None = None, at: int = 0, *, letter: bool = False
+    ) -> None:
         timeout = None if job.more is None else job.more.timeout
         self._history.add(
             Stored(
@@ -115,7 +117,7 @@ class Teller:
                 created_at=job.created_at,
                 now=at,
                 number=_number(job.payload),
-                about=_about(job),
+                about=_about(job) if letter else None,  # a copy of one is none
             )
         )
 
@@ -212,7 +214,7 @@ class Teller:
         if accepted:
             self._written[outcome.id, outcome.fence] = written
         if letter is not None and not had_letter and self._inner.has(letter.id):
-            self._stored(letter)
+            self._stored(letter, letter=True)
         self._flowed([outcome.id], at=outcome.finished_at if isinstance(outcome, Complete) else 0)
         self._turned()
         return accepted

@@ -84,7 +84,8 @@ class Weavers:
         if rng.random() < 0.3:
             seconds = round(rng.uniform(0, 1), 3)
             fates = ("extend", "extend", "extend fail", "extend commit")
-            task.plan[:] = [*task.plan[: rng.randint(0, 2)], (rng.choice(fates), seconds)]
+            steps = [(rng.choice(fates), seconds)] * rng.choice((1, 1, 4))
+            task.plan[:] = [*task.plan[: rng.randint(0, 2)], *steps, (rng.choice(fates), seconds)]
         return task
 
     def _part(self, rng: random.Random, kinds: tuple[type[Work], ...], depth: int = 2) -> Any:
