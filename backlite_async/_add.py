@@ -320,7 +320,10 @@ class AddOperation:
         waits_from = now if self._at is None else None
         maker = Maker(self._client, self._options, now, due_at=due_at, waits_from=waits_from)
         own_id = None if self._own is None else self._own.value
-        jobs, self._workflows = await maker.all(self._parts, self._wholes, own_id)
+        if len(self._parts) == 1 and not self._wholes:
+            jobs = maker.jobs(cast("tuple[msgspec.Struct]", self._parts), 0, 1, own_id)
+        else:
+            jobs, self._workflows = await maker.all(self._parts, self._wholes)
         if self._own is not None or self._by is not None:
             [task] = self._parts
             self._unique = in_its_way(

@@ -32,7 +32,8 @@ class Declarations:
         there = self._definitions.setdefault(definition.name, definition)
         if there.fingerprint != definition.fingerprint:
             raise AlreadyRegistered(
-                f"schedule {definition.name!r} is declared already, and otherwise; give each its own name"
+                f"schedule {definition.name!r} is declared already, with other arguments; give each its own"
+                " name"
             )
         self._undone[definition.name] = there
 

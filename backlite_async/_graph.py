@@ -133,8 +133,8 @@ class WorkflowRun(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def progress(self) -> float:
-        """The part of its nodes that have ended, from 0 to 1."""
-        return (self.size - self.left) / self.size
+        """The part of its nodes that have ended, from 0 to 1; 1 once the whole has, whatever callbacks do."""
+        return 1.0 if self.finished_at is not None else (self.size - self.left) / self.size
 
     def step(self, key: str) -> StepRun:
         """Return the node of this name or id; a `LookupError` says which there are."""

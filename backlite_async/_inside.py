@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
+from ._codec import encode_result
 from ._errors import InvalidType, InvalidValue, PayloadError, ResultNotFound
 from ._graph import NewStep, StepResult, WorkflowId
 from ._job import ClaimedJob, JobStatus
@@ -56,7 +57,11 @@ class Results(Mapping[str, V], Generic[V]):
         self._value = value
 
     def __getitem__(self, key: str) -> V:
-        return self._value(self._by_key[key if key in self._by_key else self._by_id.get(key, key)])
+        there = key if key in self._by_key else self._by_id.get(key)
+        if there is None:
+            names = ", ".join(map(repr, list(self._by_key)[:20])) or "none"
+            raise KeyError(f"no step {key!r} before this one has succeeded; there are: {names}")
+        return self._value(self._by_key[there])
 
     def __contains__(self, key: object) -> bool:
         return key in self._by_key or key in self._by_id
@@ -91,7 +96,8 @@ class Inside:
     async def previous(self, kind: Any, *, many: bool) -> Any:
         """Return what the step before has returned; see `JobContext.previous`."""
         if self._given is not None:
-            return self._given_previous()
+            kind = (list if kind is None else list[kind]) if many else kind
+            return self._given_value(self._given_previous(), kind, "previous", BEFORE)
         found = await self._found("previous", deep=False)
         if not found:
             raise LookupError(
@@ -106,7 +112,8 @@ class Inside:
     async def results(self, kind: Any) -> Results[Any]:
         """Return what all steps before have returned; see `JobContext.results`."""
         if self._given is not None:
-            return Results(self._given.results or {}, {}, lambda value: value)
+            decode = partial(self._given_value, kind=kind, call="results", what="a result")
+            return Results(self._given.results or {}, {}, decode)
         found = [one for one in await self._found("results", deep=True) if one.status is JobStatus.SUCCEEDED]
         keys = {one.id: one.id if one.name is None else one.name for one in found}
         return Results({keys[one.id]: one for one in found}, keys, partial(self._value, kind))
@@ -130,7 +137,7 @@ class Inside:
             raise InvalidValue(f"there is a step {taken!r} already; each has a name of its own, or none")
         steps = await self._after(graph, after)
         size, now = len(graph.nodes), client.clock.now()
-        handle = put(graph, part, steps, name=name, if_failed=if_failed)
+        handle = put(graph, part, steps, name=name, if_failed=if_failed, call="extend")
         options = JobOptions(parent=job.id if job.fence else None)
         maker = Maker(client, options, now, due_at=now, waits_from=now)
         new = range(len(self.added), len(graph.nodes))
@@ -181,6 +188,11 @@ class Inside:
             self._there = {step.id: step.number for step in steps if step.id is not None}
             self._there |= {step.name: step.number for step in steps if step.name is not None}
         return self._there or {}
+
+    def _given_value(self, value: Any, kind: Any, call: str, what: str) -> Any:
+        """Return what is given as it would come from the store."""
+        encoded = encode_result(self._job.queue, value, self._client.max_payload)
+        return self._decoded(encoded.encode(), kind, call, what)
 
     def _given_previous(self) -> Any:
         assert self._given is not None

@@ -44,6 +44,12 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
 class Maker:
     """Makes jobs of tasks for one client, all added at one instant. Instants in milliseconds."""
 
+    # What every lone task would have to set otherwise.
+    _kind: TaskType | None = None
+    _max_attempts = _priority = 0
+    _more: More | None = None
+    _since = 0
+
     def __init__(
         self, client: Client, options: JobOptions, now: int, *, due_at: int, waits_from: int | None
     ) -> None:
@@ -52,19 +58,13 @@ class Maker:
         self._now = now
         self._due_at = due_at
         self._waits_from = waits_from
-        self._kind: TaskType | None = None
-        self._max_attempts = self._priority = 0
-        self._more: More | None = None
         self._fallbacks: dict[int, NewJob] = {}
-        self._since = 0
 
     async def all(
-        self, parts: Sequence[Addable], wholes: Sequence[tuple[int, Whole]], own_id: str | None = None
+        self, parts: Sequence[Addable], wholes: Sequence[tuple[int, Whole]]
     ) -> tuple[list[NewJob], tuple[NewWorkflow, ...]]:
         """Make jobs and workflows of the parts, some of which are wholes; many in several turns."""
         tasks = cast("Sequence[msgspec.Struct]", parts)
-        if not wholes and len(parts) <= CHUNK:
-            return self.jobs(tasks, 0, len(tasks), own_id), ()
         jobs: list[NewJob] = []
         workflows: list[NewWorkflow] = []
         first = 0

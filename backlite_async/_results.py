@@ -75,6 +75,10 @@ async def result_of(client: Client, job_id: str, kind: Any) -> Any:
     """Return what the handler of a job returned; see `Client.result`."""
     job = await client.open_store().get(job_id, now=client.clock.now())
     if job is None:
+        if await client.open_store().workflow(job_id, now=client.clock.now()) is not None:
+            raise ResultNotFound(
+                job_id, "it is a workflow, and its steps have results: client.result(step.id)"
+            )
         raise JobNotFound(job_id, "there is no such job, or it has ended and nothing is kept of it")
     if job.status not in DONE:
         raise ResultNotFound(job_id, f"it is {job.status}; await client.wait(id) first")

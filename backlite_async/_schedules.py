@@ -26,6 +26,7 @@ from ._recurring import Missed, Schedule, StoredSchedule, Timing
 from ._rule import Rule
 from ._schedule import preview, timing, words
 from ._task import task_type
+from ._workflow import Chain, Group, Workflow
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -274,6 +275,8 @@ class Schedules:
         """Return what each run adds, but for its id and times, and a hash of its task."""
         if isinstance(task, type):
             raise InvalidTask(f"{task.__qualname__} is a class; schedule an instance of it")
+        if isinstance(task, (Chain, Group, Workflow)):
+            raise InvalidTask("a schedule adds one task, no workflow; schedule one whose handler adds that")
         kind = task_type(type(task))
         self._client.registry.meet(kind)
         job = NewJob(

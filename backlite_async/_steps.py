@@ -157,7 +157,9 @@ def known(graph: Graph, after: object) -> list[Step]:
         if isinstance(item, str):
             found.append(graph.step(_named(graph, item)))
         elif not isinstance(item, Step):
-            raise InvalidType(f"after={shown(item)} is no handle, which add() returns, and no name")
+            raise InvalidType(
+                f"after={shown(item)} is no handle, which add() and extend() return, and no name"
+            )
         elif item._graph is not graph:
             raise InvalidValue(f"after={item!r} is a step of another workflow")
         else:

@@ -41,6 +41,10 @@ class _Whole:
     on_failure: msgspec.Struct | None
     on_complete: msgspec.Struct | None
 
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" {self.name!r}"
+        return f"<{type(self).__name__.lower()}{name}>"
+
     @property
     def graph(self) -> Graph:
         """Its nodes."""
@@ -263,12 +267,13 @@ def put(
     name: str | None = None,
     if_failed: IfFailed | None = None,
     default: IfFailed = "cancel",
+    call: str = "add",
 ) -> Step:
     """Add a part to a graph, with what is said of it there, or in itself.
 
     Raises before anything has changed.
     """
-    check_part(part, "add")
+    check_part(part, call)
     name = None if name is None else checked_name(name)
     tolerance = None if if_failed is None else checked_if_failed(if_failed)
     if isinstance(part, Parts):
@@ -344,13 +349,19 @@ def check_part(part: object, where: str) -> None:
             f"{where}(): a Workflow is no part of others; add it to the client, or add its parts"
         )
     if isinstance(part, (list, tuple, set)):
-        raise InvalidTask(f"{where}({shown(part)}) must be given parts one by one: {where}(*parts)")
+        if where in ("chain", "group"):
+            raise InvalidTask(f"{where}({shown(part)}) must be given parts one by one: {where}(*parts)")
+        raise InvalidTask(
+            f"{where}({shown(part)}) takes one part: a task, a chain(*parts) or a group(*parts)"
+        )
     _check_task(part, f"{where}({shown(part)})")
 
 
 def _check_task(task: object, where: str) -> None:
     if isinstance(task, type):
         raise InvalidTask(f"{where}: {task.__qualname__} is a class; give an instance of it")
+    if isinstance(task, _Whole):
+        raise InvalidTask(f"{where} must be one task; its handler can add a workflow: client.add(...)")
     if not isinstance(task, msgspec.Struct):
         raise InvalidTask(f"{where}: {shown(task)} is no task, but a {type(task).__qualname__}")
     task_type(type(task))
@@ -381,6 +392,8 @@ def checked_if_failed(value: object) -> IfFailed:
     if isinstance(value, msgspec.Struct):
         _check_task(value, f"if_failed={shown(value)}")
         return value
+    if isinstance(value, _Whole):
+        _check_task(value, f"if_failed={shown(value)}")
     error = InvalidValue if isinstance(value, str) else InvalidType
     raise error(
         f'if_failed={shown(value)} must be "cancel" (what depends on a step that has failed), "continue"'

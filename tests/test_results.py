@@ -24,6 +24,7 @@ from backlite_async import (
     Task,
     _codec,
     _worker,
+    chain,
 )
 
 from .conftest import LIMIT, Journal
@@ -233,6 +234,10 @@ async def test_there_is_no_result_and_why(database: str, journal: Journal) -> No
     async with client:
         with pytest.raises(JobNotFound, match="job nobody: there is no such job"):
             await client.result("nobody")
+        whole = chain(Kept(0))
+        await client.add(whole).wait(3600).save()
+        with pytest.raises(ResultNotFound, match=f"{whole.id} has no result: it is a workflow"):
+            await client.result(whole.id)
         failed = await run_one(client, Kept(1), journal)
         with pytest.raises(ResultNotFound, match=f"job {failed} has no result: it has failed: no good"):
             await client.result(failed)

@@ -316,6 +316,12 @@ def test_wrong_parts(make: Any) -> None:
         make(a, on_failure=Undo)
     with pytest.raises(InvalidTask, match="is no task, but a int"):
         make(a, on_complete=5)
+    with pytest.raises(
+        InvalidTask, match=r"on_success=<chain 'ab'> must be one task; its handler can add a workflow"
+    ):
+        make(a, on_success=chain(a, b, name="ab"))
+    with pytest.raises(InvalidTask, match=r"if_failed=<group> must be one task"):
+        make(a, if_failed=group(a, b))
 
 
 @pytest.mark.parametrize("make", [chain, group, lambda *_, **said: Workflow(**said)])

@@ -18,6 +18,7 @@ from backlite_async import (
     Discard,
     Event,
     InvalidState,
+    InvalidTask,
     InvalidType,
     InvalidValue,
     JobContext,
@@ -269,7 +270,7 @@ async def test_results_by_name_or_id(scene: Scene) -> None:
             False,
             2,
         )
-        with pytest.raises(KeyError, match="beside"):
+        with pytest.raises(KeyError, match="no step 'beside' before this one has succeeded; there are: "):
             results["beside"]
         typed = await job.results(str)
         assert typed["uno"] == "one"
@@ -1172,7 +1173,9 @@ async def test_a_handler_of_a_step_is_tried_by_itself() -> None:
         await job.extend(Do("yet more"), after=handle)
         with pytest.raises(ValueError, match="there is a step 'more' already"):
             await job.extend(Do("twice"), name="more")
-        return [await job.previous(int), found["a"], len(found)]
+        with pytest.raises(InvalidTask, match=r"extend\(.* takes one part: a task, a chain"):
+            await job.extend([Do("one"), Do("two")])  # type: ignore[arg-type]
+        return [await job.previous(int | None), found["a"], len(found)]
 
     @scene.on
     async def half(job: JobContext) -> object:
@@ -1197,6 +1200,25 @@ async def test_a_handler_of_a_step_is_tried_by_itself() -> None:
         assert await testing.added(client, Do) == [Do("step")] * 2
         with pytest.raises(LookupError):
             await testing.run_handler(client, Do("step"))
+
+
+async def test_what_a_handler_is_given_has_the_type_that_it_asks_for() -> None:
+    """As it would have in a workflow, where it comes from the database."""
+    scene = Scene(":memory:")
+
+    @scene.on
+    async def step(job: JobContext) -> object:
+        assert await job.previous(Do) == Do("before")
+        assert (await job.results(Do))["a"] == Do("a")
+        with pytest.raises(PayloadError, match="of another type"):
+            await job.previous(int)
+        with pytest.raises(PayloadError, match="of another type"):
+            await job.previous(Do, many=True)
+        return None
+
+    async with scene.client:
+        await scene.client.run(Do("step"), previous=Do("before"), results={"a": Do("a")})
+    assert scene.ran == ["step"]
 
 
 async def test_workflows_in_tests_of_applications() -> None:

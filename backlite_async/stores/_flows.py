@@ -8,8 +8,9 @@ and only for changes that were accepted: so nothing is released twice, and nothi
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -61,9 +62,19 @@ def ended(rows: FlowRows, ends: Sequence[End]) -> bool:
     return heard
 
 
-def _spread(rows: FlowRows, flow: Flow, ends: Mapping[int, End], at: int) -> None:
-    """Let the ends of steps reach what comes after them, wave by wave, as others end by that."""
+class _Reached(NamedTuple):
+    """Jobs that the ends of steps have reached: those that can run, and those that will not, with reasons."""
+
+    released: list[str]
+    skipped: list[tuple[str, str]]
+
+
+def _spread(
+    rows: FlowRows, flow: Flow, ends: Mapping[int, End], at: int, reached: _Reached | None = None
+) -> None:
+    """Let the ends of steps reach what comes after them, wave by wave, and then the jobs of that."""
     wave = {number: end.status for number, end in ends.items()}
+    reached = reached or _Reached([], [])
     while wave:
         freed: list[int] = []
         barred: dict[int, Step] = {}
@@ -80,34 +91,32 @@ def _spread(rows: FlowRows, flow: Flow, ends: Mapping[int, End], at: int) -> Non
             if end is not None and step.status == FAILED and step.fallback is not None:
                 _fall_back(rows, flow, step, end)
         rows.put_steps(flow.id, steps)
-        wave = _reach(rows, flow, Counter(freed), barred, at)
+        wave = _reach(rows, flow, Counter(freed), barred, reached)
+    if reached.released:
+        rows.release(reached.released, at)
+    if reached.skipped:
+        flow.keep_for = max(flow.keep_for, rows.skip(reached.skipped, at))
 
 
 def _reach(
-    rows: FlowRows, flow: Flow, freed: Counter[int], barred: Mapping[int, Step], at: int
+    rows: FlowRows, flow: Flow, freed: Counter[int], barred: Mapping[int, Step], reached: _Reached
 ) -> dict[int, str]:
     """Unblock or skip what comes after steps that have ended; return the nodes that end by that."""
     wave: dict[int, str] = {}
-    released: list[str] = []
-    skipped: list[tuple[str, str]] = []
     waiting = rows.waiting(flow.id, freed.keys() | barred.keys())
     for step in waiting:
         if step.number in barred:
             wave[step.number] = SKIPPED
             if step.job_id is not None:
-                skipped.append((step.job_id, _reason(barred[step.number])))
+                reached.skipped.append((step.job_id, _reason(barred[step.number])))
             continue
         step.blocked = max(step.blocked - freed[step.number], 0)
         if step.blocked == 0:
             if step.job_id is None:
                 wave[step.number] = SUCCEEDED
             else:
-                released.append(step.job_id)
+                reached.released.append(step.job_id)
     rows.put_steps(flow.id, waiting)
-    if released:
-        rows.release(released, at)
-    if skipped:
-        flow.keep_for = max(flow.keep_for, rows.skip(skipped, at))
     return wave
 
 
@@ -222,6 +231,7 @@ def extend(rows: FlowRows, workflow: str, steps: Sequence[NewStep], at: int) -> 
     nodes = {step.number: step for step in earlier}
     added: list[Step] = []
     ending: dict[int, str] = {}
+    following: defaultdict[int, list[int]] = defaultdict(list)
     for number, (new, after) in enumerate(zip(steps, afters, strict=True), base):
         name = new.name if new.name is None or not rows.named(workflow, new.name) else None
         job_id = None if new.job is None else new.job.id
@@ -231,17 +241,21 @@ def extend(rows: FlowRows, workflow: str, steps: Sequence[NewStep], at: int) -> 
         added.append(node)
         nodes[number] = node
         for before in after:
-            nodes[before].next = (*nodes[before].next, number)
+            following[before].append(number)
         if not blocked and job_id is None:
             ending[number] = SUCCEEDED
+    for number, numbers in following.items():
+        nodes[number].next = (*nodes[number].next, *numbers)
     flow.size += len(added)
     flow.left += len(added)
     rows.put_steps(workflow, earlier)
     rows.add_steps(workflow, list(zip(added, afters, strict=True)))
     rows.add_jobs([_placed(new.job, flow, node) for new, node in zip(steps, added, strict=True) if new.job])
     barred = {n: step for step in earlier if step.bars for n in step.next if n >= base}
-    ending |= _reach(rows, flow, Counter(), barred, at)
-    _spread(rows, flow, {n: End(flow.id, n, status, at, None, 0, True) for n, status in ending.items()}, at)
+    reached = _Reached([], [])
+    ending |= _reach(rows, flow, Counter(), barred, reached)
+    ends = {n: End(flow.id, n, status, at, None, 0, True) for n, status in ending.items()}
+    _spread(rows, flow, ends, at, reached)
     rows.put(flow)
 
 

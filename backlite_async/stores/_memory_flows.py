@@ -10,7 +10,7 @@ from .._graph import FOR_EVER, NewStep, NewWorkflow, StepResult, StepRun, Workfl
 from .._job import Complete, Declared, JobStatus, NewJob, Outcome
 from . import _runs
 from ._beside import Beside
-from ._flows import CANCELLED, FAILED, End, Flow, Step, retention
+from ._flows import CANCELLED, FAILED, SKIPPED, End, Flow, Step, retention
 from ._rows import Live, Row
 
 __all__ = ["MemoryFlows"]
@@ -248,12 +248,15 @@ class MemoryFlows:
 
     def close(self, workflow: str, expires_at: int | None) -> None:
         """Keep its completed jobs until then."""
-        for step in self._steps[workflow].values():
+        steps = self._steps[workflow].values()
+        again = any(step.status == FAILED and not step.strip for step in steps)
+        for step in steps:
             row = self._job(step.job_id)
             if row is not None:
                 row.expires_at = expires_at
                 by_hand = row.status is JobStatus.CANCELLED and not self._keeps_payload(row)
-                row.payload = None if step.strip or by_hand else row.payload
+                follows = again and step.status == SKIPPED  # something that can run again
+                row.payload = None if step.strip or (by_hand and not follows) else row.payload
 
     def remove(self, workflow: str) -> None:
         """Remove it, its nodes, and their jobs with all that is kept beside them."""

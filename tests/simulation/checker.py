@@ -35,6 +35,7 @@ from .history import (
     Stopped,
     Stored,
     Turned,
+    WaitBegan,
     Written,
 )
 from .jobs import JobState, Run, follows, follows_cancelled, virtual
@@ -132,6 +133,8 @@ class _Checker:
             case Probed():
                 if event.met < event.expected:
                     self.fail(event, "pool", f"of {event.expected} workers only {event.met} ran at once")
+            case WaitBegan() if event.job in self.jobs:
+                self.job(event.job).awaited.add(event.client)
             case Misuse():
                 self.fail(event, "misuse", event.what)
             case Final():
@@ -437,6 +440,7 @@ class _Checker:
         rule = self.rules.get(job.kind[0])
         keeps = rule is not None and (rule.keeps or event.watched)
         as_ruled = rule is None or job.flow is not None or event.keep is keeps
+        as_ruled |= event.keep and event.client in job.awaited  # it has only not yet said so to the store
         if event.status is JobStatus.CANCELLED and not as_ruled:
             self.fail(event, "retention", f"{event.job}, cancelled, is kept: {event.keep}")
         job.completed.append(event)

@@ -28,6 +28,7 @@ class JobState:
         self.completed: list[Written | Revoked | Steered] = []
         self.kind = ("", "")
         self.flow: str | None = None
+        self.awaited: set[str] = set()
         self.max_crashes: float = float("inf")
         self.waits_for_turn = self.had_turn = False
         self.revoked: Revoked | None = None

@@ -960,12 +960,33 @@ async def test_payloads_are_kept_while_they_may_be_needed(bench: Bench) -> None:
     assert [job and job.result for job in jobs] == [b'"a"', b'"b"', b'"g"']
 
 
+async def test_a_failed_step_that_can_run_again_keeps_what_is_to_follow(bench: Bench) -> None:
+    """Whatever the queues of that say: after the close, it revives what was skipped because of it."""
+    await declare(bench.store, "q", 70, payload=False)
+    await bench.add(step("a"), step("b", "a"), step("c", "b", queue="unknown"))
+    await bench.claim()
+    await bench.end("a", status="failed", keep=keep(10))
+    assert await bench.status() == "failed"
+    assert await payloads(bench, "abc") == [b"{}", b"{}", b"{}"]
+    assert await bench.store.act(Rerun(), ["a"], now=bench.now) == ["a"]
+    assert await bench.states() == {"a": "pending", "b": "pending", "c": "pending"}
+
+
 async def test_what_was_stripped_stays_skipped(bench: Bench) -> None:
     """A step that runs again after the close revives only what can run."""
     await declare(bench.store, "q", 70, payload=False)
-    await bench.add(step("a"), step("b", "a"))
+    await bench.add(step("x"), step("y", "x"))
     await bench.claim()
-    await bench.end("a", status="failed")
+    await bench.end("x", status="failed", keep=keep(10, payload=False))
+    assert await payloads(bench, "xy") == [None, None]
+
+
+async def test_what_cannot_run_stays_skipped(bench: Bench) -> None:
+    """Of a step that was cancelled and is kept, those after it whose payloads are not."""
+    await declare(bench.store, "r", 70)
+    await declare(bench.store, "q", 70, payload=False)
+    await bench.add(step("a", queue="r"), step("b", "a"))
+    assert await bench.store.cancel(["a"], now=bench.now)
     assert await bench.store.act(Rerun(), ["a"], now=bench.now) == ["a"]
     assert await bench.states() == {"a": "pending", "b": "skipped"}
     assert await bench.claim() == ["a"]

@@ -17,7 +17,10 @@ LEAST, SECONDS = 10_000, 100.0
 
 PROGRAM = Path(__file__).parent / "programs" / "t03_worlds.py"
 CHUNK = 25
-EVENTS = ("Started", "Fault", "Died", "StopAsked", "Jumped", "Revoked", "Paused", "Turned", "Found")
+EVENTS = (
+    *("Started", "Fault", "Died", "StopAsked", "Jumped", "Revoked", "Paused", "Turned", "Found"),
+    *("FlowEnded", "FlowActed", "Extended"),
+)
 """What must have happened in some world."""
 
 SHOWN = 10
@@ -68,7 +71,8 @@ def _show_what_happened(row: Row, seen: Counter[str]) -> None:
     row.notes.append(
         f"{seen['Started']:,} executions, {seen['Fault']:,} faults of the store, {seen['Died']:,} deaths,"
         f" {seen['StopAsked']:,} stops, {seen['Jumped']:,} clock jumps, {seen['Revoked']:,} cancellations,"
-        f" {seen['Paused']:,} pauses, {seen['Turned']:,} turns, {seen['Found']:,} jobs found in the way"
+        f" {seen['Paused']:,} pauses, {seen['Turned']:,} turns, {seen['Found']:,} jobs found in the way,"
+        f" {seen['FlowEnded']:,} ends of workflows, {seen['Extended']:,} extensions asked for"
     )
     dull = [what for what in EVENTS if not seen[what]]
     row.require(f"worlds in which something happens: no {', '.join(dull)}", not dull)

@@ -164,7 +164,8 @@ WHERE jobs.id = wanted.value
 (SELECT job_id FROM backlite_steps INDEXED BY sqlite_autoindex_backlite_steps_1 WHERE workflow = :workflow AND job_id IS NOT NULL)
 
 -- name: close_jobs
--- For how long they are kept; without their payloads those that are to be so: what was cancelled as its queue says.
+-- For how long they are kept; without their payloads those that are to be so: what was cancelled as its queue says, and
+-- what was skipped also if a step that has failed can run again, as then it is to run after that.
 UPDATE backlite_completed INDEXED BY sqlite_autoindex_backlite_completed_1
 SET
     expires_at = :expires_at,
@@ -178,6 +179,13 @@ SET
         WHEN EXISTS (
             SELECT 1 FROM backlite_queues AS known
             WHERE known.queue = backlite_completed.queue AND keeps AND keep_payload
+        ) THEN payload
+        WHEN (
+            SELECT status FROM backlite_steps AS steps
+            WHERE steps.workflow = :workflow AND steps.number = backlite_completed.step
+        ) = 'skipped' AND EXISTS (
+            SELECT 1 FROM backlite_steps AS steps INDEXED BY sqlite_autoindex_backlite_steps_1
+            WHERE steps.workflow = :workflow AND steps.status = 'failed' AND NOT steps.strip
         ) THEN payload
     END
 WHERE id IN {jobs_of_flow}
