@@ -388,6 +388,8 @@ async def test_an_extension_may_come_after_any_step(bench: Bench) -> None:
     assert await bench.end("a", extends=steps) == ["free", "now", "on"]
     states = await bench.states()
     assert (states["skipped"], states["too"], states["waits"]) == ("skipped", "skipped", "pending")
+    for skipped in ("skipped", "too"):
+        assert await bench.store.status(skipped, now=bench.now) is JobStatus.CANCELLED
     assert await bench.end("slow") == ["waits"]
     assert await bench.end("free", "now", "on", "waits") == []
     assert (await bench.run()).left == 0
