@@ -256,6 +256,11 @@ class JobContext:
         """What this job adds to its workflow if the attempt succeeds."""
         return () if self._inside is None else tuple(self._inside.added)
 
+    def forget_extends(self, had: int) -> None:
+        """Add to its workflow only so many, the first ones: what came after was in a block that is undone."""
+        if self._inside is not None:
+            self._inside.cut(had)
+
     def pretend(self, given: Given) -> None:
         """Let the job be told this of steps before it that there are not."""
         self._inside = Inside(self.client, self._job, given)

@@ -148,6 +148,12 @@ class Inside:
             raise
         return handle
 
+    def cut(self, size: int) -> None:
+        """Forget what it adds from a place on."""
+        if len(self.added) > size:
+            del self.added[size:]
+            self._extension().cut(size)
+
     def _extension(self) -> Graph:
         """Return the nodes that are to be added."""
         if self._graph is None:

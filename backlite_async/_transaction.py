@@ -51,6 +51,7 @@ class JobTransaction:
             what = "completed in a transaction already" if job.completed else "a transaction open already"
             raise InvalidState(f"job {job.id} has {what}; a handler completes its job once")
         job.open_block = self
+        self._had = len(job.extends)
         try:
             self._block = await self._store().begin(self._limit)
         except BaseException:
@@ -78,6 +79,7 @@ class JobTransaction:
                 self._job.completed = True
                 self._committed(outcome)
             else:
+                self._job.forget_extends(self._had)
                 await block.rollback()
         cancelled = isinstance(error, asyncio.CancelledError) and not scope.cancelled_caught
         if (late or block.overdue) and not cancelled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -624,8 +625,12 @@ async def test_a_transaction_writes_what_its_step_adds(file: str) -> None:
                 await job.extend(Do("undone"))
                 raise ValueError
         await job.extend(Do("before"))
+        with contextlib.suppress(ValueError):  # and the handler tries it again
+            async with job.transaction():
+                await job.extend(Do("undone"), after="other", name="inside")
+                raise ValueError
         async with job.transaction():
-            await job.extend(Do("inside"), after="other")
+            await job.extend(Do("inside"), after="other", name="inside")
             job.result = 7
         with pytest.raises(InvalidState, match="has ended, and adds nothing more"):
             await job.extend(Do("too late"))
