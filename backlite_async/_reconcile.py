@@ -180,6 +180,8 @@ def edited(stored: StoredSchedule | None, definition: Definition, *, now: int) -
     """Return what is to be stored of a schedule that is made or changed at run time."""
     if stored is None:
         return made(definition, owner=None, now=now)
+    if stored.removed:  # nobody sees that it was paused
+        stored = msgspec.structs.replace(stored, paused_at=None)
     return msgspec.structs.replace(
         changed(stored, definition, now=now), declared=None, declared_by=(), removed=False
     )

@@ -725,6 +725,24 @@ async def test_made_at_run_time_it_is_not_removed(file: str, clock: testing.Manu
     assert len(ran) == 2
 
 
+async def test_made_at_run_time_where_one_was_removed_it_is_active(
+    file: str, clock: testing.ManualClock
+) -> None:
+    """Nobody sees that the one that is gone was paused."""
+    client = make(file, clock)
+    hourly()(client)
+    async with client:
+        await settled(client)
+        await client.schedules.pause("hourly")
+    async with make(file, clock) as other:
+        await settled(other)
+        assert await other.schedules.get("hourly") is None
+        there = await other.schedule("hourly", Report(), every=60)
+        assert (there.state, there.paused_at) == ("active", None)
+        assert await other.schedules.pause("hourly") == 1
+        assert (await other.schedule("hourly", Report(), every=90)).state == "paused"
+
+
 async def test_stopped_and_started_again_one_client_declares_again(database: str) -> None:
     """A client's code is the same in each of its lives, and its own earlier life has gone."""
     client = make(database)
