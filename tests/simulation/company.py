@@ -94,6 +94,11 @@ class Company:
         """The dead that nobody has buried."""
         return [member for member in self._members.values() if not member.alive]
 
+    @property
+    def lingering(self) -> list[Member]:
+        """Those that have stopped, and are there for handlers that went on; soon they are dead."""
+        return [member for member in self._members.values() if member.alive and not member.listening]
+
     def misuse(self, what: str) -> None:
         """Put down what no checker needs to deduce."""
         self._history.add(Misuse(what=what))

@@ -28,6 +28,10 @@ Run = tuple[str, str, int]
 """A handler that runs: its client, job and fence."""
 
 
+DECIDING = 1.0
+"""Seconds by which the time that a claim goes by may be older than the claim."""
+
+
 class _Limits:
     """What runs of each queue, and what may."""
 
@@ -139,7 +143,7 @@ class _Limits:
             return
         first = starts[-1 - count][0]
         since = min(claimed_at for _, claimed_at in starts[-1 - count :])
-        if any(jump.by > 0 and jump.at >= since for jump in self.jumps):
+        if any(jump.by > 0 and jump.at >= since - DECIDING for jump in self.jumps):
             return  # the wall shows that more time has passed
         if event.at - first.at < per - 1e-6:
             text = f"{count + 1} jobs of {queue!r} started within {event.at - first.at:.6f} s"

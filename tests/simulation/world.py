@@ -492,6 +492,9 @@ class World:
 
     async def settle(self) -> None:
         """Wait until the dead are buried, for as long as that may take."""
+        until = self.loop.time() + 2 * self.lease
+        while self.company.lingering and self.loop.time() < until:
+            await asyncio.sleep(0.5)
         until = self.loop.time() + (
             6.0 if self.company.manner == "bells" else 2 * min(30.0, self.lease) + 6.0
         )
