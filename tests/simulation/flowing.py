@@ -114,9 +114,14 @@ class Flowing:
         yield from self._woven(workflow, flow, steps, after)
         if flow is not None:
             yield from self._acted(workflow, flow)
-        for step in list(steps.values()):
+        rows = {
+            step.job_id: self._flows._job(step.job_id) if gone is None else gone.rows.get(step.job_id)
+            for step in steps.values()
+        }
+        places = {job: 0 if row is None else row.seq for job, row in rows.items()}
+        for step in sorted(steps.values(), key=lambda step: places[step.job_id]):  # as they came in
             if step.job_id is not None:
-                row = self._flows._job(step.job_id) if gone is None else gone.rows.get(step.job_id)
+                row = rows[step.job_id]
                 yield from self._job(step, row, told=told, deleted=deleted and gone is not None, at=at)
         if gone is not None and deleted:
             yield FlowActed(flow=workflow, how="delete")
