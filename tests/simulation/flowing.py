@@ -117,9 +117,12 @@ class Flowing:
         rows = {
             step.job_id: self._flows._job(step.job_id) if gone is None else gone.rows.get(step.job_id)
             for step in steps.values()
+            if step.job_id is not None
         }
         places = {job: 0 if row is None else row.seq for job, row in rows.items()}
-        for step in sorted(steps.values(), key=lambda step: places[step.job_id]):  # as they came in
+        for step in sorted(
+            steps.values(), key=lambda step: places.get(step.job_id or "", 0)
+        ):  # as they came in
             if step.job_id is not None:
                 row = rows[step.job_id]
                 yield from self._job(step, row, told=told, deleted=deleted and gone is not None, at=at)
