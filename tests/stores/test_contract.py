@@ -372,6 +372,8 @@ async def test_order_holds_over_kinds(store: Store) -> None:
     )
     assert ids((await claim(store, lane("T", "U", room=2))).jobs) == ["a", "b"]
     assert ids((await claim(store, lane("T"), lane("U"))).jobs) == ["c", "d"]
+    await store.add([new("g", "T", due_at=3), new("e", "T", due_at=1), new("f", "U", due_at=2)])
+    assert ids((await claim(store, lane("T", room=1), lane("U"))).jobs) == ["e", "f"]
 
 
 async def test_order_of_adding_holds_over_kinds(store: Store) -> None:
