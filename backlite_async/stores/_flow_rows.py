@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -106,7 +107,18 @@ class FlowRows(Protocol):
         ...
 
     def put_steps(self, workflow: str, steps: Sequence[Step]) -> None:
-        """Write nodes back: status, blocked, next, strip."""
+        """Write nodes back: status, blocked, strip."""
+        ...
+
+    def put_next(self, workflow: str, steps: Sequence[Step]) -> None:
+        """Write back what comes after nodes."""
+        ...
+
+    def succeed(self, workflow: str, numbers: Sequence[int]) -> tuple[int, Counter[int]]:
+        """Write that some of its nodes have succeeded, those that have not ended yet.
+
+        Returns how many these are, and after how many of them each other node comes.
+        """
         ...
 
     def add_steps(self, workflow: str, steps: Sequence[tuple[Step, tuple[int, ...]]]) -> None:

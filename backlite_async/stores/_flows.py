@@ -76,22 +76,25 @@ def _spread(
     wave = {number: end.status for number, end in ends.items()}
     reached = reached or _Reached([], [])
     while wave:
-        freed: list[int] = []
         barred: dict[int, Step] = {}
-        steps = [step for step in rows.steps(flow.id, wave) if step.status is None]
+        succeeded = [number for number, status in wave.items() if status == SUCCEEDED]
+        count, freed = rows.succeed(flow.id, succeeded)
+        flow.left -= count
+        steps = rows.steps(flow.id, wave.keys() - set(succeeded))
+        steps = [step for step in steps if step.status is None]
         for step in steps:
             step.status = wave[step.number]
             flow.left -= 1
             end = ends.get(step.number)
             step.strip = end is not None and not end.keeps_payload
             if step.frees:
-                freed += step.next
+                freed.update(step.next)
             else:
                 barred.update((number, step) for number in step.next if number not in barred)
             if end is not None and step.status == FAILED and step.fallback is not None:
                 _fall_back(rows, flow, step, end)
         rows.put_steps(flow.id, steps)
-        wave = _reach(rows, flow, Counter(freed), barred, reached)
+        wave = _reach(rows, flow, freed, barred, reached)
     if reached.released:
         rows.release(reached.released, at)
     if reached.skipped:
@@ -248,7 +251,7 @@ def extend(rows: FlowRows, workflow: str, steps: Sequence[NewStep], at: int) -> 
         nodes[number].next = (*nodes[number].next, *numbers)
     flow.size += len(added)
     flow.left += len(added)
-    rows.put_steps(workflow, earlier)
+    rows.put_next(workflow, earlier)
     rows.add_steps(workflow, list(zip(added, afters, strict=True)))
     rows.add_jobs([_placed(new.job, flow, node) for new, node in zip(steps, added, strict=True) if new.job])
     barred = {n: step for step in earlier if step.bars for n in step.next if n >= base}

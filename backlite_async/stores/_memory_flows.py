@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
@@ -10,7 +11,7 @@ from .._graph import FOR_EVER, NewStep, NewWorkflow, StepResult, StepRun, Workfl
 from .._job import Complete, Declared, JobStatus, NewJob, Outcome
 from . import _runs
 from ._beside import Beside
-from ._flows import CANCELLED, FAILED, SKIPPED, End, Flow, Step, retention
+from ._flows import CANCELLED, FAILED, SKIPPED, SUCCEEDED, End, Flow, Step, retention
 from ._rows import Live, Row
 
 __all__ = ["MemoryFlows"]
@@ -164,6 +165,18 @@ class MemoryFlows:
     def put_steps(self, workflow: str, steps: Sequence[Step]) -> None:
         """Write nodes back."""
         self._steps[workflow] |= {step.number: step for step in steps}
+
+    def put_next(self, workflow: str, steps: Sequence[Step]) -> None:
+        """Write back what comes after nodes."""
+        self.put_steps(workflow, steps)
+
+    def succeed(self, workflow: str, numbers: Sequence[int]) -> tuple[int, Counter[int]]:
+        """Write that nodes have succeeded; return how many, and what comes after them, how often."""
+        steps = [step for step in self.steps(workflow, numbers) if step.status is None]
+        for step in steps:
+            step.status, step.strip = SUCCEEDED, False
+        self.put_steps(workflow, steps)
+        return len(steps), Counter(number for step in steps for number in step.next)
 
     def add_steps(self, workflow: str, steps: Sequence[tuple[Step, tuple[int, ...]]]) -> None:
         """Add nodes, each with the numbers of what it comes after."""

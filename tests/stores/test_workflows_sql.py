@@ -102,6 +102,7 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     },
     "nodes": FLOW | {"numbers": "[1, 3, 4, 99]"},
     "waiting_nodes": FLOW | {"numbers": "[1, 5, 6, 99]"},
+    "next_of_open": FLOW | {"numbers": "[1, 3, 4, 5, 6, 99]"},
     "live_nodes": FLOW,
     "put_nodes": FLOW | {"numbers": "[1, 3, 4]", "status": "failed", "blocked": 0, "strip": True},
     "put_next": FLOW | {"number": 3, "next": "[4, 5]"},
@@ -133,7 +134,7 @@ FOUND = dict.fromkeys(
     "known_workflows live_workflows flow nodes waiting_nodes live_nodes named keys_of_blocked able_to_run"
     " blocked_of beside_flow turns_of_flow runs flow_watched unsuccessful_of_flow".split(),
     1,
-) | {"endings": 6, "expired_flows": 5}
+) | {"endings": 6, "expired_flows": 5, "next_of_open": 2}
 CHANGED = {
     "add_workflow": 1,
     "add_nodes": 1,
@@ -154,10 +155,10 @@ CHANGED = {
     "remove_flow": 1,
 }
 
-SORTS = {"endings", "keys_of_blocked", "turns_of_flow", "block_completed"}
+SORTS = {"endings", "keys_of_blocked", "turns_of_flow", "block_completed", "next_of_open"}
 """Statements that sort the few rows that they have found."""
 
-SMALL = {"json_each", "wanted", "skipped", "held", "anybody", "CONSTANT"}
+SMALL = {"json_each", "wanted", "following", "skipped", "held", "anybody", "CONSTANT"}
 """What a statement may walk over: what it was given, and what it has found by seeks."""
 
 

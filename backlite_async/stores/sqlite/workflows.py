@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -46,7 +47,6 @@ class Flows:
 
     def __init__(self, raw: sqlite3.Connection) -> None:
         self._raw = raw
-        self._next: dict[tuple[str, int], tuple[int, ...]] = {}
         self.releases = False
         self.heard = False
 
@@ -87,22 +87,36 @@ class Flows:
 
     def _read(self, name: str, workflow: str, **parameters: Any) -> list[Step]:
         found = fetch(self._raw, name, {"workflow": workflow, **parameters})
-        steps = _steps.decode(found[0][0])
-        self._next.update({(workflow, step.number): step.next for step in steps})
-        return steps
+        return _steps.decode(found[0][0])
 
     def put_steps(self, workflow: str, steps: Sequence[Step]) -> None:
-        """Write nodes back: those that are alike at once, of others also what they come before."""
+        """Write nodes back, those that are alike at once."""
         alike: dict[tuple[str | None, int, bool], list[int]] = {}
         for step in steps:
-            state = (step.status, step.blocked, bool(step.strip))
-            alike.setdefault(state, []).append(step.number)
-            if self._next.get((workflow, step.number)) is not step.next:
-                where = {"workflow": workflow, "number": step.number}
-                self._do("put_next", {**where, "next": _list(step.next)})
+            alike.setdefault((step.status, step.blocked, bool(step.strip)), []).append(step.number)
         for (status, blocked, strip), numbers in alike.items():
             state_of = {"status": status, "blocked": blocked, "strip": strip}
             self._do("put_nodes", {"workflow": workflow, "numbers": text(numbers), **state_of})
+
+    def put_next(self, workflow: str, steps: Sequence[Step]) -> None:
+        """Write back what comes after nodes."""
+        for step in steps:
+            self._do("put_next", {"workflow": workflow, "number": step.number, "next": _list(step.next)})
+
+    def succeed(self, workflow: str, numbers: Sequence[int]) -> tuple[int, Counter[int]]:
+        """Write that nodes have succeeded; return how many, and what comes after them, how often."""
+        if not numbers:
+            return 0, Counter()
+        parameters = {"workflow": workflow, "numbers": text(numbers)}
+        found = fetch(self._raw, "next_of_open", parameters)
+        if any(following is None for following, _ in found):  # some have ended before
+            rest = [step.number for step in self.steps(workflow, numbers) if step.status is None]
+            return self.succeed(workflow, rest)
+        self._do("put_nodes", {**parameters, "status": _flows.SUCCEEDED, "blocked": 0, "strip": False})
+        freed: Counter[int] = Counter()
+        for following, count in found:
+            freed.update(dict.fromkeys(msgspec.json.decode(following, type=list[int]), count))
+        return len(numbers), freed
 
     def add_steps(self, workflow: str, steps: Sequence[tuple[Step, tuple[int, ...]]]) -> None:
         """Add nodes, each with the numbers of what it comes after."""

@@ -73,6 +73,17 @@ SELECT '[' || coalesce(group_concat((
 )), '') || ']'
 FROM json_each(:numbers) AS wanted
 
+-- name: next_of_open
+-- What comes after those of :numbers that have not ended, each sort once, and how many it is that of; NULL: others.
+WITH following (next) AS MATERIALIZED (
+    SELECT (
+        SELECT next FROM backlite_steps AS steps
+        WHERE steps.workflow = :workflow AND steps.number = wanted.value AND status IS NULL
+    )
+    FROM json_each(:numbers) AS wanted
+)
+SELECT next, count(*) FROM following GROUP BY next
+
 -- name: live_nodes
 -- All of a workflow that have not ended.
 SELECT json_group_array({node})
