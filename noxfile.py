@@ -48,7 +48,13 @@ def demo(session: nox.Session) -> None:
 
 
 BATTERY = ["tests/torture", "tests/mutants"]
-MODELS = [f"tests/stores/{name}.py" for name in ("test_model", "test_control_model", "test_service_model")]
+MODELS = [
+    *(
+        f"tests/stores/test_{name}.py"
+        for name in ("model", "control_model", "service_model", "workflow_model")
+    ),
+    *(f"tests/simulation/test_{name}.py" for name in ("worlds", "year")),
+]
 
 
 def ignored(paths: list[str]) -> list[str]:
