@@ -240,21 +240,21 @@ async def test_a_limited_page_goes_on(client: Client, monkeypatch: pytest.Monkey
     wanted = [ids[3], ids[33]]
     for job_id in wanted:
         await client.jobs.edit(job_id, Work(4711))
-    page = await client.jobs.list(text="4711")
+    page = await client.jobs.list(text=":4711")
     found, pages = list(page), 1
     assert page.limited
     while page.next is not None:
-        page = await client.jobs.list(text="4711", after=page.next)
+        page = await client.jobs.list(text=":4711", after=page.next)
         found += page
         pages += 1
     assert [job.id for job in found] == wanted
     assert 4 <= pages <= 5
     back = list(page)
     while page.previous is not None:
-        page = await client.jobs.list(text="4711", before=page.previous)
+        page = await client.jobs.list(text=":4711", before=page.previous)
         back = list(page) + back
     assert [job.id for job in back] == wanted
-    assert await client.jobs.delete(text="4711") == 2
+    assert await client.jobs.delete(text=":4711") == 2
     assert await client.jobs.count() == 33
 
 
