@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiosqlite
 import pytest
@@ -27,8 +27,11 @@ Opener = Callable[..., Awaitable[SQLiteStore]]
 class Counting:
     """A connection that counts the statements that it runs."""
 
+    opened: ClassVar[list[sqlite3.Connection]] = []
+
     def __init__(self) -> None:
         self.raw = sqlite3.connect(":memory:", isolation_level=None)
+        self.opened.append(self.raw)
         for statement in (statement for migration in migrations() for statement in migration):
             self.raw.execute(statement)
         self.raw.execute("INSERT INTO backlite_queues (queue, keeps, keep_payload) VALUES ('q', true, true)")
@@ -53,6 +56,14 @@ class Counting:
     def due(self) -> int:
         found: int = self.raw.execute("SELECT count(*) FROM backlite_jobs WHERE due_at < 100").fetchone()[0]
         return found
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close what a test has opened."""
+    yield
+    while Counting.opened:
+        Counting.opened.pop().close()
 
 
 def done(job_id: str, number: int, status: str = "succeeded") -> Complete:
