@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import aiosqlite
 import pytest
@@ -91,6 +92,15 @@ def wide(count: int) -> Counting:
     workflows.add(raw, [], [made], again=False)  # type: ignore[arg-type]
     raw.claim()
     return raw
+
+
+def test_a_node_succeeds_once() -> None:
+    """One that has ended is passed over, and what comes after it is not freed again."""
+    flows = workflows.Flows(cast("sqlite3.Connection", wide(3)))
+    assert flows.succeed("w", [0]) == (1, Counter({1: 1, 2: 1, 3: 1}))
+    assert flows.succeed("w", [0, 1, 2]) == (2, Counter({4: 2}))
+    assert flows.succeed("w", [0, 1, 2]) == (0, Counter())
+    assert flows.succeed("w", []) == (0, Counter())
 
 
 def test_a_wave_takes_the_same_number_of_statements_at_any_width() -> None:
