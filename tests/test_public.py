@@ -29,6 +29,7 @@ FIXED = {
 EXTRAS = {
     "AddOperation", "Added",  # what client.add() and save() return: for annotations
     "CallNext", "Event", "Events",  # what middleware and listeners are given, what client.events() returns
+    "HealthReport",  # what client.health() returns: the same
     "Queue",  # what client.queues.list() returns: the same
     "JobPage", "Count", "QueueStats", "Percentiles", "OwnerInfo", "TaskInfo",  # what services return
     "AttemptError", "LogLine",  # what a Job holds: the same
