@@ -89,7 +89,7 @@ def test_modules_are_private() -> None:
     package = Path(backlite_async.__file__).parent
     modules = {path.stem if path.is_file() else path.name for path in package.iterdir()}
     assert {name for name in modules if not name.startswith(("_", "."))} <= {
-        "py", "stores", "web", "cli", "testing", "pytest_plugin",
+        "py", "stores", "web", "cli", "testing", "telemetry", "pytest_plugin",
     }  # fmt: skip
 
 
