@@ -1,4 +1,7 @@
-"""Tasks: `nox -s demo`, `tests`, `coverage`, `torture`, `mutants`, `lint`, `typing`, `examples`, `bench`."""
+"""Tasks: `nox -s NAME`.
+
+`demo`, `tests`, `browser`, `coverage`, `torture`, `mutants`, `lint`, `typing`, `examples`, `bench`, `screenshots`.
+"""
 
 import glob
 import os
@@ -48,6 +51,7 @@ def demo(session: nox.Session) -> None:
 
 
 BATTERY = ["tests/torture", "tests/mutants"]
+BROWSER = ["tests/browser"]
 MODELS = [
     *(
         f"tests/stores/test_{name}.py"
@@ -74,7 +78,7 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", "-q", *session.posargs)
         return
     session.env["BACKLITE_SEEDS"] = "200"  # CI runs many more besides
-    left_out = [*BATTERY]
+    left_out = [*BATTERY, *BROWSER]
     if session.python != PYTHONS[0]:
         left_out += MODELS
     if session.python not in (PYTHONS[0], PYTHONS[-1]):
@@ -82,6 +86,21 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-q", *ignored(left_out))
     if session.python == PYTHONS[-1]:
         session.run("pytest", "-q", *BATTERY)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Test the page in Chromium; without one the tests are skipped, unless BACKLITE_BROWSER is set."""
+    install(session, "test", "extras", "browser")
+    session.env["BACKLITE_TEST_WHEEL"] = "1"
+    session.run("pytest", "-q", *(session.posargs or BROWSER))
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Make the pictures of the page in docs/images: nox -s screenshots [-- FOLDER]."""
+    install(session, "test", "extras", "browser", "screenshots")
+    session.run("python", "-m", "tests.browser.screenshots", *(session.posargs or ["docs/images"]))
 
 
 @nox.session
@@ -93,7 +112,7 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "erase")
     # The script, not `-m pytest`: that would put the checkout before the wheel.
     pytest = os.path.join(session.bin, "pytest")
-    session.run("coverage", "run", pytest, "-q", *ignored([*BATTERY, *MODELS]))
+    session.run("coverage", "run", pytest, "-q", *ignored([*BATTERY, *BROWSER, *MODELS]))
     session.run("coverage", "report")
 
 
