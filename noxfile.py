@@ -1,6 +1,7 @@
 """Tasks: `nox -s NAME`.
 
-`demo`, `tests`, `browser`, `coverage`, `torture`, `mutants`, `lint`, `typing`, `examples`, `bench`, `screenshots`.
+`demo`, `tests`, `browser`, `screenshots`, `coverage`, `torture`, `mutants`, `lint`, `typing`, `examples`,
+`bench`.
 """
 
 import glob
@@ -72,7 +73,7 @@ def tests(session: nox.Session) -> None:
 
     On those between without what knows no Python but SQLite, and time that is simulated.
     """
-    install(session, "test", "examples")
+    install(session, "test", "examples", "extras")
     session.env["BACKLITE_TEST_WHEEL"] = "1"
     if session.posargs:
         session.run("pytest", "-q", *session.posargs)
@@ -106,7 +107,7 @@ def screenshots(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Measure which lines and branches the tests run, without models and battery, which take long."""
-    install(session, "test", "examples")
+    install(session, "test", "examples", "extras")
     session.env["BACKLITE_TEST_WHEEL"] = "1"
     session.env["BACKLITE_SEEDS"] = "200"
     session.run("coverage", "erase")
@@ -141,7 +142,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check types, the library's and those that its users see."""
-    install(session, "test", "examples", "typing")
+    install(session, "test", "examples", "extras", "browser", "typing")
     session.install("--quiet", "nox")
     session.run("mypy")
     session.run("pyright")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,9 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_behind() -> Iterator[None]:
-    """Threads may outlive a test here: those of worlds that several tests look at."""
-    yield
+def _nothing_left_behind() -> None:
+    """Let threads outlive a test here: those of worlds that several tests look at."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -114,7 +113,7 @@ Open = Callable[..., Awaitable["tuple[Page, Watch]"]]
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def opened(browser: Browser) -> AsyncIterator[Open]:
-    """Make pages: `page, watch = await opened(world.base, color_scheme="dark")`."""
+    """Makes pages, each in a context of its own; returns the page and its watch."""
     from . import seed
     from .driving import Watch
 

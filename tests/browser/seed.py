@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio
 
-from backlite_async import Client, Events, Workflow, chain, group, testing
+from backlite_async import Client, Events, Task, Workflow, chain, group, testing
 
 from .shop import (
     Apologise,
@@ -54,9 +54,8 @@ async def past(database: Path, *, jobs: int = 900) -> None:
     shop = Shop(rng)
     shop.past = clock
     shop.register(client)
-    plan = [*_notable()]
-    for number in range(jobs):
-        plan.append((_sometime(rng), partial(_add_something, rng, number)))
+    plan = _notable()
+    plan += [(_sometime(rng), partial(_add_something, rng, number)) for number in range(jobs)]
     async with client:
         for instant, add in sorted(plan, key=itemgetter(0)):
             await _let_pass(client, clock, instant)
@@ -74,7 +73,7 @@ async def _add_something(rng: random.Random, number: int, client: Client) -> Non
     await client.add(_something(rng, number)).tags(*_tags(rng)).save()
 
 
-def _something(rng: random.Random, number: int) -> object:
+def _something(rng: random.Random, number: int) -> Task:
     """Return a task: mostly e-mails, now and then a report."""
     order = 9000 + number
     kind = rng.choices(range(5), (45, 25, 20, 9, 1))[0]

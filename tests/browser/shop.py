@@ -253,7 +253,7 @@ def as_installed(place: str) -> None:
         lines = file.read().splitlines(keepends=True)
     linecache.cache[place] = (0, None, lines, place)
     for function in [*HANDLERS.values(), answered]:
-        function.__code__ = function.__code__.replace(co_filename=place)  # type: ignore[attr-defined]
+        function.__code__ = function.__code__.replace(co_filename=place)
 
 
 as_installed("/srv/shop/tasks.py")

@@ -13,10 +13,8 @@ from .serving import World
 WIDTHS = (375, 1280)
 
 
-async def test_axe_finds_nothing_and_nothing_is_said_or_asked_for(
-    seen: World, opened: Open, name: str
-) -> None:
-    """No violation, no console message, no request that fails or goes elsewhere, nothing to scroll sideways."""
+async def test_a_page(seen: World, opened: Open, name: str) -> None:
+    """No violation, no console message, no request that fails or goes elsewhere, nothing wider than it."""
     page, watch = await opened(seen.base)
     answer = await page.goto(path_of(name, workflow=seen.workflow or ""))
     status = STATUS.get(name, 200)
@@ -27,7 +25,7 @@ async def test_axe_finds_nothing_and_nothing_is_said_or_asked_for(
         await page.set_viewport_size({"width": width, "height": 800})
         assert await overflow(page) == [], f"at {width} pixels"
         for scheme in ("light", "dark"):
-            await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            await page.emulate_media(color_scheme=scheme)
             problems += [f"{scheme}, {width}: {line}" for line in await violations(page)]
     assert problems == []
     watch.check(but=[f"status of {status}"] if status != 200 else [])
