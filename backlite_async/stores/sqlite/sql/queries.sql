@@ -1139,7 +1139,7 @@ WITH RECURSIVE
 SELECT json_group_array(json_array(queue, begin, what, bucket, number))
 FROM (
     SELECT
-        iif(:together, '', stats.queue), :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
+        iif(:together, '', stats.queue) AS queue, :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
     FROM counted CROSS JOIN backlite_stats AS stats
     WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue AND span IN (60000, 3600000) AND start >= :since AND start < :until
     GROUP BY 1, 2, 3, 4
