@@ -263,14 +263,14 @@ def _drawing(
         boxes.append(Box(spot.number, _r(left + (width - size) / 2), _r(tops[place] + MARGIN), size, tall))
     lines = []
     for edge in edges:
-        points = []
-        for place in graph.chains[edge][1:-1]:
+        points: list[tuple[float, float]] = []
+        for place in graph.chains[edge]:
             left, width = columns[graph.levels[place]]
-            points += [(left, tops[place] + MARGIN), (left + width, tops[place] + MARGIN)]
+            y = tops[place] + MARGIN + (boxes[place].height / 2 if place < len(boxes) else 0)
+            points += [(left, y), (left + width, y)]
         before, after = boxes[edge[0]], boxes[edge[1]]
-        start = (before.x + before.width, before.y + before.height / 2)
-        end = (after.x, after.y + after.height / 2)
-        lines.append(Line(before.number, after.number, _path([start, *points, end])))
+        points[0], points[-1] = (before.x + before.width, points[0][1]), (after.x, points[-1][1])
+        lines.append(Line(before.number, after.number, _path(points)))
     return Drawing(
         {box.number: box for box in boxes},
         lines,
@@ -290,15 +290,15 @@ def _columns(spots: Sequence[Spot], order: Layers) -> list[tuple[float, float]]:
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
-    """Return the data of a path that is level at every point: curves between layers, straight over them."""
+    """Return the data of a path that is level at every point: straight over layers, curves between them."""
     (x, y), *rest = points
-    parts = [f"M{_r(x):g} {_r(y):g}"]
-    for place, (to_x, to_y) in enumerate(rest):
-        if place % 2 or abs(to_y - y) < 0.05:
-            parts.append(f"L{_r(to_x):g} {_r(to_y):g}")
-        else:
+    parts = [f"M{_r(x)} {_r(y)}"]
+    for to_x, to_y in rest:
+        if abs(to_y - y) >= 0.05:
             half = _r((x + to_x) / 2)
-            parts.append(f"C{half:g} {_r(y):g} {half:g} {_r(to_y):g} {_r(to_x):g} {_r(to_y):g}")
+            parts.append(f"C{half} {_r(y)} {half} {_r(to_y)} {_r(to_x)} {_r(to_y)}")
+        elif to_x - x >= 0.05:
+            parts.append(f"L{_r(to_x)} {_r(to_y)}")
         x, y = to_x, to_y
     return "".join(parts)
 

@@ -117,7 +117,7 @@ def drawn(run: WorkflowRun, words: dict[int, str]) -> tuple[Drawing, list[Node],
 
 def _labels(step: StepRun) -> tuple[str, str]:
     title = step.name or step.task or ""
-    details = [] if step.kind == "step" else [step.kind]
+    details: list[str] = [] if step.kind == "step" else [step.kind]
     if step.name and step.task and step.task != step.name:
         details.append(step.task)
     return shortened(title, 19), shortened(" · ".join(details), 16)
@@ -192,14 +192,7 @@ async def cancel(visit: Visit) -> Response:
     run = await _found(visit)
     form = await visit.form()
     if form.get("confirmed") != "1":
-        return _confirm(
-            visit,
-            run,
-            form,
-            "cancel",
-            "Cancel this workflow",
-            "Steps that wait end at once; those that run are told to stop.",
-        )
+        return _confirm(visit, run, form, "cancel")
     visit.audit("cancel_workflow", ids=[run.id], count=1)
     done = await visit.client.workflows.cancel(run.id)
     return visit.done(_back(visit, run, form), "cancelled", done)
@@ -210,14 +203,7 @@ async def delete(visit: Visit) -> Response:
     run = await _found(visit)
     form = await visit.form()
     if form.get("confirmed") != "1":
-        return _confirm(
-            visit,
-            run,
-            form,
-            "delete",
-            "Delete this workflow",
-            "It is removed with all its jobs, their results, errors and log lines. This cannot be undone.",
-        )
+        return _confirm(visit, run, form, "delete")
     visit.audit("delete_workflow", ids=[run.id], count=1)
     done = await visit.client.workflows.delete(run.id)
     back = visit.link("workflows") if done else visit.link("workflows", run.id)
