@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import _jobs, _overview, _workflows
+from . import _jobs, _overview, _tasks, _workflows
 
 __all__ = ["ROUTES"]
 
-ROUTES = (*_overview.ROUTES, *_jobs.ROUTES, *_workflows.ROUTES)
+ROUTES = (*_overview.ROUTES, *_jobs.ROUTES, *_tasks.ROUTES, *_workflows.ROUTES)
