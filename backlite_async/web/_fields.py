@@ -173,23 +173,26 @@ def _type(kind: Mapping[str, Any]) -> str:
     return str(kind.get("type", ""))
 
 
+WORDS = {
+    "string": ("text", "texts"),
+    "boolean": ("yes or no", "yes or no"),
+    "integer": ("whole number", "whole numbers"),
+    "number": ("number", "numbers"),
+    "array": ("list", "lists"),
+    "object": ("object", "objects"),
+}
+"""What values are called, one and several."""
+
+
 def _shown(kind: Mapping[str, Any]) -> str:
     """Return what values of a kind are called."""
     if "enum" in kind or "const" in kind:
         return "choice"
     if _type(kind) == "array" and isinstance(kind.get("items"), Mapping):
-        inner = kind["items"]
-        return f"list of {inner.get('type') or 'values'}s".replace("valuess", "values")
-    names = {
-        "string": "text",
-        "boolean": "yes or no",
-        "integer": "whole number",
-        "array": "list",
-        "": "any value",
-    }
+        return f"list of {WORDS.get(_type(kind['items']), ('', 'values'))[1]}"
     if _type(kind) == "string" and kind.get("format"):
         return str(kind["format"])
-    return names.get(_type(kind), _type(kind))
+    return WORDS.get(_type(kind), ("any value", ""))[0]
 
 
 def _text(value: object) -> str:
