@@ -7,6 +7,8 @@ from . import (
     _jobs,
     _overview,
     _queues,
+    _tasks,
+    _workflows,
 )
 
 __all__ = ["ROUTES"]
@@ -16,4 +18,6 @@ ROUTES = (
     *_jobs.ROUTES,
     *_overview.ROUTES,
     *_queues.ROUTES,
+    *_tasks.ROUTES,
+    *_workflows.ROUTES,
 )
