@@ -555,6 +555,12 @@ class Client:
         running = self._running
         return running is not None and running.store is not None and not running.over
 
+    @property
+    def is_open_here(self) -> bool:
+        """Whether it is open, and in the event loop that runs here."""
+        running = self._running
+        return self.is_open and running is not None and running.loop is asyncio.get_running_loop()
+
     def check_connection(self, connection: object) -> None:
         """Raise unless `.tx()` can take this connection."""
         self._make_store().check_connection(connection)
