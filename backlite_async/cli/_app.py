@@ -14,7 +14,6 @@ from . import (
     _bench,
     _demo,
     _doctor,
-    _jobs,
     _queues,
     _run,
     _schedules,
@@ -25,7 +24,7 @@ from . import (
     _upkeep,
     _workflows,
 )
-from ._base import Command, Group, Settings, without_client
+from ._base import Group, Settings, command, without_client
 
 __all__ = ["root", "run"]
 
@@ -36,13 +35,15 @@ Which file it is says --db PATH, before or behind any command, or the variable B
 Data goes to stdout, everything else to stderr; --json writes one object a line: instants in ISO 8601 and UTC,
 durations in seconds, payloads as values.
 
-Exit status: 0 done, also where a list is empty; 1 failed, or the doctor found something; 2 said wrongly; 3 there
-is nothing of this id or name; 130 interrupted.
+Exit status: 0 done, also where a list is empty; 1 failed, or the doctor found something; 2 said wrongly; 3
+there is nothing of this id or name; 130 interrupted.
 """
 
 INTERRUPTED = 130
 
-root = Group("backlite", help=HELP, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+root = Group(
+    "backlite", help=HELP, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 root.params.append(
     click.Option(
         ["--version"],
@@ -55,7 +56,7 @@ root.params.append(
 )
 for part in (
     *(_upkeep.migrate, _run.run, _ui.ui, _stats.stats),
-    *(_queues.queues, _jobs.jobs, _schedules.schedules, _workflows.workflow, _tasks.task),
+    *(_queues.queues, _steer.jobs, _schedules.schedules, _workflows.workflow, _tasks.task),
     *(_doctor.doctor, _upkeep.backup, _upkeep.prune, _demo.demo, _bench.bench),
 ):
     root.add_command(part)
@@ -66,7 +67,7 @@ def _version(context: click.Context) -> None:
     context.exit()
 
 
-@click.command("completion", cls=Command)
+@command(None, "completion", 'eval "$(backlite completion bash)"', "backlite completion fish | source")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @without_client
 def completion(settings: Settings, shell: str) -> None:
@@ -78,7 +79,6 @@ def completion(settings: Settings, shell: str) -> None:
     click.echo(kind(root, {}, "backlite", COMPLETE).source())
 
 
-completion.examples = ('eval "$(backlite completion bash)"', "backlite completion fish | source")
 root.add_command(completion)
 COMPLETE = "_BACKLITE_COMPLETE"
 

@@ -8,18 +8,19 @@ import os
 import pkgutil
 import sys
 import traceback
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import click
 
 from .. import Client
-from ._base import Failure, did_you_mean
+from ._base import Body, Failure, did_you_mean
 
 __all__ = ["app_option", "load"]
 
 
-def app_option(*, required: bool = False) -> Any:
+def app_option(*, required: bool = False) -> Callable[[Body], Body]:
     """Return the option that names an application's client."""
     return click.option(
         "--app",

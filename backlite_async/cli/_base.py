@@ -17,6 +17,7 @@ from .. import Client
 from ._output import Output
 
 __all__ = [
+    "Body",
     "Command",
     "Failure",
     "Group",
@@ -185,14 +186,16 @@ Body = Callable[..., Any]
 
 
 def command(
-    group: click.Group, name: str, *examples: str, **attributes: Any
+    group: click.Group | None, name: str, *examples: str, **attributes: Any
 ) -> Callable[[Body], click.Command]:
-    """Make a function a command of a group. Each command has examples."""
+    """Make a function a command, of a group if there is one. Each command has examples."""
 
     def decorate(function: Body) -> click.Command:
         made = click.command(name, cls=Command, **attributes)(function)
         made.examples = examples
-        group.add_command(made)
+        if group is not None:
+            if group is not None:
+            group.add_command(made)
         return made
 
     return decorate

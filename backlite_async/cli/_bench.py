@@ -7,13 +7,15 @@ import platform
 
 import click
 
-from ._base import Command, Settings, without_client
+from ._base import Settings, command, without_client
 
 __all__ = ["bench"]
 
 
-@click.command("bench", cls=Command)
-@click.option("--jobs", type=click.IntRange(100, 1_000_000), default=5000, show_default=True, help="How many.")
+@command(None, "bench", "backlite bench", "backlite bench --jobs 100000 --workers 50 --json")
+@click.option(
+    "--jobs", type=click.IntRange(100, 1_000_000), default=5000, show_default=True, help="How many."
+)
 @click.option("--workers", type=click.IntRange(1, 1000), default=10, show_default=True, help="Jobs at once.")
 @without_client
 def bench(settings: Settings, *, jobs: int, workers: int) -> None:
@@ -31,6 +33,3 @@ def bench(settings: Settings, *, jobs: int, workers: int) -> None:
     if not settings.json:
         out.table(rows, ("what", ">number", ">seconds", ">a second"))
         out.say(f"Python {platform.python_version()}, {os.cpu_count()} processors")
-
-
-bench.examples = ("backlite bench", "backlite bench --jobs 100000 --workers 50 --json")

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
-import click
-
 from .. import Client
-from ._base import Command, Settings, existing, without_client
+from ._base import Settings, command, existing, without_client
 from ._output import state
 
 __all__ = ["doctor"]
 
 
-@click.command("doctor", cls=Command)
+@command(None, "doctor", "backlite doctor --db app.db", "backlite doctor --json | jq -r .code")
 @without_client
 def doctor(settings: Settings) -> int:
     """Look for what is wrong with a database, and say what to do about it.
 
-    It finds an SQLite with known defects, a database that is not in WAL mode or lies on a network file system, a
-    schema that is missing, older or newer, queues without a handler anywhere, leases of dead owners, due jobs that
-    nobody claims, and a WAL file grown beyond its limit. The exit status is 1 if there is anything.
+    It finds an SQLite with known defects, a database that is not in WAL mode or lies on a network file system,
+    a schema that is missing, older or newer, queues without a handler anywhere, leases of dead owners, due jobs
+    that nobody claims, and a WAL file grown beyond its limit. The exit status is 1 if there is anything.
     """
     findings = asyncio.run(Client(existing(settings.path), workers=0, install=False).doctor())
     out = settings.out
@@ -29,12 +27,9 @@ def doctor(settings: Settings) -> int:
             out.data(found)
         else:
             subject = f" ({found.subject})" if found.subject else ""
-            out.text(f"{state('failed') and '✗'} {found.code}{subject}")
+            out.text(f"{found.code}{subject}")
             out.text(f"  {found.message}")
             out.text(f"  {found.remedy}")
     if not findings:
         out.say("nothing is wrong")
     return 1 if findings else 0
-
-
-doctor.examples = ("backlite doctor --db app.db", "backlite doctor --json | jq -r .code")

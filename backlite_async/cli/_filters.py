@@ -1,4 +1,4 @@
-"""Which jobs are meant, as the command line says it: filters, instants, durations, and whether that is sure."""
+"""Which jobs are meant, as the command line says it: filters, instants, durations, and if that is sure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from .. import Client, JobStatus
 from ._base import NothingFound, did_you_mean
@@ -59,7 +60,13 @@ def parsed_instant(text: str, now: datetime, *, relative: bool = True) -> dateti
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
-class Duration(click.ParamType):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # which is generic in newer versions only
+
+
+class Duration(_ParamType):
     """A length of time."""
 
     name = "duration"
@@ -72,7 +79,7 @@ class Duration(click.ParamType):
         return found
 
 
-class Instant(click.ParamType):
+class Instant(_ParamType):
     """An instant, where lengths of time are counted back from now, or only forward."""
 
     name = "instant"
@@ -91,11 +98,17 @@ class Instant(click.ParamType):
         return found
 
 
-class State(click.Choice[str]):
+class State(_ParamType):
     """A state of a job; knows what was meant by a misspelt one."""
 
-    def __init__(self) -> None:
-        super().__init__([str(state) for state in JobStatus if state is not JobStatus.NOT_FOUND])
+    name = "state"
+    choices = tuple(str(state) for state in JobStatus if state is not JobStatus.NOT_FOUND)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the states that begin so."""
+        return [CompletionItem(name) for name in self.choices if name.startswith(incomplete)]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the state's name."""

@@ -33,7 +33,8 @@ async def list_jobs(
 ) -> None:
     """List jobs: running ones, then pending ones as they are due, then completed ones, the last first.
 
-    All filters that are given must match. An empty list is no error; a queue or task type that nobody knows is.
+    All filters that are given must match. An empty list is no error, but a queue or task type that nobody
+    knows is one.
     """
     page = await client.jobs.list(limit=limit, after=after, **filters)
     if not page:

@@ -187,9 +187,7 @@ def one_line(text: str) -> str:
 
 def _plain_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
     names = [name.lstrip(">").upper() for name in columns]
-    widths = [
-        max(len(click.unstyle(cell)) for cell in column) for column in zip(names, *rows, strict=True)
-    ]
+    widths = [max(len(click.unstyle(cell)) for cell in column) for column in zip(names, *rows, strict=True)]
     for row in [[bold(name) for name in names], *rows]:
         cells = []
         for cell, width, column in zip(row, widths, columns, strict=True):

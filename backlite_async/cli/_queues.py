@@ -12,11 +12,16 @@ from ._base import Group, NothingFound, command, did_you_mean, with_client
 from ._filters import DURATION
 from ._output import Output, duration, plain, state
 
-__all__ = ["as_data", "counts", "find_queue", "queues", "spread"]
+__all__ = ["as_data", "counts", "find_queue", "paused", "queues", "spread"]
 
 queues = Group("queues", help="List queues; pause and resume them.", no_args_is_help=True)
 
 KINDS = ("pending", "scheduled", "waiting", "running", "succeeded", "failed", "cancelled")
+
+
+def paused(queue: Queue) -> str:
+    """Return whether a queue is paused, in a word."""
+    return state("paused" if queue.paused else "active")
 
 
 def counts(queue: Queue) -> Sequence[str]:
@@ -57,7 +62,12 @@ async def list_queues(client: Client, out: Output) -> None:
             out.data(as_data(queue))
     elif found:
         rows = [
-            (queue.name, state("paused" if queue.paused else "active"), *counts(queue), duration(queue.oldest_due))
+            (
+                queue.name,
+                paused(queue),
+                *counts(queue),
+                duration(queue.oldest_due),
+            )
             for queue in found
         ]
         out.table(rows, ("queue", "state", *(f">{name}" for name in KINDS), ">oldest due"))
@@ -76,7 +86,7 @@ async def show(client: Client, out: Output, *, name: str, last: object) -> None:
     if out.as_json:
         out.data({**as_data(queue), "last": {**plain(stats), "throughput": stats.throughput}})
         return
-    out.pairs([("queue", queue.name), ("state", state("paused" if queue.paused else "active"))])
+    out.pairs([("queue", queue.name), ("state", paused(queue))])
     out.pairs([*zip(KINDS, counts(queue), strict=True), ("oldest due", duration(queue.oldest_due))])
     if queue.limits:
         out.heading("limits")

@@ -14,7 +14,7 @@ import click
 
 from .. import Client, Event
 from ._application import app_option, load
-from ._base import Command, Settings, without_client
+from ._base import Settings, command, without_client
 from ._logs import log_to_stderr
 from ._output import Output
 
@@ -30,17 +30,24 @@ FORCED = 1
 WORKERS = 10
 
 
-@click.command("run", cls=Command)
+@command(
+    None,
+    "run",
+    "backlite run --app shop.jobs:client --workers 20",
+    "backlite run --app shop.jobs:client --drain",
+)
 @app_option(required=True)
-@click.option("--workers", type=click.IntRange(1, 10_000), metavar="N", help="Jobs at once, instead of the client's.")
+@click.option(
+    "--workers", type=click.IntRange(1, 10_000), metavar="N", help="Jobs at once, instead of the client's."
+)
 @click.option("--drain", is_flag=True, help="Work off all that is due, then exit.")
 @without_client
 def run(settings: Settings, app: str, workers: int | None, drain: bool) -> int:
     """Run the jobs of an application in a process of their own.
 
     The client's own database, queues and handlers count; the working directory is on the path of imports. At
-    SIGTERM or SIGINT it claims no more and waits for running handlers, as long as the client's stop_timeout says;
-    at a second one it stops at once, and gives their jobs back.
+    SIGTERM or SIGINT it claims no more and waits for running handlers, as long as the client's stop_timeout
+    says; at a second one it stops at once, and gives their jobs back.
 
     --drain leaves jobs that are due later, paused queues, and those without a handler in the application.
     """
@@ -53,9 +60,6 @@ def run(settings: Settings, app: str, workers: int | None, drain: bool) -> int:
     if workers is not None:
         client.workers = workers
     return asyncio.run(_serve(client, settings.out, drain=drain))
-
-
-run.examples = ("backlite run --app shop.jobs:client --workers 20", "backlite run --app shop.jobs:client --drain")
 
 
 async def _serve(client: Client, out: Output, *, drain: bool) -> int:
@@ -130,7 +134,7 @@ class Tally:
 
 
 async def _drain(client: Client, tally: Tally, asked: asyncio.Event) -> bool:
-    """Wait until nothing is left that is due; return False if a signal came, or the client ended, before.
+    """Wait until nothing is left that is due; return False if a signal came, or the client ended.
 
     A job that is claimed between the two looks of one turn is seen by the next turn, either running or counted.
     """
@@ -159,5 +163,6 @@ async def _runs(client: Client) -> bool:
     """Return whether this process has claimed jobs."""
     host = re.sub(r"[^\w.-]", "_", socket.gethostname())
     return any(
-        owner.running and owner.id.startswith(f"{host}-{os.getpid()}-") for owner in await client.owners.list()
+        owner.running and owner.id.startswith(f"{host}-{os.getpid()}-")
+        for owner in await client.owners.list()
     )

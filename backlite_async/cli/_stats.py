@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import click
 
 from .. import Client, Queue
-from ._base import Command, with_client
-from ._output import Output, coloured, duration, instant, no_terminal, rich_table, state
-from ._queues import KINDS, as_data, counts, spread
+from ._base import command, with_client
+from ._output import Output, coloured, duration, instant, no_terminal, rich_table
+from ._queues import KINDS, as_data, counts, paused, spread
 
 __all__ = ["stats"]
 
@@ -27,7 +27,7 @@ COLUMNS = (
 )
 
 
-@click.command("stats", cls=Command)
+@command(None, "stats", "backlite stats", "backlite stats --watch", "backlite stats --watch 10 --json")
 @click.option(
     "--watch",
     is_flag=False,
@@ -48,9 +48,6 @@ async def stats(client: Client, out: Output, *, watch: str | None) -> None:
         await _watch(client, out, _seconds(watch))
 
 
-stats.examples = ("backlite stats", "backlite stats --watch", "backlite stats --watch 10 --json")
-
-
 def _seconds(text: str) -> float:
     from ._filters import parsed_duration
 
@@ -63,7 +60,7 @@ def _seconds(text: str) -> float:
 def _row(queue: Queue) -> Sequence[str]:
     return (
         queue.name,
-        state("paused" if queue.paused else "active"),
+        paused(queue),
         *counts(queue),
         duration(queue.oldest_due),
         f"{queue.recent.throughput:.3g}",
@@ -102,7 +99,9 @@ def _line(queues: Sequence[Queue]) -> str:
     numbers = [f"{name}={sum(getattr(queue, name) for queue in queues)}" for name in KINDS]
     oldest = max((queue.oldest_due for queue in queues if queue.oldest_due is not None), default=None)
     speed = sum(queue.recent.throughput for queue in queues)
-    return " ".join([instant(datetime.now(UTC)), *numbers, f"oldest_due={duration(oldest)}", f"a_second={speed:.3g}"])
+    return " ".join(
+        [instant(datetime.now(UTC)), *numbers, f"oldest_due={duration(oldest)}", f"a_second={speed:.3g}"]
+    )
 
 
 async def _live(client: Client, pause: float) -> bool:

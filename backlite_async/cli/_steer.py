@@ -15,7 +15,7 @@ from ._filters import DURATION, FUTURE, all_and_yes, check_names, confirmed, job
 from ._jobs import jobs
 from ._output import Output
 
-__all__ = ["Steering"]
+__all__ = ["COMPLETED", "jobs"]
 
 COMPLETED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 LIVE = (JobStatus.PENDING, JobStatus.RUNNING)
@@ -123,7 +123,9 @@ def _jobs(number: int) -> str:
     "backlite jobs retry --queue mail --state failed --finished-after 1h --yes",
 )
 @which
-@click.option("--attempts", type=click.IntRange(1, 1000), default=1, help="Attempts that it has then, at least.")
+@click.option(
+    "--attempts", type=click.IntRange(1, 1000), default=1, help="Attempts that they have then."
+)
 @with_client
 async def retry(client: Client, out: Output, *, which: Which, attempts: int) -> int:
     """Run failed, cancelled and pending jobs again, now."""

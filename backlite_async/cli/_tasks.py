@@ -15,11 +15,13 @@ from ._application import app_option, load
 from ._base import Failure, Group, NothingFound, Settings, command, did_you_mean, existing, without_client
 from ._filters import DURATION, FUTURE
 from ._jobs import jobs
-from ._output import Output, instant
+from ._output import instant
 
 __all__ = ["task"]
 
-task = Group("task", help="List and show task types; run one here, beside the database.", no_args_is_help=True)
+task = Group(
+    "task", help="List and show task types; run one here, beside the database.", no_args_is_help=True
+)
 FIELDS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -150,7 +152,7 @@ def _object(option: str, text: str) -> dict[str, Any]:
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise click.UsageError(f"{option} is no JSON: {error}.") from None
     if not isinstance(found, dict):
-        raise click.UsageError(f"{option} must be an object, such as '{{\"to\": \"ada\"}}'.")
+        raise click.UsageError(f'{option} must be an object, such as \'{{"to": "ada"}}\'.')
     return found
 
 
@@ -159,7 +161,9 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     while left:
         first = left.pop(0)
         if not first.startswith("--") or first == "--":
-            raise click.UsageError(f"{first!r} belongs to no field; write --FIELD {first} or -f FIELD={first}.")
+            raise click.UsageError(
+                f"{first!r} belongs to no field; write --FIELD {first} or -f FIELD={first}."
+            )
         name, equals, value = first.removeprefix("--").partition("=")
         if not equals:
             if not left:
@@ -180,7 +184,12 @@ def field_options(function: Any) -> Any:
     """Give a command the options that say a task's fields."""
     made = click.option("--payload", metavar="JSON", help="All fields as one JSON object.")(function)
     made = click.option(
-        "-f", "--field", "fields", multiple=True, metavar="FIELD=VALUE", help="A field; the same as --FIELD VALUE."
+        "-f",
+        "--field",
+        "fields",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        help="A field; the same as --FIELD VALUE.",
     )(made)
     return click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[--FIELD VALUE]...")(made)
 
@@ -192,7 +201,7 @@ def field_options(function: Any) -> Any:
     task,
     "run",
     "backlite task run SendEmail --app shop.jobs:client --to ada@example.org --subject Hello",
-    "backlite task run Resize --app shop.jobs:client --payload '{\"path\": \"a.png\"}' --json",
+    'backlite task run Resize --app shop.jobs:client --payload \'{"path": "a.png"}\' --json',
     context_settings=FIELDS,
 )
 @click.argument("name")
@@ -262,7 +271,7 @@ def add_options(function: Any) -> Any:
     "add",
     "backlite jobs add SendEmail --to ada@example.org --subject Hello --wait 15m",
     "backlite jobs add Resize -f path=a.png -f width=400 --tag import-7",
-    "backlite jobs add Resize --app shop.jobs:client --payload '{\"path\": \"a.png\"}'",
+    'backlite jobs add Resize --app shop.jobs:client --payload \'{"path": "a.png"}\'',
     context_settings=FIELDS,
 )
 @click.argument("name")
@@ -282,9 +291,9 @@ def add(
 ) -> None:
     """Add a job of a task type; print its id.
 
-    The fields are --FIELD VALUE, or -f FIELD=VALUE where an option here has the name of a field; they are checked as
-    its handler's process will check them. The code of the task type is not needed, once any process has declared it
-    to the database; with --app, it may be a new database, too.
+    The fields are --FIELD VALUE, or -f FIELD=VALUE where an option here has the name of a field; they are
+    checked as its handler's process will check them. The code of the task type is not needed, once any process
+    has declared it to the database; with --app, it may be a new database, too.
     """
     if options["wait"] is not None and options["at"] is not None:
         raise click.UsageError("give one of --wait and --at.")
@@ -318,7 +327,7 @@ def _operation(operation: AddOperation, options: dict[str, Any]) -> AddOperation
         ("timeout", operation.timeout),
     ):
         if options[name] is not None:
-            call(options[name])  # type: ignore[operator]
+            call(options[name])
     if options["tags"]:
         operation.tags(*options["tags"])
     if options["meta"] is not None:

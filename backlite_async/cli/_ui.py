@@ -8,23 +8,26 @@ import click
 
 from .. import Client
 from ._application import app_option, load
-from ._base import Command, Failure, Settings, existing, without_client
+from ._base import Failure, Settings, command, existing, without_client
 
 __all__ = ["ui"]
 
 MISSING = "the page needs its extra: pip install 'backlite_async[web]'"
 
 
-@click.command("ui", cls=Command)
+@command(None, "ui", "backlite ui --db app.db", "backlite ui --app shop.jobs:client --read-only --port 9000")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0: any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0: any free one."
+)
 @click.option("--read-only", is_flag=True, help="Show everything, change nothing.")
 @app_option()
 @without_client
 def ui(settings: Settings, *, host: str, port: int, read_only: bool, app: str | None) -> int:
     """Serve the page that shows queues, jobs, schedules and workflows, until interrupted.
 
-    Only this computer may look at it, whatever --host says; mount the page in an application to give others access.
+    Only this computer may look at it, whatever --host says; mount the page in an application to give others
+    access.
     """
     try:
         import uvicorn
@@ -48,12 +51,11 @@ def ui(settings: Settings, *, host: str, port: int, read_only: bool, app: str | 
     return 0 if server.started else 1
 
 
-ui.examples = ("backlite ui --db app.db", "backlite ui --app shop.jobs:client --read-only --port 9000")
-
-
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise Failure(f"cannot listen on {host}, port {port}: {error.strerror}; --port says another.") from None
+        raise Failure(
+            f"cannot listen on {host}, port {port}: {error.strerror}; --port says another."
+        ) from None

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .. import Client
-from ._base import Command, Settings, with_client, without_client
+from ._base import Settings, command, with_client, without_client
 from ._filters import DURATION, STATE, all_and_yes, check_names, confirmed, given
 from ._output import Output
 from ._steer import COMPLETED
@@ -18,7 +18,7 @@ from ._steer import COMPLETED
 __all__ = ["backup", "migrate", "prune"]
 
 
-@click.command("migrate", cls=Command)
+@command(None, "migrate", "backlite migrate --db app.db")
 @without_client
 def migrate(settings: Settings) -> None:
     """Create the database, or bring it up to date; safe to repeat, also while it is in use."""
@@ -31,14 +31,13 @@ def migrate(settings: Settings) -> None:
         return found, (await client.schema())[0]
 
     before, after = asyncio.run(install())
-    text = f"schema version {after}: nothing to do" if before == after else f"schema version {before} -> {after}"
+    text = (
+        f"schema version {after}: nothing to do" if before == after else f"schema version {before} -> {after}"
+    )
     out.answer({"database": path, "from": before, "to": after}, f"{path}: {text}")
 
 
-migrate.examples = ("backlite migrate --db app.db",)
-
-
-@click.command("backup", cls=Command)
+@command(None, "backup", "backlite backup /backups/app-monday.db")
 @click.argument("path")
 @with_client
 async def backup(client: Client, out: Output, *, path: str) -> None:
@@ -48,10 +47,7 @@ async def backup(client: Client, out: Output, *, path: str) -> None:
     out.answer({"path": os.path.abspath(path), "bytes": size}, f"{path}: {size:,} bytes")
 
 
-backup.examples = ("backlite backup /backups/app-monday.db",)
-
-
-@click.command("prune", cls=Command)
+@command(None, "prune", "backlite prune --older-than 7d", "backlite prune --state succeeded --vacuum --yes")
 @click.option("--older-than", type=DURATION, help="Only those that finished so long ago: 7d.")
 @click.option("--state", type=STATE, multiple=True, help="Only those in this state; several may be given.")
 @click.option("--queue", metavar="NAME", help="Only those of this queue.")
@@ -75,7 +71,9 @@ async def prune(
     states = state or tuple(map(str, COMPLETED))
     wrong = [name for name in states if name not in COMPLETED]
     if wrong:
-        raise click.UsageError(f"prune is for completed jobs, which are {', '.join(COMPLETED)}, not {wrong[0]}.")
+        raise click.UsageError(
+            f"prune is for jobs that are {', '.join(COMPLETED)}, not {wrong[0]}."
+        )
     end = datetime.now(UTC) - (older_than or timedelta())
     filters = given({"state": states, "queue": queue, "finished_before": end})
     await check_names(client, {"queue": queue})
@@ -93,6 +91,3 @@ async def _vacuumed(client: Client, out: Output, deleted: int, *, vacuum: bool) 
         await client.vacuum()
         answer["vacuumed"] = True
     out.answer(answer, f"deleted: {deleted} jobs{', and the free space given back' * vacuum}")
-
-
-prune.examples = ("backlite prune --older-than 7d", "backlite prune --state succeeded --vacuum --yes")

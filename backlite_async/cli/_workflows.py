@@ -16,7 +16,9 @@ from ._shown import percent
 
 __all__ = ["tree", "workflow"]
 
-workflow = Group("workflow", help="List workflows and show their steps; cancel, retry, delete.", no_args_is_help=True)
+workflow = Group(
+    "workflow", help="List workflows and show their steps; cancel, retry, delete.", no_args_is_help=True
+)
 COLUMNS = ("id", "state", "name", ">done", ">steps", "made", "finished")
 MOST_LINES = 500
 """Steps that a person is shown."""
@@ -101,11 +103,9 @@ def tree(steps: Sequence[StepRun], most: int = MOST_LINES) -> Iterator[str]:
         step, branch, indent = waiting.pop()
         yield f"{branch}{_line(step)}"
         inner = below.get(step.number, [])
-        last = len(inner) - 1
-        waiting += [
-            (child, f"{indent}{'└─ ' if place == last else '├─ '}", f"{indent}{'   ' if place == last else '│  '}")
-            for place, child in reversed([*enumerate(inner)])
-        ]
+        for child in reversed(inner):
+            branch_of, indent_of = ("└─ ", "   ") if child is inner[-1] else ("├─ ", "│  ")
+            waiting.append((child, indent + branch_of, indent + indent_of))
 
 
 def _line(step: StepRun) -> str:
