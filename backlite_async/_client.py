@@ -48,7 +48,7 @@ from ._schedules import Said, ScheduleOperation, Schedules, Times
 from ._waits import Waits
 from ._workflow import Chain, Group, Workflow
 from ._workflows import Workflows
-from .stores import Store, store_maker
+from .stores import Store, is_file, store_maker
 
 __all__ = ["Client"]
 
@@ -195,6 +195,26 @@ class Client:
     async def install(self) -> None:
         """Create or migrate the schema, without starting; safe to repeat."""
         await self._make_store().install()
+
+    def observer(self) -> Client:
+        """Return another client of the same database, which only looks, and does what it is told to.
+
+        For what shows an application's jobs, such as an admin page: it can be started where this one is not,
+        and in another event loop. It knows the same task types, handlers and middleware, has no workers and
+        no declared schedules, and installs nothing: a missing or older schema is `DatabaseUnusable` at its
+        start. This one is left as it is. `InvalidState` where there is no file to open.
+        """
+        if not is_file(self._make_store):
+            raise InvalidState(
+                "observer() needs a database in a file; a store in memory, or one that was given as an"
+                " object, is for this client alone: start it, and use it instead"
+            )
+        other = Client(":memory:", workers=0, install=False, max_payload=self.max_payload, clock=self.clock)
+        other._make_store = self._make_store
+        other._lease, other._stop_timeout = self._lease, self._stop_timeout
+        other.registry = self.registry.seen()
+        other.layers = self.layers.copy()
+        return other
 
     async def _serve(self, running: Run) -> bool:
         """Open, run until asked to stop, close: the life of a started client, in one task."""

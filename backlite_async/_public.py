@@ -22,6 +22,7 @@ from ._errors import (
     PayloadError,
     ResultNotFound,
     ScheduleNotFound,
+    TaskNotFound,
     TransactionTimeout,
 )
 from ._events import Event, Events
@@ -93,6 +94,7 @@ __all__ = [
     "SystemClock",
     "Task",
     "TaskInfo",
+    "TaskNotFound",
     "TransactionTimeout",
     "Workflow",
     "WorkflowId",

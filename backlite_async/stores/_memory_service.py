@@ -333,7 +333,12 @@ class MemoryService:
 
     async def tasks(self) -> Sequence[TaskInfo]:
         """Return the task types that were declared."""
-        return [self._tasks[place] for place in sorted(self._tasks)]
+        return [
+            msgspec.structs.replace(
+                self._tasks[place], limits=msgspec.json.decode(self._declared[place[0]].limits)
+            )
+            for place in sorted(self._tasks)
+        ]
 
     def _catalogue(self, declared: Declared, now: int) -> None:
         """Remember the task types of a queue, those that are new or otherwise than they are known."""

@@ -862,7 +862,9 @@ ON CONFLICT (queue, task) DO UPDATE SET
 WHERE (known.title, known.description, known.schema) IS NOT (excluded.title, excluded.description, excluded.schema)
 
 -- name: tasks
-SELECT task, queue, title, description, schema, registered_at FROM backlite_tasks ORDER BY queue, task
+SELECT task, tasks.queue, title, description, schema, registered_at, limits
+FROM backlite_tasks AS tasks LEFT JOIN backlite_queues AS known ON known.queue = tasks.queue
+ORDER BY tasks.queue, task
 
 -- name: end_turns
 UPDATE backlite_jobs SET due_at = scheduled_at
