@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from .. import BackliteError, JobNotFound, ResultNotFound, ScheduleNotFound, __version__
+from .. import BackliteError, __version__
 from . import (
     _bench,
     _demo,
@@ -42,7 +42,10 @@ there is nothing of this id or name; 130 interrupted.
 INTERRUPTED = 130
 
 root = Group(
-    "backlite", help=HELP, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    "backlite",
+    help=HELP,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 root.params.append(
     click.Option(
@@ -112,7 +115,7 @@ def _main(arguments: Sequence[str]) -> int:
         return 1
     except BackliteError as error:
         click.echo(f"Error: {_said(error)}", err=True)
-        return 3 if isinstance(error, (JobNotFound, ResultNotFound, ScheduleNotFound)) else 1
+        return 3 if isinstance(error, LookupError) else 1
     return code if isinstance(code, int) else 0
 
 

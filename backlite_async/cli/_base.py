@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from .. import Client
+from ._logs import log_to_stderr
 from ._output import Output
 
 __all__ = [
@@ -49,7 +50,6 @@ class Settings:
 
     db: str | None = None
     json: bool = False
-    verbose: bool = False
 
     @property
     def out(self) -> Output:
@@ -120,7 +120,7 @@ def _everywhere() -> list[click.Parameter]:
             ["-v", "--verbose"],
             is_flag=True,
             expose_value=False,
-            callback=_set("verbose"),
+            callback=lambda context, parameter, value: log_to_stderr() if value else None,
             help="Write the library's log to stderr.",
         ),
     ]
@@ -194,7 +194,6 @@ def command(
         made = click.command(name, cls=Command, **attributes)(function)
         made.examples = examples
         if group is not None:
-            if group is not None:
             group.add_command(made)
         return made
 

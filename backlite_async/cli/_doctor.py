@@ -6,7 +6,6 @@ import asyncio
 
 from .. import Client
 from ._base import Settings, command, existing, without_client
-from ._output import state
 
 __all__ = ["doctor"]
 
@@ -16,9 +15,9 @@ __all__ = ["doctor"]
 def doctor(settings: Settings) -> int:
     """Look for what is wrong with a database, and say what to do about it.
 
-    It finds an SQLite with known defects, a database that is not in WAL mode or lies on a network file system,
-    a schema that is missing, older or newer, queues without a handler anywhere, leases of dead owners, due jobs
-    that nobody claims, and a WAL file grown beyond its limit. The exit status is 1 if there is anything.
+    It finds an SQLite with known defects, a database that is not in WAL mode or lies on a network file
+    system, a schema that is missing, older or newer, queues without a handler anywhere, leases of dead
+    owners, due jobs that nobody claims, and a WAL file beyond its limit. The exit status is 1 if there is any.
     """
     findings = asyncio.run(Client(existing(settings.path), workers=0, install=False).doctor())
     out = settings.out

@@ -136,7 +136,7 @@ class Tally:
 async def _drain(client: Client, tally: Tally, asked: asyncio.Event) -> bool:
     """Wait until nothing is left that is due; return False if a signal came, or the client ended.
 
-    A job that is claimed between the two looks of one turn is seen by the next turn, either running or counted.
+    A job that is claimed between the two looks of one turn is seen in the next, as running or as counted.
     """
     quiet = False
     while client.is_open and not asked.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -90,7 +91,7 @@ async def _watch(client: Client, out: Output, pause: float) -> None:
                 await _once(client, out)
             else:
                 out.text(_line(await client.queues.list()))
-            click.get_text_stream("stdout").flush()
+            sys.stdout.flush()
             await asyncio.sleep(pause)
 
 

@@ -123,9 +123,7 @@ def _jobs(number: int) -> str:
     "backlite jobs retry --queue mail --state failed --finished-after 1h --yes",
 )
 @which
-@click.option(
-    "--attempts", type=click.IntRange(1, 1000), default=1, help="Attempts that they have then."
-)
+@click.option("--attempts", type=click.IntRange(1, 1000), default=1, help="Attempts that they have then.")
 @with_client
 async def retry(client: Client, out: Output, *, which: Which, attempts: int) -> int:
     """Run failed, cancelled and pending jobs again, now."""

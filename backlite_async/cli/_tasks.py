@@ -292,8 +292,8 @@ def add(
     """Add a job of a task type; print its id.
 
     The fields are --FIELD VALUE, or -f FIELD=VALUE where an option here has the name of a field; they are
-    checked as its handler's process will check them. The code of the task type is not needed, once any process
-    has declared it to the database; with --app, it may be a new database, too.
+    checked as its handler's process will check them. The code of the task type is not needed, once any
+    process has declared it to the database; with --app, it may be a new database, too.
     """
     if options["wait"] is not None and options["at"] is not None:
         raise click.UsageError("give one of --wait and --at.")

@@ -71,9 +71,7 @@ async def prune(
     states = state or tuple(map(str, COMPLETED))
     wrong = [name for name in states if name not in COMPLETED]
     if wrong:
-        raise click.UsageError(
-            f"prune is for jobs that are {', '.join(COMPLETED)}, not {wrong[0]}."
-        )
+        raise click.UsageError(f"prune is for jobs that are {', '.join(COMPLETED)}, not {wrong[0]}.")
     end = datetime.now(UTC) - (older_than or timedelta())
     filters = given({"state": states, "queue": queue, "finished_before": end})
     await check_names(client, {"queue": queue})
