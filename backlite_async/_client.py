@@ -50,7 +50,7 @@ from ._telemetry import Telemetry
 from ._waits import Waits
 from ._workflow import Chain, Group, Workflow
 from ._workflows import Workflows
-from .stores import Store, store_maker
+from .stores import Store, is_file, store_maker
 
 __all__ = ["Client"]
 
@@ -202,6 +202,26 @@ class Client:
     async def install(self) -> None:
         """Create or migrate the schema, without starting; safe to repeat."""
         await self._make_store().install()
+
+    def observer(self) -> Client:
+        """Return another client of the same database, which only looks, and does what it is told to.
+
+        For what shows an application's jobs, such as an admin page: it can be started where this one is not,
+        and in another event loop. It knows the same task types, handlers and middleware, has no workers and
+        no declared schedules, and installs nothing: a missing or older schema is `DatabaseUnusable` at its
+        start. This one is left as it is. `InvalidState` where there is no file to open.
+        """
+        if not is_file(self._make_store):
+            raise InvalidState(
+                "observer() needs a database in a file; a store in memory, or one that was given as an"
+                " object, is for this client alone: start it, and use it instead"
+            )
+        other = Client(":memory:", workers=0, install=False, max_payload=self.max_payload, clock=self.clock)
+        other._make_store = self._make_store
+        other._lease, other._stop_timeout = self._lease, self._stop_timeout
+        other.registry = self.registry.seen()
+        other.layers = self.layers.copy()
+        return other
 
     async def _serve(self, running: Run) -> bool:
         """Open, run until asked to stop, close: the life of a started client, in one task."""
@@ -559,6 +579,12 @@ class Client:
         """Whether it has started, and not ended."""
         running = self._running
         return running is not None and running.store is not None and not running.over
+
+    @property
+    def is_open_here(self) -> bool:
+        """Whether it is open, and in the event loop that runs here."""
+        running = self._running
+        return self.is_open and running is not None and running.loop is asyncio.get_running_loop()
 
     @property
     def workers(self) -> int:

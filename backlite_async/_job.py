@@ -152,7 +152,7 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A task type as last registered by any process.
 
     `title` and `description`: the first line and the whole of its docstring; `schema`: its JSON schema, None
-    where it has none.
+    where it has none; `limits`: those of its queue.
     """
 
     name: str
@@ -161,6 +161,7 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     schema: dict[str, Any] | None
     registered_at: datetime
+    limits: dict[str, Any] = {}
 
 
 class More(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -51,6 +51,8 @@ class Jobs:
     - `state`: a `JobStatus`, its text, or several of them.
     - `tag`, `key`, `parent` (the id of the job whose handler added it); `unique`, with `queue`: the job that
       was last added with this unique key.
+    - `owner`: the id of a client, as `client.owners` has it: jobs that it runs, and completed ones whose last
+      attempt was its; `workflow`: the id of one, of whose steps they are.
     - `added_after`, `added_before`, `due_after`, `due_before` (of pending ones), `finished_after`,
       `finished_before` (of completed ones): aware datetimes, both included.
     - `text`: in the payload, the error, the id, the meta data or the key, whatever the case of ASCII letters.
@@ -66,9 +68,17 @@ class Jobs:
 
     # -- asking ------------------------------------------------------------------------------------
 
-    async def get(self, job_id: str) -> Job | None:
-        """Return a job's whole record with its history; None if there is none, or none any more."""
-        return await self._client.get(job_id)
+    async def get(self, job_id: str, *, cut: int | None = None) -> Job | None:
+        """Return a job's whole record with its history; None if there is none, or none any more.
+
+        With `cut`, payload and result end after so many bytes and one more, by which you see that there was
+        more: `len(job.payload) > cut`. The rest of a large one is not read from the database.
+        """
+        if cut is None:
+            return await self._client.get(job_id)
+        most = checked_number("cut", cut, 1_000_000_000) + 1
+        store, now = self._client.open_store(), self._client.clock.now()
+        return await store.get(checked_id("get", job_id), now=now, cut=most)
 
     async def list(
         self,
@@ -76,15 +86,22 @@ class Jobs:
         limit: int = 50,
         after: str | None = None,
         before: str | None = None,
+        brief: bool = False,
         **filters: Unpack[Filters],
     ) -> JobPage:
         """Return the first jobs that match, or those after or before a cursor of another page.
 
         At most `limit`, up to 1,000. Running ones first, then pending ones by the time they are due, those
         that wait for the turn of their key, and completed ones, the last one first; with `tag` or `parent`
-        the one that was added last comes first. Its cost does not grow with the number of jobs: it looks at
-        10,000 at most, and says so if that was not enough: see `JobPage.limited`.
+        the one that was added last comes first, with `workflow` they come in the order of the steps. Its cost
+        does not grow with the number of jobs: it looks at 10,000 at most (for `text`, at 32 MB of payloads),
+        and says so if that was not enough: see `JobPage.limited`.
+
+        With `brief`, payloads and results end after 200 bytes, errors after 200 characters, and the rest of
+        large ones is not read from the database.
         """
+        if not isinstance(brief, bool):
+            raise InvalidType(f"brief={brief!r} must be True or False")
         meant = wanted(filters)
         number = checked_number("limit", limit)
         if after is not None and before is not None:
@@ -92,7 +109,7 @@ class Jobs:
         behind = None if after is None else place("after", after, meant)
         ahead = None if before is None else place("before", before, meant)
         found = await self._client.open_store().find(
-            meant, limit=number, after=behind, before=ahead, now=self._client.clock.now()
+            meant, limit=number, after=behind, before=ahead, now=self._client.clock.now(), brief=brief
         )
         return _page(found, behind, ahead)
 

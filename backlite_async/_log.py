@@ -66,6 +66,8 @@ JOBS_CHANGED = Event(
 )
 QUEUES_PAUSED = Event("queues.paused", logging.INFO, "which queues are paused now has changed")
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
+PAGE_ACTION = Event("page.action", logging.INFO, "somebody does something by the page: who, what, to what")
+PAGE_FAILED = Event("page.failed", logging.ERROR, "the page cannot answer a request; it changes nothing")
 SCHEDULE_CHANGED = Event(
     "schedule.changed", logging.INFO, "a schedule was made, edited, paused, removed, ...; action says"
 )

@@ -23,6 +23,7 @@ from ._errors import (
     PayloadError,
     ResultNotFound,
     ScheduleNotFound,
+    TaskNotFound,
     TransactionTimeout,
 )
 from ._events import Event, Events
@@ -95,6 +96,7 @@ __all__ = [
     "SystemClock",
     "Task",
     "TaskInfo",
+    "TaskNotFound",
     "TransactionTimeout",
     "Workflow",
     "WorkflowId",

@@ -199,8 +199,11 @@ class Queries(Protocol):
         """Return where a job is in its life; `NOT_FOUND` once its retention has ended."""
         ...
 
-    async def get(self, job_id: str, *, now: int) -> Job | None:
-        """Return a job's record with its history; None once its retention has ended."""
+    async def get(self, job_id: str, *, now: int, cut: int | None = None) -> Job | None:
+        """Return a job's record with its history; None once its retention has ended.
+
+        `cut`: of payload and result only the first so many bytes; the rest is not read.
+        """
         ...
 
     async def kinds(self) -> Sequence[tuple[str, str]]:

@@ -23,7 +23,7 @@ from ._rows import Live, Row
 from ._service import MOST_COUNTED, WATCHED_FOR
 from ._tallies import Tallies
 
-__all__ = ["Added", "MemoryService", "expired"]
+__all__ = ["Added", "MemoryService", "cut_record", "expired"]
 
 
 class Added(NamedTuple):
@@ -125,6 +125,7 @@ class MemoryService:
         after: SortKey | None = None,
         before: SortKey | None = None,
         now: int,
+        brief: bool = False,
     ) -> Found:
         """Return the jobs that are wanted, from a place in their order on, or up to it."""
         places = self._places(wanted, now)
@@ -137,7 +138,7 @@ class MemoryService:
         limited = len(hits) < limit and len(looked) < len(places)
         page = hits[:limit] if before is None else hits[:limit][::-1]
         return Found(
-            jobs=[_record(row) for _, row in page],
+            jobs=[cut_record(row, _query.BRIEF if brief else None, error=brief) for _, row in page],
             places=[key for key, _ in page],
             more=len(hits) > limit or len(looked) < len(places),
             limited=limited,
@@ -332,7 +333,12 @@ class MemoryService:
 
     async def tasks(self) -> Sequence[TaskInfo]:
         """Return the task types that were declared."""
-        return [self._tasks[place] for place in sorted(self._tasks)]
+        return [
+            msgspec.structs.replace(
+                self._tasks[place], limits=msgspec.json.decode(self._declared[place[0]].limits)
+            )
+            for place in sorted(self._tasks)
+        ]
 
     def _catalogue(self, declared: Declared, now: int) -> None:
         """Remember the task types of a queue, those that are new or otherwise than they are known."""
@@ -406,5 +412,10 @@ def expired(row: Row, now: int) -> bool:
     return row.expires_at is not None and row.expires_at <= now
 
 
-def _record(row: Row) -> Job:
-    return record(msgspec.structs.asdict(row))
+def cut_record(row: Row, cut: int | None, *, error: bool = False) -> Job:
+    """Return a job's record, with so many bytes of payload and result, and letters of `error`."""
+    columns = msgspec.structs.asdict(row)
+    for name in ("payload", "result", "error") if error else ("payload", "result"):
+        if cut is not None and columns[name] is not None:
+            columns[name] = columns[name][:cut]
+    return record(columns)

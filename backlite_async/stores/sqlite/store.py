@@ -23,7 +23,7 @@ from ..._job import (
     Queue,
     Unique,
 )
-from . import claims, control, finishing, history, rows
+from . import claims, control, finishing, history, records, rows
 from . import unique as unique_jobs
 from . import workflows as flows
 from .backup import backup
@@ -249,9 +249,9 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
         """Return where a job is in its life."""
         return await self._database.read(lambda raw: rows.status(raw, job_id, now))
 
-    async def get(self, job_id: str, *, now: int) -> Job | None:
+    async def get(self, job_id: str, *, now: int, cut: int | None = None) -> Job | None:
         """Return a job's record."""
-        return await self._database.read(lambda raw: rows.get(raw, job_id, now))
+        return await self._database.read(lambda raw: records.get(raw, job_id, now, cut))
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs with a due time."""
