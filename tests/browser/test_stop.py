@@ -18,6 +18,7 @@ from anyio.streams.text import TextReceiveStream
 from playwright.async_api import expect
 
 from .conftest import Open
+from .driving import passing, poll
 from .serving import LIMIT
 
 HERE = Path(__file__).parent
@@ -36,13 +37,14 @@ async def test_uvicorn_stops_with_the_page_open(opened: Open, tmp_path: Path) ->
         page, watch = await opened(match.group(1), at=datetime.now(UTC))
         await page.goto("/backlite/jobs")
         await expect(page.get_by_text("Live", exact=True)).to_be_visible()
-        async with page.expect_response(lambda answer: answer.status == 304):
-            await page.clock.run_for(2500)  # it asks for news, by a connection that it keeps
+        assert [await poll(page), await poll(page)] == [200, 304]  # by a connection that is kept
         process.send_signal(signal.SIGTERM)
         with anyio.fail_after(STOPS):
             await lines.until("stopped")
             await process.wait()
         assert "cut off" in lines.text
+        async with page.expect_request("**/jobs") as asked:
+            await passing(page, asked.is_done)
         await expect(page.get_by_text("Not live", exact=True)).to_be_visible()
         watch.check(but=["ERR_CONNECTION_REFUSED"])
 
