@@ -8,7 +8,7 @@ import random
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
 from types import TracebackType
@@ -20,6 +20,7 @@ from . import _log as log
 from ._add import AddOperation
 from ._ahead import MOST
 from ._catalogue import Catalogue
+from ._checkup import HealthReport, checkup
 from ._clock import Clock, IdFactory, SystemClock, seconds
 from ._config import Duration, checked_name
 from ._context import JobContext, check_outside_block, running_job
@@ -45,10 +46,11 @@ from ._reports import naming
 from ._results import result_of, wait_for
 from ._rule import Rule
 from ._schedules import Said, ScheduleOperation, Schedules, Times
+from ._telemetry import Telemetry
 from ._waits import Waits
 from ._workflow import Chain, Group, Workflow
 from ._workflows import Workflows
-from .stores import Store, store_maker
+from .stores import Store, is_file, store_maker
 
 __all__ = ["Client"]
 
@@ -85,6 +87,8 @@ class Client:
     - `max_payload`: bytes of JSON that one task may have.
     - `busy_timeout`: seconds to wait for a locked database.
     - `install`: create or migrate the schema at start; False: a missing or older one is an error.
+    - `tracing`: make spans and metrics by OpenTelemetry; None: if the application has set that up.
+    - `context`: names of context variables of structlog that travel with jobs into their handlers.
 
     Nothing is opened before `start()`. Handlers can be registered at any time.
     """
@@ -101,6 +105,8 @@ class Client:
         max_payload: int = 1_048_576,
         busy_timeout: Duration = 5.0,
         install: bool = True,
+        tracing: bool | None = None,
+        context: Sequence[str] = (),
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -128,6 +134,7 @@ class Client:
         self.waits = Waits(self.clock)
         self.layers = Layers()
         self.bus = Bus(self.clock)
+        self.telemetry = Telemetry(tracing, context, self.bus)
         self._declared: set[tuple[str, str]] = set()
         self._waiting_for_news: set[asyncio.Event] = set()
         self._unending: dict[str, int] = {}
@@ -195,6 +202,26 @@ class Client:
     async def install(self) -> None:
         """Create or migrate the schema, without starting; safe to repeat."""
         await self._make_store().install()
+
+    def observer(self) -> Client:
+        """Return another client of the same database, which only looks, and does what it is told to.
+
+        For what shows an application's jobs, such as an admin page: it can be started where this one is not,
+        and in another event loop. It knows the same task types, handlers and middleware, has no workers and
+        no declared schedules, and installs nothing: a missing or older schema is `DatabaseUnusable` at its
+        start. This one is left as it is. `InvalidState` where there is no file to open.
+        """
+        if not is_file(self._make_store):
+            raise InvalidState(
+                "observer() needs a database in a file; a store in memory, or one that was given as an"
+                " object, is for this client alone: start it, and use it instead"
+            )
+        other = Client(":memory:", workers=0, install=False, max_payload=self.max_payload, clock=self.clock)
+        other._make_store = self._make_store
+        other._lease, other._stop_timeout = self._lease, self._stop_timeout
+        other.registry = self.registry.seen()
+        other.layers = self.layers.copy()
+        return other
 
     async def _serve(self, running: Run) -> bool:
         """Open, run until asked to stop, close: the life of a started client, in one task."""
@@ -513,6 +540,13 @@ class Client:
         finally:
             self._waiting_for_news.discard(event)
 
+    async def health(self, *, within: Duration = 5.0) -> HealthReport:
+        """Return how this client is doing, for a probe; it raises nothing, and can be asked at any time.
+
+        `within`: seconds that the database has to answer. `(await client.health()).ok(max_lag=60)` decides.
+        """
+        return await checkup(self, seconds("within", within))
+
     async def backup(self, path: str | PathLike[str]) -> None:
         """Copy the whole database, the application's tables too, to a new file, while it is in use.
 
@@ -551,6 +585,21 @@ class Client:
         """Whether it is open, and in the event loop that runs here."""
         running = self._running
         return self.is_open and running is not None and running.loop is asyncio.get_running_loop()
+
+    @property
+    def workers(self) -> int:
+        """How many jobs it can run at once."""
+        return self._workers
+
+    @property
+    def busy(self) -> int:
+        """How many of its workers run a job."""
+        return 0 if self._dispatcher is None else self._dispatcher.busy
+
+    @property
+    def dispatches(self) -> bool:
+        """Whether it claims jobs."""
+        return self._dispatcher is not None and self._dispatcher.claims
 
     def check_connection(self, connection: object) -> None:
         """Raise unless `.tx()` can take this connection."""

@@ -1,6 +1,7 @@
 """The public names. A new one gets its line here, twice: it is imported, and listed."""
 
 from ._add import AddOperation
+from ._checkup import HealthReport
 from ._client import Client
 from ._clock import Clock, SystemClock
 from ._config import Backoff, QueueConfig, Rate, Retention
@@ -22,6 +23,7 @@ from ._errors import (
     PayloadError,
     ResultNotFound,
     ScheduleNotFound,
+    TaskNotFound,
     TransactionTimeout,
 )
 from ._events import Event, Events
@@ -61,6 +63,7 @@ __all__ = [
     "Event",
     "Events",
     "Group",
+    "HealthReport",
     "InvalidState",
     "InvalidTask",
     "InvalidType",
@@ -93,6 +96,7 @@ __all__ = [
     "SystemClock",
     "Task",
     "TaskInfo",
+    "TaskNotFound",
     "TransactionTimeout",
     "Workflow",
     "WorkflowId",

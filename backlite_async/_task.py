@@ -11,7 +11,7 @@ import msgspec
 from ._config import QueueConfig
 from ._errors import InvalidTask
 
-__all__ = ["LETTER_FIELDS", "Task", "TaskType", "task_type"]
+__all__ = ["LETTER_FIELDS", "SchemaTask", "Task", "TaskType", "task_type"]
 
 
 class Task(msgspec.Struct):
@@ -26,6 +26,10 @@ class Task(msgspec.Struct):
     config: ClassVar[QueueConfig]
     task_name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]]
+
+
+class SchemaTask(Task):
+    """The base of types that were made of a stored schema: a stand-in, which nobody is to take note of."""
 
 
 class TaskType:

@@ -199,8 +199,11 @@ class Queries(Protocol):
         """Return where a job is in its life; `NOT_FOUND` once its retention has ended."""
         ...
 
-    async def get(self, job_id: str, *, now: int) -> Job | None:
-        """Return a job's record with its history; None once its retention has ended."""
+    async def get(self, job_id: str, *, now: int, cut: int | None = None) -> Job | None:
+        """Return a job's record with its history; None once its retention has ended.
+
+        `cut`: of payload and result only the first so many bytes; the rest is not read.
+        """
         ...
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
@@ -253,8 +256,13 @@ class Control(Protocol):
         """Return how many jobs of a queue are claimed."""
         ...
 
-    async def queues(self, *, now: int) -> Sequence[Queue]:
-        """Return how queues are doing that have live jobs, are paused or declared, by name; no statistics."""
+    async def queues(
+        self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
+    ) -> Sequence[Queue]:
+        """Return how queues are doing that have live jobs, are paused or declared, by name; no statistics.
+
+        Counts end at `most`. `queue`: that one only.
+        """
         ...
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:

@@ -23,7 +23,7 @@ from ._rows import Live, Row
 from ._service import MOST_COUNTED, WATCHED_FOR
 from ._tallies import Tallies
 
-__all__ = ["Added", "MemoryService", "expired"]
+__all__ = ["Added", "MemoryService", "cut_record", "expired"]
 
 
 class Added(NamedTuple):
@@ -125,6 +125,7 @@ class MemoryService:
         after: SortKey | None = None,
         before: SortKey | None = None,
         now: int,
+        brief: bool = False,
     ) -> Found:
         """Return the jobs that are wanted, from a place in their order on, or up to it."""
         places = self._places(wanted, now)
@@ -137,7 +138,7 @@ class MemoryService:
         limited = len(hits) < limit and len(looked) < len(places)
         page = hits[:limit] if before is None else hits[:limit][::-1]
         return Found(
-            jobs=[_record(row) for _, row in page],
+            jobs=[cut_record(row, _query.BRIEF if brief else None, error=brief) for _, row in page],
             places=[key for key, _ in page],
             more=len(hits) > limit or len(looked) < len(places),
             limited=limited,
@@ -321,10 +322,16 @@ class MemoryService:
         ]
 
     async def stats(
-        self, *, since: int, until: int, step: int | None = None, queue: str | None = None
+        self,
+        *,
+        since: int,
+        until: int,
+        step: int | None = None,
+        queue: str | None = None,
+        together: bool = False,
     ) -> Sequence[StatsRow]:
         """Return what was counted."""
-        return self._tallies.of(since=since, until=until, step=step, queue=queue)
+        return self._tallies.of(since=since, until=until, step=step, queue=queue, together=together)
 
     async def sum_up(self, *, now: int) -> None:
         """Sum up old statistics by the hour."""
@@ -332,7 +339,12 @@ class MemoryService:
 
     async def tasks(self) -> Sequence[TaskInfo]:
         """Return the task types that were declared."""
-        return [self._tasks[place] for place in sorted(self._tasks)]
+        return [
+            msgspec.structs.replace(
+                self._tasks[place], limits=msgspec.json.decode(self._declared[place[0]].limits)
+            )
+            for place in sorted(self._tasks)
+        ]
 
     def _catalogue(self, declared: Declared, now: int) -> None:
         """Remember the task types of a queue, those that are new or otherwise than they are known."""
@@ -351,12 +363,14 @@ class MemoryService:
 
     # -- queues and owners -------------------------------------------------------------------------
 
-    async def queues(self, *, now: int) -> Sequence[Queue]:
+    async def queues(
+        self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
+    ) -> Sequence[Queue]:
         """Return how the queues are doing."""
         names = {row.queue for row in self._live.rows.values()} | self._limits.paused | self._declared.keys()
-        return [self._queue(name, now) for name in sorted(names)]
+        return [self._queue(name, now, most) for name in sorted(names) if queue in (None, name)]
 
-    def _queue(self, name: str, now: int) -> Queue:
+    def _queue(self, name: str, now: int, most: int) -> Queue:
         let_in = [row for row in self._live.pending() if row.queue == name]
         waiting, blocked = self._live.waiting(name), self._live.blocked(name)
         due = [row.until for row in let_in if row.until <= now] + [row.scheduled_at for row in waiting]
@@ -375,7 +389,7 @@ class MemoryService:
             running=len(self._live.running(name)),
             oldest_due=from_millis(now) - from_millis(min(due)) if due else None,
             limits={} if declared is None else msgspec.json.decode(declared.limits),
-            **capped(numbers, MOST_COUNTED),
+            **capped(numbers, most),
         )
 
     async def owners(self, *, now: int) -> Sequence[OwnerInfo]:
@@ -406,5 +420,10 @@ def expired(row: Row, now: int) -> bool:
     return row.expires_at is not None and row.expires_at <= now
 
 
-def _record(row: Row) -> Job:
-    return record(msgspec.structs.asdict(row))
+def cut_record(row: Row, cut: int | None, *, error: bool = False) -> Job:
+    """Return a job's record, with so many bytes of payload and result, and letters of `error`."""
+    columns = msgspec.structs.asdict(row)
+    for name in ("payload", "result", "error") if error else ("payload", "result"):
+        if cut is not None and columns[name] is not None:
+            columns[name] = columns[name][:cut]
+    return record(columns)

@@ -26,12 +26,11 @@ from .._job import (
     Owner,
     Reschedule,
     Unique,
-    record,
 )
 from . import _flows
 from ._base import STEP_NOTICE, Dead, id_taken, step_of_wait
 from ._memory_schedules import MemorySchedules
-from ._memory_service import Added, expired
+from ._memory_service import Added, cut_record, expired
 from ._rows import Row
 
 __all__ = ["MemoryStore"]
@@ -322,13 +321,13 @@ class MemoryStore(MemorySchedules):
             return self._flows.run(flow, whole=False).status
         return JobStatus.NOT_FOUND if row is None else row.status
 
-    async def get(self, job_id: str, *, now: int) -> Job | None:
+    async def get(self, job_id: str, *, now: int, cut: int | None = None) -> Job | None:
         """Return a job's record with its history."""
         row = self._find(job_id, now)
         if row is None:
             return None
         history = self._beside.history(job_id)
-        job = record(msgspec.structs.asdict(row))
+        job = cut_record(row, cut)
         return msgspec.structs.replace(job, errors=history.errors, lines=history.lines)
 
     async def kinds(self) -> Sequence[tuple[str, str]]:

@@ -37,9 +37,11 @@ class Asking(Faults):
         after: SortKey | None = None,
         before: SortKey | None = None,
         now: int,
+        brief: bool = False,
     ) -> Found:
         """Return jobs that are wanted."""
-        find = partial(self._inner.find, wanted, limit=limit, after=after, before=before, now=now)
+        places = {"after": after, "before": before}
+        find = partial(self._inner.find, wanted, limit=limit, now=now, brief=brief, **places)
         return await self._do("find", lambda: at_once(find()))
 
     async def count(self, wanted: Wanted, *, most: int, now: int) -> Count:
@@ -93,10 +95,18 @@ class Asking(Faults):
         return await self._do("which_ended", lambda: at_once(ended()))
 
     async def stats(
-        self, *, since: int, until: int, step: int | None = None, queue: str | None = None
+        self,
+        *,
+        since: int,
+        until: int,
+        step: int | None = None,
+        queue: str | None = None,
+        together: bool = False,
     ) -> Sequence[StatsRow]:
         """Return what was counted."""
-        stats = partial(self._inner.stats, since=since, until=until, step=step, queue=queue)
+        stats = partial(
+            self._inner.stats, since=since, until=until, step=step, queue=queue, together=together
+        )
         return await self._do("stats", lambda: at_once(stats()))
 
     async def sum_up(self, *, now: int) -> None:

@@ -23,7 +23,8 @@ from ..._job import (
     Queue,
     Unique,
 )
-from . import claims, control, finishing, history, rows
+from ..._stats import MOST_COUNTED
+from . import claims, control, finishing, history, records, rows
 from . import unique as unique_jobs
 from . import workflows as flows
 from .backup import backup
@@ -216,9 +217,11 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
         """Return how many jobs of a queue are claimed."""
         return await self._database.read(lambda raw: control.running(raw, queue))
 
-    async def queues(self, *, now: int) -> Sequence[Queue]:
+    async def queues(
+        self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
+    ) -> Sequence[Queue]:
         """Return how the queues are doing."""
-        return await self._database.read(lambda raw: control.queues(raw, now))
+        return await self._database.read(lambda raw: control.queues(raw, now, most, queue))
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask for the end of running ones."""
@@ -249,9 +252,9 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
         """Return where a job is in its life."""
         return await self._database.read(lambda raw: rows.status(raw, job_id, now))
 
-    async def get(self, job_id: str, *, now: int) -> Job | None:
+    async def get(self, job_id: str, *, now: int, cut: int | None = None) -> Job | None:
         """Return a job's record."""
-        return await self._database.read(lambda raw: rows.get(raw, job_id, now))
+        return await self._database.read(lambda raw: records.get(raw, job_id, now, cut))
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs with a due time."""

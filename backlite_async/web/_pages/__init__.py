@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import _jobs, _overview
+from . import _jobs, _overview, _queues
 
 __all__ = ["ROUTES"]
 
-ROUTES = (*_overview.ROUTES, *_jobs.ROUTES)
+ROUTES = (*_overview.ROUTES, *_jobs.ROUTES, *_queues.ROUTES)

@@ -862,7 +862,9 @@ ON CONFLICT (queue, task) DO UPDATE SET
 WHERE (known.title, known.description, known.schema) IS NOT (excluded.title, excluded.description, excluded.schema)
 
 -- name: tasks
-SELECT task, queue, title, description, schema, registered_at FROM backlite_tasks ORDER BY queue, task
+SELECT task, tasks.queue, title, description, schema, registered_at, limits
+FROM backlite_tasks AS tasks LEFT JOIN backlite_queues AS known ON known.queue = tasks.queue
+ORDER BY tasks.queue, task
 
 -- name: end_turns
 UPDATE backlite_jobs SET due_at = scheduled_at
@@ -917,6 +919,7 @@ WITH RECURSIVE
 SELECT
     named.queue, coalesce(paused_at, 0) <> 0, coalesce(number, 0), limits
 FROM named LEFT JOIN running USING (queue) LEFT JOIN backlite_queues AS known ON known.queue = named.queue
+WHERE named.queue = coalesce(:queue, named.queue)
 ORDER BY named.queue
 
 -- part: level_of_queue
@@ -1080,16 +1083,17 @@ FROM backlite_workflows AS flows WHERE id = :id AND coalesce(expires_at > :now, 
 
 -- name: get
 SELECT
-    id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
+    seq, true, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
     coalesce(key, nullif(blocked, '')), timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message,
-    noted
+    noted, length(payload), NULL
 FROM backlite_jobs WHERE id = :id
 UNION ALL
 SELECT
-    id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
-    created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
-    key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted
+    seq, false, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
+    created_at, scheduled_at, started_at, finished_at, duration, error, {cut_result}, expires_at,
+    key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted,
+    length(payload), length(result)
 FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: errors
@@ -1135,7 +1139,7 @@ WITH RECURSIVE
 SELECT json_group_array(json_array(queue, begin, what, bucket, number))
 FROM (
     SELECT
-        stats.queue, :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
+        iif(:together, '', stats.queue) AS queue, :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
     FROM counted CROSS JOIN backlite_stats AS stats
     WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue AND span IN (60000, 3600000) AND start >= :since AND start < :until
     GROUP BY 1, 2, 3, 4
