@@ -46,7 +46,7 @@ PERIODS = {
         step=timedelta(minutes=1),
         steps=60,
         unit="minute",
-        marks=("60 min ago", "45 min", "30 min", "15 min", "now"),
+        marks=("1 h ago", "45 min", "30 min", "15 min", "now"),
     ),
     "day": Period(
         name="day",
@@ -196,7 +196,7 @@ def per_minute(stats: QueueStats) -> str:
     rate = stats.throughput * 60
     if not rate:
         return ""
-    return f"{number(round(rate)) if rate >= 9.95 else f'{max(rate, 0.01):.2g}'} / min"
+    return f"{number(round(rate)) if rate >= 9.95 else f'{max(rate, 0.01):.2g}'}/min"
 
 
 def _short(value: float) -> str:

@@ -68,12 +68,19 @@ def tiles(visit: Visit, queues: Sequence[Queue], workers: int | None = None) -> 
             state=state,
             count=sum(getattr(one, state) for one in queues),
             capped=any(state in one.capped for one in queues),
-            link=visit.link("jobs", queue=queue, state=state),
+            link=jobs_link(visit, state, queue),
             note=notes.get(state, ""),
             at=oldest_due(visit, queues) if state == "pending" else None,
         )
         for state in STATES
     ]
+
+
+def jobs_link(visit: Visit, state: str, queue: str | None = None) -> str:
+    """Return where the jobs in a state are listed."""
+    if state == "scheduled":
+        return visit.link("jobs", queue=queue, state="pending", due_after="0s")
+    return visit.link("jobs", queue=queue, state=state)
 
 
 def oldest_due(visit: Visit, queues: Iterable[Queue]) -> datetime | None:
