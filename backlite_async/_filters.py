@@ -41,6 +41,8 @@ class Filters(TypedDict, total=False):
     key: str | None
     unique: str | None
     parent: str | None
+    owner: str | None
+    workflow: str | None
     added_after: datetime | None
     added_before: datetime | None
     due_after: datetime | None
@@ -77,6 +79,8 @@ def wanted(filters: Mapping[str, object]) -> Wanted:
         key=_text("key", given.get("key")),
         unique=_text("unique", given.get("unique")),
         parent=_text("parent", given.get("parent")),
+        owner=_text("owner", given.get("owner")),
+        workflow=_text("workflow", given.get("workflow")),
         added=_range("added", given),
         due=_range("due", given),
         finished=_range("finished", given),
@@ -187,6 +191,7 @@ _SHAPES: dict[int, tuple[type, ...]] = {
     5: (int,),
     6: (int,),
     7: (int,),
+    8: (int,),
 }
 """What follows the number of a section in a sort key, see `Wanted`."""
 
@@ -226,6 +231,8 @@ def place(name: str, text: object, wanted: Wanted) -> SortKey:
 
 def end_of_list(wanted: Wanted) -> SortKey:
     """Return a place behind all jobs that are wanted."""
+    if wanted.workflow is not None:
+        return 8, _FAR
     if wanted.tag is not None:
         return 5, _FAR
     if wanted.parent is not None:
@@ -242,8 +249,8 @@ def neighbour(place: SortKey, step: int) -> SortKey:
 
 def _order(section: object) -> str:
     """Return what decides the order of a list that has such a section."""
-    return {5: "with tag=", 6: "with parent=", 7: "with parent="}.get(
-        cast("int", section), "without tag= or parent="
+    return {5: "with tag=", 6: "with parent=", 7: "with parent=", 8: "with workflow="}.get(
+        cast("int", section), "without tag=, parent= or workflow="
     )
 
 

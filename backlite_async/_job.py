@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ._carry import parted
 from ._clock import from_millis
 from ._history import AttemptError, LogLine, Note, Trouble
 from ._stats import QueueStats, Tally
@@ -66,7 +67,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     of its own; `parent`: the id of the job whose handler added it; `workflow`: the id of what it is a step
     of; `cancelled_at`: when somebody asked to cancel it. `progress`: what the handler said of it, from 0 to
     1, with a message. `errors` (of every attempt that went wrong, the newest 100) and `lines` (of
-    `job.log`, the newest 1,000) are filled by `get`, not in lists.
+    `job.log`, the newest 1,000) are filled by `get`, not in lists. `context`: what it carries from where it
+    was added, for traces and log lines.
     """
 
     id: str
@@ -99,6 +101,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     progress_message: str | None = None
     errors: tuple[AttemptError, ...] = ()
     lines: tuple[LogLine, ...] = ()
+    context: dict[str, Any] = {}
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +135,8 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One started client in one process.
 
     `alive`: whether its process lives, None where that cannot be told; `seen_at`: when that was last known;
-    `running`: jobs that it has claimed.
+    `running`: jobs that it has claimed; `handles`: queue and task name of what it has workers and handlers
+    for, None where that cannot be told.
     """
 
     id: str
@@ -143,6 +147,7 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     running: int
     alive: bool | None
     seen_at: datetime | None
+    handles: tuple[tuple[str, str], ...] | None = None
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -415,6 +420,7 @@ Stores may encode them as arrays: the order of the fields is that of `keep` and 
 def record(columns: Mapping[str, Any]) -> Job:
     """Make a job's record from what a store keeps: milliseconds, and microseconds of duration."""
     duration = columns["duration"]
+    meta, context = parted(columns["meta"])
     return Job(
         id=columns["id"],
         queue=columns["queue"],
@@ -439,7 +445,8 @@ def record(columns: Mapping[str, Any]) -> Job:
         timeout=None if columns["timeout"] is None else columns["timeout"] / 1000,
         parent=columns["parent"],
         workflow=columns["workflow"],
-        meta=msgspec.json.decode(columns["meta"] or "{}"),
+        meta=meta,
+        context=context,
         tags=msgspec.json.decode(columns["tags"] or "[]", type=tuple[str, ...]),
         cancelled_at=_instant(columns["cancelled_at"]),
         progress=columns["progress"],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import msgspec
 
 from ._bulk import Change, batches, changing, walk
+from ._carry import joined
 from ._clock import after as later
 from ._clock import aware, from_millis, seconds, to_millis, whole_millis
 from ._codec import encode
@@ -50,6 +51,8 @@ class Jobs:
     - `state`: a `JobStatus`, its text, or several of them.
     - `tag`, `key`, `parent` (the id of the job whose handler added it); `unique`, with `queue`: the job that
       was last added with this unique key.
+    - `owner`: the id of a client, as `client.owners` has it: jobs that it runs, and completed ones whose last
+      attempt was its; `workflow`: the id of one, of whose steps they are.
     - `added_after`, `added_before`, `due_after`, `due_before` (of pending ones), `finished_after`,
       `finished_before` (of completed ones): aware datetimes, both included.
     - `text`: in the payload, the error, the id, the meta data or the key, whatever the case of ASCII letters.
@@ -65,9 +68,17 @@ class Jobs:
 
     # -- asking ------------------------------------------------------------------------------------
 
-    async def get(self, job_id: str) -> Job | None:
-        """Return a job's whole record with its history; None if there is none, or none any more."""
-        return await self._client.get(job_id)
+    async def get(self, job_id: str, *, cut: int | None = None) -> Job | None:
+        """Return a job's whole record with its history; None if there is none, or none any more.
+
+        With `cut`, payload and result end after so many bytes and one more, by which you see that there was
+        more: `len(job.payload) > cut`. The rest of a large one is not read from the database.
+        """
+        if cut is None:
+            return await self._client.get(job_id)
+        most = checked_number("cut", cut, 1_000_000_000) + 1
+        store, now = self._client.open_store(), self._client.clock.now()
+        return await store.get(checked_id("get", job_id), now=now, cut=most)
 
     async def list(
         self,
@@ -75,15 +86,22 @@ class Jobs:
         limit: int = 50,
         after: str | None = None,
         before: str | None = None,
+        brief: bool = False,
         **filters: Unpack[Filters],
     ) -> JobPage:
         """Return the first jobs that match, or those after or before a cursor of another page.
 
         At most `limit`, up to 1,000. Running ones first, then pending ones by the time they are due, those
         that wait for the turn of their key, and completed ones, the last one first; with `tag` or `parent`
-        the one that was added last comes first. Its cost does not grow with the number of jobs: it looks at
-        10,000 at most, and says so if that was not enough: see `JobPage.limited`.
+        the one that was added last comes first, with `workflow` they come in the order of the steps. Its cost
+        does not grow with the number of jobs: it looks at 10,000 at most (for `text`, at 32 MB of payloads),
+        and says so if that was not enough: see `JobPage.limited`.
+
+        With `brief`, payloads and results end after 200 bytes, errors after 200 characters, and the rest of
+        large ones is not read from the database.
         """
+        if not isinstance(brief, bool):
+            raise InvalidType(f"brief={brief!r} must be True or False")
         meant = wanted(filters)
         number = checked_number("limit", limit)
         if after is not None and before is not None:
@@ -91,7 +109,7 @@ class Jobs:
         behind = None if after is None else place("after", after, meant)
         ahead = None if before is None else place("before", before, meant)
         found = await self._client.open_store().find(
-            meant, limit=number, after=behind, before=ahead, now=self._client.clock.now()
+            meant, limit=number, after=behind, before=ahead, now=self._client.clock.now(), brief=brief
         )
         return _page(found, behind, ahead)
 
@@ -178,8 +196,8 @@ class Jobs:
         """Add a copy of a job, due now, and return its id; with filters, of many, and return their number.
 
         It has the same queue, task, priority, attempts, timeout, key, meta data and tags, and no parent; with
-        a `task`, that one instead, in its own queue. Raises `JobNotFound`, and `InvalidState` where the
-        payload is no longer kept; with filters, such jobs are passed over.
+        a `task`, that one instead, in its own queue. Its trace is that of who copies. Raises `JobNotFound`,
+        and `InvalidState` where the payload is no longer kept; with filters, such jobs are passed over.
         """
         if job_id is not None:
             if filters or all:
@@ -323,12 +341,13 @@ class Jobs:
         payload = job.payload if kind is None else encode(kind, task, client.max_payload)
         assert payload is not None
         config = client.registry.queues.get(queue)
-        now = client.clock.now()
+        now, carry = client.clock.now(), client.telemetry.here()
+        meta = msgspec.json.encode(job.meta).decode() if job.meta else None
         more = More(
             key=job.key,
             turns=None if job.key is None or config is None else config.concurrency_per_key,
             timeout=None if job.timeout is None else whole_millis(job.timeout),
-            meta=msgspec.json.encode(job.meta).decode() if job.meta else None,
+            meta=meta if carry is None else joined(meta, carry(queue)),
             tags=msgspec.json.encode(job.tags).decode() if job.tags else None,
         )
         return NewJob(

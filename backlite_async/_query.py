@@ -9,7 +9,9 @@ import msgspec
 from ._job import Job, JobStatus
 
 __all__ = [
+    "BRIEF",
     "LOOKS",
+    "LOOK_BYTES",
     "MOST_LISTED",
     "Action",
     "Delete",
@@ -24,6 +26,12 @@ __all__ = [
 
 LOOKS = 10_000
 """Jobs that one question looks at, at most, to see whether they have what no index tells."""
+
+LOOK_BYTES = 33_554_432
+"""Bytes of payloads that one question looks through for a text, at most, but for those of its first job."""
+
+BRIEF = 200
+"""Bytes of payload and result, and characters of the error, that a brief list has of each job."""
 
 MOST_LISTED = 1000
 """Jobs in one page of a list, at most."""
@@ -45,12 +53,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     `seq` is the order of adding; of completed jobs, that of their ends.
 
-    With `tag`: (5, -number), its number growing with every job that gets a tag. With `parent` (and no tag):
-    live (6, -seq), completed (7, -seq). With `unique`, which needs a queue, there is one job at most, the one
-    that was last added with that unique key, as above.
+    With `workflow`: (8, step), the number of the step. With `tag` (and no workflow): (5, -number), its
+    number growing with every job that gets a tag. With `parent` (and neither): live (6, -seq), completed
+    (7, -seq). With `unique`, which needs a queue, there is one job at most, the one that was last added with
+    that unique key, as above.
 
     Queue, task, state, the ranges of `due` (of pending jobs only, its public due time for those that wait)
-    and `finished` (of completed ones only) are found by indexes; so is each of tag, parent and unique alone.
+    and `finished` (of completed ones only) are found by indexes; so is each of workflow, tag, parent and
+    unique alone; and `owner`, which pending jobs have none, of those that run.
     What else is wanted is looked at, job by job. `text` is in the payload, the error, the id, the meta data
     or the key, whatever the case of its ASCII letters.
     """
@@ -62,6 +72,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     unique: str | None = None
     parent: str | None = None
+    owner: str | None = None
+    workflow: str | None = None
     added: tuple[int | None, int | None] | None = None
     due: tuple[int | None, int | None] | None = None
     finished: tuple[int | None, int | None] | None = None

@@ -175,10 +175,11 @@ def test_a_mangled_cursor_is_refused(key: SortKey, data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("key", "meant", "said"),
     [
-        ((5, -5), PLAIN, "a list with tag=, and this one is without tag= or parent="),
+        ((5, -5), PLAIN, "a list with tag=, and this one is without tag=, parent= or workflow="),
         ((6, -5), TAG, "a list with parent=, and this one is with tag="),
         ((7, -5), PLAIN, "a list with parent="),
-        ((1, 5, 5), TAG, "a list without tag= or parent=, and this one is with tag="),
+        ((8, 5), TAG, "a list with workflow=, and this one is with tag="),
+        ((1, 5, 5), TAG, "a list without tag=, parent= or workflow=, and this one is with tag="),
         ((4, 5, 5), PARENT, "begin without before="),
     ],
 )
@@ -198,9 +199,9 @@ def forged(*values: object) -> str:
 @pytest.mark.parametrize(
     "values",
     [
-        (2,), (2, 0), (2, 0, 5), (2, 0, 5, "5"), (2, 0, 5, 5, 5), (2, 8, 5), (2, 0, 5, True), (2, 0, 5, 5.0),
-        (2, 2, "a", "b", "c", 1, 2), (2, 3, "a", 1, 2, 3), (2, 0, 5, 2**70), (2, "0", 5, 5), (2, None),
-        (2, [0], 5, 5), (2, True, 5, 5),
+        (2,), (2, 0), (2, 0, 5), (2, 0, 5, "5"), (2, 0, 5, 5, 5), (2, 9, 5), (2, 8, "5"), (2, 0, 5, True),
+        (2, 0, 5, 5.0), (2, 2, "a", "b", "c", 1, 2), (2, 3, "a", 1, 2, 3), (2, 0, 5, 2**70), (2, "0", 5, 5),
+        (2, None), (2, [0], 5, 5), (2, True, 5, 5),
     ],
 )  # fmt: skip
 def test_a_forged_cursor_is_refused(values: tuple[object, ...]) -> None:

@@ -25,15 +25,16 @@ PACKAGE = Path(backlite_async.__file__).parent
 ROOT = "backlite_async"
 
 LAYERS = {
-    "data": "_errors _clock _config _task _job _history _query _stats _graph _recurring _mermaid _formats",
+    "data": "_errors _clock _config _task _job _history _query _stats _graph _recurring _mermaid _carry"
+    " _formats _inspection",
     "decisions": "_ahead _codec _backoff _fingerprint _options _plan _outcome _suspects"
     " _declare _filters _letters _zones _cron _rule _recurrence _said _schedule _due _reconcile _steps"
-    " _workflow _schema _build",
+    " _workflow _schema _build _doctor",
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
     " _deadlines _failure _feed _heed _lapses _queues _reports _solo _starts _takeover _transaction _wall"
     " _threads _dispatcher _life _client"
     " _notes _waits _results _events _middleware _direct _bulk _jobs _owners _catalogue"
-    " _schedules _declarations _ticker _inside _workflows _maker",
+    " _schedules _declarations _ticker _inside _workflows _maker _telemetry _checkup",
     "root": "_public",
     "around": "__main__ _demo",
 }
@@ -60,6 +61,10 @@ DATA_ALSO = {
     "_schema": {"copy", "decimal", "keyword", "uuid"},  # of uuid the type
     "_build": {"difflib"},
 }
+
+
+LOGGING = (f"{ROOT}._log", f"{ROOT}._failure")
+"""What is around may use besides the public names: all log lines are declared in one place."""
 
 
 class Import(NamedTuple):
@@ -89,7 +94,7 @@ def layer(module: str) -> str:
     first = module.split(".")[1]
     if first == "stores":
         return "stores"
-    if first in ("web", "cli", "testing", "pytest_plugin"):
+    if first in ("web", "cli", "testing", "telemetry", "pytest_plugin"):
         return "around"
     return {name: layer for layer, names in LAYERS.items() for name in names.split()}[first]
 
@@ -200,7 +205,7 @@ def test_what_is_around_uses_the_public_names(module: str) -> None:
     if module.startswith(f"{ROOT}.testing"):
         return  # which looks behind them, for those who do not
     for found in own(module):
-        assert found.name in (ROOT, f"{ROOT}._demo", *in_layer("around"))
+        assert found.name in (ROOT, f"{ROOT}._demo", *LOGGING, *in_layer("around"))
 
 
 def test_no_module_imports_in_a_circle() -> None:

@@ -24,6 +24,7 @@ from .._job import (
     Queue,
     Unique,
 )
+from ._inspect import Inspectable
 from ._schedules import Schedules
 from ._service import MOST_COUNTED, WATCHED_FOR, Service
 
@@ -199,8 +200,11 @@ class Queries(Protocol):
         """Return where a job is in its life; `NOT_FOUND` once its retention has ended."""
         ...
 
-    async def get(self, job_id: str, *, now: int) -> Job | None:
-        """Return a job's record with its history; None once its retention has ended."""
+    async def get(self, job_id: str, *, now: int, cut: int | None = None) -> Job | None:
+        """Return a job's record with its history; None once its retention has ended.
+
+        `cut`: of payload and result only the first so many bytes; the rest is not read.
+        """
         ...
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
@@ -364,7 +368,7 @@ class Owners(Protocol):
 
 
 @runtime_checkable
-class Store(Life, Control, Queries, Service, Schedules, Owners, Protocol):
+class Store(Life, Control, Queries, Service, Schedules, Owners, Inspectable, Protocol):
     """Keeps jobs. All database I/O of the library happens behind this seam.
 
     What every store promises, and tests/stores/test_contract.py checks:

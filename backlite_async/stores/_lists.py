@@ -14,15 +14,17 @@ from ._rows import Row
 __all__ = ["has", "is_looked_at", "sort_key"]
 
 _INDEXED = frozenset({"queue", "task", "states", "due", "finished"})
+_RUNNING = _INDEXED | {"owner"}
 
 
 def _driver(wanted: Wanted) -> frozenset[str]:
     """Return what is wanted that one index knows, or the indexes of queues know together."""
     if wanted.unique is not None:  # one job at most, of which its tags are known
-        return frozenset({"queue", "unique", "tag"})
-    if wanted.tag is not None:
-        return frozenset({"tag"})
-    return _INDEXED if wanted.parent is None else frozenset({"parent"})
+        return frozenset({"queue", "unique", "workflow", "tag"})
+    for name in ("workflow", "tag", "parent"):
+        if getattr(wanted, name) is not None:
+            return frozenset({name})
+    return _RUNNING if wanted.states == frozenset({JobStatus.RUNNING}) else _INDEXED
 
 
 def is_looked_at(wanted: Wanted) -> bool:
@@ -32,6 +34,8 @@ def is_looked_at(wanted: Wanted) -> bool:
 
 def has(row: Row, wanted: Wanted, *, known: bool) -> bool:
     """Return whether a job has what is wanted and the driving index knows, or what else is wanted."""
+    if known and wanted.owner not in (None, row.owner) and not row.ended and _driver(wanted) >= _INDEXED:
+        return False  # who runs what is known; and what is pending nobody runs
     return all(
         _HAS[name](row, value)
         for name, value in _set(wanted).items()
@@ -41,6 +45,8 @@ def has(row: Row, wanted: Wanted, *, known: bool) -> bool:
 
 def sort_key(row: Row, wanted: Wanted, number: int | None) -> SortKey:
     """Return where a job stands; `number`: that of the tag that is wanted."""
+    if wanted.workflow is not None:
+        return (8, row.step or 0)
     if wanted.tag is not None:
         return (5, -(number or 0))
     if wanted.parent is not None:
@@ -87,6 +93,8 @@ _HAS: Mapping[str, Callable[[Row, Any], bool]] = {
     "tag": lambda row, tag: tag in msgspec.json.decode(row.tags or "[]"),
     "key": lambda row, key: row.key == key,
     "parent": lambda row, parent: row.parent == parent,
+    "owner": lambda row, owner: row.owner == owner,
+    "workflow": lambda row, workflow: row.workflow == workflow,
     "added": lambda row, times: _within(row.created_at, times),
     "due": lambda row, times: _within(_due(row), times),
     "finished": lambda row, times: _within(row.finished_at, times),

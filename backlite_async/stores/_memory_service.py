@@ -11,10 +11,11 @@ from .. import _query
 from .._clock import from_millis
 from .._graph import StepResult, WorkflowRun
 from .._history import Note
+from .._inspection import Inspection
 from .._job import Declared, Job, JobStatus, Owner, OwnerInfo, Queue, TaskInfo, record
 from .._query import Action, Delete, Edit, Found, Postpone, Release, Rerun, SortKey, Wanted
 from .._stats import Count, StatsRow, capped
-from . import _flows
+from . import _flows, _memory_inspect
 from ._beside import Beside
 from ._limits import Limits
 from ._lists import has, is_looked_at, sort_key
@@ -23,7 +24,7 @@ from ._rows import Live, Row
 from ._service import MOST_COUNTED, WATCHED_FOR
 from ._tallies import Tallies
 
-__all__ = ["Added", "MemoryService", "expired"]
+__all__ = ["Added", "MemoryService", "cut_record", "expired"]
 
 
 class Added(NamedTuple):
@@ -53,6 +54,7 @@ class MemoryService:
         self._declared: dict[str, Declared] = {}
         self._tasks: dict[tuple[str, str], TaskInfo] = {}
         self._owners: dict[str, Owner] = {}
+        self._handled: dict[str, tuple[tuple[str, str], ...]] = {}
         self._flows = MemoryFlows(
             self._live, self._completed, self._beside, self._declared, cancel=self._cancel
         )
@@ -125,6 +127,7 @@ class MemoryService:
         after: SortKey | None = None,
         before: SortKey | None = None,
         now: int,
+        brief: bool = False,
     ) -> Found:
         """Return the jobs that are wanted, from a place in their order on, or up to it."""
         places = self._places(wanted, now)
@@ -137,7 +140,7 @@ class MemoryService:
         limited = len(hits) < limit and len(looked) < len(places)
         page = hits[:limit] if before is None else hits[:limit][::-1]
         return Found(
-            jobs=[_record(row) for _, row in page],
+            jobs=[cut_record(row, _query.BRIEF if brief else None, error=brief) for _, row in page],
             places=[key for key, _ in page],
             more=len(hits) > limit or len(looked) < len(places),
             limited=limited,
@@ -403,6 +406,14 @@ class MemoryService:
             running=len(claimed_at),
             alive=True if is_here else None,
             seen_at=from_millis(now if is_here else max(claimed_at)),
+            handles=self._handled.get(owner_id) if owner.workers else (),
+        )
+
+    async def seen(self, *, now: int, ended_by: int, late_by: int) -> Inspection:
+        """Return what is to be seen of owners and jobs."""
+        owners = await self.owners(now=now)
+        return _memory_inspect.inspection(
+            self._live, self._declared, self._limits, owners, now=now, ended_by=ended_by, late_by=late_by
         )
 
 
@@ -411,5 +422,10 @@ def expired(row: Row, now: int) -> bool:
     return row.expires_at is not None and row.expires_at <= now
 
 
-def _record(row: Row) -> Job:
-    return record(msgspec.structs.asdict(row))
+def cut_record(row: Row, cut: int | None, *, error: bool = False) -> Job:
+    """Return a job's record, with so many bytes of payload and result, and letters of `error`."""
+    columns = msgspec.structs.asdict(row)
+    for name in ("payload", "result", "error") if error else ("payload", "result"):
+        if cut is not None and columns[name] is not None:
+            columns[name] = columns[name][:cut]
+    return record(columns)

@@ -31,12 +31,14 @@ class Service(Protocol):
         after: SortKey | None = None,
         before: SortKey | None = None,
         now: int,
+        brief: bool = False,
     ) -> Found:
         """Return the first jobs that are wanted, or those after a sort key, or the last ones before one.
 
         Always in their order, at most `limit`. What it costs does not grow with the number of jobs: it
         looks at `LOOKS` jobs at most, and says so (`limited`) if it has to stop there. `after` and `before`
-        need not be those of a job that is there still.
+        need not be those of a job that is there still. `brief`: of payload, result and error only the first
+        `BRIEF` bytes, and characters; the rest is not read.
         """
         ...
 

@@ -9,6 +9,7 @@ import msgspec
 
 from .._errors import InvalidState
 from .._graph import NewWorkflow
+from .._inspection import Inspection
 from .._job import (
     Cancelled,
     Claim,
@@ -26,12 +27,11 @@ from .._job import (
     Owner,
     Reschedule,
     Unique,
-    record,
 )
 from . import _flows
 from ._base import STEP_NOTICE, Dead, id_taken, step_of_wait
 from ._memory_schedules import MemorySchedules
-from ._memory_service import Added, expired
+from ._memory_service import Added, cut_record, expired
 from ._rows import Row
 
 __all__ = ["MemoryStore"]
@@ -68,6 +68,21 @@ class MemoryStore(MemorySchedules):
         """Return nothing: there is no file."""
         return ()
 
+    async def inspect(self, *, now: int, ended_by: int, late_by: int) -> Inspection:
+        """Return what is to be seen of owners and jobs."""
+        return await self.seen(now=now, ended_by=ended_by, late_by=late_by)
+
+    async def versions(self) -> tuple[int, int]:
+        """Return twice the same: there is no schema."""
+        return 0, 0
+
+    async def vacuum(self) -> None:
+        """Do nothing: there is no file."""
+
+    def handles(self, owner: str, kinds: Iterable[tuple[str, str]]) -> None:
+        """Remember it."""
+        self._handled[owner] = tuple(kinds)
+
     rings = True
 
     def started(self, job_id: str, fence: int) -> None:
@@ -97,6 +112,7 @@ class MemoryStore(MemorySchedules):
         if self._opens <= 0:
             self._opens = 0
             self._owners.clear()
+            self._handled.clear()
 
     def close_soon(self) -> None:
         """Do nothing: it is closed."""
@@ -322,13 +338,13 @@ class MemoryStore(MemorySchedules):
             return self._flows.run(flow, whole=False).status
         return JobStatus.NOT_FOUND if row is None else row.status
 
-    async def get(self, job_id: str, *, now: int) -> Job | None:
+    async def get(self, job_id: str, *, now: int, cut: int | None = None) -> Job | None:
         """Return a job's record with its history."""
         row = self._find(job_id, now)
         if row is None:
             return None
         history = self._beside.history(job_id)
-        job = record(msgspec.structs.asdict(row))
+        job = cut_record(row, cut)
         return msgspec.structs.replace(job, errors=history.errors, lines=history.lines)
 
     async def kinds(self) -> Sequence[tuple[str, str]]:

@@ -37,9 +37,11 @@ class Asking(Faults):
         after: SortKey | None = None,
         before: SortKey | None = None,
         now: int,
+        brief: bool = False,
     ) -> Found:
         """Return jobs that are wanted."""
-        find = partial(self._inner.find, wanted, limit=limit, after=after, before=before, now=now)
+        places = {"after": after, "before": before}
+        find = partial(self._inner.find, wanted, limit=limit, now=now, brief=brief, **places)
         return await self._do("find", lambda: at_once(find()))
 
     async def count(self, wanted: Wanted, *, most: int, now: int) -> Count:

@@ -394,9 +394,9 @@ class FaultyStore(Asking, Recurring):
         """Return where a job is in its life."""
         return await self._do("status", lambda: at_once(self._inner.status(job_id, now=now)))
 
-    async def get(self, job_id: str, *, now: int) -> Job | None:
+    async def get(self, job_id: str, *, now: int, cut: int | None = None) -> Job | None:
         """Return a job's record."""
-        return await self._do("get", lambda: at_once(self._inner.get(job_id, now=now)))
+        return await self._do("get", lambda: at_once(self._inner.get(job_id, now=now, cut=cut)))
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs."""

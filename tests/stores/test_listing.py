@@ -49,6 +49,9 @@ class Stored(NamedTuple):
     error: str | None
     tags: tuple[tuple[int, str], ...] = ()
     blocked: bool = False
+    owner: str | None = None
+    workflow: str | None = None
+    step: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -91,35 +94,49 @@ def jobs_of(chance: random.Random, number: int) -> list[Stored]:
                 error=some(["Not now", "never"]),
                 tags=tuple((next(numbers), tag) for tag in ("red", "blue") if chance.random() < 0.4),
                 blocked=blocked,
+                owner=f"owner {seq % 3}" if status is JobStatus.RUNNING else some(OWNERS) if ended else None,
+                workflow=None if seq % 4 else f"of {seq % 8}",
+                step=None if seq % 4 else seq // 4,
             )
         )
     return found
 
 
+OWNERS = [f"owner {number}" for number in range(3)]
+
 LIVE = """
 INSERT INTO backlite_jobs (
     seq, id, queue, task, status, priority, key, created_at, scheduled_at, due_at, started_at, parent, error,
-    payload, max_attempts, fence, owner, blocked
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, x'7b7d', 3, 7, ?, ?)
+    payload, max_attempts, fence, owner, workflow, step, blocked
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, x'7b7d', 3, 7, ?, ?, ?, ?)
 """
 
 ENDED = """
 INSERT INTO backlite_completed (
     seq, id, queue, task, status, priority, key, created_at, scheduled_at, finished_at, expires_at, parent,
-    error, attempt, max_attempts, crashes
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 3, 0)
+    error, owner, workflow, step, attempt, max_attempts, crashes
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 3, 0)
+"""
+
+
+STEP = """
+INSERT INTO backlite_steps (workflow, number, kind, job_id, blocked, if_failed, after, next)
+VALUES (?, ?, 'step', ?, 0, 'cancel', '[]', '[]')
 """
 
 
 def fill(raw: sqlite3.Connection, jobs: Sequence[Stored]) -> None:
     for job in jobs:
         row: list[object] = [*job[:4], job.status.value, *job[5:9]]
+        owner = "somebody" if job.status is JobStatus.RUNNING and job.owner is None else job.owner
+        of_flow = (owner, job.workflow, job.step)
         if job.ended:
-            raw.execute(ENDED, [*row, job.finished_at, job.expires_at, job.parent, job.error])
+            raw.execute(ENDED, [*row, job.finished_at, job.expires_at, job.parent, job.error, *of_flow])
         else:
-            owner = f"owner {job.seq % 3}" if job.status is JobStatus.RUNNING else None
             row[6], blocked = (None, job.key or "") if job.blocked else (job.key, None)
-            raw.execute(LIVE, [*row, job.due_at, job.started_at, job.parent, job.error, owner, blocked])
+            raw.execute(LIVE, [*row, job.due_at, job.started_at, job.parent, job.error, *of_flow, blocked])
+        if job.workflow is not None:
+            raw.execute(STEP, (job.workflow, job.step, job.id))
         for tag in job.tags:
             raw.execute(
                 "INSERT INTO backlite_tags (number, job_id, tag) VALUES (?, ?, ?)", (tag[0], job.id, tag[1])
@@ -156,6 +173,8 @@ def add_flows(raw: sqlite3.Connection, rows: int) -> None:
 
 
 def place(job: Stored, wanted: Wanted) -> SortKey:
+    if wanted.workflow is not None:
+        return (8, job.step or 0)
     if wanted.tag is not None:
         return (5, -next(number for number, tag in job.tags if tag == wanted.tag))
     if wanted.parent is not None:
@@ -191,6 +210,8 @@ def fits(job: Stored, wanted: Wanted, last: dict[str, str]) -> bool:
         and wanted.key in (None, job.key)
         and (wanted.unique is None or last[job.queue] == job.id)
         and wanted.parent in (None, job.parent)
+        and wanted.owner in (None, job.owner)
+        and wanted.workflow in (None, job.workflow)
         and within(job.created_at, wanted.added)
         and within(
             (job.due_at if job.due_at is not None else job.scheduled_at) if pending else None, wanted.due
@@ -215,6 +236,8 @@ def wanted_of(chance: random.Random) -> Wanted:
         "key": lambda: f"key-{chance.randrange(6)}",
         "unique": lambda: "last",
         "parent": lambda: chance.choice(["parent", "none"]),
+        "owner": lambda: chance.choice([*OWNERS, "none"]),
+        "workflow": lambda: f"of {chance.choice([0, 4, 5])}",
         "added": times,
         "due": times,
         "finished": times,
@@ -450,7 +473,8 @@ NAMES = [*named("service.sql"), *named("graphs.sql")]
 
 INTEGERS = set(
     "size until at above since looks now attempts due_at waits_from from_priority from_instant from_seq"
-    " added_since added_until due_since due_until finished_since finished_until due number".split()
+    " added_since added_until due_since due_until finished_since finished_until due number"
+    " cut letters long".split()
 )
 
 ARRAYS = {

@@ -315,7 +315,7 @@ PARAMETERS: dict[str, dict[str, Any] | list[Any]] = {
     "kept_count": {"queue": "q", "status": "succeeded", "now": NOW, "most": 10},
     "oldest_due": {"queue": "r"},
     "status": {"id": "completed-1", "now": 0},
-    "get": {"id": "completed-1", "now": 0},
+    "get": {"id": "completed-1", "now": 0, "cut": 5, "long": 65536},
     "errors": {"id": "completed-1", "most": 1},
     "lines": {"id": "completed-1", "most": 1},
     "watch": {"ids": IDS, "owner": "mine"},

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 from ... import _query
-from ..._job import Job, record
+from ..._job import JobStatus
 from ..._query import Found, SortKey, Wanted
 from ..._stats import Count
+from .records import records
 from .sql import fetch, text
 from .walks import (
     AT_ONCE,
@@ -31,13 +32,6 @@ from .walks import (
 
 __all__ = ["count", "find"]
 
-_RECORD = (
-    "id queue task status payload attempt max_attempts crashes priority fence owner"
-    " created_at scheduled_at started_at finished_at duration error result expires_at"
-    " key timeout parent workflow meta tags cancelled_at progress progress_message"
-).split()
-"""The columns of the statements `live_records` and `completed_records`, behind the first one."""
-
 
 def find(
     raw: sqlite3.Connection,
@@ -47,6 +41,7 @@ def find(
     after: SortKey | None,
     before: SortKey | None,
     now: int,
+    brief: bool = False,
 ) -> Found:
     """Return the first jobs that are wanted after a place, or the last ones before one."""
     back = before is not None
@@ -60,7 +55,7 @@ def find(
     if back:
         page.reverse()
     return Found(
-        jobs=_records(raw, page),
+        jobs=records(raw, page, brief=brief),
         places=[spot.place for spot in page],
         more=left,
         limited=limited,
@@ -70,7 +65,7 @@ def find(
 
 def count(raw: sqlite3.Connection, wanted: Wanted, *, most: int, now: int) -> Count:
     """Return how many jobs are wanted."""
-    if _driver(wanted) is _INDEXED and not _looked_at(wanted):
+    if _driver(wanted) >= _INDEXED and not _looked_at(wanted):
         return _count_indexed(raw, wanted, most, now)
     looks = _Looks(raw, wanted, Way(None, False, min(most + 1, AT_ONCE)), now)
     number = 0
@@ -140,15 +135,17 @@ class _Looks:
 # -- what indexes know -----------------------------------------------------------------------------
 
 _INDEXED = frozenset({"queue", "task", "states", "due", "finished"})
+_RUNNING = _INDEXED | {"owner"}
 
 
 def _driver(wanted: Wanted) -> frozenset[str]:
     """Return what the walk knows, so that it need not be looked at."""
     if wanted.unique is not None:
-        return frozenset({"queue", "unique", "tag"})
-    if wanted.tag is not None:
-        return frozenset({"tag"})
-    return _INDEXED if wanted.parent is None else frozenset({"parent"})
+        return frozenset({"queue", "unique", "workflow", "tag"})
+    for name in ("workflow", "tag", "parent"):
+        if getattr(wanted, name) is not None:
+            return frozenset({name})
+    return _RUNNING if wanted.states == frozenset({JobStatus.RUNNING}) else _INDEXED
 
 
 def _looked_at(wanted: Wanted) -> bool:
@@ -159,14 +156,18 @@ def _looked_at(wanted: Wanted) -> bool:
 
 def _parameters(wanted: Wanted, now: int) -> dict[str, Any]:
     """Return what the statements `wanted_live` and `wanted_completed` are asked for."""
-    found: dict[str, Any] = {name: getattr(wanted, name) for name in ("queue", "task", "key", "parent")}
+    found: dict[str, Any] = {name: getattr(wanted, name) for name in _ASKED}
     for name in ("added", "due", "finished"):
         found[f"{name}_since"], found[f"{name}_until"] = bounds(getattr(wanted, name))
     found["due"] = None if wanted.due is None else 1
     found["states"] = None if wanted.states is None else text(sorted(wanted.states))
     found["text"] = None if wanted.text is None else _lower(wanted.text)
+    found["tag"] = wanted.tag if _driver(wanted) == {"workflow"} else None  # else the walk knows
     found["now"] = now
     return found
+
+
+_ASKED = ("queue", "task", "key", "tag", "parent", "owner", "workflow")
 
 
 def _lower(text: str) -> str:
@@ -174,7 +175,7 @@ def _lower(text: str) -> str:
     return text.encode("utf-8", "replace").lower().decode()
 
 
-# -- counting, and jobs ----------------------------------------------------------------------------
+# -- counting -------------------------------------------------------------------------------------
 
 
 def _count_indexed(raw: sqlite3.Connection, wanted: Wanted, most: int, now: int) -> Count:
@@ -200,7 +201,7 @@ def _sources(raw: sqlite3.Connection, wanted: Wanted) -> Iterator[tuple[str, dic
     times = {"since": since, "until": until}
     for _, section in sections(wanted):
         if section is running:
-            yield "count_running", {"queue": wanted.queue, "task": wanted.task}
+            yield "count_running", {"queue": wanted.queue, "task": wanted.task, "owner": wanted.owner}
         elif section is pending:
             for queue, task, priority in levels(raw, wanted):
                 yield "count_pending", {"queue": queue, "task": task, "priority": priority, **times}
@@ -221,14 +222,3 @@ def _counted(number: int, most: int, cut: bool) -> Count:
     found = Count.of(number, most)
     found.capped = found.capped or cut
     return found
-
-
-def _records(raw: sqlite3.Connection, spots: Sequence[Spot]) -> list[Job]:
-    """Return the records of the jobs at these places."""
-    found: dict[tuple[bool, int], Job] = {}
-    for name, live in (("live_records", True), ("completed_records", False)):
-        seqs = [spot.seq for spot in spots if spot.live is live]
-        if seqs:
-            for seq, *columns in fetch(raw, name, {"seqs": text(seqs)}):
-                found[live, seq] = record(dict(zip(_RECORD, columns, strict=True)))
-    return [found[spot.live, spot.seq] for spot in spots if spot.seq is not None]

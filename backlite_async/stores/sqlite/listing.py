@@ -31,9 +31,12 @@ class ListingStore(OpenStore):
         after: SortKey | None = None,
         before: SortKey | None = None,
         now: int,
+        brief: bool = False,
     ) -> Found:
         """Return the first jobs that are wanted, or those after a sort key, or the last ones before one."""
-        find = partial(finding.find, wanted=wanted, limit=limit, after=after, before=before, now=now)
+        find = partial(
+            finding.find, wanted=wanted, limit=limit, after=after, before=before, now=now, brief=brief
+        )
         return await self._database.read(lambda raw: _at_one_instant(raw, find))
 
     async def count(self, wanted: Wanted, *, most: int, now: int) -> Count:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ..._job import ClaimedJob, Job, JobStatus, More, NewJob, record
+from ..._job import ClaimedJob, JobStatus, More, NewJob
 from .._base import STEP_MARGIN, STEP_NOTICE
 from . import history
 from .sql import fetch, many, statements, text
@@ -21,7 +21,6 @@ __all__ = [
     "claimed_job",
     "claims_of",
     "expire",
-    "get",
     "held",
     "holds_claims",
     "kinds",
@@ -33,14 +32,6 @@ __all__ = [
     "status",
     "waits_ahead",
 ]
-
-_RECORD = (
-    "id queue task status payload attempt max_attempts crashes priority fence owner"
-    " created_at scheduled_at started_at finished_at duration error result expires_at"
-    " key timeout parent workflow meta tags cancelled_at progress progress_message noted"
-).split()
-"""The columns of the statement `get`."""
-
 
 KEY_LOOKS = 600_000
 """Milliseconds between two looks whether the job of a unique key is live."""
@@ -148,16 +139,6 @@ def status(raw: sqlite3.Connection, job_id: str, now: int) -> JobStatus:
     """Return where a job is in its life."""
     found = fetch(raw, "status", {"id": job_id, "now": now})
     return JobStatus(found[0][0]) if found else JobStatus.NOT_FOUND
-
-
-def get(raw: sqlite3.Connection, job_id: str, now: int) -> Job | None:
-    """Return a job's record, with its history if it has any."""
-    found = fetch(raw, "get", {"id": job_id, "now": now})
-    if not found:
-        return None
-    columns: dict[str, Any] = dict(zip(_RECORD, found[0], strict=True))
-    job = record(columns)
-    return history.with_history(raw, job) if columns["noted"] else job
 
 
 def next_expiry(raw: sqlite3.Connection) -> int | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from ..._graph import NewWorkflow
+from ..._inspection import Inspection
 from ..._job import (
     Cancelled,
     Claim,
@@ -23,7 +25,7 @@ from ..._job import (
     Queue,
     Unique,
 )
-from . import claims, control, finishing, history, rows
+from . import claims, control, finishing, history, records, rows
 from . import unique as unique_jobs
 from . import workflows as flows
 from .backup import backup
@@ -31,11 +33,13 @@ from .blocks import Block
 from .connection import require_connection, require_transaction
 from .database import fail
 from .hazards import hazards
+from .inspect import inspect, versions
 from .listing import ListingStore
 from .owners import Dead
 from .schedules import ScheduleStore
 from .service import ServiceStore
 from .sql import statements
+from .vacuum import vacuum
 
 __all__ = ["SQLiteStore"]
 
@@ -52,7 +56,30 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
             found.append(self._presence.trouble)
         return found
 
+    # -- whatever it is, open or not ---------------------------------------------------------------
+
+    async def inspect(self, *, now: int, ended_by: int, late_by: int) -> Inspection:
+        """Look at the file, and change nothing."""
+        database = self._database
+        look = partial(inspect, database.path, busy_timeout=database.busy_timeout)
+        return await asyncio.to_thread(look, now=now, ended_by=ended_by, late_by=late_by)
+
+    async def versions(self) -> tuple[int, int]:
+        """Return the version of the schema, and the newest one."""
+        database = self._database
+        return await asyncio.to_thread(versions, database.path, busy_timeout=database.busy_timeout)
+
+    async def vacuum(self) -> None:
+        """Build the file anew."""
+        self._writing()
+        await vacuum(self._database)
+
     # -- owners ------------------------------------------------------------------------------------
+
+    def handles(self, owner: str, kinds: Iterable[tuple[str, str]]) -> None:
+        """Let others know which kinds of jobs we run."""
+        if self._presence is not None:
+            self._presence.handles(kinds)
 
     @property
     def rings(self) -> bool:
@@ -249,9 +276,9 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
         """Return where a job is in its life."""
         return await self._database.read(lambda raw: rows.status(raw, job_id, now))
 
-    async def get(self, job_id: str, *, now: int) -> Job | None:
+    async def get(self, job_id: str, *, now: int, cut: int | None = None) -> Job | None:
         """Return a job's record."""
-        return await self._database.read(lambda raw: rows.get(raw, job_id, now))
+        return await self._database.read(lambda raw: records.get(raw, job_id, now, cut))
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs with a due time."""

@@ -77,8 +77,9 @@ def walk(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
 def sections(wanted: Wanted) -> list[tuple[int, _Section]]:
     """Return the sections in which there may be jobs that are wanted, by their numbers."""
     if wanted.unique is not None:
-        numbers = (5,) if wanted.tag is not None else (6, 7) if wanted.parent is not None else (0, 1, 2, 3, 4)
-        return [(number, _unique_in(number)) for number in numbers]
+        return [(number, _unique_in(number)) for number in _numbers_of_unique(wanted)]
+    if wanted.workflow is not None:
+        return [(8, _steps)]
     if wanted.tag is not None:
         return [(5, _tagged)]
     states = _ALL if wanted.states is None else wanted.states
@@ -91,16 +92,27 @@ def sections(wanted: Wanted) -> list[tuple[int, _Section]]:
         return found
     if JobStatus.RUNNING in states and wanted.due is None and wanted.finished is None:
         found.append((0, running))
-    if JobStatus.PENDING in states and wanted.finished is None:
+    if JobStatus.PENDING in states and wanted.finished is None and wanted.owner is None:
         found += [(1, pending), (2, _waiting), (3, blocked)]
     if states & _ENDED and wanted.due is None:
         found.append((4, completed))
     return found
 
 
+def _numbers_of_unique(wanted: Wanted) -> tuple[int, ...]:
+    """Return the sections in which the job may be that has a unique key."""
+    if wanted.workflow is not None:
+        return (8,)
+    if wanted.tag is not None:
+        return (5,)
+    return (6, 7) if wanted.parent is not None else (0, 1, 2, 3, 4)
+
+
 def running(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
     """Walk over jobs that run: they are few, and read at once."""
-    found = decoded(raw, "running_places", {"queue": wanted.queue, "task": wanted.task})
+    found = decoded(
+        raw, "running_places", {name: getattr(wanted, name) for name in ("queue", "task", "owner")}
+    )
     places: list[SortKey] = sorted(((0, at, seq) for at, seq in found), reverse=way.back)
     for place in places:
         if way.place is None or (place < way.place if way.back else place > way.place):
@@ -271,29 +283,34 @@ def blocked(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]
             size = min(2 * size, AT_ONCE)
 
 
+def _steps(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
+    return _numbered(raw, "steps", 8, wanted.workflow, way, sign=1)
+
+
 def _tagged(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
-    return _newest_first(raw, "tagged", 5, wanted.tag, way)
+    return _numbered(raw, "tagged", 5, wanted.tag, way)
 
 
 def _live_children(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
-    return _newest_first(raw, "live_children", 6, wanted.parent, way)
+    return _numbered(raw, "live_children", 6, wanted.parent, way)
 
 
 def _kept_children(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
-    return _newest_first(raw, "kept_children", 7, wanted.parent, way)
+    return _numbered(raw, "kept_children", 7, wanted.parent, way)
 
 
-def _newest_first(
-    raw: sqlite3.Connection, name: str, section: int, of: str | None, way: Way
+def _numbered(
+    raw: sqlite3.Connection, name: str, section: int, of: str | None, way: Way, *, sign: int = -1
 ) -> Iterator[Spot]:
-    """Walk from the highest number down, or back."""
-    at = -int(way.place[1]) if way.place is not None else _LEAST if way.back else _MOST
+    """Walk from the highest number down, or back; `sign` 1: from the lowest up, or back."""
+    begin = _MOST if (sign == 1) is way.back else _LEAST
+    at = begin if way.place is None else sign * int(way.place[1])
     size = min(way.size, AT_ONCE)
     statement = f"{name}_before" if way.back else f"{name}_after"
     while True:
         found = decoded(raw, statement, {"of": of, "at": at, "size": size})
         for at, live, ended in found:
-            yield Spot((section, -at), ended if live is None else live, live is not None)
+            yield Spot((section, sign * at), ended if live is None else live, live is not None)
         if len(found) < size:
             return
         size = min(2 * size, AT_ONCE)
@@ -303,7 +320,7 @@ def _unique_in(section: int) -> _Section:
     """Return the walk over the one job that was last added with a unique key, if it is in a section."""
 
     def walk(raw: sqlite3.Connection, wanted: Wanted, way: Way) -> Iterator[Spot]:
-        names = {"queue": wanted.queue, "unique": wanted.unique, "tag": wanted.tag}
+        names = {name: getattr(wanted, name) for name in ("queue", "unique", "tag")}
         for row in fetch(raw, "place_of_unique", names):
             spot = _spot_of(row, wanted)
             if spot.place[0] == section and (
@@ -328,12 +345,18 @@ def _spot_of(row: Sequence[Any], wanted: Wanted) -> Spot:
         finished_at,
         number,
         blocked,
+        workflow,
+        step,
     ) = row
     live = finished_at is None
     place: SortKey
-    if wanted.tag is not None:
+    if wanted.tag is not None and number is None:
+        seq = None
+    if wanted.workflow is not None:
+        place = (8, step or 0)
+        seq = seq if wanted.workflow == workflow else None
+    elif wanted.tag is not None:
         place = (5, -(number or 0))
-        seq = seq if number is not None else None
     elif wanted.parent is not None:
         place = (6 if live else 7, -seq)
     elif not live:

@@ -1082,16 +1082,17 @@ FROM backlite_workflows AS flows WHERE id = :id AND coalesce(expires_at > :now, 
 
 -- name: get
 SELECT
-    id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
+    seq, true, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
     coalesce(key, nullif(blocked, '')), timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message,
-    noted
+    noted, length(payload), NULL
 FROM backlite_jobs WHERE id = :id
 UNION ALL
 SELECT
-    id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
-    created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
-    key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted
+    seq, false, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
+    created_at, scheduled_at, started_at, finished_at, duration, error, {cut_result}, expires_at,
+    key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted,
+    length(payload), length(result)
 FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: errors

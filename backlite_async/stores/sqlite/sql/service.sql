@@ -300,10 +300,12 @@ SELECT count(*), count(*) FROM (
 SELECT json_group_array(json_array(coalesce(started_at, 0), seq))
 FROM backlite_jobs INDEXED BY backlite_jobs_running
 WHERE status = 'running' AND coalesce(queue = :queue, true) AND coalesce(task = :task, true)
+  AND coalesce(owner = :owner, true)
 
 -- name: count_running
 SELECT count(*), count(*) FROM backlite_jobs INDEXED BY backlite_jobs_running
 WHERE status = 'running' AND coalesce(queue = :queue, true) AND coalesce(task = :task, true)
+  AND coalesce(owner = :owner, true)
 
 -- name: completed_kinds
 -- The queues, tasks and statuses that there are completed jobs of: one seek each.
@@ -387,6 +389,27 @@ SELECT count(*) FILTER (WHERE coalesce(expires_at > :now, true)), count(*) FROM 
     LIMIT :looks
 )
 
+-- name: steps_after
+-- The jobs of a workflow in the order of its steps, from number :at on: number, and where the job is.
+SELECT json_group_array(json_array(number, live, CASE WHEN live IS NULL THEN kept END)) FROM (
+    SELECT
+        number, (SELECT seq FROM backlite_jobs AS jobs WHERE jobs.id = job_id AND +workflow = :of) AS live,
+        (SELECT seq FROM backlite_completed AS jobs WHERE jobs.id = job_id AND +workflow = :of) AS kept
+    FROM backlite_steps AS steps NOT INDEXED
+    WHERE steps.workflow = :of AND number > :at AND job_id IS NOT NULL
+    ORDER BY number LIMIT :size
+)
+
+-- name: steps_before
+SELECT json_group_array(json_array(number, live, CASE WHEN live IS NULL THEN kept END)) FROM (
+    SELECT
+        number, (SELECT seq FROM backlite_jobs AS jobs WHERE jobs.id = job_id AND +workflow = :of) AS live,
+        (SELECT seq FROM backlite_completed AS jobs WHERE jobs.id = job_id AND +workflow = :of) AS kept
+    FROM backlite_steps AS steps NOT INDEXED
+    WHERE steps.workflow = :of AND number < :at AND job_id IS NOT NULL
+    ORDER BY number DESC LIMIT :size
+)
+
 -- name: tagged_after
 -- The jobs that got a tag before number :at, the last one first: number, and where the job is, live or completed.
 SELECT json_group_array(json_array(number, live, CASE WHEN live IS NULL THEN kept END)) FROM (
@@ -442,7 +465,7 @@ SELECT json_group_array(json_array(seq, NULL, seq)) FROM (
 SELECT
     jobs.seq, jobs.status, jobs.queue, jobs.key, jobs.task, jobs.priority, jobs.scheduled_at, jobs.due_at,
     jobs.started_at, NULL, (SELECT number FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag),
-    jobs.blocked
+    jobs.blocked, jobs.workflow, jobs.step
 FROM backlite_unique AS known CROSS JOIN backlite_jobs AS jobs
 WHERE known.queue = :queue AND known.key = :unique AND jobs.id = known.job_id AND jobs.created_at = known.added_at
   AND +jobs.queue = :queue
@@ -450,7 +473,8 @@ UNION ALL
 SELECT
     jobs.seq, jobs.status, jobs.queue, jobs.key, jobs.task, jobs.priority, jobs.scheduled_at, NULL,
     jobs.started_at, jobs.finished_at,
-    (SELECT number FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag), NULL
+    (SELECT number FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag), NULL,
+    jobs.workflow, jobs.step
 FROM backlite_unique AS known CROSS JOIN backlite_completed AS jobs
 WHERE known.queue = :queue AND known.key = :unique AND jobs.id = known.job_id AND jobs.created_at = known.added_at
   AND +jobs.queue = :queue
@@ -462,6 +486,9 @@ LIMIT 1
 coalesce(jobs.queue = :queue, :queue IS NULL) AND coalesce(jobs.task = :task, :task IS NULL)
   AND (:states IS NULL OR jobs.status IN (SELECT value FROM json_each(:states)))
   AND coalesce(jobs.parent = :parent, :parent IS NULL)
+  AND coalesce(jobs.owner = :owner, :owner IS NULL)
+  AND coalesce(jobs.workflow = :workflow, :workflow IS NULL)
+  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM backlite_tags AS tags WHERE tags.job_id = jobs.id AND tags.tag = :tag))
   AND jobs.created_at >= :added_since AND jobs.created_at <= :added_until
 
 -- part: says
@@ -499,19 +526,31 @@ SELECT json_array(
 FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs NOT INDEXED
 WHERE jobs.seq = place.value
 
+-- part: cut_payload
+-- Of one of more than :long bytes nothing, so that the rest is not read: its first :cut bytes are read where it stands.
+CASE WHEN :cut IS NULL THEN payload WHEN length(payload) <= :long THEN substr(payload, 1, :cut) END
+
+-- part: cut_result
+CASE WHEN :cut IS NULL THEN result WHEN length(result) <= :long THEN substr(result, 1, :cut) END
+
+-- part: cut_error
+CASE WHEN :letters IS NULL THEN error ELSE substr(error, 1, :letters) END
+
 -- name: live_records
 SELECT
-    jobs.seq, jobs.id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
-    created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
-    coalesce(jobs.key, nullif(blocked, '')), timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress, progress_message
+    jobs.seq, true, jobs.id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
+    created_at, scheduled_at, started_at, NULL, NULL, {cut_error}, NULL, NULL,
+    coalesce(jobs.key, nullif(blocked, '')), timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress,
+    progress_message, noted, length(payload), NULL
 FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs NOT INDEXED
 WHERE jobs.seq = place.value
 
 -- name: completed_records
 SELECT
-    jobs.seq, jobs.id, queue, task, status, payload, attempt, max_attempts, crashes, priority, fence, owner,
-    created_at, scheduled_at, started_at, finished_at, duration, error, result, expires_at,
-    jobs.key, timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress, progress_message
+    jobs.seq, false, jobs.id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
+    created_at, scheduled_at, started_at, finished_at, duration, {cut_error}, {cut_result}, expires_at,
+    jobs.key, timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted,
+    length(payload), length(result)
 FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs NOT INDEXED
 WHERE jobs.seq = place.value
 
