@@ -7,6 +7,7 @@ from . import (
     _jobs,
     _overview,
     _queues,
+    _schedules,
     _tasks,
     _workflows,
 )
@@ -18,6 +19,7 @@ ROUTES = (
     *_jobs.ROUTES,
     *_overview.ROUTES,
     *_queues.ROUTES,
+    *_schedules.ROUTES,
     *_tasks.ROUTES,
     *_workflows.ROUTES,
 )
