@@ -1086,13 +1086,13 @@ SELECT
     seq, true, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
     coalesce(key, nullif(blocked, '')), timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message,
-    noted, length(payload), NULL
+    noted, status = 'pending' AND due_at IS NULL, length(payload), NULL
 FROM backlite_jobs WHERE id = :id
 UNION ALL
 SELECT
     seq, false, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, {cut_result}, expires_at,
-    key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted,
+    key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted, false,
     length(payload), length(result)
 FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
 
@@ -1139,7 +1139,7 @@ WITH RECURSIVE
 SELECT json_group_array(json_array(queue, begin, what, bucket, number))
 FROM (
     SELECT
-        iif(:together, '', stats.queue), :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
+        iif(:together, '', stats.queue) AS queue, :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
     FROM counted CROSS JOIN backlite_stats AS stats
     WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue AND span IN (60000, 3600000) AND start >= :since AND start < :until
     GROUP BY 1, 2, 3, 4
