@@ -441,4 +441,5 @@ def cut_record(row: Row, cut: int | None, *, error: bool = False) -> Job:
     for name in ("payload", "result", "error") if error else ("payload", "result"):
         if cut is not None and columns[name] is not None:
             columns[name] = columns[name][:cut]
+    columns["waiting"] = row.status is JobStatus.PENDING and row.due_at is None
     return record(columns)
