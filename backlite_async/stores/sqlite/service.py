@@ -41,11 +41,17 @@ class ServiceStore(OpenStore):
         return [job_id for (job_id,) in await self._database.read(lambda raw: fetch(raw, "which_ended", ids))]
 
     async def stats(
-        self, *, since: int, until: int, step: int | None = None, queue: str | None = None
+        self,
+        *,
+        since: int,
+        until: int,
+        step: int | None = None,
+        queue: str | None = None,
+        together: bool = False,
     ) -> Sequence[StatsRow]:
         """Return what was counted: queue, begin of the step, what, bucket, how many."""
         return await self._database.read(
-            lambda raw: stats.stats(raw, since=since, until=until, step=step, queue=queue)
+            lambda raw: stats.stats(raw, since=since, until=until, step=step, queue=queue, together=together)
         )
 
     async def sum_up(self, *, now: int) -> None:

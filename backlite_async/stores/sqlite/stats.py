@@ -36,10 +36,17 @@ def only_times(added: Tally) -> Tally:
 
 
 def stats(
-    raw: sqlite3.Connection, *, since: int, until: int, step: int | None, queue: str | None
+    raw: sqlite3.Connection,
+    *,
+    since: int,
+    until: int,
+    step: int | None,
+    queue: str | None,
+    together: bool,
 ) -> list[StatsRow]:
     """Return what was counted: queue, begin of the step, what, bucket, how many."""
-    parameters = {"since": since, "until": until, "step": step or max(until - since, 1), "queue": queue}
+    size = step or max(until - since, 1)
+    parameters = {"since": since, "until": until, "step": size, "queue": queue, "together": together}
     return _rows.decode(fetch(raw, "stats", parameters)[0][0])
 
 

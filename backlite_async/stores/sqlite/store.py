@@ -23,6 +23,7 @@ from ..._job import (
     Queue,
     Unique,
 )
+from ..._stats import MOST_COUNTED
 from . import claims, control, finishing, history, records, rows
 from . import unique as unique_jobs
 from . import workflows as flows
@@ -216,9 +217,11 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
         """Return how many jobs of a queue are claimed."""
         return await self._database.read(lambda raw: control.running(raw, queue))
 
-    async def queues(self, *, now: int) -> Sequence[Queue]:
+    async def queues(
+        self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
+    ) -> Sequence[Queue]:
         """Return how the queues are doing."""
-        return await self._database.read(lambda raw: control.queues(raw, now))
+        return await self._database.read(lambda raw: control.queues(raw, now, most, queue))
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask for the end of running ones."""

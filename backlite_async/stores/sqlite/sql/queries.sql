@@ -919,6 +919,7 @@ WITH RECURSIVE
 SELECT
     named.queue, coalesce(paused_at, 0) <> 0, coalesce(number, 0), limits
 FROM named LEFT JOIN running USING (queue) LEFT JOIN backlite_queues AS known ON known.queue = named.queue
+WHERE named.queue = coalesce(:queue, named.queue)
 ORDER BY named.queue
 
 -- part: level_of_queue
@@ -1138,7 +1139,7 @@ WITH RECURSIVE
 SELECT json_group_array(json_array(queue, begin, what, bucket, number))
 FROM (
     SELECT
-        stats.queue, :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
+        iif(:together, '', stats.queue) AS queue, :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
     FROM counted CROSS JOIN backlite_stats AS stats
     WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue AND span IN (60000, 3600000) AND start >= :since AND start < :until
     GROUP BY 1, 2, 3, 4
