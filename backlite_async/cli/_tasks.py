@@ -230,6 +230,9 @@ def run_task(
 
 
 async def _result(client: Client, name: str, fields: dict[str, Any], queue: str | None) -> tuple[str, Any]:
+    known = {other for kind in client.registry.types.values() for other in kind.names}
+    if name not in known:
+        raise NothingFound(f"the application has no task type {name!r}.{did_you_mean(name, known)}")
     built = await client.tasks.build(name, fields, queue=queue, text=True)
     try:
         return name, msgspec.to_builtins(await client.run(built))
