@@ -12,7 +12,17 @@ import msgspec
 
 from .. import AddOperation, BackliteError, Client, TaskInfo
 from ._application import app_option, load
-from ._base import Failure, Group, NothingFound, Settings, command, did_you_mean, existing, without_client
+from ._base import (
+    Failure,
+    Group,
+    NothingFound,
+    Settings,
+    check_schema,
+    command,
+    did_you_mean,
+    existing,
+    without_client,
+)
 from ._filters import DURATION, FUTURE
 from ._jobs import jobs
 from ._output import instant
@@ -31,7 +41,9 @@ FIELDS = {"ignore_unknown_options": True, "allow_extra_args": True}
 async def _client(settings: Settings, app: str | None, *, create: bool = False) -> Client:
     """Return an unstarted client that runs nothing: of an application, with its types, or of a database."""
     if app is None:
-        return Client(existing(settings.path), workers=0, install=False)
+        client = Client(existing(settings.path), workers=0, install=False)
+        await check_schema(client, settings.path)
+        return client
     if settings.db is not None:
         raise click.UsageError("--app names the database, too; leave out --db.")
     client = load(app)

@@ -11,10 +11,11 @@ from .. import _query
 from .._clock import from_millis
 from .._graph import StepResult, WorkflowRun
 from .._history import Note
+from .._inspection import Inspection
 from .._job import Declared, Job, JobStatus, Owner, OwnerInfo, Queue, TaskInfo, record
 from .._query import Action, Delete, Edit, Found, Postpone, Release, Rerun, SortKey, Wanted
 from .._stats import Count, StatsRow, capped
-from . import _flows
+from . import _flows, _memory_inspect
 from ._beside import Beside
 from ._limits import Limits
 from ._lists import has, is_looked_at, sort_key
@@ -53,6 +54,7 @@ class MemoryService:
         self._declared: dict[str, Declared] = {}
         self._tasks: dict[tuple[str, str], TaskInfo] = {}
         self._owners: dict[str, Owner] = {}
+        self._handled: dict[str, tuple[tuple[str, str], ...]] = {}
         self._flows = MemoryFlows(
             self._live, self._completed, self._beside, self._declared, cancel=self._cancel
         )
@@ -412,6 +414,14 @@ class MemoryService:
             running=len(claimed_at),
             alive=True if is_here else None,
             seen_at=from_millis(now if is_here else max(claimed_at)),
+            handles=self._handled.get(owner_id) if owner.workers else (),
+        )
+
+    async def seen(self, *, now: int, ended_by: int, late_by: int) -> Inspection:
+        """Return what is to be seen of owners and jobs."""
+        owners = await self.owners(now=now)
+        return _memory_inspect.inspection(
+            self._live, self._declared, self._limits, owners, now=now, ended_by=ended_by, late_by=late_by
         )
 
 

@@ -60,7 +60,15 @@ def test_what_is_to_come_is_not_counted_back() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0s"), (0.0000005, "0.5µs"), (0.0032, "3.2ms"), (0.9999, "1s"), (4.56, "4.56s"), (59.4, "59s")]
-    + [(59.6, "60s"), (61, "1m 1s"), (7200, "2h"), (7500, "2h 5m"), (90061, "1d 1h"), (-5, "-5s"), (None, "-")],
+    + [
+        (59.6, "60s"),
+        (61, "1m 1s"),
+        (7200, "2h"),
+        (7500, "2h 5m"),
+        (90061, "1d 1h"),
+        (-5, "-5s"),
+        (None, "-"),
+    ],
 )
 def test_durations_for_people(seconds: float | None, text: str) -> None:
     """Two units at most."""

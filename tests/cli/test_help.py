@@ -108,7 +108,10 @@ def test_completion_scripts(run: Run, shell: str) -> None:
 
 def test_completion_works() -> None:
     """Asked as a shell asks, it knows commands, and the states of a filter."""
-    for words, expected in (("backlite jobs re", "plain,retry"), ("backlite jobs list --state f", "plain,failed")):
+    for words, expected in (
+        ("backlite jobs re", "plain,retry"),
+        ("backlite jobs list --state f", "plain,failed"),
+    ):
         ran = subprocess.run(
             [sys.executable, "-P", "-m", "backlite_async"],
             env={

@@ -104,7 +104,12 @@ def test_a_person_says_yes(db: Path, run: Run, terminal: io.StringIO) -> None:
 
 def test_everything_must_be_asked_for(db: Path, ids: Ids, run: Run) -> None:
     """No id, no filter, no --all: nothing is done; nor with two of them."""
-    for words in (["--yes"], ["--all", "--queue", "mail"], [ids.failed, "--all"], [ids.failed, "--queue", "mail"]):
+    for words in (
+        ["--yes"],
+        ["--all", "--queue", "mail"],
+        [ids.failed, "--all"],
+        [ids.failed, "--queue", "mail"],
+    ):
         ran = run("jobs", "cancel", *words)
         assert (ran.code, ran.out) == (2, "")
     assert run("jobs", "count", "--state", "pending").out == "4\n"
@@ -140,7 +145,9 @@ def test_schedules_are_run_paused_and_resumed(db: Path, run: Run) -> None:
     assert state(run, ran["id"]) == "pending"
     assert run("schedules", "pause", "nightly").out == "nightly: paused\n"
     assert run("schedules", "show", "nightly", "--json").data[0]["state"] == "paused"
-    assert run("schedules", "resume", "nightly", "--json").data == [{"schedule": "nightly", "state": "active"}]
+    assert run("schedules", "resume", "nightly", "--json").data == [
+        {"schedule": "nightly", "state": "active"}
+    ]
     for action in ("run", "pause", "resume", "show"):
         wrong = run("schedules", action, "nightli")
         assert wrong.code == 3

@@ -38,7 +38,9 @@ def test_fields_are_said_in_several_ways(db: Path, run: Run, words: list[str]) -
 
 def test_options_of_an_add(db: Path, run: Run) -> None:
     """When, how urgent, what is said of it."""
-    words = "--wait 2h --priority 5 --key c-1 --tag a --tag b --max-attempts 7 --timeout 30s --id mine".split()
+    words = (
+        "--wait 2h --priority 5 --key c-1 --tag a --tag b --max-attempts 7 --timeout 30s --id mine".split()
+    )
     [added] = run("jobs", "add", "Send", "--to", "ada", *words, "--meta", '{"from": "cli"}', "--json").data
     assert added == {"id": "mine", "new": True}
     [job] = run("jobs", "show", "mine", "--json").data
