@@ -85,16 +85,6 @@ def test_a_file_that_is_no_database(tmp_path: Path, run: Run) -> None:
     assert file.read_text().startswith("not a database")
 
 
-def test_a_database_without_schema(tmp_path: Path, run: Run) -> None:
-    """Reading does not install it, and says what does."""
-    file = tmp_path / "empty.db"
-    file.touch()
-    ran = run("jobs", "list", "--db", file)
-    assert ran.code == 1
-    assert "run: backlite migrate" in ran.err
-    assert file.stat().st_size == 0
-
-
 def test_a_closed_pipe_is_no_error_to_tell(db: Path, ids: Ids) -> None:
     """Whoever reads our output may have had enough."""
     process = subprocess.Popen(

@@ -99,14 +99,19 @@ def test_a_client_that_only_adds_gets_workers(shop: str, tmp_path: Path, run: Ru
     assert "workers=10" in ran.err
 
 
-def test_a_database_that_is_taken_away_ends_it(shop: str, tmp_path: Path, run: Run) -> None:
+def test_another_database_in_its_place_ends_it(shop: str, tmp_path: Path, run: Run) -> None:
     """With an error in one line, and not as if all were well."""
-    _, process = held(tmp_path, shop, run)
-    (tmp_path / "shop.db").rename(tmp_path / "gone.db")
-    (tmp_path / "until").touch()
+    process = start("run", "--app", shop, cwd=tmp_path)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "client.started" in line:
+            break
+    for name in ("shop.db", "shop.db-wal", "shop.db-shm"):
+        (tmp_path / name).rename(tmp_path / f"old-{name}")
+    assert run("jobs", "add", "Send", "--to", "ada", "--app", shop).code == 0
     ran = finish(process)
     assert ran.code == 1
-    assert ran.err.splitlines()[-1].startswith("Error: ")
+    assert ran.err.splitlines()[-1].startswith("Error: database ")
 
 
 @pytest.mark.parametrize(
@@ -124,11 +129,9 @@ def test_a_database_that_is_taken_away_ends_it(shop: str, tmp_path: Path, run: R
         ("broken:client", 1, "No module named 'nothing_like_it'"),
     ],
 )
-def test_an_application_that_is_not_there(
-    shop: str, tmp_path: Path, run: Run, app: str, code: int, said: str
-) -> None:
+def test_an_application_that_is_not_there(shop: str, run: Run, app: str, code: int, said: str) -> None:
     """What is missing is named, with what may have been meant."""
-    (tmp_path / "broken.py").write_text("import nothing_like_it\n")
+    Path("broken.py").write_text("import nothing_like_it\n")
     name = shop.partition(":")[0]
     ran = run("run", "--app", app.format(name=name))
     assert (ran.code, ran.out) == (code, "")
