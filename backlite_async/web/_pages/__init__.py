@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from . import _jobs, _overview, _queues
+from . import (
+    _actions,
+    _jobs,
+    _overview,
+    _queues,
+    _tasks,
+    _workflows,
+)
 
 __all__ = ["ROUTES"]
 
-ROUTES = (*_overview.ROUTES, *_jobs.ROUTES, *_queues.ROUTES)
+ROUTES = (
+    *_actions.ROUTES,
+    *_jobs.ROUTES,
+    *_overview.ROUTES,
+    *_queues.ROUTES,
+    *_tasks.ROUTES,
+    *_workflows.ROUTES,
+)
