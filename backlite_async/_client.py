@@ -627,7 +627,7 @@ class Client:
 
     @property
     def workers(self) -> int:
-        """How many jobs run at once; another number counts from the next start on."""
+        """How many jobs it can run at once; another number counts from the next start on."""
         return self._workers
 
     @workers.setter
