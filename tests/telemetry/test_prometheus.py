@@ -62,11 +62,16 @@ async def client(database: str) -> AsyncIterator[Client]:
 
 
 def values(text: bytes) -> dict[str, dict[tuple[str, ...], float]]:
-    """Return samples by their names, and the values of their labels in the order of the names of these."""
+    """Return samples by their names, and the values of their labels in the order of the names of these.
+
+    Counters that have counted nothing are left out.
+    """
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
             labels = tuple(sample.labels[name] for name in sorted(sample.labels))
+            if family.type == "counter" and not sample.value:
+                continue
             found.setdefault(sample.name, {})[labels] = sample.value
     return found
 
@@ -202,6 +207,14 @@ async def test_labels_are_queues_outcomes_and_states(client: Client) -> None:
         for sample in family.samples:
             labels |= set(sample.labels)
     assert labels == {"queue", "outcome", "state", "le", "version", "python"}
+
+
+async def test_counters_begin_with_nothing(client: Client) -> None:
+    """Of each queue that is known here: a first crash is an increase."""
+    text = (await Prometheus(client).render())[0].decode()
+    assert 'backlite_jobs_added_total{queue="work"} 0.0' in text
+    assert 'backlite_jobs_finished_total{outcome="failed",queue="work"} 0.0' in text
+    assert 'backlite_job_attempts_total{outcome="crashed",queue="work"} 0.0' in text
 
 
 async def test_another_thread_may_collect(client: Client) -> None:
