@@ -169,7 +169,7 @@ class Prometheus:
         added = CounterMetricFamily("backlite_jobs_added", "Jobs added by this client.", labels=["queue"])
         finished = CounterMetricFamily("backlite_jobs_finished", "Jobs that have ended here.", labels=by)
         attempts = CounterMetricFamily("backlite_job_attempts", "Attempts that have ended here.", labels=by)
-        queues = {*self._client.registry.queues.copy(), *self._added.copy()}
+        queues = {*list(self._client.registry.queues), *self._added.copy()}
         queues |= {queue for queue, _ in (*self._finished.copy(), *self._attempts.copy())}
         for queue in sorted(queues):
             added.add_metric([queue], self._added[queue])
