@@ -44,7 +44,7 @@ async def main(folder: Path, wanted: list[str]) -> None:
                 for name, page_name in names.items():
                     if wanted and name not in wanted:
                         continue
-                    path = path_of(page_name, workflow=shown.workflow or "")
+                    path = path_of(page_name, shown.places)
                     for scheme in schemes:
                         page = await opened(started, width, height, scheme)
                         await page.goto(shown.base + path, wait_until="networkidle")
