@@ -122,7 +122,7 @@ def _notable() -> list[tuple[datetime, Adding]]:
         lost = chain(Reserve(1040), RedeemGiftCard(1040, "EXPIRED-11"), Ship(1040), name="order 1040")
         await client.add(done, lost).save()
 
-    ago = (50, failed), (5, retried), (20, sent), (120, workflows)
+    ago = (50, failed), (6, retried), (20, sent), (120, workflows)
     return [(NOW - timedelta(minutes=minutes), add) for minutes, add in ago]
 
 
