@@ -14,7 +14,7 @@ QUIET = ("/", "/jobs", "/jobs/webhook-failed", "/queues", "/queues/emails", "/sc
 
 COUNT_CHANGES = """() => {
   window.touched = 0;
-  const count = changes => window.touched += changes.filter(one => !one.target.closest("time")).length;
+  const count = changes => window.touched += changes.filter(one => !one.target.closest("time, #live")).length;
   new MutationObserver(count).observe(document.body, {subtree: true, childList: true});
 }"""
 
