@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from . import (
     _actions,
+    _edit,
+    _job,
     _jobs,
     _overview,
     _queues,
@@ -16,6 +18,8 @@ __all__ = ["ROUTES"]
 
 ROUTES = (
     *_actions.ROUTES,
+    *_edit.ROUTES,
+    *_job.ROUTES,
     *_jobs.ROUTES,
     *_overview.ROUTES,
     *_queues.ROUTES,
