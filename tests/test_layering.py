@@ -25,7 +25,8 @@ PACKAGE = Path(backlite_async.__file__).parent
 ROOT = "backlite_async"
 
 LAYERS = {
-    "data": "_errors _clock _config _task _job _history _query _stats _graph _recurring _mermaid _carry _formats",
+    "data": "_errors _clock _config _task _job _history _query _stats _graph _recurring _mermaid _carry"
+    " _formats",
     "decisions": "_ahead _codec _backoff _fingerprint _options _plan _outcome _suspects"
     " _declare _filters _letters _zones _cron _rule _recurrence _said _schedule _due _reconcile _steps"
     " _workflow _schema _build",
