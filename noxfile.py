@@ -1,4 +1,8 @@
-"""Tasks: `nox -s demo`, `tests`, `coverage`, `torture`, `mutants`, `lint`, `typing`, `examples`, `bench`."""
+"""Tasks: `nox -s NAME`.
+
+`demo`, `tests`, `browser`, `screenshots`, `coverage`, `torture`, `mutants`, `lint`, `typing`, `examples`,
+`bench`.
+"""
 
 import glob
 import os
@@ -43,11 +47,12 @@ def install(session: nox.Session, *groups: str) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run the demo: nox -s demo [-- FOLDER]."""
-    install(session)
+    session.install("--quiet", ".[cli]")
     session.run("python", "-m", "backlite_async", "demo", *session.posargs)
 
 
 BATTERY = ["tests/torture", "tests/mutants"]
+BROWSER = ["tests/browser"]
 MODELS = [
     *(
         f"tests/stores/test_{name}.py"
@@ -68,13 +73,13 @@ def tests(session: nox.Session) -> None:
 
     On those between without what knows no Python but SQLite, and time that is simulated.
     """
-    install(session, "test", "examples")
+    install(session, "test", "examples", "extras")
     session.env["BACKLITE_TEST_WHEEL"] = "1"
     if session.posargs:
         session.run("pytest", "-q", *session.posargs)
         return
     session.env["BACKLITE_SEEDS"] = "200"  # CI runs many more besides
-    left_out = [*BATTERY]
+    left_out = [*BATTERY, *BROWSER]
     if session.python != PYTHONS[0]:
         left_out += MODELS
     if session.python not in (PYTHONS[0], PYTHONS[-1]):
@@ -85,15 +90,30 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Test the page in Chromium; without one the tests are skipped, unless BACKLITE_BROWSER is set."""
+    install(session, "test", "extras", "browser")
+    session.env["BACKLITE_TEST_WHEEL"] = "1"
+    session.run("pytest", "-q", *(session.posargs or BROWSER))
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Make the pictures of the page in docs/images: nox -s screenshots [-- FOLDER]."""
+    install(session, "test", "extras", "browser", "screenshots")
+    session.run("python", "-m", "tests.browser.screenshots", *(session.posargs or ["docs/images"]))
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Measure which lines and branches the tests run, without models and battery, which take long."""
-    install(session, "test", "examples")
+    install(session, "test", "examples", "extras")
     session.env["BACKLITE_TEST_WHEEL"] = "1"
     session.env["BACKLITE_SEEDS"] = "200"
     session.run("coverage", "erase")
     # The script, not `-m pytest`: that would put the checkout before the wheel.
     pytest = os.path.join(session.bin, "pytest")
-    session.run("coverage", "run", pytest, "-q", *ignored([*BATTERY, *MODELS]))
+    session.run("coverage", "run", pytest, "-q", *ignored([*BATTERY, *BROWSER, *MODELS]))
     session.run("coverage", "report")
 
 
@@ -122,7 +142,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check types, the library's and those that its users see."""
-    install(session, "test", "examples", "typing")
+    install(session, "test", "examples", "extras", "browser", "typing")
     session.install("--quiet", "nox")
     session.run("mypy")
     session.run("pyright")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import aiosqlite
 
     from ._client import Client
+    from ._telemetry import Sending
     from .stores import Store
 
 __all__ = ["AddOperation"]
@@ -259,24 +260,34 @@ class AddOperation:
         if self._wholes:
             self._hold()
         self._state = "being saved"
-        again = self._again
+        again, sending = self._again, self._client.telemetry.sending()
         try:
-            if self._jobs is None:
-                self._jobs = await self._make()
-            if self._connection is None and self._client.undeclared:  # else it would wait for the caller
-                await self._client.declare_queues()
-            existing = await self._store(store, self._jobs)
+            existing = await self._make_and_store(store, sending)
         except BaseException as error:
+            if sending is not None:
+                sending.ended(self._all(), error)
             self._state = "new"
             if self._wholes and not again and (not self._again or isinstance(error, DatabaseBusy)):
                 self._let_go()
             raise
         self._state = "saved"
+        if sending is not None:
+            sending.ended(self._all())
         if existing is not None:
             found = Added([existing])
             found.existing = (existing,)
             return found
         return self._added()
+
+    async def _make_and_store(self, store: Store, sending: Sending | None) -> str | None:
+        """Make the jobs, if they are not made yet, and store them."""
+        if self._jobs is None:
+            self._jobs = await self._make(sending)
+        elif sending is not None:
+            sending.begin(self._all())
+        if self._connection is None and self._client.undeclared:  # else it would wait for the caller
+            await self._client.declare_queues()
+        return await self._store(store, self._jobs)
 
     async def _store(self, store: Store, jobs: list[NewJob]) -> str | None:
         """Store the jobs; return the id of the one that was in the way of the only one."""
@@ -311,14 +322,15 @@ class AddOperation:
     def _say(self, **said: object) -> None:
         self._options = msgspec.structs.replace(self._options, **said)
 
-    async def _make(self) -> list[NewJob]:
+    async def _make(self, sending: Sending | None) -> list[NewJob]:
         """Make jobs and workflows of the parts, many of them in several turns of the event loop."""
         now = self._client.clock.now()
         due_at = self._at
         if due_at is None:
             due_at = now if self._wait is None else after(now, self._wait)
         waits_from = now if self._at is None else None
-        maker = Maker(self._client, self._options, now, due_at=due_at, waits_from=waits_from)
+        carry = None if sending is None else sending.context
+        maker = Maker(self._client, self._options, now, due_at=due_at, waits_from=waits_from, carry=carry)
         own_id = None if self._own is None else self._own.value
         if len(self._parts) == 1 and not self._wholes:
             jobs = maker.jobs(cast("tuple[msgspec.Struct]", self._parts), 0, 1, own_id)
@@ -352,6 +364,10 @@ class AddOperation:
         for _, whole in self._wholes:
             whole.graph.holder = None
 
+    def _all(self) -> list[NewJob]:
+        """Return the jobs as far as they are made, and those of steps."""
+        return [*(self._jobs or ()), *(job for workflow in self._workflows for job in workflow.jobs)]
+
     def _added(self) -> Added:
         """Take note that all is stored; return the ids."""
         jobs = self._jobs or []
@@ -360,7 +376,7 @@ class AddOperation:
             return Added([job.id for job in jobs])
         for (_, whole), workflow in zip(self._wholes, self._workflows, strict=True):
             whole.graph.id = WorkflowId(workflow.id)
-        self._client.added([*jobs, *(job for workflow in self._workflows for job in workflow.jobs)])
+        self._client.added(self._all())
         ids = iter([job.id for job in jobs])
         workflows = iter([workflow.id for workflow in self._workflows])
         added = Added(next(workflows if type(part) in WHOLES else ids) for part in self._parts)

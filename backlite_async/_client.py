@@ -8,7 +8,7 @@ import random
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
 from types import TracebackType
@@ -20,17 +20,20 @@ from . import _log as log
 from ._add import AddOperation
 from ._ahead import MOST
 from ._catalogue import Catalogue
-from ._clock import Clock, IdFactory, SystemClock, seconds
+from ._checkup import HealthReport, checkup
+from ._clock import Clock, IdFactory, SystemClock, seconds, whole_millis
 from ._config import Duration, checked_name
 from ._context import JobContext, check_outside_block, running_job
 from ._declare import declaration
 from ._direct import run
 from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
+from ._doctor import ENDED, findings
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._events import Bus, EventKind, Events, L
 from ._filters import checked_id
 from ._graph import WorkflowId, WorkflowRun
 from ._inside import NOTHING_GIVEN, given
+from ._inspection import Finding
 from ._job import Job, JobStatus, NewJob, Owner
 from ._jobs import Jobs
 from ._leases import BEATS_PER_LEASE
@@ -45,10 +48,11 @@ from ._reports import naming
 from ._results import result_of, wait_for
 from ._rule import Rule
 from ._schedules import Said, ScheduleOperation, Schedules, Times
+from ._telemetry import Telemetry
 from ._waits import Waits
 from ._workflow import Chain, Group, Workflow
 from ._workflows import Workflows
-from .stores import Store, store_maker
+from .stores import Store, is_file, store_maker
 
 __all__ = ["Client"]
 
@@ -85,6 +89,8 @@ class Client:
     - `max_payload`: bytes of JSON that one task may have.
     - `busy_timeout`: seconds to wait for a locked database.
     - `install`: create or migrate the schema at start; False: a missing or older one is an error.
+    - `tracing`: make spans and metrics by OpenTelemetry; None: if the application has set that up.
+    - `context`: names of context variables of structlog that travel with jobs into their handlers.
 
     Nothing is opened before `start()`. Handlers can be registered at any time.
     """
@@ -101,6 +107,8 @@ class Client:
         max_payload: int = 1_048_576,
         busy_timeout: Duration = 5.0,
         install: bool = True,
+        tracing: bool | None = None,
+        context: Sequence[str] = (),
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -128,6 +136,7 @@ class Client:
         self.waits = Waits(self.clock)
         self.layers = Layers()
         self.bus = Bus(self.clock)
+        self.telemetry = Telemetry(tracing, context, self.bus)
         self._declared: set[tuple[str, str]] = set()
         self._waiting_for_news: set[asyncio.Event] = set()
         self._unending: dict[str, int] = {}
@@ -196,6 +205,27 @@ class Client:
         """Create or migrate the schema, without starting; safe to repeat."""
         await self._make_store().install()
 
+    def observer(self) -> Client:
+        """Return another client of the same database, which only looks, and does what it is told to.
+
+        For what shows an application's jobs, such as an admin page: it can be started where this one is not,
+        and in another event loop. It knows the same task types, handlers and middleware, has no workers and
+        no declared schedules, and installs nothing: a missing or older schema is `DatabaseUnusable` at its
+        start. This one is left as it is. `InvalidState` where there is no file to open.
+        """
+        if not is_file(self._make_store):
+            raise InvalidState(
+                "observer() needs a database in a file; a store in memory, or one that was given as an"
+                " object, is for this client alone: start it, and use it instead"
+            )
+        other = Client(":memory:", workers=0, install=False, max_payload=self.max_payload, clock=self.clock)
+        other._make_store = self._make_store
+        other._lease, other._stop_timeout = self._lease, self._stop_timeout
+        other.registry = self.registry.seen()
+        other.layers = self.layers.copy()
+        other.telemetry = self.telemetry.copy(other.bus)
+        return other
+
     async def _serve(self, running: Run) -> bool:
         """Open, run until asked to stop, close: the life of a started client, in one task."""
         store = self._make_store()
@@ -231,6 +261,8 @@ class Client:
                     stop=running.stop,
                     unending=self._unending,
                 )
+                running.owner = owner.id
+                store.handles(owner.id, self.registry.handled)
             self._declared.clear()
             store.listen(self.rung)
             running.waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
@@ -270,6 +302,7 @@ class Client:
         raises `InvalidType`. Neither changes anything.
         """
         self.registry.register(task_type, handler)
+        self._tell_kinds()
         self._wake()
 
     def handler(self, task_type: type[T]) -> _Decorator[T]:
@@ -470,6 +503,7 @@ class Client:
             )
         if here:
             self.registry.pause(name)
+            self._tell_kinds()
             if self._dispatcher is not None:
                 self._dispatcher.pause_here()
         else:
@@ -486,6 +520,7 @@ class Client:
         if not here:
             check_outside_block(self)
         self.registry.resume(name)
+        self._tell_kinds()
         if self._dispatcher is not None:
             self._dispatcher.pause_here()
         if not here:
@@ -513,6 +548,13 @@ class Client:
         finally:
             self._waiting_for_news.discard(event)
 
+    async def health(self, *, within: Duration = 5.0) -> HealthReport:
+        """Return how this client is doing, for a probe; it raises nothing, and can be asked at any time.
+
+        `within`: seconds that the database has to answer. `(await client.health()).ok(max_lag=60)` decides.
+        """
+        return await checkup(self, seconds("within", within))
+
     async def backup(self, path: str | PathLike[str]) -> None:
         """Copy the whole database, the application's tables too, to a new file, while it is in use.
 
@@ -523,6 +565,37 @@ class Client:
         `InvalidState` for a store that keeps nothing.
         """
         await self.open_store().backup(os.path.abspath(os.fspath(path)))
+
+    async def vacuum(self) -> None:
+        """Build the database file anew, so that it no longer has the room of what was deleted.
+
+        Others may read meanwhile; whoever writes, here and in other processes, waits, and gives up as if the
+        file were locked: do it in a quiet hour, it takes seconds for each gigabyte, and as much disk again.
+        Raises `DatabaseBusy` if somebody keeps a transaction open, `DatabaseUnavailable` if the disk is full.
+        Where there is no file, it does nothing.
+        """
+        check_outside_block(self)
+        await self.open_store().vacuum()
+
+    async def schema(self) -> tuple[int, int]:
+        """Return the version of the database's schema, 0 if there is none, and the newest one known here.
+
+        The client need not be started; nothing is installed.
+        """
+        return await self._make_store().versions()
+
+    async def doctor(self, *, late: Duration = 60.0) -> Sequence[Finding]:
+        """Look for what is wrong with the database and its jobs; return what was found, with what to do.
+
+        The client need not be started, and the schema may be missing, older or newer. Nothing is changed.
+        `late`: for how many seconds a job may be due and unclaimed where there is room for it. The codes:
+        `sqlite_affected`, `network_file_system`, `not_wal`, `wal_grown`, `schema_missing`, `schema_older`,
+        `schema_newer`; of a current schema `lease_of_dead_owner`, `queue_unhandled`, `due_unclaimed`.
+        Raises `DatabaseUnusable` for what is no database.
+        """
+        now, limit = self.clock.now(), whole_millis(seconds("late", late))
+        seen = await self._make_store().inspect(now=now, ended_by=now - ENDED, late_by=now - limit)
+        return findings(seen, now=now, late=limit)
 
     # -- for the parts of the library --------------------------------------------------------------
 
@@ -545,6 +618,31 @@ class Client:
         """Whether it has started, and not ended."""
         running = self._running
         return running is not None and running.store is not None and not running.over
+
+    @property
+    def is_open_here(self) -> bool:
+        """Whether it is open, and in the event loop that runs here."""
+        running = self._running
+        return self.is_open and running is not None and running.loop is asyncio.get_running_loop()
+
+    @property
+    def workers(self) -> int:
+        """How many jobs it can run at once; another number counts from the next start on."""
+        return self._workers
+
+    @workers.setter
+    def workers(self, number: int) -> None:
+        self._workers = _whole("workers", number, 0, 10_000)
+
+    @property
+    def busy(self) -> int:
+        """How many of its workers run a job."""
+        return 0 if self._dispatcher is None else self._dispatcher.busy
+
+    @property
+    def dispatches(self) -> bool:
+        """Whether it claims jobs."""
+        return self._dispatcher is not None and self._dispatcher.claims
 
     def check_connection(self, connection: object) -> None:
         """Raise unless `.tx()` can take this connection."""
@@ -581,6 +679,11 @@ class Client:
             ]
             await self.open_store().declare(new, now=self.clock.now())
             self._declared.update(types)
+
+    def _tell_kinds(self) -> None:
+        """Let others know which kinds of jobs are run here."""
+        if self._dispatcher is not None and self._running is not None and self._running.store is not None:
+            self._running.store.handles(self._running.owner, self.registry.handled)
 
     def _wake(self) -> None:
         if self._running is not None and self._running.dispatcher is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import msgspec
 
+from ._carry import parted
 from ._clock import from_millis, whole_millis
 from ._codec import encode_result
 from ._errors import InvalidState, InvalidType, InvalidValue
@@ -19,7 +20,7 @@ from ._failure import storable
 from ._graph import NewStep, WorkflowId
 from ._inside import Given, Inside, Results
 from ._job import ClaimedJob
-from ._log import logger
+from ._log import bound, logger
 from ._notes import MOST_MESSAGE, Notes, Said
 from ._steps import IfFailed, Step
 from ._workflow import Part
@@ -67,6 +68,7 @@ class JobContext:
         "id",
         "key",
         "max_attempts",
+        "names",
         "notes",
         "open_block",
         "over",
@@ -89,6 +91,7 @@ class JobContext:
         self._job = job
         self.notes = notes
         self.said: Said | None = None
+        self.names: tuple[str, ...] = ()
         self.id = job.id
         self.queue = job.queue
         self.attempt = job.attempt
@@ -133,7 +136,7 @@ class JobContext:
         The same dict at every access of this attempt; changes to it are not stored.
         """
         if not isinstance(self._meta, dict):
-            self._meta = {} if self._meta is None else msgspec.json.decode(self._meta, type=dict[str, Any])
+            self._meta = parted(self._meta)[0]
         return self._meta
 
     @property
@@ -297,12 +300,10 @@ class JobContext:
         attempt, of up to 2,000 characters. What a filter of the application's loggers (their
         `wrapper_class`) drops is not kept.
         """
-        return logger(
-            None if self.notes is None else self._keep_line,
-            job_id=self.id,
-            queue=self.queue,
-            attempt=self.attempt,
-        )
+        own: dict[str, Any] = {"job_id": self.id, "queue": self.queue, "attempt": self.attempt}
+        if self.names:  # which the job has carried here
+            own = bound(self.names) | own
+        return logger(None if self.notes is None else self._keep_line, **own)
 
     def _keep_line(self, level: str, render: Callable[[], str]) -> None:
         said = self._say()

@@ -40,6 +40,7 @@ def _limits(kind: TaskType) -> dict[str, object]:
         "rate": None if rate is None else {"count": rate.count, "per": seconds("per", rate.per)},
         "timeout": config.timeout,
         "max_attempts": config.max_attempts,
+        "priority": config.priority or None,
         "dead_letter": None if kind.letter is None else kind.letter.name,
     }
     return {name: limit for name, limit in limits.items() if limit is not None}

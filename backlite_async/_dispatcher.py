@@ -110,6 +110,7 @@ class Dispatcher:
         self._stop = stop
         self._unending = unending
         self._wake = asyncio.Event()
+        self._claiming: asyncio.Task[None] | None = None
         self.lost: DatabaseReplaced | None = None
         self.paused = registry.paused
         """The queues of which nothing may start here."""
@@ -220,6 +221,18 @@ class Dispatcher:
         """Return whether a worker has this job in hand."""
         return self._pool.runs(job_id)
 
+    @property
+    def claims(self) -> bool:
+        """Whether it claims jobs when there are any: it runs, and the last try did not fail."""
+        claiming = self._claiming
+        stopped = self._stop.asked or self.lost is not None or claiming is None or claiming.done()
+        return not stopped and not self._health.failing
+
+    @property
+    def busy(self) -> int:
+        """How many jobs run."""
+        return len(self._pool.running)
+
     def seen(self, queue: str, task: str) -> None:
         """Take note that a job of this kind was added here."""
         self._maintenance.seen(queue, task)
@@ -233,7 +246,7 @@ class Dispatcher:
         """Run until stopped; return whether no handler was cut short and every outcome written."""
         loop = asyncio.get_running_loop()
         self._serving = asyncio.current_task()
-        claiming = loop.create_task(self._claim_all(), name="backlite dispatcher")
+        claiming = self._claiming = loop.create_task(self._claim_all(), name="backlite dispatcher")
         completing = loop.create_task(self._completions.run(), name="backlite completions")
         upkeep = loop.create_task(self._maintenance.run(), name="backlite maintenance")
         ticking = loop.create_task(self._ticker.run(), name="backlite ticker")
@@ -525,12 +538,16 @@ class Dispatcher:
                 self._starts.count(job, attempt.begun)
         if attempt.completed:
             self._unending.pop(job.id, None)
+            if attempt.attended is not None:
+                attempt.attended.ended("succeeded", result)
             if result.error:
                 trace = result.traceback
                 log.emit(log.JOB_RAISED_LATE, **naming(job), error=result.error, traceback=trace)
             return
         outcome, result = conclude(job, attempt.handler.config, result, self._random.random())
         event, report = told(outcome, result)
+        if attempt.attended is not None:
+            attempt.attended.ended(event.name.partition(".")[2], result)
         if result.late:
             log.emit(log.JOB_LATE, **naming(job))
         if self._serving is None:

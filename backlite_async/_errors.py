@@ -19,6 +19,7 @@ __all__ = [
     "PayloadError",
     "ResultNotFound",
     "ScheduleNotFound",
+    "TaskNotFound",
     "TransactionTimeout",
 ]
 
@@ -95,6 +96,18 @@ class ScheduleNotFound(BackliteError, LookupError):
 
     def __str__(self) -> str:
         return f"there is no schedule {self.name!r}; client.schedules.list() tells which there are"
+
+
+class TaskNotFound(InvalidValue, LookupError):
+    """No task type of this `name` is known, here or to the database; `reason` says which there are."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"no task type {self.name!r} is known{self.reason}"
 
 
 class PayloadError(BackliteError, ValueError):

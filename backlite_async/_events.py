@@ -57,8 +57,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     - "log": its handler has said something, of `level`, in `text`, and that is stored.
 
     `attempt` is 0 for a job that has not been claimed; `at`: when this client knew of it, or a line was
-    logged, an aware datetime; `duration`: of the attempt; `error`: as in `Job.error`. What does not apply
-    is None.
+    logged, an aware datetime; `waited`: of one that has started, for how long it had been due; `duration`:
+    of the attempt; `error`: as in `Job.error`; `crashed`: the attempt ended with its process. What does not
+    apply is None.
     """
 
     kind: EventKind
@@ -68,7 +69,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: int
     at: datetime
     error: str | None = None
+    waited: timedelta | None = None
     duration: timedelta | None = None
+    crashed: bool = False
     due_at: datetime | None = None
     progress: float | None = None
     message: str | None = None
@@ -302,6 +305,7 @@ class Bus:
         self.heard: frozenset[str] = frozenset()
         """The kinds of events that anybody wants to hear of."""
         self._listeners: dict[str, list[Listener]] = {}
+        self._observers: dict[str, list[Callable[[Event], None]]] = {}
         self._streams: list[weakref.ref[Events]] = []
         self._teller: Teller | None = None
 
@@ -326,6 +330,32 @@ class Bus:
         self._count()
         return stream
 
+    def observe(self, function: Callable[[Event], None], *kinds: EventKind) -> Callable[[], None]:
+        """Have a quick function called at once with each event of these kinds; return what ends that.
+
+        For what counts: nothing is dropped, and nobody waits for it. What it raises is logged.
+        """
+        for kind in kinds:
+            self._observers[kind] = [*self._observers.get(kind, ()), function]
+        self._count()
+
+        def end() -> None:
+            for kind in kinds:
+                left = [other for other in self._observers.pop(kind, ()) if other is not function]
+                if left:
+                    self._observers[kind] = left
+            self._count()
+
+        return end
+
+    def _observed(self, event: Event) -> None:
+        for function in self._observers.get(event.kind, ()):
+            try:
+                function(event)
+            except Exception as error:  # whoever counts wrongly harms no job
+                doing = f"observe {event.kind}"
+                log.emit(log.TELEMETRY_FAILED, doing=doing, job_id=event.job_id, error=describe(error))
+
     def _close(self, stream: Events) -> None:
         self._streams = [ref for ref in self._streams if ref() is not stream]
         self._count()
@@ -335,7 +365,7 @@ class Bus:
         self._count()
 
     def _count(self) -> None:
-        self.heard = KINDS if self._streams else frozenset(self._listeners)
+        self.heard = KINDS if self._streams else frozenset((*self._listeners, *self._observers))
 
     def tell(
         self,
@@ -353,6 +383,8 @@ class Bus:
             return
         when = from_millis(self._clock.now() if at is None else at)
         event = Event(kind=kind, job_id=job_id, queue=queue, task=task, attempt=attempt, at=when, **more)
+        if self._observers:
+            self._observed(event)
         for ref in self._streams:
             stream = ref()
             if stream is not None:

@@ -139,7 +139,7 @@ class Inside:
         size, now = len(graph.nodes), client.clock.now()
         handle = put(graph, part, steps, name=name, if_failed=if_failed, call="extend")
         options = JobOptions(parent=job.id if job.fence else None)
-        maker = Maker(client, options, now, due_at=now, waits_from=now)
+        maker = Maker(client, options, now, due_at=now, waits_from=now, carry=client.telemetry.here())
         new = range(len(self.added), len(graph.nodes))
         try:
             self.added += maker.steps(graph, new, workflow=None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ._carry import parted
 from ._clock import from_millis
 from ._history import AttemptError, LogLine, Note, Trouble
 from ._stats import QueueStats, Tally
@@ -65,8 +66,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     what the handler returned, or set inside `job.transaction()`. `timeout`: seconds, where the job has one
     of its own; `parent`: the id of the job whose handler added it; `workflow`: the id of what it is a step
     of; `cancelled_at`: when somebody asked to cancel it. `progress`: what the handler said of it, from 0 to
-    1, with a message. `errors` (of every attempt that went wrong, the newest 100) and `lines` (of
-    `job.log`, the newest 1,000) are filled by `get`, not in lists.
+    1, with a message. `waiting`: it is pending, and waits for the turn of its key, or for steps before it,
+    whatever `due_at` says. `errors` (of every attempt that went wrong, the newest 100) and `lines` (of
+    `job.log`, the newest 1,000) are filled by `get`, not in lists. `context`: what it carries from where it
+    was added, for traces and log lines.
     """
 
     id: str
@@ -97,8 +100,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cancelled_at: datetime | None = None
     progress: float | None = None
     progress_message: str | None = None
+    waiting: bool = False
     errors: tuple[AttemptError, ...] = ()
     lines: tuple[LogLine, ...] = ()
+    context: dict[str, Any] = {}
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +137,8 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One started client in one process.
 
     `alive`: whether its process lives, None where that cannot be told; `seen_at`: when that was last known;
-    `running`: jobs that it has claimed.
+    `running`: jobs that it has claimed; `handles`: queue and task name of what it has workers and handlers
+    for, None where that cannot be told.
     """
 
     id: str
@@ -143,13 +149,14 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     running: int
     alive: bool | None
     seen_at: datetime | None
+    handles: tuple[tuple[str, str], ...] | None = None
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A task type as last registered by any process.
 
     `title` and `description`: the first line and the whole of its docstring; `schema`: its JSON schema, None
-    where it has none.
+    where it has none; `limits`: those of its queue.
     """
 
     name: str
@@ -158,6 +165,7 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     schema: dict[str, Any] | None
     registered_at: datetime
+    limits: dict[str, Any] = {}
 
 
 class More(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -414,6 +422,7 @@ Stores may encode them as arrays: the order of the fields is that of `keep` and 
 def record(columns: Mapping[str, Any]) -> Job:
     """Make a job's record from what a store keeps: milliseconds, and microseconds of duration."""
     duration = columns["duration"]
+    meta, context = parted(columns["meta"])
     return Job(
         id=columns["id"],
         queue=columns["queue"],
@@ -438,11 +447,13 @@ def record(columns: Mapping[str, Any]) -> Job:
         timeout=None if columns["timeout"] is None else columns["timeout"] / 1000,
         parent=columns["parent"],
         workflow=columns["workflow"],
-        meta=msgspec.json.decode(columns["meta"] or "{}"),
+        meta=meta,
+        context=context,
         tags=msgspec.json.decode(columns["tags"] or "[]", type=tuple[str, ...]),
         cancelled_at=_instant(columns["cancelled_at"]),
         progress=columns["progress"],
         progress_message=columns["progress_message"],
+        waiting=bool(columns["waiting"]),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import msgspec
 
 from ._bulk import Change, batches, changing, walk
+from ._carry import joined
 from ._clock import after as later
 from ._clock import aware, from_millis, seconds, to_millis, whole_millis
 from ._codec import encode
@@ -195,8 +196,8 @@ class Jobs:
         """Add a copy of a job, due now, and return its id; with filters, of many, and return their number.
 
         It has the same queue, task, priority, attempts, timeout, key, meta data and tags, and no parent; with
-        a `task`, that one instead, in its own queue. Raises `JobNotFound`, and `InvalidState` where the
-        payload is no longer kept; with filters, such jobs are passed over.
+        a `task`, that one instead, in its own queue. Its trace is that of who copies. Raises `JobNotFound`,
+        and `InvalidState` where the payload is no longer kept; with filters, such jobs are passed over.
         """
         if job_id is not None:
             if filters or all:
@@ -340,12 +341,13 @@ class Jobs:
         payload = job.payload if kind is None else encode(kind, task, client.max_payload)
         assert payload is not None
         config = client.registry.queues.get(queue)
-        now = client.clock.now()
+        now, carry = client.clock.now(), client.telemetry.here()
+        meta = msgspec.json.encode(job.meta).decode() if job.meta else None
         more = More(
             key=job.key,
             turns=None if job.key is None or config is None else config.concurrency_per_key,
             timeout=None if job.timeout is None else whole_millis(job.timeout),
-            meta=msgspec.json.encode(job.meta).decode() if job.meta else None,
+            meta=meta if carry is None else joined(meta, carry(queue)),
             tags=msgspec.json.encode(job.tags).decode() if job.tags else None,
         )
         return NewJob(

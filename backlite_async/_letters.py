@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT
 
+from ._carry import only, parted
 from ._clock import from_millis
 from ._codec import decode
 from ._errors import PayloadError
@@ -30,7 +31,7 @@ _TOLD: dict[str, Callable[[ClaimedJob, str, int], Any]] = {
     "created_at": lambda job, error, now: from_millis(job.created_at),
     "failed_at": lambda job, error, now: from_millis(now),
     "key": lambda job, error, now: job.key,
-    "meta": lambda job, error, now: msgspec.json.decode(job.meta or "{}"),
+    "meta": lambda job, error, now: parted(job.meta)[0],
     "tags": lambda job, error, now: msgspec.json.decode(job.tags or "[]"),
     "parent": lambda job, error, now: job.parent,
 }
@@ -59,7 +60,7 @@ def dead_letter(kind: TaskType, job: ClaimedJob, error: str, now: int) -> tuple[
         due_at=now,
         waits_from=now,
         priority=kind.config.priority,
-        more=More(parent=job.id),
+        more=More(parent=job.id, meta=only(job.meta)),
     )
     return letter, ""
 

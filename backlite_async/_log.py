@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import structlog
 
-__all__ = ["Event", "Keep", "emit", "events", "heard", "logger"]
+__all__ = ["Event", "Keep", "bind", "bound", "emit", "events", "heard", "logger"]
 
 Keep = Callable[[str, Callable[[], str]], None]
 """Takes the level of a line, and what renders it as text: its event, then its fields."""
@@ -66,6 +66,11 @@ JOBS_CHANGED = Event(
 )
 QUEUES_PAUSED = Event("queues.paused", logging.INFO, "which queues are paused now has changed")
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
+PAGE_ACTION = Event("page.action", logging.INFO, "somebody does something by the page: who, what, to what")
+PAGE_FAILED = Event("page.failed", logging.ERROR, "the page cannot answer a request; it changes nothing")
+PAGE_REDACT_FAILED = Event(
+    "page.redact_failed", logging.ERROR, "the function given as redact= has failed; the value is not shown"
+)
 SCHEDULE_CHANGED = Event(
     "schedule.changed", logging.INFO, "a schedule was made, edited, paused, removed, ...; action says"
 )
@@ -87,6 +92,9 @@ LISTENERS_BEHIND = Event(
     "listeners.behind", logging.WARNING, "more happens than listeners take in; the oldest events are dropped"
 )
 LISTENERS_MISSED = Event("listeners.missed", logging.WARNING, "so many events were dropped untold")
+TELEMETRY_FAILED = Event(
+    "telemetry.failed", logging.WARNING, "something that traces or counts jobs raised, which changes nothing"
+)
 STORE_HAZARD = Event("store.hazard", logging.WARNING, "something here is dangerous, and what to do")
 STORE_LOST = Event("store.lost", logging.ERROR, "the database file is gone, or another; the client stops")
 STORE_FAILING = Event("store.failing", logging.ERROR, "the database cannot be used; tried again until it can")
@@ -133,6 +141,17 @@ def logger(keep: Keep | None = None, /, **fields: Any) -> Any:
         context_class=dict,
         **fields,
     )
+
+
+def bound(names: Iterable[str]) -> dict[str, Any]:
+    """Return those context variables of structlog that are bound here."""
+    there = structlog.contextvars.get_contextvars()
+    return {name: there[name] for name in names if name in there}
+
+
+def bind(values: dict[str, Any]) -> None:
+    """Bind context variables of structlog for the rest of a context."""
+    structlog.contextvars.bind_contextvars(**values)
 
 
 class _Configured:

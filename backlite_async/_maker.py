@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import msgspec
 
+from ._carry import joined
 from ._codec import encode
 from ._errors import InvalidTask, InvalidValue, PayloadError
 from ._graph import CANCEL, NewStep, NewWorkflow
@@ -18,6 +19,7 @@ from ._workflow import Chain, Group, Workflow
 
 if TYPE_CHECKING:
     from ._client import Client
+    from ._telemetry import Carry
 
 __all__ = ["Addable", "JobOptions", "Maker", "Whole"]
 
@@ -48,16 +50,25 @@ class Maker:
     _kind: TaskType | None = None
     _max_attempts = _priority = 0
     _more: More | None = None
+    _meta: str | None = None
     _since = 0
 
     def __init__(
-        self, client: Client, options: JobOptions, now: int, *, due_at: int, waits_from: int | None
+        self,
+        client: Client,
+        options: JobOptions,
+        now: int,
+        *,
+        due_at: int,
+        waits_from: int | None,
+        carry: Carry | None = None,
     ) -> None:
         self._client = client
         self._options = options
         self._now = now
         self._due_at = due_at
         self._waits_from = waits_from
+        self._carry = carry
         self._fallbacks: dict[int, NewJob] = {}
 
     async def all(
@@ -220,7 +231,7 @@ class Maker:
                 turns=None if more is None else more.turns,
                 timeout=said.timeout,
                 parent=said.parent,
-                meta=said.meta,
+                meta=self._meta,
                 tags=said.tags,
                 workflow=place[0],
                 step=place[1],
@@ -249,13 +260,15 @@ class Maker:
         self._max_attempts = config.max_attempts if said.max_attempts is None else said.max_attempts
         self._priority = config.priority if said.priority is None else said.priority
         self._more = None  # which most jobs have not: it makes them quicker to store
-        if (said.key or said.timeout or said.parent or said.meta or said.tags) is not None:
+        meta = said.meta if self._carry is None else joined(said.meta, self._carry(config.name))
+        self._meta = meta
+        if (said.key or said.timeout or said.parent or meta or said.tags) is not None:
             self._more = More(
                 key=said.key,
                 turns=None if said.key is None else config.concurrency_per_key,
                 timeout=said.timeout,
                 parent=said.parent,
-                meta=said.meta,
+                meta=meta,
                 tags=said.tags,
             )
         self._kind = kind

@@ -34,6 +34,12 @@ class Layers:
         self.all: list[tuple[str | None, Around]] = []
         self._of: dict[str, tuple[Around, ...]] = {}
 
+    def copy(self) -> Layers:
+        """Return the same for another client."""
+        layers = Layers()
+        layers.all = [*self.all]
+        return layers
+
     def decorator(self, queue: str | None) -> Callable[[M], M]:
         """Return what puts a function around the attempts of a queue, or of all, that begin from then on."""
         if queue is not None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from ._carry import KEY
 from ._clock import seconds, whole_millis
 from ._errors import AlreadyExists, InvalidType, InvalidValue
 from ._fingerprint import fingerprint
@@ -166,6 +167,8 @@ def encoded_meta(meta: object) -> str | None:
     """Return meta data as JSON; None: there are none. Or say what they may be."""
     if not isinstance(meta, dict):
         raise InvalidType(f"meta={_shown(meta)} must be a dict, such as .meta({{'source': 'import'}})")
+    if KEY in meta:
+        raise InvalidValue(f"meta has the key {KEY!r}, which is the library's own; choose another one")
     try:
         encoded = _encode(meta)
     except RecursionError:

@@ -1,6 +1,7 @@
 """The public names. A new one gets its line here, twice: it is imported, and listed."""
 
 from ._add import AddOperation
+from ._checkup import HealthReport
 from ._client import Client
 from ._clock import Clock, SystemClock
 from ._config import Backoff, QueueConfig, Rate, Retention
@@ -22,11 +23,13 @@ from ._errors import (
     PayloadError,
     ResultNotFound,
     ScheduleNotFound,
+    TaskNotFound,
     TransactionTimeout,
 )
 from ._events import Event, Events
 from ._graph import StepRun, WorkflowId, WorkflowRun
 from ._history import AttemptError, LogLine
+from ._inspection import Finding
 from ._job import Job, JobStatus, OwnerInfo, Queue, TaskInfo
 from ._jobs import JobPage
 from ._middleware import CallNext
@@ -60,7 +63,9 @@ __all__ = [
     "Discard",
     "Event",
     "Events",
+    "Finding",
     "Group",
+    "HealthReport",
     "InvalidState",
     "InvalidTask",
     "InvalidType",
@@ -93,6 +98,7 @@ __all__ = [
     "SystemClock",
     "Task",
     "TaskInfo",
+    "TaskNotFound",
     "TransactionTimeout",
     "Workflow",
     "WorkflowId",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, MutableMapping
 from types import UnionType
 from typing import Any, Union
 
@@ -15,7 +16,7 @@ from ._config import QueueConfig
 from ._context import JobContext
 from ._errors import AlreadyRegistered, InvalidTask, InvalidType
 from ._plan import Kind
-from ._task import TaskType, task_type
+from ._task import SchemaTask, TaskType, task_type
 
 __all__ = ["Handler", "Registry", "called", "unwrapped"]
 
@@ -38,10 +39,10 @@ class Registry:
     """The handlers of one client, and the queues it has met."""
 
     def __init__(self) -> None:
-        self._handlers: dict[tuple[str, str], Handler] = {}
-        self.queues: dict[str, QueueConfig] = {}
+        self._handlers: MutableMapping[tuple[str, str], Handler] = {}
+        self.queues: MutableMapping[str, QueueConfig] = {}
         """The queues that were met, by name."""
-        self.types: dict[tuple[str, str], TaskType] = {}
+        self.types: MutableMapping[tuple[str, str], TaskType] = {}
         """The task types that were met, by queue and name."""
         self._paused: set[str] = set()
         self.kinds: list[Kind] = []
@@ -52,6 +53,14 @@ class Registry:
         """Whether there are handlers in threads (True), and in the event loop (False)."""
         self.in_threads: set[str] = set()
         """The queues all of whose handlers run in threads."""
+
+    def seen(self) -> Registry:
+        """Return one that knows what this one knows, and will know, and keeps to itself what it meets."""
+        other = Registry()
+        other._handlers = ChainMap({}, self._handlers)
+        other.queues = ChainMap({}, self.queues)
+        other.types = ChainMap({}, self.types)
+        return other
 
     def check(self, cls: object) -> None:
         """Raise unless this is a task type."""
@@ -101,7 +110,12 @@ class Registry:
         self.limited = [config for config in configs.values() if config.limited]
 
     def meet(self, kind: TaskType) -> None:
-        """Take note of a task type's queue; two configurations of one name are an error."""
+        """Take note of a task type's queue; two configurations of one name are an error.
+
+        Not of one that was made of what is known of another: it must not stand in that one's way.
+        """
+        if issubclass(kind.cls, SchemaTask):
+            return
         if kind.letter is not None:
             self.meet(kind.letter)
         known = self.queues.setdefault(kind.config.name, kind.config)
@@ -116,6 +130,11 @@ class Registry:
                 f"task {kind.name!r} of queue {kind.config.name!r} is {other.__module__}.{other.__qualname__}"
                 f" already; give {kind.cls.__module__}.{kind.cls.__qualname__} a task_name of its own"
             )
+
+    @property
+    def handled(self) -> list[tuple[str, str]]:
+        """Queue and task name of the kinds of jobs that can be run here."""
+        return [(kind.queue, kind.task) for kind in self.kinds]
 
     def find(self, queue: str, task: str) -> Handler | None:
         """Return the handler of a stored job, by its queue and task name."""

@@ -11,7 +11,7 @@ from . import _log as log
 from ._clock import from_millis
 from ._errors import LeaseLost
 from ._events import Bus, EventKind
-from ._history import Note
+from ._history import CRASH, Note
 from ._job import ClaimedJob, Complete, Job, JobStatus, Outcome, Reschedule
 from ._outcome import Result, Snooze
 
@@ -79,6 +79,7 @@ def tell(
             **naming(job),
             error=outcome.error,
             duration=None if duration_ms is None else timedelta(milliseconds=duration_ms),
+            crashed=outcome.trouble is not None and outcome.trouble.type == CRASH,
             due_at=from_millis(outcome.due_at) if isinstance(outcome, Reschedule) else None,
         )
     if isinstance(outcome, Complete) and outcome.letter is not None:

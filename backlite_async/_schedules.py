@@ -36,6 +36,9 @@ __all__ = ["Said", "ScheduleOperation", "Schedules", "Times"]
 NEXT_RUNS = 5
 """How many next runs a `Schedule` shows."""
 
+DAMAGED = "cannot be read; delete it, and make it again"
+"""When a schedule runs whose row somebody has damaged."""
+
 
 class Times(TypedDict, total=False):
     """When a schedule is due: one of the first four, and the others."""
@@ -376,11 +379,12 @@ def _is_paused(stored: StoredSchedule) -> bool:
 
 def _record(stored: StoredSchedule, job: Any, now: int) -> Schedule:
     """Return a schedule as it is shown."""
-    times = timing_of(stored)
+    times = Timing()
     try:
+        times = timing_of(stored)
         said, next_runs = words(times), tuple(coming(stored, times, NEXT_RUNS))
     except Exception:  # what is missing here for one schedule hides no others; the ticker has said what it is
-        said, next_runs = str(times.cron or times.rule), ()
+        said, next_runs = str(times.cron or times.rule or DAMAGED), ()
     return Schedule(
         name=stored.name,
         state=state_of(stored, times, now),

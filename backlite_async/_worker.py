@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Callable
 from contextvars import Context
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from ._middleware import Around, through
 from ._notes import Notes, Said
 from ._outcome import CANCELLED, Result, Steer
 from ._registry import Handler
+from ._reports import naming
+from ._telemetry import Attended
 from ._threads import InThread, ThreadCall
 from ._transaction import JobTransaction
 
@@ -45,8 +48,8 @@ class Attempt:
     """One claimed job in the hands of one worker."""
 
     __slots__ = (
-        "began", "begun", "call", "cancelled", "completed", "context", "handler", "job", "result", "scope",
-        "started", "started_at", "stopping", "timeout", "watch"
+        "attended", "began", "begun", "call", "cancelled", "completed", "context", "handler", "job", "result",
+        "scope", "started", "started_at", "stopping", "timeout", "watch"
     )  # fmt: skip
 
     def __init__(self, job: ClaimedJob, handler: Handler, scope: anyio.CancelScope) -> None:
@@ -63,6 +66,7 @@ class Attempt:
         self.result: Result | None = None
         self.completed = False
         self.watch: asyncio.TimerHandle | None = None
+        self.attended: Attended | None = None
 
 
 class WorkerPool:
@@ -92,6 +96,7 @@ class WorkerPool:
         self._client = client
         self._bus = client.bus
         self._layers = client.layers
+        self._telemetry = client.telemetry
         self.size = size
         self._threads = threads
         self._limiter = anyio.CapacityLimiter(threads)
@@ -211,6 +216,7 @@ class WorkerPool:
 
     async def _work(self, attempt: Attempt) -> None:
         job, handler = attempt.job, attempt.handler
+        attempt.attended = self._telemetry.attend(job)
         try:
             task = decode(handler.kind, job.payload)
         except PayloadError as error:
@@ -251,6 +257,8 @@ class WorkerPool:
             job, self._client, attempt.started_at, timeout, transaction, notes=self._notes
         )
         context.cancel_asked = attempt.cancelled
+        if attempt.attended is not None:
+            context.names = attempt.attended.names
         running_job.set(context)
         if not attempt.handler.threaded:
             self._started(job.id, job.fence)
@@ -260,7 +268,8 @@ class WorkerPool:
         if log.heard(log.JOB_STARTED):
             log.emit(log.JOB_STARTED, job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
         if self._bus.heard:
-            self._bus.tell("started", job_id=job.id, queue=job.queue, task=job.task, attempt=job.attempt)
+            waited = timedelta(milliseconds=max(0, attempt.started_at - job.scheduled_at))
+            self._bus.tell("started", **naming(job), waited=waited)
         return context
 
     async def _handle(self, attempt: Attempt, context: JobContext, task: Any) -> Any:

@@ -29,11 +29,14 @@ FIXED = {
 EXTRAS = {
     "AddOperation", "Added",  # what client.add() and save() return: for annotations
     "CallNext", "Event", "Events",  # what middleware and listeners are given, what client.events() returns
+    "HealthReport",  # what client.health() returns: the same
     "Queue",  # what client.queues.list() returns: the same
     "JobPage", "Count", "QueueStats", "Percentiles", "OwnerInfo", "TaskInfo",  # what services return
     "AttemptError", "LogLine",  # what a Job holds: the same
     "Rule",  # what client.schedule(rule=...) takes
     "Schedule", "ScheduleOperation", "ScheduleState",  # what client.schedule() and its like return
+    "Finding",  # what client.doctor() returns
+    "TaskNotFound",  # the same: of what client.tasks.build() is asked for
     "ScheduleNotFound",  # what callers do differently: there is nothing to edit
     "Clock", "SystemClock",  # Client(clock=...): for tests of applications
     "DatabaseUnavailable", "DatabaseUnusable",  # what callers do differently: try again, or give up
@@ -88,7 +91,7 @@ def test_modules_are_private() -> None:
     package = Path(backlite_async.__file__).parent
     modules = {path.stem if path.is_file() else path.name for path in package.iterdir()}
     assert {name for name in modules if not name.startswith(("_", "."))} <= {
-        "py", "stores", "web", "cli", "testing", "pytest_plugin",
+        "py", "stores", "web", "cli", "testing", "telemetry", "pytest_plugin",
     }  # fmt: skip
 
 

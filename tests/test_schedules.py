@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -245,6 +247,24 @@ async def test_states(database: str, clock: testing.ManualClock) -> None:
         assert len(await pass_by(client, 5 * HOUR)) == 1
         schedule = await found(client)
         assert (schedule.state, schedule.next_runs, schedule.runs) == ("completed", (), 2)
+
+
+@pytest.mark.parametrize("damage", ["job = '{'", "job = '{}'", "timing = 'x'", "declared_by = '[1]'"])
+async def test_a_damaged_one_holds_up_no_other(
+    file: str, clock: testing.ManualClock, journal: Journal, damage: str
+) -> None:
+    """What somebody has written into one row is told once; the others run, and it can be deleted."""
+    client = make(file, clock)
+    client.schedule("a", Report("damaged"), every=HOUR)
+    client.schedule("b", Report("well"), every=HOUR)
+    async with client:
+        with closing(sqlite3.connect(file)) as raw, raw:
+            raw.execute(f"UPDATE backlite_schedules SET {damage} WHERE name = 'a'")
+        assert {about for about, _ in await pass_by(client, 2.5 * HOUR)} == {"well"}
+        await journal.seen("schedule.troubled", count=1)
+        assert [schedule.name for schedule in await client.schedules.list()] == ["a", "b"]
+        assert "delete it" in (await found(client, "a")).words
+        assert await client.schedules.delete("a") == 1
 
 
 # -- several clients -------------------------------------------------------------------------------

@@ -351,7 +351,7 @@ async def test_cancelled_at_any_moment_it_is_all_or_nothing(file: str, journal: 
     connection.close()
     async with Client(file, workers=1) as client:
         client.register(Transfer, transfer)
-        ids = await client.add(*(Transfer(number) for number in range(1, 41))).save()
+        ids = await client.add(*(Transfer(number) for number in (*range(41), 240_000))).save()
         await journal.ended(*ids)
         assert {await client.status(job_id) for job_id in ids} == {JobStatus.SUCCEEDED}
         async with aiosqlite.connect(file, timeout=0.1) as other:

@@ -11,7 +11,7 @@ from .._errors import InvalidType, InvalidValue
 from ._base import WATCHED_FOR, Block, Dead, Store
 from .memory import MemoryStore
 
-__all__ = ["WATCHED_FOR", "Block", "Dead", "MemoryStore", "Store", "store_maker"]
+__all__ = ["WATCHED_FOR", "Block", "Dead", "MemoryStore", "Store", "is_file", "store_maker"]
 
 
 def store_maker(
@@ -40,3 +40,8 @@ def store_maker(
 
     # Resolved once: the application may change its folder.
     return partial(SQLiteStore, os.path.abspath(path), durability=durability, busy_timeout=busy_timeout)
+
+
+def is_file(make: Callable[[], Store]) -> bool:
+    """Return whether what `store_maker` has returned opens a file anew each time, as others may."""
+    return isinstance(make, partial)

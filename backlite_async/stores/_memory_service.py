@@ -11,10 +11,11 @@ from .. import _query
 from .._clock import from_millis
 from .._graph import StepResult, WorkflowRun
 from .._history import Note
+from .._inspection import Inspection
 from .._job import Declared, Job, JobStatus, Owner, OwnerInfo, Queue, TaskInfo, record
 from .._query import Action, Delete, Edit, Found, Postpone, Release, Rerun, SortKey, Wanted
 from .._stats import WHATS, Count, StatsRow, capped
-from . import _flows
+from . import _flows, _memory_inspect
 from ._beside import Beside
 from ._limits import Limits
 from ._lists import has, is_looked_at, sort_key
@@ -53,6 +54,7 @@ class MemoryService:
         self._declared: dict[str, Declared] = {}
         self._tasks: dict[tuple[str, str], TaskInfo] = {}
         self._owners: dict[str, Owner] = {}
+        self._handled: dict[str, tuple[tuple[str, str], ...]] = {}
         self._flows = MemoryFlows(
             self._live, self._completed, self._beside, self._declared, cancel=self._cancel
         )
@@ -344,7 +346,12 @@ class MemoryService:
 
     async def tasks(self) -> Sequence[TaskInfo]:
         """Return the task types that were declared."""
-        return [self._tasks[place] for place in sorted(self._tasks)]
+        return [
+            msgspec.structs.replace(
+                self._tasks[place], limits=msgspec.json.decode(self._declared[place[0]].limits)
+            )
+            for place in sorted(self._tasks)
+        ]
 
     def _catalogue(self, declared: Declared, now: int) -> None:
         """Remember the task types of a queue, those that are new or otherwise than they are known."""
@@ -412,6 +419,14 @@ class MemoryService:
             running=len(claimed_at),
             alive=True if is_here else None,
             seen_at=from_millis(now if is_here else max(claimed_at)),
+            handles=self._handled.get(owner_id) if owner.workers else (),
+        )
+
+    async def seen(self, *, now: int, ended_by: int, late_by: int) -> Inspection:
+        """Return what is to be seen of owners and jobs."""
+        owners = await self.owners(now=now)
+        return _memory_inspect.inspection(
+            self._live, self._declared, self._limits, owners, now=now, ended_by=ended_by, late_by=late_by
         )
 
 
@@ -438,4 +453,5 @@ def cut_record(row: Row, cut: int | None, *, error: bool = False) -> Job:
     for name in ("payload", "result", "error") if error else ("payload", "result"):
         if cut is not None and columns[name] is not None:
             columns[name] = columns[name][:cut]
+    columns["waiting"] = row.status is JobStatus.PENDING and row.due_at is None
     return record(columns)

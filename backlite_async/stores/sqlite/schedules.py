@@ -26,6 +26,9 @@ _COLUMNS = (
 
 _job = msgspec.json.Decoder(NewJob)
 
+NOTHING = NewJob(id="", queue="", task="", payload=b"", max_attempts=1, created_at=0, due_at=0)
+"""The job of a schedule whose row is damaged; its timing says nothing either, so that it never runs."""
+
 
 class ScheduleStore(OpenStore):
     """Keeps schedules, and adds what is due of them."""
@@ -129,6 +132,9 @@ def _read(row: Sequence[Any]) -> StoredSchedule:
     values = dict(zip(_COLUMNS, row, strict=True))
     for name in ("overlap", "removed"):
         values[name] = bool(values[name])
-    values["job"] = _job.decode(values["job"])
-    values["declared_by"] = msgspec.json.decode(values["declared_by"], type=tuple[str, ...])
+    try:
+        values["job"] = _job.decode(values["job"])
+        values["declared_by"] = msgspec.json.decode(values["declared_by"], type=tuple[str, ...])
+    except (msgspec.DecodeError, TypeError):  # whoever has written into it: the others are due all the same
+        values |= {"job": NOTHING, "declared_by": (), "timing": ""}
     return StoredSchedule(**values)

@@ -87,8 +87,9 @@ class ServiceStore(OpenStore):
                 description=description,
                 schema=None if schema is None else msgspec.json.decode(schema),
                 registered_at=from_millis(registered_at),
+                limits=msgspec.json.decode(limits or "{}"),
             )
-            for name, queue, title, description, schema, registered_at in found
+            for name, queue, title, description, schema, registered_at, limits in found
         ]
 
     async def owners(self, *, now: int) -> Sequence[OwnerInfo]:

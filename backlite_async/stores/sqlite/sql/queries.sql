@@ -871,7 +871,9 @@ ON CONFLICT (queue, task) DO UPDATE SET
 WHERE (known.title, known.description, known.schema) IS NOT (excluded.title, excluded.description, excluded.schema)
 
 -- name: tasks
-SELECT task, queue, title, description, schema, registered_at FROM backlite_tasks ORDER BY queue, task
+SELECT task, tasks.queue, title, description, schema, registered_at, limits
+FROM backlite_tasks AS tasks LEFT JOIN backlite_queues AS known ON known.queue = tasks.queue
+ORDER BY tasks.queue, task
 
 -- name: end_turns
 UPDATE backlite_jobs SET due_at = scheduled_at
@@ -1093,13 +1095,13 @@ SELECT
     seq, true, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
     coalesce(key, nullif(blocked, '')), timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message,
-    noted, length(payload), NULL
+    noted, status = 'pending' AND due_at IS NULL, length(payload), NULL
 FROM backlite_jobs WHERE id = :id
 UNION ALL
 SELECT
     seq, false, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, {cut_result}, expires_at,
-    key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted,
+    key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted, false,
     length(payload), length(result)
 FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
 

@@ -586,7 +586,7 @@ SELECT
     jobs.seq, true, jobs.id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, {cut_error}, NULL, NULL,
     coalesce(jobs.key, nullif(blocked, '')), timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress,
-    progress_message, noted, length(payload), NULL
+    progress_message, noted, status = 'pending' AND due_at IS NULL, length(payload), NULL
 FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs NOT INDEXED
 WHERE jobs.seq = place.value
 
@@ -594,7 +594,7 @@ WHERE jobs.seq = place.value
 SELECT
     jobs.seq, false, jobs.id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, {cut_error}, {cut_result}, expires_at,
-    jobs.key, timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted,
+    jobs.key, timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted, false,
     length(payload), length(result)
 FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs NOT INDEXED
 WHERE jobs.seq = place.value
