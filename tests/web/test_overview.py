@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import datetime, timedelta
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -60,6 +61,7 @@ async def test_a_count_that_ends_says_that_there_are_more(world: World, page: Br
 
 async def test_the_oldest_due_is_an_instant(world: World, page: Browser) -> None:
     await world.client.pause("mail")
+    world.clock.advance(0.35)
     due = world.clock.instant
     await world.client.add(Mail("a@example.org")).save()
     world.clock.advance(40)
@@ -198,6 +200,33 @@ async def test_progress_is_shown_while_a_job_runs(world: World, page: Browser) -
     assert doing.find("progress")["value"] == "0.25"
     assert "a <quarter>" in doing.text
     go_on.set()
+
+
+async def test_each_process_shows_its_own_jobs(file: str) -> None:
+    async with world_of(file) as world:
+        other = testing.client(file, clock=world.clock, workers=2, rng=random.Random(1))
+        begun, go_on = anyio.Event(), anyio.Event()
+
+        @other.handler(Step)
+        async def step(task: Step) -> None:
+            begun.set()
+            await go_on.wait()
+
+        async with other:
+            await world.running()
+            await other.add(Step()).save()
+            with anyio.fail_after(10):
+                await begun.wait()
+            processes = (await world.page.see("/")).find(id="processes")
+            doing = {row.find(cls="busy").text: row.find("ul").text for row in processes.all("tr")[1:]}
+            go_on.set()
+        assert {busy: text.split()[0] for busy, text in doing.items()} == {
+            "1 of 10": "Hold",
+            "1 of 2": "Step",
+        }
+        assert "Step" not in doing["1 of 10"]
+        assert "Step" in doing["1 of 2"]
+        assert "Hold" not in doing["1 of 2"]
 
 
 async def test_a_process_without_workers_adds_only(file: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from backlite_async import JobStatus, QueueConfig, Rate, Retention, Task, testing
+from backlite_async import Discard, JobStatus, QueueConfig, Rate, Retention, Task, testing
 
 from ..conftest import Journal
 from .support import Browser, Mail, World, read, world_of
@@ -16,7 +16,7 @@ from backlite_async.web._pages._queues import limits, rules  # isort: skip
 
 
 class Letter(Task):
-    config: ClassVar[QueueConfig] = QueueConfig("letters")
+    config: ClassVar[QueueConfig] = QueueConfig("letters", retention=Retention(payload="always"))
     error: str
 
 
@@ -165,6 +165,11 @@ async def test_who_may_not_change_anything_has_no_buttons(options: dict[str, Any
 
 
 async def test_all_that_failed_are_retried_once_that_is_confirmed(world: World, page: Browser) -> None:
+    @world.client.handler(Letter)
+    async def letter(task: Letter) -> None:
+        raise Discard(task.error)
+
+    [elsewhere] = await world.ran(Letter("lost"))
     ids = await world.fill()
     await world.client.pause("mail")
     seen = await page.see("/queues/mail")
@@ -178,6 +183,7 @@ async def test_all_that_failed_are_retried_once_that_is_confirmed(world: World, 
     for job_id in ids["failed"]:
         assert await world.client.status(job_id) is JobStatus.PENDING
     assert await world.client.status(ids["cancelled"][0]) is JobStatus.CANCELLED
+    assert await world.client.status(elsewhere) is JobStatus.FAILED, "it is of another queue"
 
 
 async def test_any_name_has_a_page(page: Browser, world: World) -> None:
