@@ -627,8 +627,12 @@ class Client:
 
     @property
     def workers(self) -> int:
-        """How many jobs it can run at once."""
+        """How many jobs it can run at once; another number counts from the next start on."""
         return self._workers
+
+    @workers.setter
+    def workers(self, number: int) -> None:
+        self._workers = _whole("workers", number, 0, 10_000)
 
     @property
     def busy(self) -> int:

@@ -257,8 +257,13 @@ class Control(Protocol):
         """Return how many jobs of a queue are claimed."""
         ...
 
-    async def queues(self, *, now: int) -> Sequence[Queue]:
-        """Return how queues are doing that have live jobs, are paused or declared, by name; no statistics."""
+    async def queues(
+        self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
+    ) -> Sequence[Queue]:
+        """Return how queues are doing that have live jobs, are paused or declared, by name; no statistics.
+
+        Counts end at `most`. `queue`: that one only.
+        """
         ...
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:

@@ -25,6 +25,7 @@ from ..._job import (
     Queue,
     Unique,
 )
+from ..._stats import MOST_COUNTED
 from . import claims, control, finishing, history, records, rows
 from . import unique as unique_jobs
 from . import workflows as flows
@@ -34,7 +35,7 @@ from .connection import require_connection, require_transaction
 from .database import fail
 from .hazards import hazards
 from .inspect import inspect, versions
-from .listing import ListingStore
+from .listing import ListingStore, at_one_instant
 from .owners import Dead
 from .schedules import ScheduleStore
 from .service import ServiceStore
@@ -243,9 +244,12 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
         """Return how many jobs of a queue are claimed."""
         return await self._database.read(lambda raw: control.running(raw, queue))
 
-    async def queues(self, *, now: int) -> Sequence[Queue]:
+    async def queues(
+        self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
+    ) -> Sequence[Queue]:
         """Return how the queues are doing."""
-        return await self._database.read(lambda raw: control.queues(raw, now))
+        read = partial(control.queues, now=now, most=most, queue=queue)
+        return await self._database.read(lambda raw: at_one_instant(raw, read))
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask for the end of running ones."""
