@@ -31,10 +31,11 @@ from backlite_async._doctor import findings
 from backlite_async._inspection import Backlog, Claims, Inspection, QueueSeen
 from backlite_async._job import OwnerInfo
 from backlite_async.stores.sqlite import inspect as sqlite_inspect
+from backlite_async.stores.sqlite.sql import migrations
 
 from .conftest import Journal
 
-NEWEST = 7
+NEWEST = len(migrations())
 
 
 class Mail(Task):
