@@ -137,7 +137,8 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One started client in one process.
 
     `alive`: whether its process lives, None where that cannot be told; `seen_at`: when that was last known;
-    `running`: jobs that it has claimed.
+    `running`: jobs that it has claimed; `handles`: queue and task name of what it has workers and handlers
+    for, None where that cannot be told.
     """
 
     id: str
@@ -148,6 +149,7 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     running: int
     alive: bool | None
     seen_at: datetime | None
+    handles: tuple[tuple[str, str], ...] | None = None
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import context as contexts
@@ -10,6 +11,8 @@ from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from backlite_async import __version__
 
 if TYPE_CHECKING:
     from backlite_async import Event
@@ -25,6 +28,9 @@ ATTEMPT, OUTCOME, ERROR = "backlite.job.attempt", "backlite.job.outcome", "error
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Bounds of durations, where the application says no others."""
+
+LOOKS_APART = 0.01
+"""Seconds between two looks whether the application has set something up: each takes two microseconds."""
 
 MOST_STATE = 512
 """Characters of a trace's state that are carried."""
@@ -56,6 +62,7 @@ class OpenTelemetry:
 
     def __init__(self) -> None:
         self.tracing = self.metering = False
+        self._look_at = 0.0
         self._format = TraceContextTextMapPropagator()
         self._tracer: trace.Tracer = trace.NoOpTracer()
         self._meter: metrics.Meter = metrics.NoOpMeter(NAME)
@@ -63,14 +70,20 @@ class OpenTelemetry:
 
     def look(self) -> bool:
         """Return whether the application traces or meters by now."""
-        if not self.tracing and _is_real(trace.get_tracer_provider()):
-            self._tracer = trace.get_tracer(NAME)
+        if not (self.tracing and self.metering) and monotonic() >= self._look_at:
+            self._find()
+            self._look_at = monotonic() + LOOKS_APART
+        return self.tracing or self.metering
+
+    def _find(self) -> None:
+        tracers, meters = trace.get_tracer_provider(), metrics.get_meter_provider()
+        if not self.tracing and _is_real(tracers):
+            self._tracer = tracers.get_tracer(NAME, __version__)
             self.tracing = True
-        if not self.metering and _is_real(metrics.get_meter_provider()):
-            self._meter = metrics.get_meter(NAME)
+        if not self.metering and _is_real(meters):
+            self._meter = meters.get_meter(NAME, __version__)
             self._instruments()
             self.metering = True
-        return self.tracing or self.metering
 
     def _instruments(self) -> None:
         meter = self._meter

@@ -22,7 +22,7 @@ class Charge(Task):
     inner: list[dict[str, Any]] = []
 
 
-class Pair(Task, array_like=True):  # type: ignore[call-arg]
+class Pair(Task, array_like=True):
     config: ClassVar[QueueConfig] = QueueConfig("pairs")
     one: int
     two: int
