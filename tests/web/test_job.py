@@ -103,7 +103,8 @@ async def test_a_job_that_is_not_there_says_why(world: World, client: Client) ->
     async def brief(task: Brief) -> None: ...
 
     client.register(Brief, brief)
-    [gone] = await world.ran(Brief())
+    [gone] = await client.add(Brief()).save()
+    await testing.run_until_idle(client, advance=False)
     for job_id in (gone, "never", "x" * 300, "%0A", "~%%%", "~AAA", "a%2Fb", "..%2f"):
         answer = await world.page.get(f"/jobs/{job_id}")
         assert answer.status_code == 404
