@@ -109,7 +109,7 @@ async def test_a_selection(filled: Any) -> None:
     ]
     assert await world.client.status(chosen[0]) is JobStatus.FAILED
     done = await world.page.do(question.form("Retry 4 jobs"), "Retry 4 jobs")
-    assert done.notice == "Done: 3 retried."
+    assert done.notice == "Done: 3 of 4 retried; the others were in no state for that."
     assert [await world.client.status(one) for one in chosen] == ["pending"] * 3 + ["succeeded"]
 
 
@@ -189,7 +189,7 @@ async def test_reschedule_by_a_wait_or_a_time(filled: Any) -> None:
     two = read(await post(world, action="reschedule", id=[job_id, "other"], wait="5m"))
     assert "due 5 min after you say yes" in two.text
     done = await world.page.do(two.form("Reschedule 2 jobs"), "Reschedule 2 jobs")
-    assert done.notice == "Done: rescheduled."
+    assert done.notice == "Done: 1 of 2 rescheduled; the others were in no state for that."
 
 
 async def test_copy(filled: Any) -> None:

@@ -77,6 +77,8 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
     ({"state": ["failed", "cancelled"]}, "failed cancelled"),
     ({"text": "trouble@"}, "failed"),
     ({"text": "no such BOX"}, "failed"),
+    ({"state": "scheduled"}, "scheduled"),
+    ({"state": "scheduled", "due_after": "90m"}, ""),
     ({"due_before": "2h"}, "scheduled"),
     ({"due_before": "30m"}, ""),
     ({"due_after": "30m", "state": "pending"}, "scheduled"),
@@ -100,6 +102,24 @@ async def test_filters(world: World) -> None:
         assert form.method == "get"
         again = await world.page.submit(form, "Filter")
         assert sorted(shown(Document(again.text))) == sorted(expected), "the form asks the same again"
+
+
+async def test_those_scheduled_are_pending_and_not_due(world: World, client: Client) -> None:
+    await client.pause("mail", wait=True)
+    [due] = await client.add(Mail("now")).save()
+    [later] = await client.add(Mail("later")).wait(60).save()
+    page = await world.page.see("/jobs", state="scheduled")
+    assert shown(page) == [later]
+    assert {name: count for name, count in tabs(page).items() if count != "0"} == {
+        "All": "2",
+        "Upcoming": "2",
+        "Scheduled": "1",
+    }
+    question = await world.page.submit(page.form("Run now all"), "Run now all")
+    done = await world.page.do(Document(question.text).form("Run now 1 job"), "Run now 1 job")
+    assert done.notice == "Done: made due now."
+    assert sorted(await listed(world, state="pending")) == sorted([due, later])
+    assert await listed(world, state="scheduled") == []
 
 
 async def test_tags_parents_and_keys(world: World, client: Client) -> None:
