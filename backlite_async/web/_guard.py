@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from ._access import Scope
@@ -18,9 +18,11 @@ FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"
 class Refused(Exception):
     """The request is refused; `way_out` says what whoever runs the page can do about it."""
 
-    def __init__(self, status: int, reason: str, way_out: str) -> None:
+    def __init__(
+        self, status: int, reason: str, way_out: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(reason)
-        self.status, self.reason, self.way_out = status, reason, way_out
+        self.status, self.reason, self.way_out, self.headers = status, reason, way_out, headers or {}
 
 
 def header(scope: Scope, name: bytes) -> str | None:

@@ -146,7 +146,11 @@ async def queues(visit: Visit) -> Response:
     known = await visit.client.queues.list()
     found = [queue for queue in known if text.lower() in queue.name.lower()]
     return visit.render(
-        "queues.html", rows=rows(visit, found), text=text, many=len(known) > MANY or bool(text), all=len(known)
+        "queues.html",
+        rows=rows(visit, found),
+        text=text,
+        many=len(known) > MANY or bool(text),
+        all=len(known),
     )
 
 
