@@ -237,7 +237,7 @@ async def test_a_client_that_starts_later_is_used_from_then_on(file: str) -> Non
         async with client:
             await page.see("/jobs")
             assert page.dashboard._source._own is None
-            await asyncio.wait(page.dashboard._source._closing)
+            await page.dashboard._source.close()
             assert not own.is_open
         await page.see("/jobs")
         assert page.dashboard._source._own is not None
