@@ -39,6 +39,7 @@ async def full() -> AsyncIterator[World]:
         client.register(Odd, _odd)
         await world.fill()
         await client.add(chain(Mail("a"), Odd(), name="flow")).save()
+        await client.schedule("at/night?", Odd(), cron="0 3 * * *")
         await client.add(Odd()).id("jobs/1 ?#%2f").wait(60).tags("a&b").save()
         yield world
 
@@ -50,9 +51,9 @@ async def _odd(task: Odd) -> None:
 def expect_all(walk: Walk) -> None:
     """Fail unless it has seen all that there is."""
     paths = {urlsplit(address).path.removeprefix(walk.mount) for address in walk.pages}
-    for name in ("/", "/jobs", "/queues", "/workflows", "/tasks"):
+    for name in ("/", "/jobs", "/queues", "/schedules", "/workflows", "/tasks"):
         assert name in paths, (name, sorted(paths))
-    # XXX assert any(path.startswith("/jobs/") for path in paths)
+    assert any(path.startswith("/jobs/") for path in paths)
     assert any(path.startswith("/workflows/") for path in paths)
     assert any(path.endswith("/new") for path in paths)
     assert {address.rpartition("/")[2] for address in walk.assets} == {"icon.svg", "page.js", "style.css"}

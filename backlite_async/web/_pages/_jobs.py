@@ -153,7 +153,7 @@ def row(visit: Visit, job: Job, now: datetime) -> Row:
         elif job.due_at > now:
             state = "scheduled"
         if job.waiting:
-            state, more = "waiting", "" if job.workflow is None else "for the steps before it"
+            state = "waiting"
     elif job.status is JobStatus.RUNNING:
         more = "to be cancelled" if job.cancelled_at else ""
     if not more and state != "retrying" and job.attempt > 1:
