@@ -37,7 +37,7 @@ def _name_of(host: str) -> str:
     """Return the name or address in a Host header, without its port."""
     if host.startswith("["):
         name, closed, _ = host[1:].partition("]")
-        return name.lower() if closed else ""
+        return name.lower() if closed and _is_address(name) else ""
     return host.partition(":")[0].lower().rstrip(".")
 
 

@@ -17,8 +17,13 @@ import pytest
 
 from backlite_async import Client, QueueConfig, Retention, Task, chain
 
-from .support import HERE, HOST, Browser, Dashboard, Mail, World, httpx, world_of
+from .support import HERE, HOST, Browser, Mail, World, world_of
 from .walking import SAME_SITE, App, Walk
+
+# isort: split
+import httpx
+
+from backlite_async.web import Dashboard
 
 Scope = MutableMapping[str, Any]
 
@@ -193,19 +198,24 @@ async def made(file: str) -> str:
     return job_id
 
 
+def opened(page: Browser) -> Client | None:
+    """Return the client that the page has opened for itself."""
+    return page.dashboard._source._own
+
+
 async def test_a_client_that_nobody_has_started(file: str) -> None:
     """It is opened at the first request, and closed when nobody has looked for a while."""
     job_id = await made(file)
     client = Client(file)
     async with Browser(client) as page:
         source = page.dashboard._source
-        assert source._own is None
+        assert opened(page) is None
         assert job_id in (await page.see("/jobs")).html
-        own = source._own
+        own = opened(page)
         assert own is not None
         assert own.is_open_here
         await page.see("/")
-        assert source._own is own
+        assert opened(page) is own
         source._close_soon()  # what the timer calls
         await asyncio.wait(source._closing)
         assert not own.is_open
@@ -233,15 +243,15 @@ async def test_a_client_that_starts_later_is_used_from_then_on(file: str) -> Non
     client = Client(file, workers=0)
     async with Browser(client) as page:
         await page.see("/jobs")
-        own = page.dashboard._source._own
+        own = opened(page)
         assert own is not None
         async with client:
             await page.see("/jobs")
-            assert page.dashboard._source._own is None
+            assert opened(page) is None
             await page.dashboard._source.close()
             assert not own.is_open
         await page.see("/jobs")
-        assert page.dashboard._source._own is not None
+        assert opened(page) is not None
         await page.dashboard._source.close()
 
 

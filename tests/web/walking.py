@@ -8,7 +8,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from .support import HERE, HOST, Document, Form, httpx
+from .support import HERE, HOST, Document, Form
+
+# isort: split
+import httpx
 
 App = Callable[..., Any]
 
@@ -23,7 +26,7 @@ class Walk:
     200.
     """
 
-    def __init__(self, app: App, mount: str, *, most: int = 2, also: int = 200, **transport: Any) -> None:
+    def __init__(self, app: App, mount: str, *, most: int = 1, also: int = 200, **transport: Any) -> None:
         self.mount = mount.rstrip("/")
         self.transport = httpx.ASGITransport(app=app, client=HERE, **transport)
         self.most, self.expected = most, (200, also)
