@@ -14,7 +14,7 @@ from .._history import Note
 from .._inspection import Inspection
 from .._job import Declared, Job, JobStatus, Owner, OwnerInfo, Queue, TaskInfo, record
 from .._query import Action, Delete, Edit, Found, Postpone, Release, Rerun, SortKey, Wanted
-from .._stats import Count, StatsRow, capped
+from .._stats import WHATS, Count, StatsRow, capped
 from . import _flows, _memory_inspect
 from ._beside import Beside
 from ._limits import Limits
@@ -335,6 +335,11 @@ class MemoryService:
         """Return what was counted."""
         return self._tallies.of(since=since, until=until, step=step, queue=queue, together=together)
 
+    async def numbers(self, *, since: int, until: int) -> Sequence[StatsRow]:
+        """Return what was counted of each queue in a time, but not how long attempts ran and had waited."""
+        rows = self._tallies.of(since=since, until=until)
+        return [row for row in rows if row[2] in WHATS]
+
     async def sum_up(self, *, now: int) -> None:
         """Sum up old statistics by the hour."""
         self._tallies.sum_up(now=now)
@@ -436,4 +441,5 @@ def cut_record(row: Row, cut: int | None, *, error: bool = False) -> Job:
     for name in ("payload", "result", "error") if error else ("payload", "result"):
         if cut is not None and columns[name] is not None:
             columns[name] = columns[name][:cut]
+    columns["waiting"] = row.status is JobStatus.PENDING and row.due_at is None
     return record(columns)

@@ -78,7 +78,8 @@ class Watch:
     def check(self, *, but: Sequence[str] = ()) -> None:
         """Fail if anything was noted that has none of these texts in it; begin anew."""
         noted, self.noted = self.noted, []
-        assert [line for line in noted if not any(text in line for text in but)] == []
+        wrong = [line for line in noted if not any(text in line for text in but)]
+        assert not wrong, "\n".join(wrong)
 
 
 async def passing(page: Page, done: Callable[[], bool]) -> None:

@@ -44,7 +44,7 @@ async def main(folder: Path, wanted: list[str]) -> None:
                 for name, page_name in names.items():
                     if wanted and name not in wanted:
                         continue
-                    path = path_of(page_name, workflow=shown.workflow or "")
+                    path = path_of(page_name, shown.places)
                     for scheme in schemes:
                         page = await opened(started, width, height, scheme)
                         await page.goto(shown.base + path, wait_until="networkidle")
@@ -66,7 +66,8 @@ async def opened(started: Browser, width: int, height: int, scheme: str) -> Page
 def write(path: Path, picture: bytes) -> None:
     """Write a picture, small."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
+    reduced = image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE)
+    reduced.save(path, optimize=True)
     size = path.stat().st_size
     print(f"{path}: {size:,} bytes")
     if size > MOST:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ..._errors import DatabaseUnusable
 from ..._inspection import Backlog, Claims, Inspection, QueueSeen
 from ..._job import OwnerInfo
 from .._base import MOST_COUNTED
@@ -66,9 +67,16 @@ def inspect(path: str, *, busy_timeout: float, now: int, ended_by: int, late_by:
 
 
 def _connect(path: str, busy_timeout: float) -> sqlite3.Connection:
-    """Open a file that must be there, to read it only: the last one to close it writes nothing either."""
-    uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+    """Open a file that must be there, to read it only.
+
+    Where there is a log, its last user would write it back at the end, and may not; where there is none, the
+    one that is made for reading is removed again, which only who may write does.
+    """
+    if os.path.isdir(path):
+        raise DatabaseUnusable(path, "is a folder; give the path of a file")
+    uri = f"{Path(path).absolute().as_uri()}?mode={'ro' if os.path.exists(path + '-wal') else 'rw'}"
     raw = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_timeout)
+    raw.execute("PRAGMA query_only = ON")
     raw.execute("PRAGMA trusted_schema = OFF")
     return raw
 

@@ -35,7 +35,7 @@ from .connection import require_connection, require_transaction
 from .database import fail
 from .hazards import hazards
 from .inspect import inspect, versions
-from .listing import ListingStore
+from .listing import ListingStore, at_one_instant
 from .owners import Dead
 from .schedules import ScheduleStore
 from .service import ServiceStore
@@ -248,7 +248,8 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
         self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
     ) -> Sequence[Queue]:
         """Return how the queues are doing."""
-        return await self._database.read(lambda raw: control.queues(raw, now, most, queue))
+        read = partial(control.queues, now=now, most=most, queue=queue)
+        return await self._database.read(lambda raw: at_one_instant(raw, read))
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask for the end of running ones."""
