@@ -10,7 +10,7 @@ import msgspec
 from .. import Job, JobStatus
 from ._output import Output, ago, duration, instant, state
 
-__all__ = ["job_columns", "job_row", "json_text", "percent", "show_job"]
+__all__ = ["MOST_BYTES", "job_columns", "job_row", "json_text", "percent", "show_job"]
 
 job_columns = ("id", "state", "queue", "task", ">attempt", "when", ">took", "what")
 MOST_BYTES = 65_536
@@ -62,7 +62,7 @@ def json_text(raw: bytes | None) -> str:
     if raw is None:
         return ""
     if len(raw) > MOST_BYTES:
-        return f"{raw[:MOST_BYTES].decode(errors='replace')}…\n({len(raw):,} bytes; --json has all)"
+        return f"{raw[:MOST_BYTES].decode(errors='replace')}…\n(it is longer; --json has all)"
     try:
         return msgspec.json.format(raw, indent=2).decode()
     except (msgspec.MsgspecError, UnicodeDecodeError):
