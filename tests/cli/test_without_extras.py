@@ -75,7 +75,7 @@ def test_importing_the_command_line_loads_nothing() -> None:
     assert (ran.stdout, ran.stderr) == ("set()\n", "")
 
 
-@pytest.mark.parametrize("name", ["uvicorn", "starlette", "jinja2"])
+@pytest.mark.parametrize("name", ["uvicorn", "starlette"])
 def test_without_the_page(tmp_path: Path, name: str) -> None:
     """`ui` says in one line what to install."""
     path = tmp_path / "app.db"
