@@ -11,7 +11,7 @@ from .. import Client, JobNotFound
 from ._base import Group, NothingFound, command, with_client
 from ._filters import check_names, job_filters
 from ._output import Output
-from ._shown import MOST_BYTES, job_columns, job_row, show_job
+from ._shown import JOB_COLUMNS, JOB_DROP, MOST_BYTES, job_row, show_job
 
 __all__ = ["jobs"]
 
@@ -44,7 +44,7 @@ async def list_jobs(
             out.data(job)
     elif page:
         now = datetime.now(UTC)
-        out.table([job_row(job, now) for job in page], job_columns)
+        out.table([job_row(job, now) for job in page], JOB_COLUMNS, JOB_DROP)
     else:
         out.say("no job matches" if not page.limited else "no job matches so far")
     if page.next is not None:

@@ -71,7 +71,8 @@ async def list_queues(client: Client, out: Output) -> None:
             )
             for queue in found
         ]
-        out.table(rows, ("queue", "state", *(f">{name}" for name in KINDS), ">oldest due"))
+        columns = ("queue", "state", *(f">{name}" for name in KINDS), ">oldest due")
+        out.table(rows, columns, (">cancelled", ">waiting", ">scheduled", ">succeeded"))
     else:
         out.say("there are no queues yet")
 

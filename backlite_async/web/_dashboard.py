@@ -104,9 +104,11 @@ class Dashboard:
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
+            over = message["type"] == "lifespan.shutdown"
+            if over:
+                await self._source.close()  # before it is said: then the loop may end
             await send({"type": message["type"] + ".complete"})
-            if message["type"] == "lifespan.shutdown":
-                await self._source.close()
+            if over:
                 return
 
     # -- one request -------------------------------------------------------------------------------
