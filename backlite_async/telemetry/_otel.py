@@ -103,9 +103,10 @@ class OpenTelemetry:
 
     def send(self, queue: str) -> SendSpan:
         """Begin a span around the storing of jobs of a queue."""
-        span = self._tracer.start_span(
-            f"send {queue}", kind=SpanKind.PRODUCER, attributes=_said("send", queue)
-        )
+        span = None
+        if self.tracing:
+            said = _said("send", queue)
+            span = self._tracer.start_span(f"send {queue}", kind=SpanKind.PRODUCER, attributes=said)
         return SendSpan(self, span, queue)
 
     def here(self) -> dict[str, str]:
@@ -157,9 +158,9 @@ class OpenTelemetry:
 
 
 class SendSpan:
-    """A span around the storing of jobs of one queue."""
+    """A span around the storing of jobs of one queue; none, where only metrics are wanted."""
 
-    def __init__(self, otel: OpenTelemetry, span: Span, queue: str) -> None:
+    def __init__(self, otel: OpenTelemetry, span: Span | None, queue: str) -> None:
         self._otel = otel
         self._span = span
         self._queue = queue
@@ -167,19 +168,23 @@ class SendSpan:
     @property
     def context(self) -> dict[str, str]:
         """What its jobs carry."""
-        return self._otel.carrier(trace.set_span_in_context(self._span, Context()))
+        span = self._span
+        return {} if span is None else self._otel.carrier(trace.set_span_in_context(span, Context()))
 
     def end(self, ids: Sequence[str], error: str | None) -> None:
         """End it; `error`: the type of what was raised."""
-        if len(ids) == 1:
-            self._span.set_attribute(MESSAGE, ids[0])
-        elif ids:
-            self._span.set_attribute(COUNT, len(ids))
-        if error is not None:
-            _fail(self._span, error)
-        self._span.end()
         if error is not None and ids:
             self._otel.unsent(len(ids), self._queue, error)
+        span = self._span
+        if span is None:
+            return
+        if len(ids) == 1:
+            span.set_attribute(MESSAGE, ids[0])
+        elif ids:
+            span.set_attribute(COUNT, len(ids))
+        if error is not None:
+            _fail(span, error)
+        span.end()
 
 
 class AttemptSpan:

@@ -68,6 +68,8 @@ def app(database: str, **options: Any) -> Client:
     async def first(task: First, job: JobContext) -> None:
         if job.attempt <= task.fails:
             raise ValueError(SECRET)
+        assert set(job.meta) <= {"note"}
+        assert job.meta is job.meta
         await client.add(Second()).save()
 
     @client.handler(Second)
