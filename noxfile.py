@@ -47,7 +47,7 @@ def install(session: nox.Session, *groups: str) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run the demo: nox -s demo [-- FOLDER]."""
-    install(session)
+    session.install("--quiet", ".[cli]")
     session.run("python", "-m", "backlite_async", "demo", *session.posargs)
 
 

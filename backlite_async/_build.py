@@ -137,7 +137,7 @@ def _choices(kind: TaskType, message: str) -> str:
             choices += option.values
         elif isinstance(option, inspect.EnumType):
             choices += [member.value for member in option.cls]
-    return f"; it must be one of {', '.join(map(repr, choices))}" if choices else ""
+    return f"; it must be one of {', '.join(sorted(map(repr, choices)))}" if choices else ""
 
 
 def _fields(cls: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:

@@ -68,6 +68,9 @@ QUEUES_PAUSED = Event("queues.paused", logging.INFO, "which queues are paused no
 QUEUE_UNHANDLED = Event("queue.unhandled", logging.WARNING, "jobs wait that have no handler in this process")
 PAGE_ACTION = Event("page.action", logging.INFO, "somebody does something by the page: who, what, to what")
 PAGE_FAILED = Event("page.failed", logging.ERROR, "the page cannot answer a request; it changes nothing")
+PAGE_REDACT_FAILED = Event(
+    "page.redact_failed", logging.ERROR, "the function given as redact= has failed; the value is not shown"
+)
 SCHEDULE_CHANGED = Event(
     "schedule.changed", logging.INFO, "a schedule was made, edited, paused, removed, ...; action says"
 )

@@ -15,12 +15,16 @@ import msgspec
 
 from ._config import QueueConfig
 from ._errors import InvalidValue
+from ._formats import LOCAL_DATE_TIME, SOME_DATE_TIME, SOME_TIME
 from ._task import SchemaTask, TaskType, task_type
 
 __all__ = ["made_up"]
 
 FORMATS: dict[str, Any] = {
     "date-time": Annotated[datetime.datetime, msgspec.Meta(tz=True)],
+    LOCAL_DATE_TIME: Annotated[datetime.datetime, msgspec.Meta(tz=False)],
+    SOME_DATE_TIME: datetime.datetime,
+    SOME_TIME: datetime.time,
     "time": Annotated[datetime.time, msgspec.Meta(tz=True)],
     "partial-time": Annotated[datetime.time, msgspec.Meta(tz=False)],
     "date": datetime.date,
@@ -48,8 +52,8 @@ REFERENCE = "#/$defs/"
 def made_up(name: str, schema: Mapping[str, Any], config: QueueConfig, description: str = "") -> TaskType:
     """Return a task type of this name whose tasks are encoded as those are that the schema was made of.
 
-    Raises `InvalidValue` where the schema cannot be followed. What no schema tells is left open: times
-    without a zone are any text; a field whose default is not told is left out if it is not given.
+    Raises `InvalidValue` where the schema cannot be followed. A field whose default no schema tells
+    is left out if it is not given; those of an object that is encoded as an array have no names: `item_0`.
     """
     namespace = {"config": config, "task_name": name, "__doc__": description or None}
     try:

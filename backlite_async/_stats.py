@@ -18,6 +18,7 @@ __all__ = [
     "KEEP_HOURS",
     "KEEP_MINUTES",
     "MINUTE",
+    "MOST_COUNTED",
     "WHATS",
     "Count",
     "Percentiles",
@@ -36,6 +37,9 @@ KEEP_MINUTES, KEEP_HOURS = 3 * HOUR, 32 * DAY
 
 WHATS = ("succeeded", "failed", "cancelled", "retried", "snoozed", "crashed")
 """What an attempt can have been. "failed": its job has; "retried": it has failed, and its job goes on."""
+
+MOST_COUNTED = 10_000
+"""Where the counts of queues end, or earlier."""
 
 Tally = tuple[str, int, str, int, int]
 """What one attempt adds: its queue, when it ended (milliseconds, of its minute), which of `WHATS` it was, the

@@ -10,6 +10,7 @@ import msgspec
 
 from ._config import QueueConfig
 from ._errors import InvalidTask
+from ._formats import json_schema
 
 __all__ = ["LETTER_FIELDS", "SchemaTask", "Task", "TaskType", "task_type"]
 
@@ -64,7 +65,7 @@ class TaskType:
     def schema(self) -> str | None:
         """Return the JSON schema as JSON; None where a field's type has none."""
         try:
-            return msgspec.json.encode(msgspec.json.schema(self.cls)).decode()
+            return msgspec.json.encode(json_schema(self.cls)).decode()
         except Exception:  # TypeError, of custom types
             return None
 

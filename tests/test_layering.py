@@ -1,6 +1,6 @@
 """The architecture: imports run downwards only, decisions are pure, SQL lives in .sql files.
 
-around      __main__  _demo  testing  (web, cli)       imported by nothing
+around      __main__  cli  _demo  testing  web         imported by nothing
 effects     _client  _add  _dispatcher  _worker  ...   see stores only as backlite_async.stores
 decisions   _codec  _backoff  _outcome  _plan          no I/O, no clock, no randomness
 data        _task  _job  _config  _errors  _clock
@@ -25,17 +25,18 @@ PACKAGE = Path(backlite_async.__file__).parent
 ROOT = "backlite_async"
 
 LAYERS = {
-    "data": "_errors _clock _config _task _job _history _query _stats _graph _recurring _mermaid _carry",
+    "data": "_errors _clock _config _task _job _history _query _stats _graph _recurring _mermaid _carry"
+    " _formats _inspection",
     "decisions": "_ahead _codec _backoff _fingerprint _options _plan _outcome _suspects"
     " _declare _filters _letters _zones _cron _rule _recurrence _said _schedule _due _reconcile _steps"
-    " _workflow _schema _build",
+    " _workflow _schema _build _doctor",
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
     " _deadlines _failure _feed _heed _lapses _queues _reports _solo _starts _takeover _transaction _wall"
     " _threads _dispatcher _life _client"
     " _notes _waits _results _events _middleware _direct _bulk _jobs _owners _catalogue"
     " _schedules _declarations _ticker _inside _workflows _maker _telemetry _checkup",
     "root": "_public",
-    "around": "__main__ _demo",
+    "around": "__main__ _bench _demo",
 }
 
 BELOW = {
@@ -283,16 +284,16 @@ def test_who_knows_aiosqlite() -> None:
 
 
 def test_who_knows_sqlite3() -> None:
-    """Only the SQLite store."""
+    """Only the SQLite store, and what it is measured beside."""
     users = users_of("sqlite3", typing_only=False) | users_of("sqlite3", typing_only=True)
-    assert {user for user in users if not user.startswith("stores.sqlite")} == set()
+    assert {user for user in users if not user.startswith("stores.sqlite")} == {"_bench"}
 
 
 def test_who_knows_structlog_and_logging() -> None:
-    """Only the module that declares the events."""
+    """Only the module that declares the events, and the one that sends them to stderr."""
     for name in ("structlog", "logging"):
         users = users_of(name, typing_only=False) | users_of(name, typing_only=True)
-        assert users - {"_demo", "__main__"} == {"_log"}
+        assert users == {"_log", "cli._logs"}
 
 
 @pytest.mark.parametrize("module", in_layer("data", "decisions", "effects", "stores", "root"))

@@ -24,6 +24,7 @@ from .._job import (
     Queue,
     Unique,
 )
+from ._inspect import Inspectable
 from ._schedules import Schedules
 from ._service import MOST_COUNTED, WATCHED_FOR, Service
 
@@ -256,8 +257,13 @@ class Control(Protocol):
         """Return how many jobs of a queue are claimed."""
         ...
 
-    async def queues(self, *, now: int) -> Sequence[Queue]:
-        """Return how queues are doing that have live jobs, are paused or declared, by name; no statistics."""
+    async def queues(
+        self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
+    ) -> Sequence[Queue]:
+        """Return how queues are doing that have live jobs, are paused or declared, by name; no statistics.
+
+        Counts end at `most`. `queue`: that one only.
+        """
         ...
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
@@ -367,7 +373,7 @@ class Owners(Protocol):
 
 
 @runtime_checkable
-class Store(Life, Control, Queries, Service, Schedules, Owners, Protocol):
+class Store(Life, Control, Queries, Service, Schedules, Owners, Inspectable, Protocol):
     """Keeps jobs. All database I/O of the library happens behind this seam.
 
     What every store promises, and tests/stores/test_contract.py checks:

@@ -11,10 +11,11 @@ from .. import _query
 from .._clock import from_millis
 from .._graph import StepResult, WorkflowRun
 from .._history import Note
+from .._inspection import Inspection
 from .._job import Declared, Job, JobStatus, Owner, OwnerInfo, Queue, TaskInfo, record
 from .._query import Action, Delete, Edit, Found, Postpone, Release, Rerun, SortKey, Wanted
-from .._stats import Count, StatsRow, capped
-from . import _flows
+from .._stats import WHATS, Count, StatsRow, capped
+from . import _flows, _memory_inspect
 from ._beside import Beside
 from ._limits import Limits
 from ._lists import has, is_looked_at, sort_key
@@ -53,6 +54,7 @@ class MemoryService:
         self._declared: dict[str, Declared] = {}
         self._tasks: dict[tuple[str, str], TaskInfo] = {}
         self._owners: dict[str, Owner] = {}
+        self._handled: dict[str, tuple[tuple[str, str], ...]] = {}
         self._flows = MemoryFlows(
             self._live, self._completed, self._beside, self._declared, cancel=self._cancel
         )
@@ -322,10 +324,21 @@ class MemoryService:
         ]
 
     async def stats(
-        self, *, since: int, until: int, step: int | None = None, queue: str | None = None
+        self,
+        *,
+        since: int,
+        until: int,
+        step: int | None = None,
+        queue: str | None = None,
+        together: bool = False,
     ) -> Sequence[StatsRow]:
         """Return what was counted."""
-        return self._tallies.of(since=since, until=until, step=step, queue=queue)
+        return self._tallies.of(since=since, until=until, step=step, queue=queue, together=together)
+
+    async def numbers(self, *, since: int, until: int) -> Sequence[StatsRow]:
+        """Return what was counted of each queue in a time, but not how long attempts ran and had waited."""
+        rows = self._tallies.of(since=since, until=until)
+        return [row for row in rows if row[2] in WHATS]
 
     async def sum_up(self, *, now: int) -> None:
         """Sum up old statistics by the hour."""
@@ -357,12 +370,14 @@ class MemoryService:
 
     # -- queues and owners -------------------------------------------------------------------------
 
-    async def queues(self, *, now: int) -> Sequence[Queue]:
+    async def queues(
+        self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
+    ) -> Sequence[Queue]:
         """Return how the queues are doing."""
         names = {row.queue for row in self._live.rows.values()} | self._limits.paused | self._declared.keys()
-        return [self._queue(name, now) for name in sorted(names)]
+        return [self._queue(name, now, most) for name in sorted(names) if queue in (None, name)]
 
-    def _queue(self, name: str, now: int) -> Queue:
+    def _queue(self, name: str, now: int, most: int) -> Queue:
         let_in = [row for row in self._live.pending() if row.queue == name]
         waiting, blocked = self._live.waiting(name), self._live.blocked(name)
         due = [row.until for row in let_in if row.until <= now] + [row.scheduled_at for row in waiting]
@@ -381,7 +396,7 @@ class MemoryService:
             running=len(self._live.running(name)),
             oldest_due=from_millis(now) - from_millis(min(due)) if due else None,
             limits={} if declared is None else msgspec.json.decode(declared.limits),
-            **capped(numbers, MOST_COUNTED),
+            **capped(numbers, most),
         )
 
     async def owners(self, *, now: int) -> Sequence[OwnerInfo]:
@@ -404,6 +419,14 @@ class MemoryService:
             running=len(claimed_at),
             alive=True if is_here else None,
             seen_at=from_millis(now if is_here else max(claimed_at)),
+            handles=self._handled.get(owner_id) if owner.workers else (),
+        )
+
+    async def seen(self, *, now: int, ended_by: int, late_by: int) -> Inspection:
+        """Return what is to be seen of owners and jobs."""
+        owners = await self.owners(now=now)
+        return _memory_inspect.inspection(
+            self._live, self._declared, self._limits, owners, now=now, ended_by=ended_by, late_by=late_by
         )
 
 
@@ -418,4 +441,5 @@ def cut_record(row: Row, cut: int | None, *, error: bool = False) -> Job:
     for name in ("payload", "result", "error") if error else ("payload", "result"):
         if cut is not None and columns[name] is not None:
             columns[name] = columns[name][:cut]
+    columns["waiting"] = row.status is JobStatus.PENDING and row.due_at is None
     return record(columns)

@@ -9,15 +9,12 @@ from .._graph import StepResult, WorkflowRun
 from .._history import Note
 from .._job import JobStatus, OwnerInfo, TaskInfo
 from .._query import Action, Found, SortKey, Wanted
-from .._stats import Count
+from .._stats import MOST_COUNTED, Count
 
 __all__ = ["MOST_COUNTED", "WATCHED_FOR", "Service"]
 
 WATCHED_FOR = 60_000
 """Milliseconds for which a completed job is kept at least, without its payload, if somebody waits for it."""
-
-MOST_COUNTED = 10_000
-"""Where the counts of `Queries.queues` end."""
 
 
 class Service(Protocol):
@@ -105,12 +102,26 @@ class Service(Protocol):
         ...
 
     async def stats(
-        self, *, since: int, until: int, step: int | None = None, queue: str | None = None
+        self,
+        *,
+        since: int,
+        until: int,
+        step: int | None = None,
+        queue: str | None = None,
+        together: bool = False,
     ) -> Sequence[tuple[str, int, str, int, int]]:
         """Return what was counted: queue, begin of the step, what, bucket, how many.
 
         What began at or after `since` and before `until`, in steps of so many milliseconds from `since` on;
         None: in one. Older than `KEEP_MINUTES`, it is counted in whole hours: those that begin in that time.
+        `together`: of all queues, whose name is then "".
+        """
+        ...
+
+    async def numbers(self, *, since: int, until: int) -> Sequence[tuple[str, int, str, int, int]]:
+        """Return what was counted of each queue in a time, but not how long attempts ran and had waited.
+
+        That is most of what is counted, so this is quicker than `stats`.
         """
         ...
 

@@ -28,14 +28,20 @@ class Tallies:
         self.add((queue, at - at % MINUTE, "cancelled", -1, -1))
 
     def of(
-        self, *, since: int, until: int, step: int | None = None, queue: str | None = None
+        self,
+        *,
+        since: int,
+        until: int,
+        step: int | None = None,
+        queue: str | None = None,
+        together: bool = False,
     ) -> Sequence[StatsRow]:
-        """Return what was counted of what began in a time, in steps."""
+        """Return what was counted of what began in a time, in steps; `together`: of all queues, as ""."""
         found: Counter[tuple[str, int, str, int]] = Counter()
         for (name, _, start, what, bucket), number in self._numbers.items():
             if since <= start < until and queue in (None, name):
                 begin = since if step is None else start - (start - since) % step
-                found[name, begin, what, bucket] += number
+                found["" if together else name, begin, what, bucket] += number
         return [(*place, number) for place, number in sorted(found.items())]
 
     def sum_up(self, *, now: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["exact", "full", "instant", "number", "share", "short", "size", "span"]
+__all__ = ["brief", "exact", "full", "instant", "number", "share", "short", "size", "span"]
 
 
 NONE, MINUS = "\u2013", "\u2212"
@@ -74,3 +74,8 @@ def size(count: int) -> str:
         if value < 999.5 or unit == "GB":
             return f"{value:.3g} {unit}"
     raise AssertionError("unreachable")
+
+
+def brief(job_id: str) -> str:
+    """Return an id, of a long one the end, by which those that were made one after the other differ."""
+    return job_id if len(job_id) <= 14 else "…" + job_id[-12:]

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, BrowserContext, Page
+    from playwright.async_api import Browser, Page
 
     from .driving import Watch
     from .serving import World
@@ -117,15 +118,17 @@ async def opened(browser: Browser) -> AsyncIterator[Open]:
     from . import seed
     from .driving import Watch
 
-    contexts: list[BrowserContext] = []
     async with AsyncExitStack() as stack:
 
-        async def make(base: str, **options: Any) -> tuple[Page, Watch]:
+        async def make(
+            base: str, *, at: datetime = seed.NOW, paused: bool = True, **options: Any
+        ) -> tuple[Page, Watch]:
             context = await browser.new_context(base_url=base, reduced_motion="reduce", **options)
-            contexts.append(context)
             stack.push_async_callback(context.close)
             context.set_default_timeout(5000)
-            await context.clock.set_fixed_time(seed.NOW)
+            await context.clock.install(time=at - timedelta(seconds=1))
+            if paused:  # timers run when a test says so, by clock.run_for()
+                await context.clock.pause_at(at)
             watch = Watch(context, base)
             return await context.new_page(), watch
 

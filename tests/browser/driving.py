@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -19,7 +19,7 @@ from playwright.async_api import (
     async_playwright,
 )
 
-__all__ = ["Watch", "browser", "chromium", "violations"]
+__all__ = ["Watch", "browser", "chromium", "passing", "poll", "violations"]
 
 ARGUMENTS = [
     "--disable-background-networking",
@@ -78,7 +78,21 @@ class Watch:
     def check(self, *, but: Sequence[str] = ()) -> None:
         """Fail if anything was noted that has none of these texts in it; begin anew."""
         noted, self.noted = self.noted, []
-        assert [line for line in noted if not any(text in line for text in but)] == []
+        wrong = [line for line in noted if not any(text in line for text in but)]
+        assert not wrong, "\n".join(wrong)
+
+
+async def passing(page: Page, done: Callable[[], bool]) -> None:
+    """Let time pass for a page until something is done."""
+    while not done():
+        await page.clock.run_for(500)
+
+
+async def poll(page: Page) -> int:
+    """Let time pass for a page until it asks whether anything has changed; return the answer's status."""
+    async with page.expect_response(lambda answer: answer.request.resource_type == "fetch") as answer:
+        await passing(page, answer.is_done)
+    return (await answer.value).status
 
 
 async def violations(page: Page) -> list[str]:

@@ -122,7 +122,7 @@ def _notable() -> list[tuple[datetime, Adding]]:
         lost = chain(Reserve(1040), RedeemGiftCard(1040, "EXPIRED-11"), Ship(1040), name="order 1040")
         await client.add(done, lost).save()
 
-    ago = (50, failed), (5, retried), (20, sent), (120, workflows)
+    ago = (50, failed), (6, retried), (20, sent), (120, workflows)
     return [(NOW - timedelta(minutes=minutes), add) for minutes, add in ago]
 
 
@@ -146,8 +146,8 @@ async def _seen(events: Events, wanted: set[tuple[str, str]]) -> None:
             return
 
 
-async def present(client: Client, shop: Shop) -> str:
-    """Have a started client do something; return the id of the workflow that is in the middle of it."""
+async def present(client: Client, shop: Shop) -> dict[str, str]:
+    """Have a started client do something; return the ids of a workflow that runs, and of a step."""
     for name in ("import-running", "report-running", "pack 1042"):
         shop.hold(name)
     assert isinstance(client.clock, testing.ManualClock)
@@ -167,7 +167,7 @@ async def present(client: Client, shop: Shop) -> str:
             await _seen(events, {("progress", "0.66"), ("failed", "None")})
             client.clock.set(NOW)
         await _planned(client)
-    return workflow.id
+    return {"workflow": workflow.id, "step": workflow.steps[4].id}
 
 
 def _order() -> Workflow:

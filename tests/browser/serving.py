@@ -108,7 +108,7 @@ class World:
     client: Client
     shop: Shop
     served: Served
-    workflow: str | None = None
+    places: dict[str, str] = field(default_factory=dict)
 
     @property
     def base(self) -> str:
@@ -124,7 +124,7 @@ async def world(database: Path, *, present: bool = True, **options: Any) -> Asyn
     async with client, serve(Dashboard(client, **options)) as served:
         made = World(client, shop, served)
         if present:
-            made.workflow = await seed.present(client, shop)
+            made.places = await seed.present(client, shop)
         try:
             yield made
         finally:

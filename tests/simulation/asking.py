@@ -95,11 +95,24 @@ class Asking(Faults):
         return await self._do("which_ended", lambda: at_once(ended()))
 
     async def stats(
-        self, *, since: int, until: int, step: int | None = None, queue: str | None = None
+        self,
+        *,
+        since: int,
+        until: int,
+        step: int | None = None,
+        queue: str | None = None,
+        together: bool = False,
     ) -> Sequence[StatsRow]:
         """Return what was counted."""
-        stats = partial(self._inner.stats, since=since, until=until, step=step, queue=queue)
+        stats = partial(
+            self._inner.stats, since=since, until=until, step=step, queue=queue, together=together
+        )
         return await self._do("stats", lambda: at_once(stats()))
+
+    async def numbers(self, *, since: int, until: int) -> Sequence[StatsRow]:
+        """Return what was counted of each queue in a time, but not how long attempts ran and had waited."""
+        numbers = partial(self._inner.numbers, since=since, until=until)
+        return await self._do("numbers", lambda: at_once(numbers()))
 
     async def sum_up(self, *, now: int) -> None:
         """Sum up old statistics."""

@@ -24,6 +24,7 @@ from backlite_async._job import (
     Queue,
     Unique,
 )
+from backlite_async._stats import MOST_COUNTED
 from backlite_async.stores import Dead
 
 from .asking import Asking
@@ -357,9 +358,11 @@ class FaultyStore(Asking, Recurring):
         """Return how many jobs of a queue are claimed."""
         return await self._do("running", lambda: at_once(self._inner.running(queue)))
 
-    async def queues(self, *, now: int) -> Sequence[Queue]:
+    async def queues(
+        self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
+    ) -> Sequence[Queue]:
         """Return how the queues are doing."""
-        return await self._do("queues", lambda: at_once(self._inner.queues(now=now)))
+        return await self._do("queues", lambda: at_once(self._inner.queues(now=now, most=most, queue=queue)))
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask for the end of running ones."""

@@ -37,7 +37,9 @@ def database() -> Iterator[sqlite3.Connection]:
 
 
 def asked(raw: sqlite3.Connection, *, since: int = 0, until: int = START * 2, **changes: Any) -> list[Any]:
-    return stats.stats(raw, since=since, until=until, **{"step": None, "queue": None} | changes)
+    return stats.stats(
+        raw, since=since, until=until, **{"step": None, "queue": None, "together": False} | changes
+    )
 
 
 TALLIES = st.tuples(

@@ -2,17 +2,164 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
 from starlette.responses import Response
 
+from ... import InvalidType, InvalidValue, Job, JobPage, JobStatus
+from .._asked import FIELDS, STATES, Asked, asked
+from .._forms import BadRequest
+from .._redact import glance
+from .._times import number
 from .._visit import Route, Visit
+from ._actions import check_text, fitting
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "Row", "row"]
+
+COUNTED = 1_000
+"""Jobs that are counted of each state: a list is looked at every two seconds."""
+
+LABELS = {
+    "running": "Running",
+    "pending": "Upcoming",
+    "succeeded": "Succeeded",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+}
+MORE = ("tag", "key", "parent", "owner", "workflow", "added_after", "added_before", "due_after", "due_before",
+        "finished_after", "finished_before")  # fmt: skip
+"""Filters that are behind "More filters"."""
+
+
+class Tab(NamedTuple):
+    """A state of jobs to look at; `counted`: how many, as text; empty where it takes long to count."""
+
+    label: str
+    href: str
+    current: bool
+    counted: str
+
+
+class Row(NamedTuple):
+    """A job in a list: in what state it is, in a word and in more, and what else is worth a look."""
+
+    job: Job
+    state: str
+    more: str
+    about: str
 
 
 async def jobs(visit: Visit) -> Response:
     """Show the jobs that match."""
-    page = await visit.client.jobs.list(limit=visit.settings.page_size)
-    return visit.render("jobs.html", page=page)
+    now = visit.now
+    try:
+        meant = asked(visit.query, now)
+        check_text(visit, meant)
+        page = await visit.client.jobs.list(
+            limit=visit.settings.page_size,
+            after=visit.query.raw("after") or None,
+            before=visit.query.raw("before") or None,
+            brief=True,
+            **meant.filters,
+        )
+    except (BadRequest, InvalidValue, InvalidType) as error:
+        return await _explain(visit, str(error))
+    tabs = await _tabs(visit, meant)
+    return await _render(
+        visit, meant.fields, rows=[row(visit, job, now) for job in page], page=page, tabs=tabs
+    )
+
+
+async def _explain(visit: Visit, wrong: str) -> Response:
+    """Say what is wrong with the question, with all that was asked, so that it can be put right."""
+    sent: dict[str, Any] = {name: visit.query.raw(name) for name in FIELDS if visit.query.raw(name)}
+    sent.pop("state", None)
+    is_cursor = wrong.startswith(("after=", "before="))
+    if is_cursor:
+        wrong = "This is no place in the list of these jobs: " + wrong.partition("; ")[0] + "."
+    return await _render(visit, sent, wrong=wrong, is_cursor=is_cursor, status=400)
+
+
+async def _render(
+    visit: Visit,
+    sent: Mapping[str, Any],
+    *,
+    rows: list[Row] | None = None,
+    page: JobPage | None = None,
+    tabs: list[Tab] | None = None,
+    wrong: str = "",
+    is_cursor: bool = False,
+    status: int = 200,
+) -> Response:
+    known = await visit.client.tasks.list()
+    states = sent.get("state", STATES)
+    return visit.render(
+        "jobs.html",
+        status=status,
+        rows=rows or [],
+        page=JobPage() if page is None else page,
+        tabs=tabs or [],
+        sent=sent,
+        more=[name for name in MORE if sent.get(name)],
+        actions=fitting(states) if visit.can_write else {},
+        queues=sorted({task.queue for task in known}),
+        tasks=sorted({task.name for task in known}),
+        matches=_matches(tabs or []),
+        wrong=wrong,
+        is_cursor=is_cursor,
+    )
+
+
+def _matches(tabs: list[Tab]) -> str:
+    """Return how many jobs match, as text; empty where nobody has counted."""
+    return next((tab.counted for tab in tabs if tab.current), "")
+
+
+async def _tabs(visit: Visit, meant: Asked) -> list[Tab]:
+    """Return the states to choose from, with how many of the jobs that are meant are in each."""
+    chosen = meant.fields.get("state", [])
+    counts = {}
+    if not meant.is_looked_for:
+        for state in STATES:
+            counts[state] = await visit.client.jobs.count(
+                most=COUNTED, **meant.filters | {"state": [JobStatus(state)]}
+            )
+    tabs = [Tab("All", _href(visit, None), not chosen, _total(list(counts.values())))]
+    for state in STATES:
+        count = "" if state not in counts else number(int(counts[state]), capped=counts[state].capped)
+        tabs.append(Tab(LABELS[state], _href(visit, state), chosen == [state], count))
+    if len(chosen) > 1:
+        several = _total([counts[state] for state in chosen if state in counts])
+        tabs.append(Tab(" or ".join(chosen), visit.here(), True, several))
+    return tabs
+
+
+def _href(visit: Visit, state: str | None) -> str:
+    return visit.here(state=state, after=None, before=None)
+
+
+def _total(counts: list[Any]) -> str:
+    return number(sum(map(int, counts)), capped=any(count.capped for count in counts)) if counts else ""
+
+
+def row(visit: Visit, job: Job, now: datetime) -> Row:
+    """Return what a list shows of a job."""
+    state, more = str(job.status), ""
+    if job.status is JobStatus.PENDING:
+        if job.attempt or job.error:
+            state, more = "retrying", f"{min(job.attempt + 1, job.max_attempts)} of {job.max_attempts}"
+        elif job.due_at > now:
+            state = "scheduled"
+        if job.waiting:
+            state, more = "waiting", "" if job.workflow is None else "for the steps before it"
+    elif job.status is JobStatus.RUNNING:
+        more = "to be cancelled" if job.cancelled_at else ""
+    if not more and state != "retrying" and job.attempt > 1:
+        more = f"{job.attempt} of {job.max_attempts}"
+    about = job.error if job.error and job.status is not JobStatus.SUCCEEDED else None
+    return Row(job, state, more, about or glance(visit, job.task, job.payload))
 
 
 ROUTES = (Route("GET", "/jobs", jobs),)

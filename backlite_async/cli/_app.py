@@ -1,0 +1,131 @@
+"""The command `backlite`: what is called how, and what its exit status means."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from .. import BackliteError, __version__
+from . import (
+    _bench,
+    _demo,
+    _doctor,
+    _queues,
+    _run,
+    _schedules,
+    _stats,
+    _steer,
+    _tasks,
+    _ui,
+    _upkeep,
+    _workflows,
+)
+from ._base import Group, Settings, command, without_client
+
+__all__ = ["root", "run"]
+
+HELP = """Background jobs inside an asyncio application, kept in a SQLite file.
+
+Which file it is says --db PATH, before or behind any command, or the variable BACKLITE_DB.
+
+Data goes to stdout, everything else to stderr; --json writes one object a line: instants in ISO 8601 and UTC,
+durations in seconds, payloads as values.
+
+Exit status: 0 done, also where a list is empty; 1 failed, or the doctor found something; 2 said wrongly; 3
+there is nothing of this id or name; 130 interrupted.
+"""
+
+INTERRUPTED = 130
+
+root = Group(
+    "backlite",
+    help=HELP,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+root.params.append(
+    click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=lambda context, _, value: _version(context) if value else None,
+        help="Show the version and exit.",
+    )
+)
+for part in (
+    *(_upkeep.migrate, _run.run, _ui.ui, _stats.stats),
+    *(_queues.queues, _steer.jobs, _schedules.schedules, _workflows.workflow, _tasks.task),
+    *(_doctor.doctor, _upkeep.backup, _upkeep.prune, _demo.demo, _bench.bench),
+):
+    root.add_command(part)
+
+
+def _version(context: click.Context) -> None:
+    click.echo(f"backlite_async {__version__}")
+    context.exit()
+
+
+@command(None, "completion", 'eval "$(backlite completion bash)"', "backlite completion fish | source")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@without_client
+def completion(settings: Settings, shell: str) -> None:
+    """Print what makes a shell complete commands and options."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(root, {}, "backlite", COMPLETE).source())
+
+
+root.add_command(completion)
+COMPLETE = "_BACKLITE_COMPLETE"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; return its exit status. What goes wrong is one line on stderr."""
+    try:
+        code = _main(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _main(arguments: Sequence[str]) -> int:
+    try:
+        code = root.main(
+            [*arguments],
+            prog_name=_called(),
+            complete_var=COMPLETE,
+            standalone_mode=False,
+            obj=Settings(),
+        )
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+            return INTERRUPTED
+        return 1
+    except BackliteError as error:
+        click.echo(f"Error: {_said(error)}", err=True)
+        return 3 if isinstance(error, LookupError) else 1
+    return code if isinstance(code, int) else 0
+
+
+def _said(error: BackliteError) -> str:
+    """Return an error as one line, with the command that helps instead of the call that does."""
+    text = " ".join(str(error).split())
+    return text.replace("run await client.install() or Client(install=True)", "run: backlite migrate")
+
+
+def _called() -> str:
+    """Return how this was called, for usage lines."""
+    name = Path(sys.argv[0]).name if sys.argv else ""
+    return "python -m backlite_async" if name == "__main__.py" else "backlite"

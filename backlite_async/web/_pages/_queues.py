@@ -1,0 +1,215 @@
+"""Queues: how they are doing, one in full, pause and resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from ... import Queue
+from ..._clock import from_millis
+from .._charts import PERIODS, Period, chart, per_minute
+from .._times import number, span
+from .._visit import NotFound, Route, Visit
+
+__all__ = ["ROUTES", "STATES", "Row", "Tile", "figures", "oldest_due", "period_of", "rows", "tiles"]
+
+STATES = ("pending", "scheduled", "running", "succeeded", "failed", "cancelled")
+
+MANY = 10
+"""Queues from which on one can look for some by name."""
+
+SHORT = 6
+"""Rows of a list on the page of something else."""
+
+
+class Tile(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs are in a state, and where to see them."""
+
+    state: str
+    count: int
+    capped: bool
+    link: str
+    note: str = ""
+    at: datetime | None = None
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue in a table."""
+
+    queue: Queue
+    link: str
+    tiles: Sequence[Tile]
+    oldest_due: datetime | None
+    rate: str
+    limits: Sequence[str]
+
+
+# -- what is shown of queues ------------------------------------------------------------------------
+
+
+def tiles(visit: Visit, queues: Sequence[Queue], workers: int | None = None) -> Sequence[Tile]:
+    """Return how many jobs of all these queues are in each state; `workers`: how many could run."""
+    queue = queues[0].name if len(queues) == 1 else None
+    notes = {
+        name: f"{number(sum(getattr(one.today, name) for one in queues))} in 24 h"
+        for name in ("succeeded", "failed", "cancelled")
+    }
+    notes["pending"], notes["scheduled"] = "none is due", "for later"
+    if workers is not None:
+        notes["running"] = f"of {number(workers)} worker{'s' * (workers != 1)}"
+    if waiting := sum(one.waiting for one in queues):
+        notes["pending"] = f"{number(waiting)} held up"
+    return [
+        Tile(
+            state=state,
+            count=sum(getattr(one, state) for one in queues),
+            capped=any(state in one.capped for one in queues),
+            link=jobs_link(visit, state, queue),
+            note=notes.get(state, ""),
+            at=oldest_due(visit, queues) if state == "pending" else None,
+        )
+        for state in STATES
+    ]
+
+
+def jobs_link(visit: Visit, state: str, queue: str | None = None) -> str:
+    """Return where the jobs in a state are listed."""
+    if state == "scheduled":
+        return visit.link("jobs", queue=queue, state="pending", due_after="0s")
+    return visit.link("jobs", queue=queue, state=state)
+
+
+def oldest_due(visit: Visit, queues: Iterable[Queue]) -> datetime | None:
+    """Return since when the oldest job is due that waits; in whole seconds, so that it stays the same."""
+    ages = [queue.oldest_due for queue in queues if queue.oldest_due is not None]
+    if not ages:
+        return None
+    return (from_millis(visit.client.clock.now()) - max(ages)).replace(microsecond=0)
+
+
+def rows(visit: Visit, queues: Iterable[Queue]) -> Sequence[Row]:
+    """Return what tables show of queues."""
+    return [
+        Row(
+            queue=queue,
+            link=visit.link("queues", queue.name),
+            tiles=tiles(visit, [queue]),
+            oldest_due=oldest_due(visit, [queue]),
+            rate=per_minute(queue.recent),
+            limits=limits(queue.limits),
+        )
+        for queue in queues
+    ]
+
+
+def limits(declared: Mapping[str, Any]) -> Sequence[str]:
+    """Return a queue's limits in words, as whoever declared it last has said."""
+    words = {
+        "concurrency": "{} at once in a process",
+        "global_concurrency": "{} at once in all processes",
+        "concurrency_per_key": "{} at once of a key",
+    }
+    said = [text.format(declared[name]) for name, text in words.items() if name in declared]
+    rate = declared.get("rate")
+    if isinstance(rate, dict):
+        said.append(f"{rate.get('count')} starts in {_span(rate.get('per'))}")
+    return said
+
+
+def rules(declared: Mapping[str, Any]) -> Sequence[str]:
+    """Return what else was declared of a queue, in words."""
+    said = []
+    if "max_attempts" in declared:
+        said.append(f"{declared['max_attempts']} attempt{'s' * (declared['max_attempts'] != 1)}")
+    if "timeout" in declared:
+        said.append(f"{_span(declared['timeout'])} each")
+    if "dead_letter" in declared:
+        said.append(f"{declared['dead_letter']} for each that fails for good")
+    return said
+
+
+def _span(seconds: object) -> str:
+    whole = int(seconds) if isinstance(seconds, float) and seconds.is_integer() else seconds
+    return span(whole) if isinstance(whole, (int, float)) else str(whole)
+
+
+def period_of(visit: Visit) -> Period:
+    """Return the time for which the page is asked to show figures."""
+    return PERIODS[visit.query.choice("last", tuple(PERIODS), "hour")]
+
+
+async def figures(visit: Visit, queue: str | None) -> dict[str, Any]:
+    """Return what templates need of a time: of one queue, or all together."""
+    period = period_of(visit)
+    series = await visit.client.queues.series(queue, last=period.last, step=period.step)
+    stats = await visit.client.queues.stats(queue, last=period.last)
+    of = "all queues" if queue is None else f"queue {queue}"
+    return {"period": period, "periods": PERIODS.values(), "chart": chart(series, period, of), "stats": stats}
+
+
+# -- pages ------------------------------------------------------------------------------------------
+
+
+async def queues(visit: Visit) -> Response:
+    """Show all queues, or those in whose name a text is."""
+    text = visit.query.get("text")
+    known = await visit.client.queues.list()
+    found = [queue for queue in known if text.lower() in queue.name.lower()]
+    return visit.render(
+        "queues.html",
+        rows=rows(visit, found),
+        text=text,
+        many=len(known) > MANY or bool(text),
+        all=len(known),
+    )
+
+
+async def queue(visit: Visit) -> Response:
+    """Show one queue."""
+    found = await _found(visit)
+    client, name = visit.client, found.name
+    return visit.render(
+        "queue.html",
+        row=rows(visit, [found])[0],
+        tasks=[task for task in await client.tasks.list() if task.queue == name],
+        failed=await client.jobs.list(queue=name, state="failed", limit=SHORT, brief=True),
+        running=await client.jobs.list(queue=name, state="running", limit=SHORT, brief=True),
+        rules=rules(found.limits),
+        **await figures(visit, name),
+    )
+
+
+async def pause(visit: Visit) -> Response:
+    """Start nothing more of a queue."""
+    form, found = await visit.form(), await _found(visit)
+    visit.audit("pause", queue=found.name)
+    await visit.client.pause(found.name)
+    return visit.done(visit.checked_back(form.raw("back")), "paused", int(not found.paused))
+
+
+async def resume(visit: Visit) -> Response:
+    """Let a queue go on."""
+    form, found = await visit.form(), await _found(visit)
+    visit.audit("resume", queue=found.name)
+    await visit.client.resume(found.name)
+    return visit.done(visit.checked_back(form.raw("back")), "resumed", int(found.paused))
+
+
+async def _found(visit: Visit) -> Queue:
+    name = visit.params["queue"]
+    found = await visit.client.queues.get(name)
+    if found is None:
+        raise NotFound(f"There is no queue {name!r}: no jobs, and no code that declares it.")
+    return found
+
+
+ROUTES = (
+    Route("GET", "/queues", queues),
+    Route("GET", "/queues/{queue}", queue),
+    Route("POST", "/queues/{queue}/pause", pause, "write"),
+    Route("POST", "/queues/{queue}/resume", resume, "write"),
+)

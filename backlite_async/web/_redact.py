@@ -1,0 +1,238 @@
+"""What is shown of payloads, results and meta data: laid out, cut, and without what is secret by its name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .. import _log as log
+
+if TYPE_CHECKING:
+    from ._visit import Visit
+
+__all__ = [
+    "MASK",
+    "MOST",
+    "Hidden",
+    "Shown",
+    "decoded",
+    "glance",
+    "mask",
+    "restored",
+    "said",
+    "shown",
+    "values",
+]
+
+MASK = "•••"
+"""Stands for what is hidden."""
+
+MOST = 65_536
+"""Bytes of a value that are shown, and characters of its text."""
+
+GLANCE = 200
+"""Characters of a value in a list."""
+
+DEEPEST = 60
+"""Levels of a value that are looked into; what lies deeper is hidden."""
+
+SECRET = (
+    "password passwd passphrase secret token apikey authorization cookie credential privatekey"
+    " accesskey card cvv cvc iban ssn"
+).split()
+"""Parts of names, in small letters and without what is no letter, of what nobody is shown."""
+
+_CHUNK = re.compile(r'"(?:[^"\\]|\\.)*("?)|[{}\[\],:]|[^"{}\[\],:\s]+', re.DOTALL)
+_SECRET_WORD = re.compile("|".join(r"[\W_]*".join(name) for name in SECRET), re.IGNORECASE)
+
+
+_SAID = re.compile(
+    rf"""([\w.-]*(?:{_SECRET_WORD.pattern})[\w.-]*["']?\s*[=:]\s*)"""
+    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|.*?(?=\s+[\w.-]+=|$))""",
+    re.IGNORECASE,
+)
+"""In a line of a log: the name of what is secret, and its value."""
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """What is shown of a value: `text`, laid out; empty where it is `hidden` as a whole, or there is none.
+
+    `cut`: there is more than is shown. `size`: its bytes, or of a larger one, how many were read. `why`: why
+    it is hidden.
+    """
+
+    text: str = ""
+    cut: bool = False
+    size: int = 0
+    hidden: bool = False
+    why: str = ""
+
+
+class Hidden(Exception):
+    """A value is not shown; the message says why."""
+
+
+def shown(visit: Visit, task: str, raw: bytes | None, *, most: int = MOST) -> Shown:
+    """Return what the sender of a request is shown of a value of a task type: JSON, maybe cut off."""
+    if raw is None:
+        return Shown()
+    if not visit.access.payloads:
+        return Shown(hidden=True, why="You may not see payloads.")
+    cut = len(raw) > most
+    try:
+        text = _text(visit, task, raw[:most], cut, _laid_out)
+    except Hidden as reason:
+        return Shown(cut=cut, size=len(raw), hidden=True, why=str(reason))
+    longer = len(text) > MOST
+    return Shown(text=text[:MOST], cut=cut or longer, size=len(raw))
+
+
+def glance(visit: Visit, task: str, raw: bytes | None) -> str:
+    """Return the first characters of a value on one line, of one that may be cut off after 200 bytes."""
+    if raw is None or not visit.access.payloads:
+        return ""
+    try:
+        text = _text(visit, task, raw[:GLANCE], len(raw) >= GLANCE, _on_a_line)
+    except Hidden:
+        return MASK
+    return text if len(text) <= GLANCE else text[: GLANCE - 1] + "…"
+
+
+def said(visit: Visit, text: str | None) -> str:
+    """Return a line that a handler has said, without the values of what is secret by its name."""
+    if text is None or not visit.access.payloads:
+        return ""
+    return "\n".join(_SAID.sub(rf"\1{MASK}", line) for line in text.split("\n"))
+
+
+def values(visit: Visit, task: str, value: Any) -> Any:
+    """Return what of JSON values may be shown; raises `Hidden` where the callback fails."""
+    redact = visit.settings.redact
+    hidden = mask(value)
+    if redact is None:
+        return hidden
+    try:
+        return redact(task, hidden)
+    except Exception as error:
+        # Neither its message nor a value: either could tell what is to be hidden.
+        log.emit(log.PAGE_REDACT_FAILED, task=task, error=type(error).__name__)
+        raise Hidden("The function given as redact= has failed; the log says how.") from None
+
+
+def _text(visit: Visit, task: str, raw: bytes, cut: bool, put: Callable[[Any], str]) -> str:
+    """Return the text of a value; of one that was cut off, or is no JSON, as much as is safe."""
+    redacts = visit.settings.redact is not None
+    if cut and redacts:  # it may decide by what is not there
+        raise Hidden("It is too large to be shown: redact= takes whole values.")
+    text = raw.decode("utf-8", "replace")
+    try:
+        value = decoded(completed(text).encode("utf-8", "surrogatepass") if cut else raw)
+    except ValueError:
+        if redacts:
+            raise Hidden("It is no JSON, which redact= takes.") from None
+        return _before_secrets(text)
+    seen = values(visit, task, value)
+    try:
+        return put(seen)
+    except Exception:  # what redact= returns may be anything
+        raise Hidden("What redact= returns cannot be written as JSON.") from None
+
+
+def decoded(raw: bytes) -> Any:
+    """Return JSON as values; a ValueError where it is none, or too deep."""
+    try:
+        return json.loads(raw.decode())
+    except RecursionError:
+        raise ValueError("too deep") from None
+
+
+def _laid_out(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def _on_a_line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+# -- by name ----------------------------------------------------------------------------------------
+
+
+def mask(value: Any, depth: int = 0) -> Any:
+    """Return JSON values without those that are secret by the name under which they stand."""
+    if isinstance(value, dict):
+        if depth >= DEEPEST:
+            return MASK
+        return {
+            key: MASK if inner is not None and is_secret(key) else mask(inner, depth + 1)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return MASK if depth >= DEEPEST else [mask(inner, depth + 1) for inner in value]
+    return value
+
+
+def is_secret(name: str) -> bool:
+    """Return whether a name says that what it names is secret."""
+    letters = "".join(filter(str.isalpha, name.lower()))
+    return any(part in letters for part in SECRET)
+
+
+def _before_secrets(text: str) -> str:
+    """Return a text that has no names we could go by, up to the first word that tells of a secret."""
+    found = _SECRET_WORD.search(text)
+    return text if found is None else text[: found.end()] + " " + MASK
+
+
+# -- what was cut off -------------------------------------------------------------------------------
+
+
+def completed(text: str) -> str:
+    """Return JSON whose end was cut off and all that is open closed."""
+    text = text.rstrip("\ufffd")
+    opened: list[str] = []
+    whole, before = 0, ""  # up to where it is whole; since then nothing was opened or closed
+    for found in _CHUNK.finditer(text):
+        chunk = found[0]
+        in_object = bool(opened) and opened[-1] == "}"
+        key = chunk[0] == '"' and in_object and before in ("{", ",")
+        if chunk in "{[":
+            opened.append("}" if chunk == "{" else "]")
+        elif chunk in "}]" and opened:
+            opened.pop()
+        last = found.end() == len(text)
+        if chunk[0] == '"' and not found[1]:
+            if not key:
+                return text[: found.start()] + _closed(chunk) + "".join(reversed(opened))
+        elif not key and chunk not in ",:" and not (last and chunk[0] not in '"{}[]'):
+            whole = found.end()
+        before = chunk
+    return text[:whole] + "".join(reversed(opened))
+
+
+def _closed(string: str) -> str:
+    """Return the beginning of a string as a string: without half an escape at its end."""
+    half = re.search(r"(?<!\\)(?:\\\\)*(\\u[0-9a-fA-F]{0,3})$", string)
+    return (string if half is None else string[: half.start(1)]) + '…"'
+
+
+# -- back again -------------------------------------------------------------------------------------
+
+
+def restored(edited: Any, seen: Any, original: Any) -> Any:
+    """Return what was edited, with the original where it is as it was seen, and what was not to be seen."""
+    if isinstance(edited, dict) and isinstance(seen, dict) and isinstance(original, dict):
+        put = {
+            key: restored(value, seen[key], original[key]) if key in seen and key in original else value
+            for key, value in edited.items()
+        }
+        unseen = {key: value for key, value in original.items() if key not in seen and key not in edited}
+        return put | unseen
+    lists = isinstance(edited, list) and isinstance(seen, list) and isinstance(original, list)
+    if lists and len(edited) == len(seen) == len(original):
+        return [restored(*three) for three in zip(edited, seen, original, strict=True)]
+    same = type(edited) is type(seen) and edited == seen
+    return original if same else edited

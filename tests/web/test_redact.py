@@ -1,0 +1,185 @@
+"""What is secret by its name is shown to nobody, whatever it is in and however much of it was read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backlite_async.web import Access
+from backlite_async.web._redact import MASK, MOST, glance, mask, restored, shown
+from backlite_async.web._visit import Visit
+
+
+def visit(redact: Callable[[str, Any], Any] | None = None, *, payloads: bool = True) -> Visit:
+    settings = SimpleNamespace(redact=redact)
+    return cast("Visit", SimpleNamespace(access=Access(payloads=payloads), settings=settings))
+
+
+def raw(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+@pytest.mark.parametrize(
+    "name",
+    "password PASSWORD userPassword passwd client_secret accessToken api_key ApiKey x-api-key Authorization"
+    " Set-Cookie credentials private_key privateKey credit_card CVV iban SSN passphrase".split(),
+)
+def test_secret_names_in_any_form(name: str) -> None:
+    text = shown(visit(), "T", raw({"a": [{"b": {name: {"x": "hunter2"}}}]})).text
+    assert "hunter2" not in text
+    assert name in text
+    assert MASK in text
+
+
+def test_everything_else_is_shown_as_it_is() -> None:
+    value = {"to": "ä@b", "n": 1, "f": 0.5, "list": [1, None, True, {"k": []}], "tokens?": None}
+    assert json.loads(shown(visit(), "T", raw(value)).text) == value
+    assert "ä@b" in shown(visit(), "T", raw(value)).text
+
+
+def test_nothing_there() -> None:
+    nothing = shown(visit(), "T", None)
+    assert (nothing.text, nothing.cut, nothing.size, nothing.hidden) == ("", False, 0, False)
+
+
+def test_without_the_role_nothing_can_be_told() -> None:
+    one, other = (shown(visit(payloads=False), "T", raw(value)) for value in ({"a": 1}, ["b"] * 100))
+    assert one == other
+    assert one.hidden
+    assert glance(visit(payloads=False), "T", b'{"a": 1}') == ""
+
+
+def test_size_and_cut() -> None:
+    small = shown(visit(), "T", b'{"a":1}')
+    assert (small.cut, small.size) == (False, 7)
+    large = shown(visit(), "T", raw({"body": "x" * 70_000})[: MOST + 1])
+    assert large.cut
+    assert len(large.text) <= MOST
+    assert large.text.startswith('{\n  "body": "xxx')
+    wide = shown(visit(), "T", raw([[]] * 15_000))
+    assert wide.cut, "laid out it is longer than what is shown"
+    assert len(wide.text) == MOST
+
+
+@given(st.integers(0, 400), st.booleans())
+def test_wherever_it_is_cut_no_secret_is_shown(at: int, ascii_only: bool) -> None:
+    value = {
+        "to": 'a\\"b\\\\ü€😀',
+        "n": [1, 2.5, {"password": "hunter2", "x": None}],
+        "token": {"deep": ["hunter2", "hunter2"]},
+        "more": {"iban": 77777777, "last": "the end"},
+    }
+    body = json.dumps(value, ensure_ascii=ascii_only).encode()
+    text = shown(visit(), "T", body, most=min(at, len(body) - 1)).text
+    assert "hunter" not in text
+    assert "777" not in text
+    if at > 150 and text:
+        json.loads(text)
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+), st.data())  # fmt: skip
+def test_the_beginning_of_anything_is_shown_as_json(value: Any, data: st.DataObject) -> None:
+    body = raw([value, "end"])
+    at = data.draw(st.integers(1, len(body) - 1))
+    json.loads(shown(visit(), "T", body, most=at).text)
+
+
+def test_what_is_no_json_is_shown_up_to_its_first_secret() -> None:
+    assert shown(visit(), "T", b"\xff\xfe plain <b>").text == "\ufffd\ufffd plain <b>"
+    text = shown(visit(), "T", b'{to: "ann", Pass-Word = hunter2').text
+    assert "ann" in text
+    assert "hunter2" not in text
+
+
+def test_huge_nesting() -> None:
+    for body in (
+        b"[" * 60_000,
+        b"[" * 30_000 + b"]" * 30_000,
+        b'{"a":' * 10_000,
+        b'{"a":' * 500 + b"1" + b"}" * 500,
+    ):
+        for cut in (len(body), len(body) // 2):
+            seen = shown(visit(), "T", body, most=cut)
+            assert not seen.hidden
+            assert seen.text
+    assert "hunter2" not in shown(visit(), "T", b"[" * 200 + b'"hunter2"' + b"]" * 200).text, (
+        "so deep is unseen"
+    )
+    assert "hunter2" not in shown(visit(), "T", b"[" * 30_000 + b'{"token": "hunter2').text
+
+
+def test_the_callback_comes_after_the_names() -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def redact(task: str, value: Any) -> Any:
+        asked.append((task, value))
+        return {**value, "salary": "?"}
+
+    text = shown(visit(redact), "Pay", raw({"salary": 5, "password": "x"})).text
+    assert json.loads(text) == {"salary": "?", "password": MASK}
+    assert asked == [("Pay", {"salary": 5, "password": MASK})]
+    assert glance(visit(redact), "Pay", raw({"salary": 5})) == '{"salary": "?"}'
+
+
+def test_a_callback_that_fails_hides_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def redact(task: str, value: Any) -> Any:
+        raise RuntimeError("hunter2 is in " + str(value))
+
+    seen = shown(visit(redact), "T", raw({"a": "hunter2"}))
+    assert (seen.hidden, seen.text) == (True, "")
+    assert glance(visit(redact), "T", raw({"a": "hunter2"})) == MASK
+    assert "RuntimeError" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_a_callback_is_never_given_a_part() -> None:
+    """It might hide the value because of something that is not in the part."""
+    seen = shown(visit(lambda task, value: value), "T", raw({"a": "x" * 100, "private": True}), most=50)
+    assert (seen.hidden, seen.text, seen.cut) == (True, "", True)
+    assert glance(visit(lambda task, value: value), "T", raw(["x" * 300])[:200]) == MASK
+    assert shown(visit(lambda task, value: value), "T", b"no json").hidden
+
+
+@pytest.mark.parametrize("odd", [{1, 2}, object(), {("a", 1): 2}, float("inf"), "text", None])
+def test_a_callback_may_return_anything(odd: Any) -> None:
+    seen = shown(visit(lambda task, value: odd), "T", b"{}")
+    assert seen.hidden or seen.text
+
+
+def test_a_glance_is_one_short_line() -> None:
+    assert glance(visit(), "T", b'{"a":\n1,"secret":"s"}') == '{"a": 1, "secret": "•••"}'
+    assert glance(visit(), "T", None) == ""
+    long = glance(visit(), "T", raw({"text": "y" * 400})[:200])
+    assert len(long) <= 200
+    assert long.startswith('{"text": "yyy')
+
+
+def test_what_comes_back_as_it_was_seen_is_the_original() -> None:
+    original = {"to": "a", "password": "hunter2", "inner": [{"token": "t1", "n": 1}, {"token": "t2", "n": 2}]}
+    seen = mask(original)
+    assert restored(seen, seen, original) == original
+    edited = json.loads(json.dumps(seen))
+    edited["to"] = "b"
+    edited["inner"][1]["n"] = 3
+    wanted = json.loads(json.dumps(original))
+    wanted["to"], wanted["inner"][1]["n"] = "b", 3
+    assert restored(edited, seen, original) == wanted
+    edited["password"] = "new"
+    assert restored(edited, seen, original)["password"] == "new"
+
+
+def test_what_the_callback_left_out_is_kept() -> None:
+    assert restored({"a": 2}, {"a": 1}, {"a": 1, "unseen": 9}) == {"a": 2, "unseen": 9}
+    assert restored({}, {"a": 1}, {"a": 1, "unseen": 9}) == {"unseen": 9}
+    assert restored("seen", "seen", {"a": 1}) == {"a": 1}
+    assert restored(True, 1, 1) is True
