@@ -195,7 +195,7 @@ class Telemetry:
             if not self._wanted or API not in sys.modules:
                 return None
             otel = self._load()
-        if otel is None or not otel.look():
+        if otel is None or not guarded("look for a tracer", otel.look):
             return None
         if otel.metering and not self._observing:
             self._observing = True

@@ -71,8 +71,8 @@ class OpenTelemetry:
     def look(self) -> bool:
         """Return whether the application traces or meters by now."""
         if not (self.tracing and self.metering) and monotonic() >= self._look_at:
-            self._find()
             self._look_at = monotonic() + LOOKS_APART
+            self._find()
         return self.tracing or self.metering
 
     def _find(self) -> None:

@@ -473,6 +473,22 @@ async def test_a_tracer_that_raises_changes_nothing(database: str, spans: Spans,
     assert len(journal.of("telemetry.failed")) == 2 + 3  # adds, and attempts
 
 
+async def test_a_provider_that_cannot_be_found_changes_nothing(
+    database: str, monkeypatch: pytest.MonkeyPatch, journal: Journal
+) -> None:
+    """As where the environment names one that there is not."""
+
+    def fail() -> None:
+        raise RuntimeError("no such provider")
+
+    async with app(database, tracing=True) as client:
+        monkeypatch.setattr(trace, "get_tracer_provider", fail)
+        await client.add(First(fails=1)).save()
+        await all_ended(client, "first", "second")
+        assert {job.status for job in await client.jobs.list()} == {"succeeded"}
+    assert journal.of("telemetry.failed")
+
+
 async def test_a_span_that_cannot_be_ended_changes_nothing(
     database: str, spans: Spans, journal: Journal
 ) -> None:
