@@ -19,7 +19,7 @@ from ._errors import InvalidState, InvalidType, InvalidValue
 from ._failure import describe
 
 if TYPE_CHECKING:
-    from ._events import Bus, Event
+    from ._events import Bus
     from ._job import ClaimedJob, NewJob
     from ._outcome import Result
 
@@ -77,8 +77,8 @@ class Tracing(Protocol):
         """Return what jobs carry that are added here without a span of their own."""
         ...
 
-    def added(self, event: Event) -> None:
-        """Count a job that was added."""
+    def added(self, queue: str, count: int) -> None:
+        """Count jobs that were added."""
         ...
 
 
@@ -199,7 +199,7 @@ class Telemetry:
             return None
         if otel.metering and not self._observing:
             self._observing = True
-            self._bus.observe(otel.added, "added")
+            self._bus.count_added(otel.added)
         return otel
 
     def _load(self) -> Tracing | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from opentelemetry import context as contexts
 from opentelemetry import metrics, trace
@@ -13,9 +13,6 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from backlite_async import __version__
-
-if TYPE_CHECKING:
-    from backlite_async import Event
 
 __all__ = ["OpenTelemetry"]
 
@@ -121,9 +118,9 @@ class OpenTelemetry:
             del found["tracestate"]
         return found
 
-    def added(self, event: Event) -> None:
-        """Count a job that was added."""
-        self._sent.add(1, _metered("send", event.queue))
+    def added(self, queue: str, count: int) -> None:
+        """Count jobs that were added."""
+        self._sent.add(count, _metered("send", queue))
 
     def unsent(self, count: int, queue: str, error: str) -> None:
         """Count jobs that could not be added."""
