@@ -274,7 +274,7 @@ class AddOperation:
             raise
         self._state = "saved"
         if sending is not None:
-            sending.ended(self._all())
+            sending.ended(self._all(), existing=existing)
         if existing is not None:
             found = Added([existing])
             found.existing = (existing,)
@@ -284,7 +284,7 @@ class AddOperation:
     def _failed(self, error: BaseException, again: bool, sending: Sending | None) -> None:
         """Take note that it is unknown what is stored; `again`: as it was before this try."""
         if sending is not None:
-            sending.ended(self._all(), error)
+            sending.ended(self._all(), error=error)
         self._state = "new"
         if self._wholes and not again and (not self._again or isinstance(error, DatabaseBusy)):
             self._let_go()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -42,8 +43,8 @@ class SendSpan(Protocol):
         """What its jobs carry."""
         ...
 
-    def end(self, ids: Sequence[str], error: str | None) -> None:
-        """End it; `error`: the type of what was raised."""
+    def end(self, count: int, job_id: str | None, error: str | None) -> None:
+        """End it; `job_id`: of the only job; `error`: the type of what was raised."""
         ...
 
 
@@ -108,15 +109,16 @@ class Sending:
         for job in jobs:
             self.context(job.queue)
 
-    def ended(self, jobs: Sequence[NewJob], error: BaseException | None = None) -> None:
-        """End the spans: these jobs are stored, or something was raised."""
-        ids: dict[str, list[str]] = {queue: [] for queue in self._spans}
-        for job in jobs:
-            if job.queue in ids:
-                ids[job.queue].append(job.id)
+    def ended(
+        self, jobs: Sequence[NewJob], *, existing: str | None = None, error: BaseException | None = None
+    ) -> None:
+        """End the spans: these jobs are stored, or one is there already, or something was raised."""
+        counts = Counter(job.queue for job in jobs)  # quick, as there may be very many
+        alone = {queue for queue, count in counts.items() if count == 1}
+        ids = {job.queue: existing or job.id for job in jobs if job.queue in alone} if alone else {}
         kind = None if error is None else type(error).__qualname__
         for queue, span in self._spans.items():
-            guarded("end a span", partial(span.end, ids[queue], kind))
+            guarded("end a span", partial(span.end, counts[queue], ids.get(queue), kind))
 
 
 class Attended:

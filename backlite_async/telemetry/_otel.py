@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any, Protocol
 
@@ -168,17 +168,17 @@ class SendSpan:
         span = self._span
         return {} if span is None else self._otel.carrier(trace.set_span_in_context(span, Context()))
 
-    def end(self, ids: Sequence[str], error: str | None) -> None:
-        """End it; `error`: the type of what was raised."""
-        if error is not None and ids:
-            self._otel.unsent(len(ids), self._queue, error)
+    def end(self, count: int, job_id: str | None, error: str | None) -> None:
+        """End it; `job_id`: of the only job; `error`: the type of what was raised."""
+        if error is not None and count:
+            self._otel.unsent(count, self._queue, error)
         span = self._span
         if span is None:
             return
-        if len(ids) == 1:
-            span.set_attribute(MESSAGE, ids[0])
-        elif ids:
-            span.set_attribute(COUNT, len(ids))
+        if job_id is not None:
+            span.set_attribute(MESSAGE, job_id)
+        elif count:
+            span.set_attribute(COUNT, count)
         if error is not None:
             _fail(span, error)
         span.end()

@@ -150,6 +150,18 @@ async def test_a_batch_has_one_span_for_each_queue(database: str, spans: Spans) 
     assert "messaging.batch.message_count" not in said(spans.one("send third"))
 
 
+async def test_a_job_that_is_there_already_is_the_one_that_is_named(database: str, spans: Spans) -> None:
+    """By its id, and it goes on as it was added."""
+    async with app(database, workers=0) as client:
+        [job_id] = await client.add(Third()).unique("one").save()
+        assert (await client.add(Third()).unique("one").save()).existing == (job_id,)
+        job = await client.get(job_id)
+    first, second = spans.of("send third")
+    assert said(first)["messaging.message.id"] == said(second)["messaging.message.id"] == job_id
+    assert job is not None
+    assert f"{id_of(first):016x}" in job.context["traceparent"]
+
+
 async def test_each_attempt_is_a_span_of_the_same_trace(database: str, spans: Spans) -> None:
     """Retries follow from the add as the first attempt does."""
     async with app(database) as client:
@@ -501,7 +513,7 @@ async def test_a_span_that_cannot_be_ended_changes_nothing(
             [NewJob(id="1", queue="q", task="T", payload=b"", max_attempts=1, created_at=0, due_at=0)]
         )
         sending._spans["q"]._span = Raises()  # type: ignore[attr-defined]
-        sending.ended([], ValueError())
+        sending.ended([], error=ValueError())
         await client.add(Third()).save()
         await all_ended(client, "third")
     assert len(journal.of("telemetry.failed")) == 1
