@@ -21,17 +21,19 @@ from ._add import AddOperation
 from ._ahead import MOST
 from ._catalogue import Catalogue
 from ._checkup import HealthReport, checkup
-from ._clock import Clock, IdFactory, SystemClock, seconds
+from ._clock import Clock, IdFactory, SystemClock, seconds, whole_millis
 from ._config import Duration, checked_name
 from ._context import JobContext, check_outside_block, running_job
 from ._declare import declaration
 from ._direct import run
 from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
+from ._doctor import ENDED, findings
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._events import Bus, EventKind, Events, L
 from ._filters import checked_id
 from ._graph import WorkflowId, WorkflowRun
 from ._inside import NOTHING_GIVEN, given
+from ._inspection import Finding
 from ._job import Job, JobStatus, NewJob, Owner
 from ._jobs import Jobs
 from ._leases import BEATS_PER_LEASE
@@ -221,6 +223,7 @@ class Client:
         other._lease, other._stop_timeout = self._lease, self._stop_timeout
         other.registry = self.registry.seen()
         other.layers = self.layers.copy()
+        other.telemetry = self.telemetry.copy(other.bus)
         return other
 
     async def _serve(self, running: Run) -> bool:
@@ -258,6 +261,8 @@ class Client:
                     stop=running.stop,
                     unending=self._unending,
                 )
+                running.owner = owner.id
+                store.handles(owner.id, self.registry.handled)
             self._declared.clear()
             store.listen(self.rung)
             running.waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
@@ -297,6 +302,7 @@ class Client:
         raises `InvalidType`. Neither changes anything.
         """
         self.registry.register(task_type, handler)
+        self._tell_kinds()
         self._wake()
 
     def handler(self, task_type: type[T]) -> _Decorator[T]:
@@ -497,6 +503,7 @@ class Client:
             )
         if here:
             self.registry.pause(name)
+            self._tell_kinds()
             if self._dispatcher is not None:
                 self._dispatcher.pause_here()
         else:
@@ -513,6 +520,7 @@ class Client:
         if not here:
             check_outside_block(self)
         self.registry.resume(name)
+        self._tell_kinds()
         if self._dispatcher is not None:
             self._dispatcher.pause_here()
         if not here:
@@ -558,14 +566,36 @@ class Client:
         """
         await self.open_store().backup(os.path.abspath(os.fspath(path)))
 
-    @property
-    def workers(self) -> int:
-        """How many jobs run at once; another number counts from the next start on."""
-        return self._workers
+    async def vacuum(self) -> None:
+        """Build the database file anew, so that it no longer has the room of what was deleted.
 
-    @workers.setter
-    def workers(self, number: int) -> None:
-        self._workers = _whole("workers", number, 0, 10_000)
+        Others may read meanwhile; whoever writes, here and in other processes, waits, and gives up as if the
+        file were locked: do it in a quiet hour, it takes seconds for each gigabyte, and as much disk again.
+        Raises `DatabaseBusy` if somebody keeps a transaction open, `DatabaseUnavailable` if the disk is full.
+        Where there is no file, it does nothing.
+        """
+        check_outside_block(self)
+        await self.open_store().vacuum()
+
+    async def schema(self) -> tuple[int, int]:
+        """Return the version of the database's schema, 0 if there is none, and the newest one known here.
+
+        The client need not be started; nothing is installed.
+        """
+        return await self._make_store().versions()
+
+    async def doctor(self, *, late: Duration = 60.0) -> Sequence[Finding]:
+        """Look for what is wrong with the database and its jobs; return what was found, with what to do.
+
+        The client need not be started, and the schema may be missing, older or newer. Nothing is changed.
+        `late`: for how many seconds a job may be due and unclaimed where there is room for it. The codes:
+        `sqlite_affected`, `network_file_system`, `not_wal`, `wal_grown`, `schema_missing`, `schema_older`,
+        `schema_newer`; of a current schema `lease_of_dead_owner`, `queue_unhandled`, `due_unclaimed`.
+        Raises `DatabaseUnusable` for what is no database.
+        """
+        now, limit = self.clock.now(), whole_millis(seconds("late", late))
+        seen = await self._make_store().inspect(now=now, ended_by=now - ENDED, late_by=now - limit)
+        return findings(seen, now=now, late=limit)
 
     # -- for the parts of the library --------------------------------------------------------------
 
@@ -597,8 +627,12 @@ class Client:
 
     @property
     def workers(self) -> int:
-        """How many jobs it can run at once."""
+        """How many jobs it can run at once; another number counts from the next start on."""
         return self._workers
+
+    @workers.setter
+    def workers(self, number: int) -> None:
+        self._workers = _whole("workers", number, 0, 10_000)
 
     @property
     def busy(self) -> int:
@@ -645,6 +679,11 @@ class Client:
             ]
             await self.open_store().declare(new, now=self.clock.now())
             self._declared.update(types)
+
+    def _tell_kinds(self) -> None:
+        """Let others know which kinds of jobs are run here."""
+        if self._dispatcher is not None and self._running is not None and self._running.store is not None:
+            self._running.store.handles(self._running.owner, self.registry.handled)
 
     def _wake(self) -> None:
         if self._running is not None and self._running.dispatcher is not None:

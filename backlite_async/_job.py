@@ -66,7 +66,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     what the handler returned, or set inside `job.transaction()`. `timeout`: seconds, where the job has one
     of its own; `parent`: the id of the job whose handler added it; `workflow`: the id of what it is a step
     of; `cancelled_at`: when somebody asked to cancel it. `progress`: what the handler said of it, from 0 to
-    1, with a message. `errors` (of every attempt that went wrong, the newest 100) and `lines` (of
+    1, with a message. `waiting`: it is pending, and waits for the turn of its key, or for steps before it,
+    whatever `due_at` says. `errors` (of every attempt that went wrong, the newest 100) and `lines` (of
     `job.log`, the newest 1,000) are filled by `get`, not in lists. `context`: what it carries from where it
     was added, for traces and log lines.
     """
@@ -99,6 +100,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cancelled_at: datetime | None = None
     progress: float | None = None
     progress_message: str | None = None
+    waiting: bool = False
     errors: tuple[AttemptError, ...] = ()
     lines: tuple[LogLine, ...] = ()
     context: dict[str, Any] = {}
@@ -135,7 +137,8 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One started client in one process.
 
     `alive`: whether its process lives, None where that cannot be told; `seen_at`: when that was last known;
-    `running`: jobs that it has claimed.
+    `running`: jobs that it has claimed; `handles`: queue and task name of what it has workers and handlers
+    for, None where that cannot be told.
     """
 
     id: str
@@ -146,6 +149,7 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     running: int
     alive: bool | None
     seen_at: datetime | None
+    handles: tuple[tuple[str, str], ...] | None = None
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -449,6 +453,7 @@ def record(columns: Mapping[str, Any]) -> Job:
         cancelled_at=_instant(columns["cancelled_at"]),
         progress=columns["progress"],
         progress_message=columns["progress_message"],
+        waiting=bool(columns["waiting"]),
     )
 
 

@@ -26,6 +26,7 @@ class Run:
         self.ready.add_done_callback(lambda ready: ready.exception())  # start() may no longer listen
         self.store: Store | None = None
         self.was_open = False
+        self.owner = ""
         self.dispatcher: Dispatcher | None = None
         self.waiting: asyncio.Task[None] | None = None
         self.task = self.loop.create_task(serve(self), name="backlite client")

@@ -29,6 +29,7 @@ from ._errors import (
 from ._events import Event, Events
 from ._graph import StepRun, WorkflowId, WorkflowRun
 from ._history import AttemptError, LogLine
+from ._inspection import Finding
 from ._job import Job, JobStatus, OwnerInfo, Queue, TaskInfo
 from ._jobs import JobPage
 from ._middleware import CallNext
@@ -62,6 +63,7 @@ __all__ = [
     "Discard",
     "Event",
     "Events",
+    "Finding",
     "Group",
     "HealthReport",
     "InvalidState",

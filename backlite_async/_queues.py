@@ -14,7 +14,17 @@ from ._config import Duration, checked_name
 from ._errors import InvalidValue
 from ._filters import checked_number
 from ._job import Queue
-from ._stats import DAY, HOUR, KEEP_HOURS, KEEP_MINUTES, MINUTE, MOST_COUNTED, QueueStats, queue_stats
+from ._stats import (
+    DAY,
+    HOUR,
+    KEEP_HOURS,
+    KEEP_MINUTES,
+    MINUTE,
+    MOST_COUNTED,
+    QueueStats,
+    StatsRow,
+    queue_stats,
+)
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -35,29 +45,25 @@ class Queues:
         """Return how the queues are doing that have jobs, are paused or were declared, by name.
 
         Jobs are counted to `most`, which is 10,000 at most: fewer are quicker. `oldest_due` shows jobs that
-        starve: by others of higher priority, a limit, a pause, or for want of a handler.
+        starve: by others of higher priority, a limit, a pause, or for want of a handler. How long attempts
+        ran and had waited `today` is not there: that costs much for all queues, see `get` and `stats`.
         """
-        return await self._list(checked_number("most", most, MOST_COUNTED), None)
+        now = self._client.clock.now()
+        number = checked_number("most", most, MOST_COUNTED)
+        queues = await self._client.open_store().queues(now=now, most=number)
+        if not queues:
+            return queues
+        recent, today = await self._stats(RECENT, now), await self._numbers(DAY, now)
+        return [_with(queue, recent, today, now) for queue in queues]
 
     async def get(self, name: str) -> Queue | None:
         """Return how a queue is doing; None if it has no jobs, is not paused, and nobody has declared it."""
-        found = await self._list(MOST_COUNTED, checked_name(name))
-        return found[0] if found else None
-
-    async def _list(self, most: int, name: str | None) -> Sequence[Queue]:
         now = self._client.clock.now()
-        queues = await self._client.open_store().queues(now=now, most=most, queue=name)
-        if not queues:
-            return queues
+        found = await self._client.open_store().queues(now=now, queue=checked_name(name))
+        if not found:
+            return None
         recent, today = await self._stats(RECENT, now, name), await self._stats(DAY, now, name)
-        return [
-            msgspec.structs.replace(
-                queue,
-                recent=recent.get(queue.name) or _stats_of([], *_period(RECENT, now)),
-                today=today.get(queue.name) or _stats_of([], *_period(DAY, now)),
-            )
-            for queue in queues
-        ]
+        return _with(found[0], recent, today, now)
 
     async def stats(self, queue: str | None, last: Duration = timedelta(hours=1)) -> QueueStats:
         """Return what the attempts of a queue have come to in the last so many seconds, or a timedelta.
@@ -101,10 +107,27 @@ class Queues:
         rows = await self._client.open_store().stats(
             since=begin, until=end + 1, queue=queue, together=together
         )
-        counted: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
-        for name, _, what, bucket, number in rows:
-            counted[name].append((what, bucket, number))
-        return {name: _stats_of(found, begin, end) for name, found in counted.items()}
+        return _by_queue(rows, begin, end)
+
+    async def _numbers(self, length: int, now: int) -> dict[str, QueueStats]:
+        """Return the same of all queues without the times of attempts."""
+        begin, end = _period(length, now)
+        return _by_queue(await self._client.open_store().numbers(since=begin, until=end + 1), begin, end)
+
+
+def _by_queue(rows: Sequence[StatsRow], begin: int, end: int) -> dict[str, QueueStats]:
+    counted: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
+    for name, _, what, bucket, number in rows:
+        counted[name].append((what, bucket, number))
+    return {name: _stats_of(found, begin, end) for name, found in counted.items()}
+
+
+def _with(queue: Queue, recent: dict[str, QueueStats], today: dict[str, QueueStats], now: int) -> Queue:
+    return msgspec.structs.replace(
+        queue,
+        recent=recent.get(queue.name) or _stats_of([], *_period(RECENT, now)),
+        today=today.get(queue.name) or _stats_of([], *_period(DAY, now)),
+    )
 
 
 def _period(length: int, now: int) -> tuple[int, int]:

@@ -131,6 +131,11 @@ class Registry:
                 f" already; give {kind.cls.__module__}.{kind.cls.__qualname__} a task_name of its own"
             )
 
+    @property
+    def handled(self) -> list[tuple[str, str]]:
+        """Queue and task name of the kinds of jobs that can be run here."""
+        return [(kind.queue, kind.task) for kind in self.kinds]
+
     def find(self, queue: str, task: str) -> Handler | None:
         """Return the handler of a stored job, by its queue and task name."""
         return self._handlers.get((queue, task))

@@ -154,6 +154,11 @@ class Telemetry:
         if tracing is True:
             self._load()
 
+    def copy(self, bus: Bus) -> Telemetry:
+        """Return the same for another client."""
+        tracing = None if self._wanted else False
+        return Telemetry(tracing if self._otel is None else True, self._names, bus)
+
     def sending(self) -> Sending | None:
         """Return what jobs that are saved here are to carry; None: nothing."""
         otel = self._live()

@@ -26,6 +26,7 @@ from backlite_async._errors import (
     PayloadError,
     ResultNotFound,
     ScheduleNotFound,
+    TaskNotFound,
     TransactionTimeout,
 )
 
@@ -39,6 +40,7 @@ EXAMPLES: list[BackliteError] = [
     AlreadyExists("018f-id", "unique key 'invoice-7'"),
     JobNotFound("018f-id", "it was deleted"),
     ScheduleNotFound("nightly"),
+    TaskNotFound("SendMail", "; did you mean 'SendEmail'?"),
     ResultNotFound("018f-id", "it has failed"),
     PayloadError("SendEmail", "Expected `str`, got `int` - at `$.to`"),
     DatabaseUnusable("/tmp/app.db", "is a folder"),

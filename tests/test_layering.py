@@ -25,10 +25,11 @@ PACKAGE = Path(backlite_async.__file__).parent
 ROOT = "backlite_async"
 
 LAYERS = {
-    "data": "_errors _clock _config _task _job _history _query _stats _graph _recurring _mermaid _carry _formats",
+    "data": "_errors _clock _config _task _job _history _query _stats _graph _recurring _mermaid _carry"
+    " _formats _inspection",
     "decisions": "_ahead _codec _backoff _fingerprint _options _plan _outcome _suspects"
     " _declare _filters _letters _zones _cron _rule _recurrence _said _schedule _due _reconcile _steps"
-    " _workflow _schema _build",
+    " _workflow _schema _build _doctor",
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
     " _deadlines _failure _feed _heed _lapses _queues _reports _solo _starts _takeover _transaction _wall"
     " _threads _dispatcher _life _client"

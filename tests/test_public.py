@@ -35,6 +35,7 @@ EXTRAS = {
     "AttemptError", "LogLine",  # what a Job holds: the same
     "Rule",  # what client.schedule(rule=...) takes
     "Schedule", "ScheduleOperation", "ScheduleState",  # what client.schedule() and its like return
+    "Finding",  # what client.doctor() returns
     "TaskNotFound",  # the same: of what client.tasks.build() is asked for
     "ScheduleNotFound",  # what callers do differently: there is nothing to edit
     "Clock", "SystemClock",  # Client(clock=...): for tests of applications

@@ -87,7 +87,7 @@ async def succeed(client: Client, task: Task, count: int = 1, *, run: int = 1_00
 async def test_queues_with_what_they_did(
     client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the last minutes and of the last day, in two questions, whatever the number of queues."""
+    """Of the last minutes and of the last day, in three questions, whatever the number of queues."""
     await succeed(client, Work(), 3)
     clock.at += 23 * HOUR + 58 * MINUTE
     await succeed(client, Work(), 2)
@@ -96,15 +96,18 @@ async def test_queues_with_what_they_did(
     clock.at += 5 * MINUTE
     asked: list[dict[str, Any]] = []
     store = client.open_store()
-    stats = store.stats
 
-    async def noted(**options: Any) -> Any:
-        asked.append(options)
-        return await stats(**options)
+    def noted(ask: Any) -> Any:
+        async def note(**options: Any) -> Any:
+            asked.append(options)
+            return await ask(**options)
 
-    monkeypatch.setattr(store, "stats", noted)
+        return note
+
+    for name in ("queues", "stats", "numbers"):
+        monkeypatch.setattr(store, name, noted(getattr(store, name)))
     queues = {queue.name: queue for queue in await client.queues.list()}
-    assert len(asked) == 2
+    assert len(asked) == 3
     assert [queues[name].recent.succeeded for name in ("work", "other")] == [2, 1]
     assert [queues[name].today.succeeded for name in ("work", "other")] == [5, 1]
     assert queues["work"].limits["concurrency"] == 3

@@ -120,7 +120,7 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _said(error: BackliteError) -> str:
-    """Return an error as one line, with the command that helps instead of the call."""
+    """Return an error as one line, with the command that helps instead of the call that does."""
     text = " ".join(str(error).split())
     return text.replace("run await client.install() or Client(install=True)", "run: backlite migrate")
 

@@ -24,6 +24,7 @@ __all__ = [
     "Group",
     "NothingFound",
     "Settings",
+    "check_schema",
     "command",
     "did_you_mean",
     "existing",
@@ -220,12 +221,21 @@ def with_client(function: Callable[..., Awaitable[int | None]]) -> Body:
     def wrapped(*args: Any, **kwargs: Any) -> int | None:
         settings = _settings(click.get_current_context())
         client = Client(existing(settings.path), workers=0, install=False)
-        return asyncio.run(_within(client, function, settings.out, args, kwargs))
+        return asyncio.run(_within(client, settings, function, args, kwargs))
 
     return wrapped
 
 
-async def _within(client: Client, function: Body, out: Output, args: Any, kwargs: Any) -> int | None:
+async def _within(client: Client, settings: Settings, function: Body, args: Any, kwargs: Any) -> int | None:
+    await check_schema(client, settings.path)
     async with client:
-        code: int | None = await function(client, out, *args, **kwargs)
+        code: int | None = await function(client, settings.out, *args, **kwargs)
         return code
+
+
+async def check_schema(client: Client, path: str) -> None:
+    """Raise unless this is a database that can be used, before it is opened in a way that changes it."""
+    found, newest = await client.schema()
+    if found < newest:
+        what = f"has schema version {found}, this needs {newest}" if found else "has no Backlite schema"
+        raise Failure(f"database {path!r} {what}; run: backlite migrate --db {path}")

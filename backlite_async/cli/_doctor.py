@@ -17,7 +17,7 @@ def doctor(settings: Settings) -> int:
 
     It finds an SQLite with known defects, a database that is not in WAL mode or lies on a network file
     system, a schema that is missing, older or newer, queues without a handler anywhere, leases of dead
-    owners, due jobs that nobody claims, and a WAL file beyond its limit. The exit status is 1 if there is any.
+    owners, due jobs that nobody claims, and a WAL file beyond its limit. The exit status is 1 then.
     """
     findings = asyncio.run(Client(existing(settings.path), workers=0, install=False).doctor())
     out = settings.out

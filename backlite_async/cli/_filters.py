@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,15 +31,15 @@ __all__ = [
 ]
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-LENGTH = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+NUMBER = r"\d+(?:\.\d+)?"
+LENGTH = re.compile(rf"({NUMBER})(ms|[smhdw])", re.ASCII)
 
 
 def parsed_duration(text: str) -> timedelta | None:
     """Return "90", "1.5h", "2h30m" as a length of time; None: it is none."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return timedelta(seconds=float(text))
-    parts = LENGTH.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    bare = re.fullmatch(NUMBER, text, re.ASCII)
+    parts = [(text, "s")] if bare else LENGTH.findall(text)
+    if not parts or (not bare and "".join(number + unit for number, unit in parts) != text):
         return None
     try:
         return timedelta(seconds=sum(float(number) * UNITS[unit] for number, unit in parts))
@@ -195,7 +196,8 @@ def confirmed(out: Output, question: str, *, yes: bool) -> bool:
         raise click.UsageError(f"{question} There is no terminal to ask on: say --yes.")
     restored = _interruptible()
     try:
-        if click.confirm(f"{question} Go on?", err=True):
+        click.echo(f"{question} Go on? [y/N] ", nl=False, err=True)  # not by input(): stdout is for data
+        if sys.stdin.readline().strip().lower() in ("y", "yes"):
             return True
     finally:
         restored()

@@ -86,15 +86,16 @@ async def show(client: Client, out: Output, *, name: str, last: object) -> None:
     if out.as_json:
         out.data({**as_data(queue), "last": {**plain(stats), "throughput": stats.throughput}})
         return
-    out.pairs([("queue", queue.name), ("state", paused(queue))])
-    out.pairs([*zip(KINDS, counts(queue), strict=True), ("oldest due", duration(queue.oldest_due))])
+    numbers = zip(KINDS, counts(queue), strict=True)
+    oldest = ("oldest due", duration(queue.oldest_due))
+    out.pairs([("queue", queue.name), ("state", paused(queue)), *numbers, oldest])
     if queue.limits:
         out.heading("limits")
         out.pairs((name, msgspec.json.encode(value).decode()) for name, value in queue.limits.items())
     out.heading(f"the last {duration(stats.since)}")
-    out.pairs((name, str(getattr(stats, name))) for name in ("succeeded", "failed", "cancelled", "retried"))
-    out.pairs([("a second", f"{stats.throughput:.3g}")])
-    out.pairs([(f"{what}, p50 / p99", spread(stats, what)) for what in ("run", "wait")])
+    ends = [(name, str(getattr(stats, name))) for name in ("succeeded", "failed", "cancelled", "retried")]
+    times = [(f"{what}, p50 / p99", spread(stats, what)) for what in ("run", "wait")]
+    out.pairs([*ends, ("ended a second", f"{stats.throughput:.3g}"), *times])
 
 
 @command(queues, "pause", "backlite queues pause mail", "backlite queues pause mail --wait")

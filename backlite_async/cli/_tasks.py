@@ -12,7 +12,17 @@ import msgspec
 
 from .. import AddOperation, BackliteError, Client, TaskInfo
 from ._application import app_option, load
-from ._base import Failure, Group, NothingFound, Settings, command, did_you_mean, existing, without_client
+from ._base import (
+    Failure,
+    Group,
+    NothingFound,
+    Settings,
+    check_schema,
+    command,
+    did_you_mean,
+    existing,
+    without_client,
+)
 from ._filters import DURATION, FUTURE
 from ._jobs import jobs
 from ._output import instant
@@ -31,7 +41,9 @@ FIELDS = {"ignore_unknown_options": True, "allow_extra_args": True}
 async def _client(settings: Settings, app: str | None, *, create: bool = False) -> Client:
     """Return an unstarted client that runs nothing: of an application, with its types, or of a database."""
     if app is None:
-        return Client(existing(settings.path), workers=0, install=False)
+        client = Client(existing(settings.path), workers=0, install=False)
+        await check_schema(client, settings.path)
+        return client
     if settings.db is not None:
         raise click.UsageError("--app names the database, too; leave out --db.")
     client = load(app)
@@ -230,6 +242,9 @@ def run_task(
 
 
 async def _result(client: Client, name: str, fields: dict[str, Any], queue: str | None) -> tuple[str, Any]:
+    known = {other for kind in client.registry.types.values() for other in kind.names}
+    if name not in known:
+        raise NothingFound(f"the application has no task type {name!r}.{did_you_mean(name, known)}")
     built = await client.tasks.build(name, fields, queue=queue, text=True)
     try:
         return name, msgspec.to_builtins(await client.run(built))

@@ -24,6 +24,7 @@ from .._job import (
     Queue,
     Unique,
 )
+from ._inspect import Inspectable
 from ._schedules import Schedules
 from ._service import MOST_COUNTED, WATCHED_FOR, Service
 
@@ -372,7 +373,7 @@ class Owners(Protocol):
 
 
 @runtime_checkable
-class Store(Life, Control, Queries, Service, Schedules, Owners, Protocol):
+class Store(Life, Control, Queries, Service, Schedules, Owners, Inspectable, Protocol):
     """Keeps jobs. All database I/O of the library happens behind this seam.
 
     What every store promises, and tests/stores/test_contract.py checks:

@@ -11,10 +11,11 @@ from .. import _query
 from .._clock import from_millis
 from .._graph import StepResult, WorkflowRun
 from .._history import Note
+from .._inspection import Inspection
 from .._job import Declared, Job, JobStatus, Owner, OwnerInfo, Queue, TaskInfo, record
 from .._query import Action, Delete, Edit, Found, Postpone, Release, Rerun, SortKey, Wanted
-from .._stats import Count, StatsRow, capped
-from . import _flows
+from .._stats import WHATS, Count, StatsRow, capped
+from . import _flows, _memory_inspect
 from ._beside import Beside
 from ._limits import Limits
 from ._lists import has, is_looked_at, sort_key
@@ -53,6 +54,7 @@ class MemoryService:
         self._declared: dict[str, Declared] = {}
         self._tasks: dict[tuple[str, str], TaskInfo] = {}
         self._owners: dict[str, Owner] = {}
+        self._handled: dict[str, tuple[tuple[str, str], ...]] = {}
         self._flows = MemoryFlows(
             self._live, self._completed, self._beside, self._declared, cancel=self._cancel
         )
@@ -333,6 +335,11 @@ class MemoryService:
         """Return what was counted."""
         return self._tallies.of(since=since, until=until, step=step, queue=queue, together=together)
 
+    async def numbers(self, *, since: int, until: int) -> Sequence[StatsRow]:
+        """Return what was counted of each queue in a time, but not how long attempts ran and had waited."""
+        rows = self._tallies.of(since=since, until=until)
+        return [row for row in rows if row[2] in WHATS]
+
     async def sum_up(self, *, now: int) -> None:
         """Sum up old statistics by the hour."""
         self._tallies.sum_up(now=now)
@@ -412,6 +419,14 @@ class MemoryService:
             running=len(claimed_at),
             alive=True if is_here else None,
             seen_at=from_millis(now if is_here else max(claimed_at)),
+            handles=self._handled.get(owner_id) if owner.workers else (),
+        )
+
+    async def seen(self, *, now: int, ended_by: int, late_by: int) -> Inspection:
+        """Return what is to be seen of owners and jobs."""
+        owners = await self.owners(now=now)
+        return _memory_inspect.inspection(
+            self._live, self._declared, self._limits, owners, now=now, ended_by=ended_by, late_by=late_by
         )
 
 
@@ -426,4 +441,5 @@ def cut_record(row: Row, cut: int | None, *, error: bool = False) -> Job:
     for name in ("payload", "result", "error") if error else ("payload", "result"):
         if cut is not None and columns[name] is not None:
             columns[name] = columns[name][:cut]
+    columns["waiting"] = row.status is JobStatus.PENDING and row.due_at is None
     return record(columns)

@@ -118,6 +118,13 @@ class Service(Protocol):
         """
         ...
 
+    async def numbers(self, *, since: int, until: int) -> Sequence[tuple[str, int, str, int, int]]:
+        """Return what was counted of each queue in a time, but not how long attempts ran and had waited.
+
+        That is most of what is counted, so this is quicker than `stats`.
+        """
+        ...
+
     async def sum_up(self, *, now: int) -> None:
         """Sum up statistics older than `KEEP_MINUTES` by the hour; forget those older than `KEEP_HOURS`."""
         ...

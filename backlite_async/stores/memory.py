@@ -9,6 +9,7 @@ import msgspec
 
 from .._errors import InvalidState
 from .._graph import NewWorkflow
+from .._inspection import Inspection
 from .._job import (
     Cancelled,
     Claim,
@@ -67,6 +68,21 @@ class MemoryStore(MemorySchedules):
         """Return nothing: there is no file."""
         return ()
 
+    async def inspect(self, *, now: int, ended_by: int, late_by: int) -> Inspection:
+        """Return what is to be seen of owners and jobs."""
+        return await self.seen(now=now, ended_by=ended_by, late_by=late_by)
+
+    async def versions(self) -> tuple[int, int]:
+        """Return twice the same: there is no schema."""
+        return 0, 0
+
+    async def vacuum(self) -> None:
+        """Do nothing: there is no file."""
+
+    def handles(self, owner: str, kinds: Iterable[tuple[str, str]]) -> None:
+        """Remember it."""
+        self._handled[owner] = tuple(kinds)
+
     rings = True
 
     def started(self, job_id: str, fence: int) -> None:
@@ -96,6 +112,7 @@ class MemoryStore(MemorySchedules):
         if self._opens <= 0:
             self._opens = 0
             self._owners.clear()
+            self._handled.clear()
 
     def close_soon(self) -> None:
         """Do nothing: it is closed."""

@@ -41,6 +41,11 @@ STATES = ("pending", "scheduled", "waiting", "running", "succeeded", "failed", "
 """Values of the label `state` of `backlite_jobs`. What is scheduled or waiting is not counted as pending."""
 
 
+FINISHED = ("succeeded", "failed", "cancelled")
+ATTEMPTS = ("succeeded", "retried", "failed", "cancelled", "snoozed", "crashed", "lost")
+"""Values of the label `outcome`: of jobs, and of attempts."""
+
+
 class Histogram:
     """How often a value was up to each of some bounds, and the sum of all, by queue."""
 
@@ -138,7 +143,7 @@ class Prometheus:
     def _on_ended(self, event: Event) -> None:
         """Count an attempt, and the end of a job; one that was cancelled before it ran had no attempt."""
         queue, kind = event.queue, event.kind
-        if kind in ("succeeded", "failed", "cancelled"):
+        if kind in FINISHED:
             self._finished[queue, kind] += 1
         if event.duration is not None:
             self._run.observe(queue, event.duration.total_seconds())
@@ -159,16 +164,19 @@ class Prometheus:
             yield from self._seen(self._queues)
 
     def _counted(self) -> list[Metric]:
-        added = CounterMetricFamily("backlite_jobs_added", "Jobs added by this client.", labels=["queue"])
-        for queue, number in self._added.copy().items():
-            added.add_metric([queue], number)
+        """Return the counters. They begin with 0, or nobody would notice the first crash as an increase."""
         by = ["queue", "outcome"]
+        added = CounterMetricFamily("backlite_jobs_added", "Jobs added by this client.", labels=["queue"])
         finished = CounterMetricFamily("backlite_jobs_finished", "Jobs that have ended here.", labels=by)
-        for (queue, outcome), number in self._finished.copy().items():
-            finished.add_metric([queue, outcome], number)
         attempts = CounterMetricFamily("backlite_job_attempts", "Attempts that have ended here.", labels=by)
-        for (queue, outcome), number in self._attempts.copy().items():
-            attempts.add_metric([queue, outcome], number)
+        queues = {*list(self._client.registry.queues), *self._added.copy()}
+        queues |= {queue for queue, _ in (*self._finished.copy(), *self._attempts.copy())}
+        for queue in sorted(queues):
+            added.add_metric([queue], self._added[queue])
+            for outcome in FINISHED:
+                finished.add_metric([queue, outcome], self._finished[queue, outcome])
+            for outcome in ATTEMPTS:
+                attempts.add_metric([queue, outcome], self._attempts[queue, outcome])
         return [added, finished, attempts]
 
     def _measured(self) -> list[Metric]:

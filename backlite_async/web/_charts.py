@@ -9,11 +9,11 @@ from math import ceil
 import msgspec
 
 from .. import QueueStats
-from ._times import number, short, span
+from ._times import number, short
 
 __all__ = ["PERIODS", "Bar", "Chart", "Mark", "Period", "chart", "per_minute", "ticks"]
 
-TOP, BASE, HEIGHT = 10.0, 150.0, 172
+TOP, BASE, HEIGHT = 8.0, 176.0, 198
 """Where bars end and begin, and how high a chart is, in pixels."""
 
 LEAST = 2.0
@@ -46,7 +46,7 @@ PERIODS = {
         step=timedelta(minutes=1),
         steps=60,
         unit="minute",
-        marks=("60 min ago", "45 min", "30 min", "15 min", "now"),
+        marks=("1 h ago", "45 min", "30 min", "15 min", "now"),
     ),
     "day": Period(
         name="day",
@@ -192,13 +192,11 @@ def compact(count: int) -> str:
 
 
 def per_minute(stats: QueueStats) -> str:
-    """Return how many jobs ended in a minute, in words; nothing where none did."""
+    """Return how many jobs ended in a minute; nothing where none did."""
     rate = stats.throughput * 60
     if not rate:
         return ""
-    if rate < 1:
-        return f"1 in {span(60 / rate)}"
-    return f"{number(round(rate) if rate >= 10 else rate)} a minute"
+    return f"{number(round(rate)) if rate >= 9.95 else f'{max(rate, 0.01):.2g}'}/min"
 
 
 def _short(value: float) -> str:

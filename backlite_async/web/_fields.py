@@ -23,6 +23,11 @@ LONG = 200
 
 DEEPEST = 20
 
+NUMBER = re.compile(r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,3})?")
+
+TO_THE_SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?", re.ASCII)
+"""An instant as browsers give it, without a zone."""
+
 HINTS = {
     "time": "A time with its zone, such as 14:05:00Z.",
     "partial-time": "A time, such as 14:05:00.",
@@ -251,14 +256,25 @@ def values_of(fields: Sequence[Field], typed: Mapping[str, str]) -> dict[str, An
         text = typed.get(field.name)
         if text is None:
             continue
-        if not text and field.optional and (not field.default or field.value == ""):
+        text = text.replace("\r\n", "\n")  # as browsers send what has several lines
+        if field.optional and (text == field.value if field.default else not text):
             continue
-        if field.kind == "datetime-local" and re.fullmatch(
-            r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?", text
-        ):
-            text += ("" if text.count(":") == 2 else ":00") + "Z"
-        values[field.name] = text
+        values[field.name] = _meant(field, text)
     return values
+
+
+def _meant(field: Field, text: str) -> Any:
+    """Return what a text says by its input alone, else the text: so that errors are about what is meant."""
+    if field.kind == "json":
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+    if field.kind == "number" and (match := NUMBER.fullmatch(text.strip())):
+        return float(text) if match[1] or match[2] else int(text)
+    if field.kind == "datetime-local" and TO_THE_SECOND.fullmatch(text):
+        return text + ("Z" if text.count(":") == 2 else ":00Z")
+    return text
 
 
 def place_of(message: str, fields: Sequence[Field]) -> str | None:

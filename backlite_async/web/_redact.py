@@ -14,7 +14,19 @@ from .. import _log as log
 if TYPE_CHECKING:
     from ._visit import Visit
 
-__all__ = ["MASK", "MOST", "Shown", "decoded", "glance", "mask", "restored", "shown", "values"]
+__all__ = [
+    "MASK",
+    "MOST",
+    "Hidden",
+    "Shown",
+    "decoded",
+    "glance",
+    "mask",
+    "restored",
+    "said",
+    "shown",
+    "values",
+]
 
 MASK = "•••"
 """Stands for what is hidden."""
@@ -36,6 +48,14 @@ SECRET = (
 
 _CHUNK = re.compile(r'"(?:[^"\\]|\\.)*("?)|[{}\[\],:]|[^"{}\[\],:\s]+', re.DOTALL)
 _SECRET_WORD = re.compile("|".join(r"[\W_]*".join(name) for name in SECRET), re.IGNORECASE)
+
+
+_SAID = re.compile(
+    rf"""([\w.-]*(?:{_SECRET_WORD.pattern})[\w.-]*["']?\s*[=:]\s*)"""
+    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|.*?(?=\s+[\w.-]+=|$))""",
+    re.IGNORECASE,
+)
+"""In a line of a log: the name of what is secret, and its value."""
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +100,13 @@ def glance(visit: Visit, task: str, raw: bytes | None) -> str:
     except Hidden:
         return MASK
     return text if len(text) <= GLANCE else text[: GLANCE - 1] + "…"
+
+
+def said(visit: Visit, text: str | None) -> str:
+    """Return a line that a handler has said, without the values of what is secret by its name."""
+    if text is None or not visit.access.payloads:
+        return ""
+    return "\n".join(_SAID.sub(rf"\1{MASK}", line) for line in text.split("\n"))
 
 
 def values(visit: Visit, task: str, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
@@ -88,6 +89,11 @@ class Visit:
     async def form(self) -> Fields:
         """Read the form that was sent; once a request."""
         return await read_form(self._receive, header(self._scope, b"content-type") or "")
+
+    @property
+    def now(self) -> datetime:
+        """The time, by the client's clock."""
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.client.clock.now())
 
     @property
     def can_write(self) -> bool:

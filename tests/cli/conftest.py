@@ -31,7 +31,9 @@ from backlite_async import Client, JobContext, QueueConfig, Retention, Task
 class Send(Task):
     """Send a letter."""
 
-    config: ClassVar[QueueConfig] = QueueConfig("mail", max_attempts=2, backoff=0, retention=Retention(payload="always"))
+    config: ClassVar[QueueConfig] = QueueConfig(
+        "mail", max_attempts=2, backoff=0, retention=Retention(payload="always")
+    )
     to: str
     copies: int = 1
 

@@ -109,6 +109,11 @@ class Asking(Faults):
         )
         return await self._do("stats", lambda: at_once(stats()))
 
+    async def numbers(self, *, since: int, until: int) -> Sequence[StatsRow]:
+        """Return what was counted of each queue in a time, but not how long attempts ran and had waited."""
+        numbers = partial(self._inner.numbers, since=since, until=until)
+        return await self._do("numbers", lambda: at_once(numbers()))
+
     async def sum_up(self, *, now: int) -> None:
         """Sum up old statistics."""
         await self._do("sum_up", lambda: at_once(self._inner.sum_up(now=now)))

@@ -401,10 +401,10 @@ async def test_list_is_of_one_instant(open_store: Opener, path: str, monkeypatch
 
 def test_reading_at_one_instant_leaves_no_transaction(raw: sqlite3.Connection) -> None:
     """Neither after an answer nor after an error, which is the caller's to see."""
-    assert listing._at_one_instant(raw, lambda raw: raw.in_transaction)
+    assert listing.at_one_instant(raw, lambda raw: raw.in_transaction)
     assert not raw.in_transaction
     with pytest.raises(sqlite3.OperationalError):
-        listing._at_one_instant(raw, lambda raw: raw.execute("SELECT nothing"))
+        listing.at_one_instant(raw, lambda raw: raw.execute("SELECT nothing"))
     assert not raw.in_transaction
 
 

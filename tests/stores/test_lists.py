@@ -488,3 +488,13 @@ async def test_blocked_job_shows_its_key_and_workflow(store: Store) -> None:
     assert shown["b-3"] == (JobStatus.PENDING, None, "w")
     assert shown["w-1"] == (JobStatus.PENDING, None, "w")
     assert shown["k-2"] == (JobStatus.PENDING, "k", None)
+
+
+async def test_what_waits_for_its_turn_or_for_other_steps_says_so(store: Store) -> None:
+    await populate(store)
+    found = await store.find(Wanted(), limit=100, now=NOW)
+    assert [job.id for job in found.jobs if job.waiting] == [*WAITING, *BLOCKED]
+    for job in found.jobs:
+        got = await store.get(job.id, now=NOW)
+        assert got is not None
+        assert got.waiting is job.waiting

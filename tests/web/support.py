@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
@@ -28,6 +29,10 @@ else:
 HOST = "http://localhost"
 HERE = ("127.0.0.1", 50_000)
 """Where requests come from: this machine."""
+
+
+START = datetime(2030, 3, 1, 12, 0, 30, tzinfo=UTC)
+"""When worlds begin: a Friday, amid a minute."""
 
 
 # -- a world --------------------------------------------------------------------------------------
@@ -62,6 +67,7 @@ class World:
         self.clock = client.clock
         self._begun: dict[int, anyio.Event] = {}
         self._let_go = anyio.Event()
+        self._holding = 0
         client.register(Mail, self._mail)
         client.register(Hold, self._hold)
 
@@ -72,8 +78,12 @@ class World:
         return task.to
 
     async def _hold(self, task: Hold, job: JobContext) -> None:
+        self._holding += 1
         self.begun(task.number).set()
-        await self._let_go.wait()
+        try:
+            await self._let_go.wait()
+        finally:
+            self._holding -= 1
 
     def begun(self, number: int = 0) -> anyio.Event:
         """Return what is set once a `Hold` of this number runs."""
@@ -84,10 +94,14 @@ class World:
         self._let_go.set()
 
     async def ran(self, *tasks: Task) -> list[str]:
-        """Add tasks and run all there is to run; return their ids."""
-        ids = await self.client.add(*tasks).save()
-        await testing.run_until_idle(self.client, raise_errors=False, advance=False)
-        return list(ids)
+        """Add tasks and run all there is to run, or, while a `Hold` runs, just these; return their ids."""
+        ids = list(await self.client.add(*tasks).save())
+        if not self._holding:
+            await testing.run_until_idle(self.client, raise_errors=False, advance=False)
+        with anyio.fail_after(10):
+            for job_id in ids:
+                await self.client.wait(job_id)
+        return ids
 
     async def running(self, number: int = 0) -> str:
         """Add a `Hold`; return its id once it runs."""
@@ -113,7 +127,7 @@ async def world_of(
     database: str, *, client: dict[str, Any] | None = None, **page: Any
 ) -> AsyncIterator[World]:
     """Yield a world on a database; `client`: options of it, `page`: those of `Dashboard` and `Browser`."""
-    made = testing.client(database, **(client or {}))
+    made = testing.client(database, **({"clock": testing.ManualClock(START)} | (client or {})))
     async with made, Browser(made, **page) as browser:
         world = World(made, browser)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..._stats import MOST_COUNTED, capped
 from .._flows import cancel_flow
 from . import workflows
 from .finishing import end_cancelled
+from .kept import kept_counts
 from .sql import fetch, statements, text
 from .turns import fill_up
 
@@ -67,6 +69,7 @@ def queues(
 ) -> list[Queue]:
     """Return how the queues are doing, or the one of this name."""
     found = []
+    kept = kept_counts(raw, queue, now, most + 1)
     for name, paused, running, limits in fetch(raw, "queues", {"queue": queue}):
         due_at = fetch(raw, "oldest_due", {"queue": name})[0][0]
         found.append(
@@ -78,20 +81,22 @@ def queues(
                 if due_at is not None and due_at <= now
                 else None,
                 limits=msgspec.json.decode(limits or "{}"),
-                **_counts(raw, name, now, most),
+                **_counts(raw, name, now, most, kept),
             )
         )
     return found
 
 
-def _counts(raw: sqlite3.Connection, queue: str, now: int, most: int) -> dict[str, Any]:
+def _counts(
+    raw: sqlite3.Connection, queue: str, now: int, most: int, kept: Counter[tuple[str, str]]
+) -> dict[str, Any]:
     """Return how many jobs of a queue there are by state, as far as they are counted."""
     parameters = {"queue": queue, "now": now, "most": most + 1}
     ((let_in, scheduled, keyed, blocked),) = fetch(raw, "live_counts", parameters)
     waiting = keyed + blocked
     numbers: dict[str, int] = {"pending": let_in + waiting, "scheduled": scheduled, "waiting": waiting}
     for status in ("succeeded", "failed", "cancelled"):
-        numbers[status] = fetch(raw, "kept_count", parameters | {"status": status})[0][0]
+        numbers[status] = kept[queue, status]
     return capped(numbers, most)
 
 

@@ -25,6 +25,9 @@ T = TypeVar("T")
 OLDEST_SQLITE = (3, 37, 0)
 """The first version with STRICT tables."""
 
+LOG_LIMIT = 67_108_864
+"""Bytes that the write-ahead log is cut to when it is begun anew."""
+
 TICK, COARSE_TICK = 20_000_000, 3_000_000_000
 """Nanoseconds since the last change of a folder after which the next one has another time: where the file
 system counts ticks of the kernel, at most 10 ms; and where it counts seconds."""
@@ -99,7 +102,7 @@ class Database:
     def _configure_writer(self, raw: sqlite3.Connection) -> None:
         self._level = ""  # not known yet
         self._sync(raw, self.synchronous)
-        raw.execute("PRAGMA journal_size_limit = 67108864")
+        raw.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
         raw.execute("PRAGMA cache_size = -16384")  # KiB: an index of a million jobs, but its leaves
         raw.execute("PRAGMA trusted_schema = OFF")
 

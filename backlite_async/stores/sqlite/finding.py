@@ -11,6 +11,7 @@ from ... import _query
 from ..._job import JobStatus
 from ..._query import Found, SortKey, Wanted
 from ..._stats import Count
+from .kept import Expired
 from .records import records
 from .sql import fetch, text
 from .walks import (
@@ -181,10 +182,16 @@ def _lower(text: str) -> str:
 def _count_indexed(raw: sqlite3.Connection, wanted: Wanted, most: int, now: int) -> Count:
     """Count what indexes know; jobs that have expired or do not fit are passed over, `LOOKS` of them."""
     number, misses, cut = 0, _query.LOOKS, False
+    expired = Expired(raw, now)
     for name, source in _sources(raw, wanted):
         left = most + 1 - number
         if left <= 0:
             break
+        if name == "count_completed" and expired.known:
+            kind = (source["queue"], source["task"], source["status"])
+            gone = expired.within(kind, source["since"], source["until"])
+            number += fetch(raw, "count_ended", source | {"looks": left + gone})[0][0] - gone
+            continue
         parameters = source | {"now": now, "looks": left}
         found, looked = fetch(raw, name, parameters)[0]
         if found < looked == left:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 
-__all__ = ["hazards", "is_affected"]
+__all__ = ["hazards", "is_affected", "network_file_system"]
 
 NETWORK_FILE_SYSTEMS = frozenset(
     "9p afs beegfs ceph cifs coda fuse.glusterfs fuse.s3fs fuse.sshfs glusterfs gpfs lustre ncpfs nfs nfs4"
@@ -32,13 +32,19 @@ def hazards(path: str) -> list[str]:
             " checkpoint at the same moment; this library's own connections take turns, other programs'"
             " do not: use SQLite 3.51.3, 3.50.7, 3.44.6 or newer"
         )
-    kind = _file_system(os.path.realpath(path))
-    if kind in NETWORK_FILE_SYSTEMS:
+    kind = network_file_system(path)
+    if kind:
         found.append(
             f"the database lies on a network file system ({kind}), where SQLite's write-ahead log and locks"
             " do not work between hosts: move it to a local disk"
         )
     return found
+
+
+def network_file_system(path: str) -> str:
+    """Return the type of the network file system that a path lies on; nothing if it lies on none."""
+    kind = _file_system(os.path.realpath(path))
+    return kind if kind in NETWORK_FILE_SYSTEMS else ""
 
 
 def _file_system(path: str) -> str:

@@ -15,7 +15,7 @@ from . import finding, graphs
 from .actions import act
 from .opened import OpenStore
 
-__all__ = ["ListingStore"]
+__all__ = ["ListingStore", "at_one_instant"]
 
 T = TypeVar("T")
 
@@ -37,12 +37,12 @@ class ListingStore(OpenStore):
         find = partial(
             finding.find, wanted=wanted, limit=limit, after=after, before=before, now=now, brief=brief
         )
-        return await self._database.read(lambda raw: _at_one_instant(raw, find))
+        return await self._database.read(lambda raw: at_one_instant(raw, find))
 
     async def count(self, wanted: Wanted, *, most: int, now: int) -> Count:
         """Return how many jobs are wanted, capped at `most`."""
         count = partial(finding.count, wanted=wanted, most=most, now=now)
-        return await self._database.read(lambda raw: _at_one_instant(raw, count))
+        return await self._database.read(lambda raw: at_one_instant(raw, count))
 
     async def act(self, action: Action, job_ids: Sequence[str], *, now: int) -> Sequence[str]:
         """Do something to jobs; return the ids of those that it was done to."""
@@ -52,24 +52,24 @@ class ListingStore(OpenStore):
     async def workflow(self, workflow_id: str, *, now: int) -> WorkflowRun | None:
         """Return a workflow with its steps; None once its retention has ended."""
         read = partial(graphs.workflow, workflow_id=workflow_id, now=now)
-        return await self._database.read(lambda raw: _at_one_instant(raw, read))
+        return await self._database.read(lambda raw: at_one_instant(raw, read))
 
     async def workflows(
         self, *, states: frozenset[JobStatus] | None, limit: int, before: str | None, now: int
     ) -> Sequence[WorkflowRun]:
         """Return workflows without their steps, greatest id first: those whose ids are less than `before`."""
         read = partial(graphs.workflows, states=states, limit=limit, before=before, now=now)
-        return await self._database.read(lambda raw: _at_one_instant(raw, read))
+        return await self._database.read(lambda raw: at_one_instant(raw, read))
 
     async def step_results(
         self, workflow_id: str, number: int | None, *, deep: bool = False
     ) -> Sequence[StepResult]:
         """Return what the steps have left that a node comes after."""
         read = partial(graphs.step_results, workflow_id=workflow_id, number=number, deep=deep)
-        return await self._database.read(lambda raw: _at_one_instant(raw, read))
+        return await self._database.read(lambda raw: at_one_instant(raw, read))
 
 
-def _at_one_instant(raw: sqlite3.Connection, read: Callable[[sqlite3.Connection], T]) -> T:
+def at_one_instant(raw: sqlite3.Connection, read: Callable[[sqlite3.Connection], T]) -> T:
     """Read by several statements as if by one: no job is seen twice, or missed, that moves meanwhile."""
     raw.execute("BEGIN")
     try:

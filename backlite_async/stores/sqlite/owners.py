@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 
@@ -34,7 +35,7 @@ SLOT = 128
 RELEASE_LIMIT = 10.0
 """Seconds that a process may take to release a dead owner's jobs; it may have been stopped meanwhile."""
 
-SUFFIX, UNBORN = ".owner", ".unborn"
+SUFFIX, UNBORN, KINDS, HALF = ".owner", ".unborn", ".kinds", ".half"
 
 
 def socket_name(owner: str) -> str:
@@ -90,6 +91,20 @@ class OwnerFile:
             self._map[slot * SLOT] = 0
             self._free.append(slot)
 
+    def handles(self, kinds: Sequence[tuple[str, str]]) -> None:
+        """Write down which kinds of jobs this owner runs, in a file beside its own."""
+        if self._map is None:
+            return
+        path = self._path.removesuffix(SUFFIX) + KINDS
+        with suppress(OSError):  # on a full disk: then others do not know
+            file = create(path + HALF, os.path.dirname(path))
+            try:
+                os.ftruncate(file, 0)
+                os.write(file, msgspec.json.encode(kinds))
+            finally:
+                os.close(file)
+            os.replace(path + HALF, path)
+
     def close(self, *, keep: bool) -> None:
         """Drop the lock; with `keep` the file stays, for others to release the jobs of this owner."""
         if self._map is None:
@@ -97,6 +112,7 @@ class OwnerFile:
         self._map.close()
         self._map = None
         if not keep:
+            _forget_kinds(self._path.removesuffix(SUFFIX))
             with suppress(OSError):  # then others find it, and nothing to release
                 os.unlink(self._path)
         os.close(self._file)
@@ -125,6 +141,7 @@ class Dead:
 
     def bury(self) -> None:
         """Remove the owner's files: its jobs are released."""
+        _forget_kinds(os.path.join(self._folder, self.id))
         for name in (socket_name(self.id), self.id + SUFFIX):
             with suppress(OSError):
                 os.unlink(os.path.join(self._folder, name))
@@ -212,11 +229,14 @@ class OwnerFolder:
             return None
         try:
             about = About.read(file)
-            return about.told(owner, now if about.beat and _locked(file) else None) if about.pid else None
+            info = about.told(owner, now if about.beat and _locked(file) else None) if about.pid else None
         except OSError:
             return None
         finally:
             os.close(file)
+        if info is None or not info.workers:
+            return info
+        return msgspec.structs.replace(info, handles=_kinds(os.path.join(self._folder, owner)))
 
     def _lock(self, name: str) -> int | None:
         """Open and lock a file that is still there; None if it is not, or another has its lock."""
@@ -298,7 +318,23 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
             running=0,
             alive=seen_at is not None,
             seen_at=None if seen_at is None else from_millis(seen_at),
+            handles=None if self.workers else (),
         )
+
+
+def _kinds(place: str) -> tuple[tuple[str, str], ...] | None:
+    """Return which kinds of jobs an owner runs; None: it has not said so."""
+    try:
+        with open(place + KINDS, "rb") as file:
+            return msgspec.json.decode(file.read(), type=tuple[tuple[str, str], ...])
+    except (OSError, msgspec.MsgspecError, UnicodeError):
+        return None
+
+
+def _forget_kinds(place: str) -> None:
+    for name in (place + KINDS, place + KINDS + HALF):
+        with suppress(OSError):
+            os.unlink(name)
 
 
 def _locked(file: int) -> bool:

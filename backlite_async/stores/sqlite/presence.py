@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+
+import msgspec
 
 from ..._job import Owner, OwnerInfo
 from .doorbell import Doorbell
@@ -17,7 +19,7 @@ from .owners import About, Dead, OwnerFile, OwnerFolder
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Presence"]
+__all__ = ["Presence", "owners_here"]
 
 
 class Presence:
@@ -38,6 +40,7 @@ class Presence:
     ) -> None:
         self.owner = owner
         self.trouble = ""
+        self.kinds: tuple[tuple[str, str], ...] | None = None
         self._folder = folder
         self._shared = shared
         self._others = OwnerFolder(folder, shared)
@@ -122,9 +125,20 @@ class Presence:
 
     def infos(self, now: int) -> list[OwnerInfo]:
         """Return what is known of owners: without a look at files those of this process, and the others."""
-        here = [other for other in list(self._shared.departures) if isinstance(other, Presence)] or [self]
-        found = [About.of(presence.owner).told(presence.owner.id, now) for presence in here]
-        return found if self._file is None else found + self._others.infos(now)
+        if self._file is None:
+            return [self.info(now)]
+        return owners_here(self._folder, self._shared, now)
+
+    def info(self, now: int) -> OwnerInfo:
+        """Return what is known of this owner."""
+        info = About.of(self.owner).told(self.owner.id, now)
+        return msgspec.structs.replace(info, handles=self.kinds if self.owner.workers else ())
+
+    def handles(self, kinds: Iterable[tuple[str, str]]) -> None:
+        """Let others know which kinds of jobs it runs."""
+        self.kinds = tuple(kinds)
+        if self._file is not None:
+            self._file.handles(self.kinds)
 
     def leads(self) -> bool:
         """Return whether this is the one owner that does what is to be done once."""
@@ -163,6 +177,12 @@ class Presence:
         if leading is not None:
             with suppress(OSError):
                 os.close(leading)
+
+
+def owners_here(folder: str, shared: SharedFile, now: int) -> list[OwnerInfo]:
+    """Return what is known of a file's owners, those of this process without a look at their files."""
+    here = [owner for owner in list(shared.departures) if isinstance(owner, Presence)]
+    return [owner.info(now) for owner in here] + OwnerFolder(folder, shared).infos(now)
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

@@ -17,7 +17,7 @@ __all__ = ["get", "records"]
 _COLUMNS = (
     "id queue task status payload attempt max_attempts crashes priority fence owner"
     " created_at scheduled_at started_at finished_at duration error result expires_at"
-    " key timeout parent workflow meta tags cancelled_at progress progress_message noted"
+    " key timeout parent workflow meta tags cancelled_at progress progress_message noted waiting"
 ).split()
 """The columns of the statements here, between where the job is and how long payload and result are."""
 

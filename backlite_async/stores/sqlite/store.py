@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from ..._graph import NewWorkflow
+from ..._inspection import Inspection
 from ..._job import (
     Cancelled,
     Claim,
@@ -32,11 +34,13 @@ from .blocks import Block
 from .connection import require_connection, require_transaction
 from .database import fail
 from .hazards import hazards
-from .listing import ListingStore
+from .inspect import inspect, versions
+from .listing import ListingStore, at_one_instant
 from .owners import Dead
 from .schedules import ScheduleStore
 from .service import ServiceStore
 from .sql import statements
+from .vacuum import vacuum
 
 __all__ = ["SQLiteStore"]
 
@@ -53,7 +57,30 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
             found.append(self._presence.trouble)
         return found
 
+    # -- whatever it is, open or not ---------------------------------------------------------------
+
+    async def inspect(self, *, now: int, ended_by: int, late_by: int) -> Inspection:
+        """Look at the file, and change nothing."""
+        database = self._database
+        look = partial(inspect, database.path, busy_timeout=database.busy_timeout)
+        return await asyncio.to_thread(look, now=now, ended_by=ended_by, late_by=late_by)
+
+    async def versions(self) -> tuple[int, int]:
+        """Return the version of the schema, and the newest one."""
+        database = self._database
+        return await asyncio.to_thread(versions, database.path, busy_timeout=database.busy_timeout)
+
+    async def vacuum(self) -> None:
+        """Build the file anew."""
+        self._writing()
+        await vacuum(self._database)
+
     # -- owners ------------------------------------------------------------------------------------
+
+    def handles(self, owner: str, kinds: Iterable[tuple[str, str]]) -> None:
+        """Let others know which kinds of jobs we run."""
+        if self._presence is not None:
+            self._presence.handles(kinds)
 
     @property
     def rings(self) -> bool:
@@ -221,7 +248,8 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
         self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
     ) -> Sequence[Queue]:
         """Return how the queues are doing."""
-        return await self._database.read(lambda raw: control.queues(raw, now, most, queue))
+        read = partial(control.queues, now=now, most=most, queue=queue)
+        return await self._database.read(lambda raw: at_one_instant(raw, read))
 
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask for the end of running ones."""

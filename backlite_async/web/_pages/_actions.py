@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 
 from ... import Count, Job
-from ..._clock import from_millis
 from .._asked import Asked, asked, wait_of
 from .._confirm import Item, confirm
 from .._forms import BadRequest, Fields
@@ -81,7 +80,7 @@ async def act(visit: Visit) -> Response:
     if form.get("action") == "copy":
         return await _copy(visit, form)
     name = form.choice("action", tuple(ACTIONS), "?")
-    when = wait_of(form, from_millis(visit.client.clock.now())) if name == "reschedule" else {}
+    when = wait_of(form, visit.now) if name == "reschedule" else {}
     if form.get("all") == "1":
         return await _act_on_all(visit, form, name, when)
     return await _act_on_some(visit, form, name, when)
@@ -102,7 +101,7 @@ async def _act_on_some(visit: Visit, form: Fields, name: str, when: dict[str, An
 
 async def _act_on_all(visit: Visit, form: Fields, name: str, when: dict[str, Any]) -> Response:
     action = ACTIONS[name]
-    meant = asked(form, from_millis(visit.client.clock.now()))
+    meant = asked(form, visit.now)
     check_text(visit, meant)
     filters = meant.narrowed(action.states)
     if not filters["state"]:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 
 from ... import InvalidType, InvalidValue, Job, JobPage, JobStatus
-from ..._clock import from_millis
 from .._asked import FIELDS, STATES, Asked, asked
 from .._forms import BadRequest
 from .._redact import glance
@@ -54,7 +53,7 @@ class Row(NamedTuple):
 
 async def jobs(visit: Visit) -> Response:
     """Show the jobs that match."""
-    now = from_millis(visit.client.clock.now())
+    now = visit.now
     try:
         meant = asked(visit.query, now)
         check_text(visit, meant)
@@ -153,6 +152,8 @@ def row(visit: Visit, job: Job, now: datetime) -> Row:
             state, more = "retrying", f"{min(job.attempt + 1, job.max_attempts)} of {job.max_attempts}"
         elif job.due_at > now:
             state = "scheduled"
+        if job.waiting:
+            state, more = "waiting", "" if job.workflow is None else "for the steps before it"
     elif job.status is JobStatus.RUNNING:
         more = "to be cancelled" if job.cancelled_at else ""
     if not more and state != "retrying" and job.attempt > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -55,25 +55,32 @@ def tiles(visit: Visit, queues: Sequence[Queue], workers: int | None = None) -> 
     """Return how many jobs of all these queues are in each state; `workers`: how many could run."""
     queue = queues[0].name if len(queues) == 1 else None
     notes = {
-        name: f"{number(sum(getattr(one.today, name) for one in queues))} in the last day"
+        name: f"{number(sum(getattr(one.today, name) for one in queues))} in 24 h"
         for name in ("succeeded", "failed", "cancelled")
     }
+    notes["pending"], notes["scheduled"] = "none is due", "for later"
     if workers is not None:
         notes["running"] = f"of {number(workers)} worker{'s' * (workers != 1)}"
-    waiting = sum(one.waiting for one in queues)
-    if waiting:
-        notes["pending"] = f"{number(waiting)} held up by others"
+    if waiting := sum(one.waiting for one in queues):
+        notes["pending"] = f"{number(waiting)} held up"
     return [
         Tile(
             state=state,
             count=sum(getattr(one, state) for one in queues),
             capped=any(state in one.capped for one in queues),
-            link=visit.link("jobs", queue=queue, state=state),
+            link=jobs_link(visit, state, queue),
             note=notes.get(state, ""),
             at=oldest_due(visit, queues) if state == "pending" else None,
         )
         for state in STATES
     ]
+
+
+def jobs_link(visit: Visit, state: str, queue: str | None = None) -> str:
+    """Return where the jobs in a state are listed."""
+    if state == "scheduled":
+        return visit.link("jobs", queue=queue, state="pending", due_after="0s")
+    return visit.link("jobs", queue=queue, state=state)
 
 
 def oldest_due(visit: Visit, queues: Iterable[Queue]) -> datetime | None:
@@ -107,20 +114,27 @@ def limits(declared: Mapping[str, Any]) -> Sequence[str]:
         "concurrency_per_key": "{} at once of a key",
     }
     said = [text.format(declared[name]) for name, text in words.items() if name in declared]
-    rate, timeout = declared.get("rate"), declared.get("timeout")
+    rate = declared.get("rate")
     if isinstance(rate, dict):
         said.append(f"{rate.get('count')} starts in {_span(rate.get('per'))}")
-    if timeout is not None:
-        said.append(f"{_span(timeout)} an attempt")
+    return said
+
+
+def rules(declared: Mapping[str, Any]) -> Sequence[str]:
+    """Return what else was declared of a queue, in words."""
+    said = []
     if "max_attempts" in declared:
         said.append(f"{declared['max_attempts']} attempt{'s' * (declared['max_attempts'] != 1)}")
+    if "timeout" in declared:
+        said.append(f"{_span(declared['timeout'])} each")
     if "dead_letter" in declared:
         said.append(f"{declared['dead_letter']} for each that fails for good")
     return said
 
 
 def _span(seconds: object) -> str:
-    return span(seconds) if isinstance(seconds, (int, float)) else str(seconds)
+    whole = int(seconds) if isinstance(seconds, float) and seconds.is_integer() else seconds
+    return span(whole) if isinstance(whole, (int, float)) else str(whole)
 
 
 def period_of(visit: Visit) -> Period:
@@ -146,7 +160,11 @@ async def queues(visit: Visit) -> Response:
     known = await visit.client.queues.list()
     found = [queue for queue in known if text.lower() in queue.name.lower()]
     return visit.render(
-        "queues.html", rows=rows(visit, found), text=text, many=len(known) > MANY or bool(text), all=len(known)
+        "queues.html",
+        rows=rows(visit, found),
+        text=text,
+        many=len(known) > MANY or bool(text),
+        all=len(known),
     )
 
 
@@ -160,7 +178,7 @@ async def queue(visit: Visit) -> Response:
         tasks=[task for task in await client.tasks.list() if task.queue == name],
         failed=await client.jobs.list(queue=name, state="failed", limit=SHORT, brief=True),
         running=await client.jobs.list(queue=name, state="running", limit=SHORT, brief=True),
-        window=timedelta(minutes=5),
+        rules=rules(found.limits),
         **await figures(visit, name),
     )
 

@@ -29,11 +29,11 @@ SINKS = 12
 
 QUESTIONS = {
     "cancel": (
-        "Cancel this workflow",
+        "Cancel this workflow?",
         "Steps that have not begun end at once; those that run are told to stop.",
     ),
     "delete": (
-        "Delete this workflow",
+        "Delete this workflow?",
         "It is removed with all its jobs, their results, errors and log lines. This cannot be undone.",
     ),
 }
@@ -217,18 +217,20 @@ def _back(visit: Visit, run: WorkflowRun, form: Fields) -> str:
 
 
 def _confirm(visit: Visit, run: WorkflowRun, form: Fields, verb: str) -> Response:
-    title, text = QUESTIONS[verb]
-    back = _back(visit, run, form)
+    question, text = QUESTIONS[verb]
     return visit.render(
         "confirm.html",
-        title=title,
-        text=text,
-        what=run.name or run.id,
-        count=sum(step.kind != "join" for step in run.steps),
+        question=question,
+        text=[text],
+        items=[{"href": visit.link("workflows", run.id), "name": run.name or run.id, "state": run.status}],
+        more=False,
+        warning=None,
         action=visit.link("workflows", run.id, verb),
-        fields={"back": back},
-        label=title,
-        back=back,
+        fields=[],
+        back=_back(visit, run, form),
+        possible=True,
+        danger=True,
+        label=question.rstrip("?"),
     )
 
 

@@ -42,6 +42,10 @@ function show(on) {
   live.lastElementChild.textContent = on ? "Live" : "Not live";
 }
 
+// What an element is known by, in this page and in a fresh one.
+const nameOf = one => one.id || one.getAttribute("href") || one.dataset.key
+  || `${one.form?.getAttribute("action")} ${one.name}=${one.value || one.textContent}`;
+
 // Put in what has changed. What somebody types in, or has opened, stays as it is.
 function take(html) {
   const fresh = new DOMParser().parseFromString(html, "text/html");
@@ -53,7 +57,7 @@ function take(html) {
     if (typing || now.outerHTML === seen.get(old.id)) continue;
     seen.set(old.id, now.outerHTML);
     const open = [...old.querySelectorAll("details[id][open]")].map(details => details.id);
-    const key = old.contains(focused) && (focused.id || focused.getAttribute("href") || focused.dataset.key);
+    const key = old.contains(focused) && nameOf(focused);
     const chosen = new Set([...old.querySelectorAll("input[name=id]:checked")].map(box => box.value));
     const scrolled = old.querySelector(".scroll")?.scrollLeft;
     const put = document.adoptNode(now);
@@ -63,7 +67,7 @@ function take(html) {
     if (scrolled) put.querySelector(".scroll").scrollLeft = scrolled;
     if (key) {
       const again = [...put.querySelectorAll("a, button, input, summary, [tabindex]")];
-      again.find(one => key === (one.id || one.getAttribute("href") || one.dataset.key))?.focus({preventScroll: true});
+      again.find(one => key === nameOf(one))?.focus({preventScroll: true});
     }
   }
   tellTimes();

@@ -755,6 +755,15 @@ SELECT
 FROM json_each(:rows) WHERE true
 ON CONFLICT (queue, span, start, what, bucket) DO UPDATE SET number = number + excluded.number
 
+-- name: tally_late
+-- Of those that were counted after their minute had been summed up for all queues.
+INSERT INTO backlite_stats (queue, span, start, what, bucket, number)
+SELECT
+    '', 60000, json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+    json_extract(value, '$[4]')
+FROM json_each(:rows) WHERE json_extract(value, '$[1]') < {sealed}
+ON CONFLICT (queue, span, start, what, bucket) DO UPDATE SET number = number + excluded.number
+
 -- name: cancel
 UPDATE backlite_jobs
 SET cancelled_at = coalesce(cancelled_at, :now), error = CASE WHEN status = 'running' THEN error END
@@ -1086,13 +1095,13 @@ SELECT
     seq, true, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
     coalesce(key, nullif(blocked, '')), timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message,
-    noted, length(payload), NULL
+    noted, status = 'pending' AND due_at IS NULL, length(payload), NULL
 FROM backlite_jobs WHERE id = :id
 UNION ALL
 SELECT
     seq, false, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, {cut_result}, expires_at,
-    key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted,
+    key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted, false,
     length(payload), length(result)
 FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
 
@@ -1123,11 +1132,34 @@ DELETE FROM backlite_watches WHERE owner IN (SELECT value FROM json_each(:owners
 -- name: forget_watches
 DELETE FROM backlite_watches
 
+-- part: sealed
+-- Before this instant all that was counted is also summed up for all queues, as those of a queue ''. NULL: nothing is.
+(SELECT number FROM backlite_stats WHERE queue = '' AND span = 0 AND start = 0 AND what = 'sealed' AND bucket = 0)
+
+-- name: sealed
+SELECT {sealed}
+
+-- name: seal
+-- Sum up for all queues what began from :sealed on and before :before.
+WITH RECURSIVE
+    {counted}
+INSERT INTO backlite_stats (queue, span, start, what, bucket, number)
+SELECT '', span, start, what, bucket, sum(number)
+FROM counted CROSS JOIN backlite_stats AS stats
+WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue
+  AND span IN (60000, 3600000) AND start >= :sealed AND start < :before
+GROUP BY 2, 3, 4, 5
+ON CONFLICT (queue, span, start, what, bucket) DO UPDATE SET number = number + excluded.number
+
+-- name: note_sealed
+INSERT INTO backlite_stats (queue, span, start, what, bucket, number) VALUES ('', 0, 0, 'sealed', 0, :before)
+ON CONFLICT (queue, span, start, what, bucket) DO UPDATE SET number = excluded.number
+
 -- part: counted
 -- The queues of which anything is counted, or the one that is asked for: one seek each. Those who join them say by
 -- a likelihood that they are few: where SQLite has counted a small table, it would walk over it first, for a filter.
 counted (queue) AS (
-        SELECT coalesce(:queue, (SELECT min(queue) FROM backlite_stats))
+        SELECT coalesce(:queue, (SELECT min(queue) FROM backlite_stats WHERE queue > ''))
         UNION ALL
         SELECT (SELECT min(queue) FROM backlite_stats AS stats WHERE stats.queue > counted.queue)
         FROM counted WHERE counted.queue IS NOT NULL AND :queue IS NULL
@@ -1139,11 +1171,48 @@ WITH RECURSIVE
 SELECT json_group_array(json_array(queue, begin, what, bucket, number))
 FROM (
     SELECT
-        iif(:together, '', stats.queue) AS queue, :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
+        stats.queue, :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
     FROM counted CROSS JOIN backlite_stats AS stats
     WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue AND span IN (60000, 3600000) AND start >= :since AND start < :until
     GROUP BY 1, 2, 3, 4
     ORDER BY 1, 2, 3, 4
+)
+
+-- name: stats_numbers
+-- Of each queue as many of each as were counted, one after the other, so that nothing is sorted. Most rows are of times,
+-- and have a bucket.
+WITH RECURSIVE
+    {counted}
+SELECT json_group_array(json_array(counted.queue, json((
+    SELECT json_array(
+        sum(number) FILTER (WHERE what = 'succeeded'), sum(number) FILTER (WHERE what = 'failed'),
+        sum(number) FILTER (WHERE what = 'cancelled'), sum(number) FILTER (WHERE what = 'retried'),
+        sum(number) FILTER (WHERE what = 'snoozed'), sum(number) FILTER (WHERE what = 'crashed')
+    )
+    FROM backlite_stats AS stats
+    WHERE stats.queue = counted.queue AND span IN (60000, 3600000) AND start >= :since AND start < :until
+      AND bucket = 0
+))))
+FROM counted WHERE counted.queue IS NOT NULL
+
+-- name: stats_together
+-- Of all queues: what was summed up before :sealed, and what each has counted since.
+WITH RECURSIVE
+    {counted}
+SELECT json_group_array(json_array('', begin, what, bucket, number))
+FROM (
+    SELECT :since + (start - :since) / :step * :step AS begin, what, bucket, sum(number) AS number
+    FROM (
+        SELECT start, what, bucket, number FROM backlite_stats
+        WHERE queue = '' AND span IN (60000, 3600000) AND start >= :since AND start < min(:until, :sealed)
+        UNION ALL
+        SELECT start, what, bucket, number
+        FROM counted CROSS JOIN backlite_stats AS stats
+        WHERE likelihood(counted.queue IS NOT NULL, 0.000001) AND stats.queue = counted.queue
+          AND span IN (60000, 3600000) AND start >= max(:since, :sealed) AND start < :until
+    )
+    GROUP BY 1, 2, 3
+    ORDER BY 1, 2, 3
 )
 
 -- name: sum_up

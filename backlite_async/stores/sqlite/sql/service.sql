@@ -381,6 +381,33 @@ SELECT json_group_array(json((
     )
 ))) FROM json_each(:walks) AS walk
 
+-- name: count_ended
+-- How many of at most :looks there are, by the index alone, which does not know of those that have expired.
+SELECT count(*) FROM (
+    SELECT 1 FROM backlite_completed INDEXED BY backlite_completed_ended
+    WHERE queue = :queue AND task = :task AND status = :status AND finished_at >= :since AND finished_at <= :until
+    LIMIT :looks
+)
+
+-- name: count_kinds
+-- The same of each of :kinds (queue, task, status), whenever they have ended.
+SELECT json_group_array((
+    SELECT count(*) FROM (
+        SELECT 1 FROM backlite_completed AS completed INDEXED BY backlite_completed_ended
+        WHERE completed.queue = json_extract(kind.value, '$[0]') AND completed.task = json_extract(kind.value, '$[1]')
+          AND completed.status = json_extract(kind.value, '$[2]')
+        LIMIT :looks
+    )
+)) FROM json_each(:kinds) AS kind
+
+-- name: expired_kinds
+-- What those are, at most :most, that have expired and are still there, and when they have ended.
+SELECT json_group_array(json_array(queue, task, status, finished_at)) FROM (
+    SELECT queue, task, status, finished_at FROM backlite_completed INDEXED BY backlite_completed_expiry
+    WHERE expires_at <= :now
+    LIMIT :most
+)
+
 -- name: count_completed
 -- How many of at most :looks are kept, as some may have expired, and how many were looked at.
 SELECT count(*) FILTER (WHERE coalesce(expires_at > :now, true)), count(*) FROM (
@@ -541,7 +568,7 @@ SELECT
     jobs.seq, true, jobs.id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, {cut_error}, NULL, NULL,
     coalesce(jobs.key, nullif(blocked, '')), timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress,
-    progress_message, noted, length(payload), NULL
+    progress_message, noted, status = 'pending' AND due_at IS NULL, length(payload), NULL
 FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs NOT INDEXED
 WHERE jobs.seq = place.value
 
@@ -549,7 +576,7 @@ WHERE jobs.seq = place.value
 SELECT
     jobs.seq, false, jobs.id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, {cut_error}, {cut_result}, expires_at,
-    jobs.key, timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted,
+    jobs.key, timeout, jobs.parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted, false,
     length(payload), length(result)
 FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs NOT INDEXED
 WHERE jobs.seq = place.value

@@ -1,0 +1,102 @@
+"""What is said wrongly, and what is not there: exit status, one line, a suggestion."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Ids, Run
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("jobs lst", 2, "there is no command 'lst'. Did you mean 'list'?"),
+        ("job list", 2, "there is no command 'job'. Did you mean 'jobs'?"),
+        ("frobnicate", 2, "there is no command 'frobnicate'."),
+        ("jobs list --quue mail", 2, "--queue"),
+        ("jobs list --state faild", 2, "Did you mean 'failed'?"),
+        ("jobs list --queue mial", 3, "there is no queue 'mial'. Did you mean 'mail'?"),
+        ("jobs count --queue mial", 3, "Did you mean 'mail'?"),
+        ("jobs cancel --queue mial --yes", 3, "Did you mean 'mail'?"),
+        ("jobs list --task Snd", 3, "there is no task type 'Snd'. Did you mean 'Send'?"),
+        ("prune --queue mial --yes", 3, "Did you mean 'mail'?"),
+        ("prune --state running", 2, "prune is for jobs that are succeeded, failed, cancelled"),
+        ("queues show mial", 3, "Did you mean 'mail'?"),
+        ("queues resume mial", 3, "Did you mean 'mail'?"),
+        ("jobs show nothing", 3, "nothing"),
+        ("workflow show nothing", 3, "there is no workflow 'nothing'"),
+        ("task show Snd", 3, "Did you mean 'Send'?"),
+        ("jobs list --added-after yesterday", 2, "no instant"),
+        ("jobs list --added-after 1h --added-before 2h", 1, "swap them"),
+        ("jobs list --limit 0", 2, "--limit"),
+        ("jobs list --after abc", 1, "no cursor"),
+        ("jobs list --unique k", 1, "give queue="),
+        ("prune --older-than soon", 2, "no length of time"),
+        ("stats --watch 0", 2, "no length of time"),
+        ("jobs", 2, "Usage"),
+        ("backup {db}", 1, "something is there"),
+        ("completion tcsh", 2, "tcsh"),
+    ],
+)
+def test_what_is_wrong_is_said(db: Path, run: Run, line: str, code: int, said: str) -> None:
+    """Nothing is on stdout then, and no traceback on stderr."""
+    ran = run(*line.format(db=db).split())
+    assert (ran.code, ran.out) == (code, "")
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_without_a_database(run: Run) -> None:
+    """Both ways to say which are named."""
+    for line in ("jobs list", "stats", "migrate", "doctor", "prune --yes", "ui", "task list"):
+        ran = run(*line.split())
+        assert ran.code == 2
+        assert "--db PATH" in ran.err
+        assert "BACKLITE_DB" in ran.err
+
+
+def test_a_database_in_memory_is_nobody_elses(run: Run) -> None:
+    """It is no file."""
+    assert run("jobs", "list", "--db", ":memory:").code == 2
+    assert run("migrate", "--db", "file:x?mode=memory").code == 2
+
+
+def test_acting_makes_no_database(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only migrate does, and what an application says."""
+    monkeypatch.chdir(tmp_path)
+    for line in ("jobs cancel --all --yes", "queues pause mail --force", "backup copy.db", "doctor", "ui"):
+        assert run(*line.split(), "--db", "new.db").code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database(tmp_path: Path, run: Run) -> None:
+    """It is left as it is."""
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database, but long enough to be one" * 100)
+    for line in ("jobs list", "migrate", "stats", "jobs cancel --all --yes"):
+        ran = run(*line.split(), "--db", file)
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err.startswith("Error: database ")
+        assert ran.err.count("\n") == 1
+    assert file.read_text().startswith("not a database")
+
+
+def test_a_closed_pipe_is_no_error_to_tell(db: Path, ids: Ids) -> None:
+    """Whoever reads our output may have had enough."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "backlite_async", "stats", "--watch", "0.1", "--db", str(db)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert "pending=" in process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(20) == 1
+    assert process.stderr.read() == ""
+    process.stderr.close()

@@ -1,0 +1,128 @@
+"""Help, examples, completion, the page of documentation: made to stay true."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from backlite_async import __version__
+from backlite_async.cli._app import root
+from backlite_async.cli._base import Command, Settings
+
+from .conftest import Run
+
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+
+
+def commands(group: click.Group = root, *names: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield every command that does something, by its whole name."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+        else:
+            yield " ".join([*names, name]), command
+
+
+ALL = dict(commands())
+each_command = pytest.mark.parametrize("name", ALL)
+
+
+def test_alone_it_prints_help(run: Run) -> None:
+    """And so does each group."""
+    for words in ([], ["jobs"], ["queues"], ["workflow"], ["schedules"], ["task"]):
+        ran = run(*words)
+        assert "Commands:" in ran.out + ran.err
+    assert run("--help").code == 0
+    assert run("-h").out == run("--help").out
+
+
+def test_the_version(run: Run) -> None:
+    """It is that of the package."""
+    assert run("--version").out == f"backlite_async {__version__}\n"
+
+
+@each_command
+def test_help_has_options_and_examples(run: Run, name: str) -> None:
+    """Every command says in a sentence what it does, has the options that stand anywhere, and an example."""
+    ran = run(*name.split(), "--help")
+    assert ran.code == 0
+    assert re.search(r"^  [A-Z].*", ran.out, re.MULTILINE)
+    for option in ("--db PATH", "--json", "Example"):
+        assert option in ran.out
+    for parameter in ALL[name].params:
+        assert not isinstance(parameter, click.Option) or parameter.help, parameter.name
+
+
+@each_command
+def test_examples_can_be_said(name: str) -> None:
+    """Each example is of its command, and its words are understood."""
+    command = ALL[name]
+    assert isinstance(command, Command)
+    assert command.examples
+    for example in command.examples:
+        line = example.removeprefix('eval "$(').removesuffix(')"')
+        words = shlex.split(line.split(" | ")[0])
+        assert words[0] == "backlite"
+        assert words[1 : 1 + len(name.split())] == name.split()
+        command.make_context(name, words[1 + len(name.split()) :], obj=Settings())
+
+
+@each_command
+def test_the_page_tells_of_every_command_and_option(name: str) -> None:
+    """A command has its heading, with each option of its own below it."""
+    text = PAGE.read_text(encoding="utf-8")
+    found = re.search(rf"^### `backlite {name}`\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/cli.md has no heading for backlite {name}"
+    shared = {"--db", "--json", "--verbose", "-v"}
+    own = {option for parameter in ALL[name].params for option in parameter.opts if option.startswith("--")}
+    if "jobs steering" in found[1] or "[filters]" in found[1]:
+        text = found[1] + text[text.index("## Which jobs") : text.index("## Commands")]
+    else:
+        text = found[1]
+    for option in own - shared:
+        assert re.search(rf"{option}\b", text), f"docs/cli.md does not tell of {option} of backlite {name}"
+
+
+def test_the_page_tells_of_no_other_commands() -> None:
+    """What it has headings for is there."""
+    headings = re.findall(r"^### `backlite (.*?)`$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(headings) == sorted(ALL)
+    assert len(headings) == len(set(headings))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(run: Run, shell: str) -> None:
+    """What a shell is to source is not empty, and asks this program."""
+    ran = run("completion", shell)
+    assert ran.code == 0
+    assert "_BACKLITE_COMPLETE" in ran.out
+
+
+def test_completion_works() -> None:
+    """Asked as a shell asks, it knows commands, and the states of a filter."""
+    for words, expected in (
+        ("backlite jobs re", "plain,retry"),
+        ("backlite jobs list --state f", "plain,failed"),
+    ):
+        ran = subprocess.run(
+            [sys.executable, "-P", "-m", "backlite_async"],
+            env={
+                **os.environ,
+                "_BACKLITE_COMPLETE": "bash_complete",
+                "COMP_WORDS": words,
+                "COMP_CWORD": str(len(words.split()) - 1),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert expected in ran.stdout
