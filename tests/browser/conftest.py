@@ -86,7 +86,7 @@ async def seen(past: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     from . import serving
 
     database = serving.copied(past, tmp_path_factory.mktemp("seen"))
-    async with serving.world(database, page_size=10) as made:
+    async with serving.world(database, page_size=4) as made:
         yield made
 
 
