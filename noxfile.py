@@ -94,7 +94,7 @@ def browser(session: nox.Session) -> None:
     """Test the page in Chromium; without one the tests are skipped, unless BACKLITE_BROWSER is set."""
     install(session, "test", "extras", "browser")
     session.env["BACKLITE_TEST_WHEEL"] = "1"
-    session.run("pytest", "-q", *(session.posargs or BROWSER))
+    session.run("pytest", "-q", *(session.posargs or [*BROWSER, "tests/test_wheel.py"]))
 
 
 @nox.session
