@@ -142,7 +142,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check types, the library's and those that its users see."""
-    install(session, "test", "examples", "extras", "browser", "typing")
+    install(session, "test", "examples", "extras", "browser", "screenshots", "typing")
     session.install("--quiet", "nox")
     session.run("mypy")
     session.run("pyright")

@@ -75,7 +75,7 @@ async def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logger = logging.getLogger("backlite_async")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # or every failure of a test would begin with the day's
-    await seed.past(database)
+    await seed.past(database, jobs=300)
     logger.setLevel(level)
     return database
 
