@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backlite_async import Client, JobContext
@@ -70,36 +70,56 @@ async def test_what_is_told_of_each(world: World, client: Client) -> None:
     assert page.row(ids["running"][0][-12:]).all("time", data_since="")
 
 
-@pytest.mark.parametrize(
-    ("parameters", "states"),
-    [
-        ({"queue": "mail"}, "succeeded failed scheduled cancelled"),
-        ({"queue": "nowhere"}, ""),
-        ({"task": "Hold"}, "running"),
-        ({"state": ["failed", "cancelled"]}, "failed cancelled"),
-        ({"text": "trouble@"}, "failed"),
-        ({"text": "no such BOX"}, "failed"),
-        ({"due_before": "2h"}, "scheduled"),
-        ({"due_before": "30m"}, ""),
-        ({"due_after": "30m", "state": "pending"}, "scheduled"),
-        ({"finished_after": "1h"}, "succeeded failed cancelled"),
-        ({"finished_before": "1h"}, ""),
-        ({"added_after": "1 h", "task": "Hold"}, "running"),
-        ({"added_before": "2001-01-01T00:00"}, ""),
-        ({"tag": "none"}, ""),
-        ({"owner": "nobody"}, ""),
-        ({"workflow": "none", "key": "none", "parent": "none"}, ""),
-    ],
-)  # fmt: skip
-async def test_filters(world: World, parameters: dict[str, Any], states: str) -> None:
+FILTERS: list[tuple[dict[str, Any], str]] = [
+    ({"queue": "mail"}, "succeeded failed scheduled cancelled"),
+    ({"queue": "nowhere"}, ""),
+    ({"task": "Hold"}, "running"),
+    ({"state": ["failed", "cancelled"]}, "failed cancelled"),
+    ({"text": "trouble@"}, "failed"),
+    ({"text": "no such BOX"}, "failed"),
+    ({"state": "scheduled"}, "scheduled"),
+    ({"state": "scheduled", "due_after": "90m"}, ""),
+    ({"due_before": "2h"}, "scheduled"),
+    ({"due_before": "30m"}, ""),
+    ({"due_after": "30m", "state": "pending"}, "scheduled"),
+    ({"finished_after": "1h"}, "succeeded failed cancelled"),
+    ({"finished_before": "1h"}, ""),
+    ({"added_after": "1 h", "task": "Hold"}, "running"),
+    ({"added_before": "2001-01-01T00:00"}, ""),
+    ({"tag": "none"}, ""),
+    ({"owner": "nobody"}, ""),
+    ({"workflow": "none", "key": "none", "parent": "none"}, ""),
+]
+
+
+async def test_filters(world: World) -> None:
     ids = await world.fill()
-    expected = [job_id for state in states.split() for job_id in ids[state]]
-    page = await world.page.see("/jobs", **parameters)
-    assert sorted(shown(page)) == sorted(expected)
-    form = page.form("Filter")
-    assert form.method == "get"
-    again = await world.page.submit(form, "Filter")
-    assert sorted(shown(Document(again.text))) == sorted(expected), "the form asks the same again"
+    for parameters, states in FILTERS:
+        expected = [job_id for state in states.split() for job_id in ids[state]]
+        page = await world.page.see("/jobs", **parameters)
+        assert sorted(shown(page)) == sorted(expected), parameters
+        form = page.form("Filter")
+        assert form.method == "get"
+        again = await world.page.submit(form, "Filter")
+        assert sorted(shown(Document(again.text))) == sorted(expected), "the form asks the same again"
+
+
+async def test_those_scheduled_are_pending_and_not_due(world: World, client: Client) -> None:
+    await client.pause("mail", wait=True)
+    [due] = await client.add(Mail("now")).save()
+    [later] = await client.add(Mail("later")).wait(60).save()
+    page = await world.page.see("/jobs", state="scheduled")
+    assert shown(page) == [later]
+    assert {name: count for name, count in tabs(page).items() if count != "0"} == {
+        "All": "2",
+        "Upcoming": "2",
+        "Scheduled": "1",
+    }
+    question = await world.page.submit(page.form("Run now all"), "Run now all")
+    done = await world.page.do(Document(question.text).form("Run now 1 job"), "Run now 1 job")
+    assert done.notice == "Done: made due now."
+    assert sorted(await listed(world, state="pending")) == sorted([due, later])
+    assert await listed(world, state="scheduled") == []
 
 
 async def test_tags_parents_and_keys(world: World, client: Client) -> None:
@@ -152,33 +172,31 @@ async def test_a_list_that_had_to_stop_goes_on(world: World, monkeypatch: pytest
     assert "No jobs" in page.text
 
 
-@pytest.mark.parametrize(
-    ("parameters", "word"),
-    [
-        ({"after": "broken"}, "place in the list"),
-        ({"before": "AAAA"}, "place in the list"),
-        ({"state": "nonsense"}, "nonsense"),
-        ({"due_after": "soon"}, "soon"),
-        ({"finished_after": "2026-13-01"}, "2026-13-01"),
-        ({"added_before": "9" * 30}, "no time"),
-        ({"added_before": "999999999w"}, "no time"),
-        ({"finished_after": "1h", "finished_before": "2h"}, "swap"),
-        ({"text": "x" * 5000}, "characters"),
-        ({"queue": "a\x00b"}, "printable"),
-    ],
-)
-async def test_what_cannot_be_meant_is_told_and_can_be_put_right(
-    world: World, parameters: dict[str, str], word: str
-) -> None:
-    answer = await world.page.get("/jobs", params={"task": "Mail"} | parameters)
-    assert answer.status_code == 400
-    page = Document(answer.text)
-    assert word in page.main.text
-    assert page.form("Filter")["task"] == "Mail", "what was typed is still there"
-    if "after" in parameters or "before" in parameters:
-        assert shown(await world.page.see(page.links["Begin at its first page"])) == []
-    else:
-        await world.page.see(page.links["look at all jobs"])
+WRONG: list[tuple[dict[str, str], str]] = [
+    ({"after": "broken"}, "place in the list"),
+    ({"before": "AAAA"}, "place in the list"),
+    ({"state": "nonsense"}, "nonsense"),
+    ({"due_after": "soon"}, "soon"),
+    ({"finished_after": "2026-13-01"}, "2026-13-01"),
+    ({"added_before": "9" * 30}, "no time"),
+    ({"added_before": "999999999w"}, "no time"),
+    ({"finished_after": "1h", "finished_before": "2h"}, "swap"),
+    ({"text": "x" * 5000}, "characters"),
+    ({"queue": "a\x00b"}, "printable"),
+]
+
+
+async def test_what_cannot_be_meant_is_told_and_can_be_put_right(world: World) -> None:
+    for parameters, word in WRONG:
+        answer = await world.page.get("/jobs", params={"task": "Mail"} | parameters)
+        assert answer.status_code == 400
+        page = Document(answer.text)
+        assert word in page.main.text
+        assert page.form("Filter")["task"] == "Mail", "what was typed is still there"
+        if "after" in parameters or "before" in parameters:
+            assert shown(await world.page.see(page.links["Begin at its first page"])) == []
+        else:
+            await world.page.see(page.links["look at all jobs"])
 
 
 async def test_without_payloads_nothing_of_them_is_told_nor_found(database: str) -> None:
@@ -195,14 +213,14 @@ async def test_without_payloads_nothing_of_them_is_told_nor_found(database: str)
         assert said[0] == said[1]
 
 
-async def test_who_may_not_write_sees_no_buttons(database: str) -> None:
-    for options in ({"read_only": True}, {"auth": allow_all(Access(write=False))}):
-        async with world_of(database, **options) as world:
-            await world.fill()
-            page = await world.page.see("/jobs")
-            assert [form.method for form in page.forms()] == ["get", "post"]
-            assert [label for form in page.forms() for label, _ in form.buttons] == ["Filter"]
-            assert not page.all("input", type="checkbox")
+@pytest.mark.parametrize("options", [{"read_only": True}, {"auth": allow_all(Access(write=False))}])
+async def test_who_may_not_write_sees_no_buttons(database: str, options: dict[str, Any]) -> None:
+    async with world_of(database, **options) as world:
+        await world.fill()
+        page = await world.page.see("/jobs")
+        assert [form.method for form in page.forms()] == ["get", "post"]
+        assert [label for form in page.forms() for label, _ in form.buttons] == ["Filter"]
+        assert not page.all("input", type="checkbox")
 
 
 async def test_only_what_fits_the_states_is_offered(world: World) -> None:
@@ -272,6 +290,7 @@ def test_times(text: str, ahead: str, back: str) -> None:
     assert moment("x", text, NOW, back=True).replace(tzinfo=None).isoformat().removesuffix(":00") == back
 
 
+@settings(max_examples=50)
 @given(st.text(max_size=60) | st.from_regex(r"[+-]?\d{1,12}(\.\d+)?[smhdw]{0,2}[\d:T+-]{0,8}"))
 def test_no_text_is_more_than_no_time(text: str) -> None:
     with contextlib.suppress(BadRequest):
