@@ -18,6 +18,8 @@ if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
     collect_ignore += ["test_traces.py", "test_outcomes.py", "test_trace_processes.py"]
 if find_spec("prometheus_client") is None:
     collect_ignore += ["test_prometheus.py"]
+if collect_ignore or find_spec("fastapi") is None or find_spec("httpx") is None:
+    collect_ignore += ["test_recipes.py"]
 
 
 @pytest.fixture

@@ -68,6 +68,8 @@ def app(database: str, **options: Any) -> Client:
     async def first(task: First, job: JobContext) -> None:
         if job.attempt <= task.fails:
             raise ValueError(SECRET)
+        assert set(job.meta) <= {"note"}
+        assert job.meta is job.meta
         await client.add(Second()).save()
 
     @client.handler(Second)
@@ -146,6 +148,18 @@ async def test_a_batch_has_one_span_for_each_queue(database: str, spans: Spans) 
     assert "messaging.message.id" not in said(spans.one("send first"))
     assert said(spans.one("send third"))["messaging.message.id"] == ids[1]
     assert "messaging.batch.message_count" not in said(spans.one("send third"))
+
+
+async def test_a_job_that_is_there_already_is_the_one_that_is_named(database: str, spans: Spans) -> None:
+    """By its id, and it goes on as it was added."""
+    async with app(database, workers=0) as client:
+        [job_id] = await client.add(Third()).unique("one").save()
+        assert (await client.add(Third()).unique("one").save()).existing == (job_id,)
+        job = await client.get(job_id)
+    first, second = spans.of("send third")
+    assert said(first)["messaging.message.id"] == said(second)["messaging.message.id"] == job_id
+    assert job is not None
+    assert f"{id_of(first):016x}" in job.context["traceparent"]
 
 
 async def test_each_attempt_is_a_span_of_the_same_trace(database: str, spans: Spans) -> None:
@@ -471,6 +485,22 @@ async def test_a_tracer_that_raises_changes_nothing(database: str, spans: Spans,
     assert len(journal.of("telemetry.failed")) == 2 + 3  # adds, and attempts
 
 
+async def test_a_provider_that_cannot_be_found_changes_nothing(
+    database: str, monkeypatch: pytest.MonkeyPatch, journal: Journal
+) -> None:
+    """As where the environment names one that there is not."""
+
+    def fail() -> None:
+        raise RuntimeError("no such provider")
+
+    async with app(database, tracing=True) as client:
+        monkeypatch.setattr(trace, "get_tracer_provider", fail)
+        await client.add(First(fails=1)).save()
+        await all_ended(client, "first", "second")
+        assert {job.status for job in await client.jobs.list()} == {"succeeded"}
+    assert journal.of("telemetry.failed")
+
+
 async def test_a_span_that_cannot_be_ended_changes_nothing(
     database: str, spans: Spans, journal: Journal
 ) -> None:
@@ -483,7 +513,7 @@ async def test_a_span_that_cannot_be_ended_changes_nothing(
             [NewJob(id="1", queue="q", task="T", payload=b"", max_attempts=1, created_at=0, due_at=0)]
         )
         sending._spans["q"]._span = Raises()  # type: ignore[attr-defined]
-        sending.ended([], ValueError())
+        sending.ended([], error=ValueError())
         await client.add(Third()).save()
         await all_ended(client, "third")
     assert len(journal.of("telemetry.failed")) == 1

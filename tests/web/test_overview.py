@@ -8,7 +8,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import anyio.lowlevel
-import pytest
 
 from backlite_async import JobContext, QueueConfig, Retention, Task, testing
 
@@ -218,11 +217,11 @@ async def test_it_is_the_same_while_nothing_happens(world: World, page: Browser)
     assert set(Document(first.text).live()) == {"states", "ended", "times", "queues", "processes"}
 
 
-@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a/b ?&#\"'", "..", "Füße", "~x"])
-async def test_names_are_texts_and_links_lead_to_them(world: World, page: Browser, name: str) -> None:
-    odd = type("Odd", (Task,), {"config": QueueConfig(name), "__annotations__": {"config": ClassVar}})
-    await world.client.add(odd()).save()
-    seen = await page.see("/")
-    assert not seen.main.has("script")
-    link = seen.find(id="queues").find("a", cls="row", text=name)
-    assert (await page.see(link["href"])).find("h1").text == name
+async def test_names_are_texts_and_links_lead_to_them(world: World, page: Browser) -> None:
+    for name in ("<script>alert(1)</script>", "a/b ?&#\"'", "..", "Füße", "~x"):
+        odd = type("Odd", (Task,), {"config": QueueConfig(name), "__annotations__": {"config": ClassVar}})
+        await world.client.add(odd()).save()
+        seen = await page.see("/")
+        assert not seen.main.has("script")
+        link = seen.find(id="queues").find("a", cls="row", text=name)
+        assert (await page.see(link["href"])).find("h1").text == name

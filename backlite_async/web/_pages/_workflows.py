@@ -111,16 +111,19 @@ def drawn(run: WorkflowRun, words: dict[int, str]) -> tuple[Drawing, list[Node],
     """Return a drawing of a workflow: its size, its nodes and its lines."""
     drawing = layout(spots(run.steps))
     steps = {step.number: step for step in run.steps}
-    nodes = [Node(step, drawing.boxes[step.number], words[step.number], *_labels(step)) for step in run.steps]
+    nodes = [
+        Node(step, drawing.boxes[step.number], words[step.number], *_labels(step, words[step.number]))
+        for step in run.steps
+    ]
     return drawing, nodes, [Edge(line.path, steps[line.number].kind) for line in drawing.lines]
 
 
-def _labels(step: StepRun) -> tuple[str, str]:
+def _labels(step: StepRun, state: str) -> tuple[str, str]:
     title = step.name or step.task or ""
     details: list[str] = [] if step.kind == "step" else [step.kind]
     if step.name and step.task and step.task != step.name:
         details.append(step.task)
-    return shortened(title, 19), shortened(" · ".join(details), 16)
+    return shortened(title, 19), shortened(" · ".join(details), 20 - len(state))
 
 
 # -- pages ---------------------------------------------------------------------------------------------
