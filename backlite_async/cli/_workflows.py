@@ -20,6 +20,7 @@ workflow = Group(
     "workflow", help="List workflows and show their steps; cancel, retry, delete.", no_args_is_help=True
 )
 COLUMNS = ("id", "state", "name", ">done", ">steps", "made", "finished")
+DROP = ("made", ">steps", "finished", ">done")
 MOST_LINES = 500
 """Steps that a person is shown."""
 
@@ -39,7 +40,7 @@ async def list_workflows(
         for run in found:
             out.data(_data(run))
     elif found:
-        out.table([_row(run, now) for run in found], COLUMNS)
+        out.table([_row(run, now) for run in found], COLUMNS, DROP)
     else:
         out.say("no workflow matches")
     if len(found) == limit:
