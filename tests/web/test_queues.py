@@ -108,7 +108,11 @@ async def test_figures_are_of_this_queue_alone(world: World, page: Browser) -> N
 
 async def test_what_was_declared_is_told(world: World, page: Browser) -> None:
     await world.client.add(Limited()).save()
-    about = (await page.see("/queues/limited")).find(id="about").text
+    seen = await page.see("/queues/limited")
+    about = seen.find(id="about").text
+    running = next(one for one in seen.all("a", cls="tile") if one.find(cls="state").text == "running")
+    assert running.find("b").text == "0"
+    assert running.text.endswith("of 5 at most")
     assert ", ".join(SAID) in about
     assert "3 attempts, 1 min 30 s each, Letter for each that fails for good" in about
     assert "Limited Do little at once." in about
@@ -164,6 +168,18 @@ async def test_who_may_not_change_anything_has_no_buttons(options: dict[str, Any
         assert not any(queue.paused for queue in await world.client.queues.list())
 
 
+async def test_its_task_types_lead_to_forms_for_who_may_use_them() -> None:
+    for payloads in (True, False):
+        async with world_of(":memory:", auth=allow_all(Access(payloads=payloads))) as world:
+            await world.client.add(Mail("a@example.org")).wait(60).save()
+            about = (await world.page.see("/queues/mail")).find(id="about")
+            assert "Mail Send an e-mail." in about.text
+            links = about.all("a", text="Mail")
+            assert len(links) == payloads
+            for link in links:
+                await world.page.see(link["href"])
+
+
 async def test_all_that_failed_are_retried_once_that_is_confirmed(world: World, page: Browser) -> None:
     @world.client.handler(Letter)
     async def letter(task: Letter) -> None:
@@ -196,6 +212,15 @@ async def test_any_name_has_a_page(page: Browser, world: World) -> None:
         assert paused.find("h1").text == name
         assert [queue.name for queue in await world.client.queues.list() if queue.paused] == [name]
         await world.client.resume(name)
+
+
+async def test_what_can_be_no_name_is_refused(page: Browser) -> None:
+    for name, status in ((201 * "x", 400), ("~!", 404), ("~" + "AAAA", 400), ("%00", 400), ("~_w", 404)):
+        for path in (f"/queues/{name}", f"/schedules/{name}"):
+            assert (await page.get(path)).status_code == status, (name, path)
+    await page.see("/", last="\0", status=400)
+    await page.see("/queues", text="%" * 5000)
+    await page.see("/schedules", text="\0" * 50)
 
 
 async def test_pages_are_the_same_while_nothing_happens(world: World, page: Browser) -> None:

@@ -85,7 +85,12 @@ def notes(queues: Sequence[Queue]) -> dict[str, str]:
         for name in ("succeeded", "failed", "cancelled")
     }
     held = sum(queue.waiting for queue in queues)
-    return ended | {"pending": f"{number(held)} held up" if held else "none is due", "scheduled": "for later"}
+    most = [queue.limits["global_concurrency"] for queue in queues if "global_concurrency" in queue.limits]
+    return ended | {
+        "pending": f"{number(held)} held up" if held else "none is due",
+        "scheduled": "for later",
+        "running": f"of {most[0]} at most" if most and len(queues) == 1 else "",
+    }
 
 
 def oldest_due(visit: Visit, queues: Iterable[Queue]) -> datetime | None:
