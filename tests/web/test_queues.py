@@ -12,6 +12,7 @@ from ..conftest import Journal
 from .support import Browser, Mail, World, read, world_of
 
 from backlite_async.web import Access, allow_all  # isort: skip
+from backlite_async.web._pages import _queues  # isort: skip
 from backlite_async.web._pages._queues import limits, rules  # isort: skip
 
 
@@ -65,6 +66,20 @@ def test_limits_are_said_in_words() -> None:
     assert limits({"rate": {"count": 1, "per": 0.5}}) == ["1 starts in 500 ms"]
     odd: dict[str, Any] = {"rate": "often", "concurrency": None, "more": [1]}
     assert limits(odd) == ["None at once in a process"], "what another version declared does no harm"
+
+
+async def test_of_more_queues_fewer_jobs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in (("MOST", 4), ("LEAST", 1), ("MOST_IN_ALL", 8)):
+        monkeypatch.setattr(_queues, name, number)
+    kinds: list[Any] = []
+    async with testing.client() as client, Browser(client) as page:
+        for count, shown in ((1, "4+"), (3, "2+"), (9, "1+")):
+            while len(kinds) < count:
+                kinds.append(kind(f"q{len(kinds)}"))
+                await client.add(*[kinds[-1]() for _ in range(6)]).wait(60).save()
+            seen = await page.see("/queues")
+            assert {row[1] for row in seen.find(id="queues").rows()} == {shown}
+            assert f"Counts end at {shown.rstrip('+')}." in seen.text
 
 
 async def test_of_many_queues_some_are_found_by_name(world: World, page: Browser) -> None:

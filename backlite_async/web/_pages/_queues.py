@@ -22,7 +22,7 @@ STATES = {
 } | {"scheduled": "state=pending&due_after=0s"}
 """What is asked of the list of jobs to see those in a state."""
 
-MOST, LEAST, MOST_IN_ALL = 10_000, 1_000, 100_000
+MOST, LEAST, MOST_IN_ALL = 10_000, 100, 50_000
 """To how many jobs of a state are counted: of a queue, of one of very many, and of all together."""
 
 MANY = 10
