@@ -16,9 +16,7 @@ from ._shown import percent
 
 __all__ = ["tree", "workflow"]
 
-workflow = Group(
-    "workflow", help="List workflows and show their steps; cancel, retry, delete.", no_args_is_help=True
-)
+workflow = Group("workflow", help="List workflows and show their steps; cancel, retry, delete.")
 COLUMNS = ("id", "state", "name", ">done", ">steps", "made", "finished")
 DROP = ("made", ">steps", "finished", ">done")
 MOST_LINES = 500

@@ -37,7 +37,6 @@ from .conftest import Ids, Run
         ("jobs list --unique k", 1, "give queue="),
         ("prune --older-than soon", 2, "no length of time"),
         ("stats --watch 0", 2, "no length of time"),
-        ("jobs", 2, "Usage"),
         ("backup {db}", 1, "something is there"),
         ("completion tcsh", 2, "tcsh"),
     ],

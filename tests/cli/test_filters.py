@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,6 +47,16 @@ def test_no_lengths_of_time(text: str) -> None:
 def test_instants(text: str, instant: datetime) -> None:
     """ISO 8601, in UTC where it does not say; or counted from now, back or forward."""
     assert parsed_instant(text, NOW) == instant
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its time zone cannot be set")
+def test_an_instant_without_offset_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the computer stands."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "America/New_York")
+        time.tzset()
+        assert parsed_instant("2030-01-31T12:00", NOW) == datetime(2030, 1, 31, 12, tzinfo=UTC)
+    time.tzset()
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2030-02-30", "+", "++1h", "999999w", "+999999w", "25:00"])

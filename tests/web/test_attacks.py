@@ -54,6 +54,7 @@ def evil_type(text: Text) -> type[Task]:
     fields = [
         ("value", Annotated[str, msgspec.Meta(description=text("hint"), title=text("t"))], text("default")),
         ("choice", Literal[text("choice"), text("other")], text("choice")),
+        ("long", Annotated[str, msgspec.Meta(max_length=5_000)], text("long")),
         ("number", Annotated[int, msgspec.Meta(ge=1, description=text("n"))], 3),
         ("named", list[str], msgspec.field(name=text("name").replace('"', ""), default_factory=list)),
         ("fail", bool, False),
@@ -159,6 +160,10 @@ async def everything(text: Text) -> list[tuple[str, Document]]:
             )
             if answer.status_code != 303:
                 pages.append((f"POST {form.action}", Document(answer.text)))
+            if form.action.endswith(("/new", "/edit")):
+                typed = {name: text("typed") for name, _ in form.fields}
+                answer = await world.page.post(urljoin(address, form.action), data=typed, headers=SAME_SITE)
+                pages.append((f"POST {form.action}", Document(answer.text)))
         odd = quote(text("x"))
         more = ["/nothing/" + odd, "/jobs/" + slug(text("x")), "/jobs?state=" + odd]
         more += [f"/jobs?queue={odd}&done={odd}&n={odd}"]
@@ -167,7 +172,7 @@ async def everything(text: Text) -> list[tuple[str, Document]]:
 
 PLACES = (
     "queue task own failed tag key meta error line progress result flow step schedule user title description"
-    " hint default choice said Error value"
+    " hint default long typed choice said Error value"
 ).split()
 """Some of the places of which nothing says that they are shown, if they are not."""
 
