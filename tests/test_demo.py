@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("click", reason="the command line needs click")
+
 FILES = 300
 
 

@@ -44,7 +44,6 @@ INTERRUPTED = 130
 root = Group(
     "backlite",
     help=HELP,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 root.params.append(

@@ -176,7 +176,7 @@ async def check_names(client: Client, filters: Mapping[str, Any]) -> None:
     """Raise where a filter names a queue or a task type that nobody knows."""
     queue, task = filters.get("queue"), filters.get("task")
     if queue is not None:
-        known: Iterable[str] = [found.name for found in await client.queues.list()]
+        known: Iterable[str] = [found.name for found in await client.queues.list(most=1)]
         if queue not in known:
             raise NothingFound(f"there is no queue {queue!r}.{did_you_mean(queue, known)}")
     if task is not None:

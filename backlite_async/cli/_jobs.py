@@ -11,11 +11,11 @@ from .. import Client, JobNotFound
 from ._base import Group, NothingFound, command, with_client
 from ._filters import check_names, job_filters
 from ._output import Output
-from ._shown import job_columns, job_row, show_job
+from ._shown import JOB_COLUMNS, JOB_DROP, MOST_BYTES, job_row, show_job
 
 __all__ = ["jobs"]
 
-jobs = Group("jobs", help="List, show, add and steer jobs.", no_args_is_help=True)
+jobs = Group("jobs", help="List, show, add and steer jobs.")
 
 
 @command(
@@ -36,7 +36,7 @@ async def list_jobs(
     All filters that are given must match. An empty list is no error, but a queue or task type that nobody
     knows is one.
     """
-    page = await client.jobs.list(limit=limit, after=after, **filters)
+    page = await client.jobs.list(limit=limit, after=after, brief=not out.as_json, **filters)
     if not page:
         await check_names(client, filters)
     if out.as_json:
@@ -44,7 +44,7 @@ async def list_jobs(
             out.data(job)
     elif page:
         now = datetime.now(UTC)
-        out.table([job_row(job, now) for job in page], job_columns)
+        out.table([job_row(job, now) for job in page], JOB_COLUMNS, JOB_DROP)
     else:
         out.say("no job matches" if not page.limited else "no job matches so far")
     if page.next is not None:
@@ -67,7 +67,7 @@ async def count_jobs(client: Client, out: Output, *, filters: dict[str, Any]) ->
 @with_client
 async def show(client: Client, out: Output, *, job_id: str) -> None:
     """Show all that is known of a job: payload, result, every error, log lines."""
-    job = await client.jobs.get(job_id)
+    job = await client.jobs.get(job_id, cut=None if out.as_json else MOST_BYTES)
     if job is None:
         if await client.workflows.get(job_id) is not None:
             raise NothingFound(f"{job_id} is a workflow: backlite workflow show {job_id}")

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
 
-__all__ = ["Output", "ago", "coloured", "duration", "instant", "is_terminal", "no_terminal", "plain", "state"]
+__all__ = [
+    "Output",
+    "ago",
+    "coloured",
+    "duration",
+    "fitted",
+    "instant",
+    "is_terminal",
+    "no_terminal",
+    "plain",
+    "rich_table",
+    "state",
+]
 
 COLOURS = {
     "pending": "cyan",
@@ -26,6 +39,10 @@ COLOURS = {
     "paused": "yellow",
 }
 STYLED = {click.style(name, fg=colour) for name, colour in COLOURS.items()}
+
+
+GAP, LEAST = 3, 12
+"""Characters between two columns, and those that a column which is cut has at least."""
 
 
 def is_terminal() -> bool:
@@ -110,7 +127,8 @@ def ago(value: datetime | None, now: datetime) -> str:
     seconds = (now - value).total_seconds()
     if abs(seconds) < 1:
         return "now"
-    text = duration(float(round(abs(seconds))))
+    length = abs(seconds)
+    text = duration(float(round(length) if length < 60 else length // 60 * 60))
     return f"{text} ago" if seconds > 0 else f"in {text}"
 
 
@@ -136,14 +154,19 @@ class Output:
         else:
             click.echo(text)
 
-    def table(self, rows: Iterable[Sequence[str]], columns: Sequence[str]) -> None:
+    def table(self, rows: Iterable[Sequence[str]], columns: Sequence[str], drop: Sequence[str] = ()) -> None:
         """Write a table: drawn by rich, where that is installed, on a terminal; else in plain columns.
 
-        A column whose name begins with ">" is one of numbers.
+        A column whose name begins with ">" is one of numbers. `drop`: which are left out where a terminal is
+        too narrow for all, the first one first; the last column is cut.
         """
         drawn = [[*map(one_line, row)] for row in rows]
-        if no_terminal() or not _rich_table(drawn, columns):
+        if no_terminal():
             _plain_table(drawn, columns)
+            return
+        drawn, names = fitted(drawn, columns, drop, shutil.get_terminal_size().columns)
+        if not _rich_table(drawn, names):
+            _plain_table(drawn, names)
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Write names and values, one below the other."""
@@ -185,10 +208,36 @@ def one_line(text: str) -> str:
     return printable(next(iter(text.splitlines()), ""))
 
 
-def _plain_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
-    names = [name.lstrip(">").upper() for name in columns]
-    widths = [max(len(click.unstyle(cell)) for cell in column) for column in zip(names, *rows, strict=True)]
-    for row in [[bold(name) for name in names], *rows]:
+Rows = list[list[str]]
+
+
+def _widths(rows: Rows, columns: Sequence[str]) -> list[int]:
+    names = [name.lstrip(">") for name in columns]
+    return [max(len(click.unstyle(cell)) for cell in column) for column in zip(names, *rows, strict=True)]
+
+
+def fitted(rows: Rows, columns: Sequence[str], drop: Sequence[str], width: int) -> tuple[Rows, Sequence[str]]:
+    """Return a table that is not wider than that, as far as it can be: ids are never cut."""
+    names, left = [*columns], [*drop]
+    while sum(_widths(rows, names)) + GAP * len(names) > width and left:
+        dropped = left.pop(0)
+        if dropped == names[-1]:  # which may be cut instead, if enough is left of it
+            room = width - sum(_widths(rows, names)[:-1]) - GAP * len(names)
+            if room >= LEAST:
+                return [[*row[:-1], _cut(row[-1], room)] for row in rows], names
+        place = names.index(dropped)
+        names.pop(place)
+        rows = [row[:place] + row[place + 1 :] for row in rows]
+    return rows, names
+
+
+def _cut(cell: str, room: int) -> str:
+    return cell if len(click.unstyle(cell)) <= room else f"{cell[: room - 1]}…"
+
+
+def _plain_table(rows: Rows, columns: Sequence[str]) -> None:
+    widths = _widths(rows, columns)
+    for row in [[bold(name.lstrip(">").upper()) for name in columns], *rows]:
         cells = []
         for cell, width, column in zip(row, widths, columns, strict=True):
             space = " " * (width - len(click.unstyle(cell)))
@@ -196,7 +245,7 @@ def _plain_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def _rich_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> bool:
+def _rich_table(rows: Rows, columns: Sequence[str]) -> bool:
     """Draw a table by rich; return whether it is installed."""
     try:
         from rich.console import Console
@@ -206,7 +255,7 @@ def _rich_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> bool:
     return True
 
 
-def rich_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> Any:
+def rich_table(rows: Rows, columns: Sequence[str]) -> Any:
     """Return a table of rich."""
     from rich import box
     from rich.table import Table
@@ -214,7 +263,8 @@ def rich_table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> Any:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
+        justify: Literal["right", "left"] = "right" if name.startswith(">") else "left"
+        table.add_column(name.lstrip(">"), justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(*(Text.from_ansi(cell) for cell in row))
     return table

@@ -14,7 +14,7 @@ from ._output import Output, duration, plain, state
 
 __all__ = ["as_data", "counts", "find_queue", "paused", "queues", "spread"]
 
-queues = Group("queues", help="List queues; pause and resume them.", no_args_is_help=True)
+queues = Group("queues", help="List queues; pause and resume them.")
 
 KINDS = ("pending", "scheduled", "waiting", "running", "succeeded", "failed", "cancelled")
 
@@ -46,10 +46,11 @@ def as_data(queue: Queue) -> dict[str, object]:
 
 async def find_queue(client: Client, name: str) -> Queue:
     """Return a queue, or say which may have been meant."""
-    known = {queue.name: queue for queue in await client.queues.list()}
-    if name not in known:
+    found = await client.queues.get(name)
+    if found is None:
+        known = [queue.name for queue in await client.queues.list(most=1)]
         raise NothingFound(f"there is no queue {name!r}.{did_you_mean(name, known)}")
-    return known[name]
+    return found
 
 
 @command(queues, "list", "backlite queues list", "backlite queues list --json | jq 'select(.paused) | .name'")
@@ -70,7 +71,8 @@ async def list_queues(client: Client, out: Output) -> None:
             )
             for queue in found
         ]
-        out.table(rows, ("queue", "state", *(f">{name}" for name in KINDS), ">oldest due"))
+        columns = ("queue", "state", *(f">{name}" for name in KINDS), ">oldest due")
+        out.table(rows, columns, (">cancelled", ">waiting", ">scheduled", ">succeeded"))
     else:
         out.say("there are no queues yet")
 

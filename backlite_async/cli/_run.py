@@ -84,7 +84,7 @@ async def _serve(client: Client, out: Output, *, drain: bool) -> int:
                 if not client.is_open:
                     break
             if not (done or asked.is_set()):
-                await client.queues.list()  # says why it has ended
+                await client.queues.list(most=1)  # says why it has ended
         for task in hard:
             await task
     if tally is not None:
@@ -154,7 +154,7 @@ async def _due(client: Client) -> bool:
     handled = {kind.queue for kind in client.registry.kinds}
     return any(
         queue.oldest_due is not None and not queue.paused
-        for queue in await client.queues.list()
+        for queue in await client.queues.list(most=1)
         if queue.name in handled
     )
 

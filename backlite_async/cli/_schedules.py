@@ -14,8 +14,9 @@ from ._shown import json_text
 
 __all__ = ["schedules"]
 
-schedules = Group("schedules", help="List schedules; run, pause and resume them.", no_args_is_help=True)
+schedules = Group("schedules", help="List schedules; run, pause and resume them.")
 COLUMNS = ("name", "state", "when", "next", "last", ">runs", "queue", "task")
+DROP = ("task", "queue", ">runs", "last")
 
 
 async def find(client: Client, name: str) -> Schedule:
@@ -36,7 +37,7 @@ async def list_schedules(client: Client, out: Output) -> None:
         for schedule in found:
             out.data(schedule)
     elif found:
-        out.table([_row(schedule, now) for schedule in found], COLUMNS)
+        out.table([_row(schedule, now) for schedule in found], COLUMNS, DROP)
     else:
         out.say("there are no schedules")
 

@@ -10,9 +10,10 @@ import msgspec
 from .. import Job, JobStatus
 from ._output import Output, ago, duration, instant, state
 
-__all__ = ["job_columns", "job_row", "json_text", "percent", "show_job"]
+__all__ = ["JOB_COLUMNS", "JOB_DROP", "MOST_BYTES", "job_row", "json_text", "percent", "show_job"]
 
-job_columns = ("id", "state", "queue", "task", ">attempt", "when", ">took", "what")
+JOB_COLUMNS = ("id", "state", "queue", "task", ">attempt", "when", ">took", "what")
+JOB_DROP = ("what", ">took", ">attempt", "task", "queue")
 MOST_BYTES = 65_536
 """Bytes of a payload or result that a person is shown."""
 
@@ -54,7 +55,7 @@ def _what(job: Job) -> str:
     else:
         text = (job.payload or b"")[:200].decode(errors="replace")
     first = next(iter(text.splitlines()), "")
-    return first if len(first) <= 60 else f"{first[:59]}…"
+    return first if len(first) <= 100 else f"{first[:99]}…"
 
 
 def json_text(raw: bytes | None) -> str:
@@ -62,7 +63,7 @@ def json_text(raw: bytes | None) -> str:
     if raw is None:
         return ""
     if len(raw) > MOST_BYTES:
-        return f"{raw[:MOST_BYTES].decode(errors='replace')}…\n({len(raw):,} bytes; --json has all)"
+        return f"{raw[:MOST_BYTES].decode(errors='replace')}…\n(it is longer; --json has all)"
     try:
         return msgspec.json.format(raw, indent=2).decode()
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import click
 
 from .. import Client, Queue
 from ._base import command, with_client
-from ._output import Output, coloured, duration, instant, no_terminal, rich_table
+from ._output import Output, coloured, duration, fitted, instant, no_terminal, rich_table
 from ._queues import KINDS, as_data, counts, paused, spread
 
 __all__ = ["stats"]
@@ -58,8 +59,8 @@ def _seconds(text: str) -> float:
     return found.total_seconds()
 
 
-def _row(queue: Queue) -> Sequence[str]:
-    return (
+def _row(queue: Queue) -> list[str]:
+    return [
         queue.name,
         paused(queue),
         *counts(queue),
@@ -68,7 +69,13 @@ def _row(queue: Queue) -> Sequence[str]:
         str(queue.today.failed),
         spread(queue.recent, "run"),
         spread(queue.recent, "wait"),
-    )
+    ]
+
+
+DROP = (
+    *(">cancelled", ">waiting", ">scheduled", ">failed today"),
+    *(">wait p50 / p99", ">run p50 / p99", ">succeeded"),
+)
 
 
 async def _once(client: Client, out: Output) -> None:
@@ -78,7 +85,7 @@ async def _once(client: Client, out: Output) -> None:
         for queue in found:
             out.data({"at": at, **as_data(queue)})
     elif found:
-        out.table([_row(queue) for queue in found], COLUMNS)
+        out.table([_row(queue) for queue in found], COLUMNS, DROP)
     else:
         out.say("there are no queues yet")
 
@@ -112,9 +119,12 @@ async def _live(client: Client, pause: float) -> bool:
         from rich.live import Live
     except ImportError:
         return False
-    with Live(console=Console(no_color=not coloured()), auto_refresh=False, screen=False) as live:
+    console = Console(no_color=not coloured(), highlight=False)
+    with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
         while True:
             found = await client.queues.list()
             when = f"{instant(datetime.now(UTC))}   every {duration(pause)}, Ctrl-C ends it"
-            live.update(Group(when, rich_table([_row(queue) for queue in found], COLUMNS)), refresh=True)
+            width = shutil.get_terminal_size().columns
+            table = rich_table(*fitted([_row(queue) for queue in found], COLUMNS, DROP, width))
+            live.update(Group(when, table), refresh=True)
             await asyncio.sleep(pause)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import click
 
 from .. import Client
 from ._application import app_option, load
-from ._base import Failure, Settings, command, existing, without_client
+from ._base import Failure, Settings, check_schema, command, existing, without_client
 
 __all__ = ["ui"]
 
@@ -29,6 +30,7 @@ def ui(settings: Settings, *, host: str, port: int, read_only: bool, app: str | 
     Only this computer may look at it, whatever --host says; mount the page in an application to give others
     access.
     """
+    path = "" if app is not None else settings.path
     try:
         import uvicorn
 
@@ -39,16 +41,22 @@ def ui(settings: Settings, *, host: str, port: int, read_only: bool, app: str | 
         raise Failure(MISSING) from None
     if app is not None and settings.db is not None:
         raise click.UsageError("--app names the database, too; leave out --db.")
-    client = load(app) if app is not None else Client(existing(settings.path), workers=0, install=False)
+    client = load(app) if app is not None else _client(path)
     page = Dashboard(client, read_only=read_only)
     listening = _listen(host, port)
     found = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     settings.out.say(f"the page: http://{shown}:{found}/   (Ctrl-C ends it)")
-    server = uvicorn.Server(uvicorn.Config(page, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(page, log_level="warning", lifespan="on"))
     with listening:
         server.run(sockets=[listening])
     return 0 if server.started else 1
+
+
+def _client(path: str) -> Client:
+    client = Client(existing(path), workers=0, install=False)
+    asyncio.run(check_schema(client, path))
+    return client
 
 
 def _listen(host: str, port: int) -> socket.socket:

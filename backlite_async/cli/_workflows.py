@@ -16,10 +16,9 @@ from ._shown import percent
 
 __all__ = ["tree", "workflow"]
 
-workflow = Group(
-    "workflow", help="List workflows and show their steps; cancel, retry, delete.", no_args_is_help=True
-)
+workflow = Group("workflow", help="List workflows and show their steps; cancel, retry, delete.")
 COLUMNS = ("id", "state", "name", ">done", ">steps", "made", "finished")
+DROP = ("made", ">steps", "finished", ">done")
 MOST_LINES = 500
 """Steps that a person is shown."""
 
@@ -39,7 +38,7 @@ async def list_workflows(
         for run in found:
             out.data(_data(run))
     elif found:
-        out.table([_row(run, now) for run in found], COLUMNS)
+        out.table([_row(run, now) for run in found], COLUMNS, DROP)
     else:
         out.say("no workflow matches")
     if len(found) == limit:

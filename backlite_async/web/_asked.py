@@ -27,8 +27,8 @@ TIMES = ("added_after", "added_before", "due_after", "due_before", "finished_aft
 FIELDS = ("state", *NAMES, *TIMES, "text")
 """The fields that say which jobs are meant."""
 
-LOOKED_AT = ("key", "text", "added_after", "added_before")
-"""What no index tells."""
+LOOKED_AT = ("tag", "key", "parent", "owner", "workflow", "text", "added_after", "added_before")
+"""What no index tells, or none that tells states, too."""
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|min|s|m|h|d|w)\s*")

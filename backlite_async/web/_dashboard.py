@@ -104,11 +104,11 @@ class Dashboard:
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
-            ends = message["type"] == "lifespan.shutdown"
-            if ends:
-                await self._source.close()
+            over = message["type"] == "lifespan.shutdown"
+            if over:
+                await self._source.close()  # before it is said: then the loop may end
             await send({"type": message["type"] + ".complete"})
-            if ends:
+            if over:
                 return
 
     # -- one request -------------------------------------------------------------------------------

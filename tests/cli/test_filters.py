@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from backlite_async.cli._filters import parsed_duration, parsed_instant
-from backlite_async.cli._output import ago, duration, plain, printable
+from backlite_async.cli._output import ago, duration, fitted, plain, printable
 
 NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)
 
@@ -47,6 +49,16 @@ def test_instants(text: str, instant: datetime) -> None:
     assert parsed_instant(text, NOW) == instant
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="its time zone cannot be set")
+def test_an_instant_without_offset_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the computer stands."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "America/New_York")
+        time.tzset()
+        assert parsed_instant("2030-01-31T12:00", NOW) == datetime(2030, 1, 31, 12, tzinfo=UTC)
+    time.tzset()
+
+
 @pytest.mark.parametrize("text", ["", "soon", "2030-02-30", "+", "++1h", "999999w", "+999999w", "25:00"])
 def test_no_instants(text: str) -> None:
     """Anything else is none, nor what lies beyond the calendar."""
@@ -61,14 +73,9 @@ def test_what_is_to_come_is_not_counted_back() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0s"), (0.0000005, "0.5µs"), (0.0032, "3.2ms"), (0.9999, "1s"), (4.56, "4.56s"), (59.4, "59s")]
-    + [
-        (59.6, "60s"),
-        (61, "1m 1s"),
-        (7200, "2h"),
-        (7500, "2h 5m"),
-        (90061, "1d 1h"),
-        (-5, "-5s"),
+    [
+        *[(0, "0s"), (0.0000005, "0.5µs"), (0.0032, "3.2ms"), (0.9999, "1s"), (4.56, "4.56s"), (59.4, "59s")],
+        *[(59.6, "60s"), (61, "1m 1s"), (7200, "2h"), (7500, "2h 5m"), (90061, "1d 1h"), (-5, "-5s")],
         (None, "-"),
     ],
 )
@@ -79,7 +86,8 @@ def test_durations_for_people(seconds: float | None, text: str) -> None:
 
 def test_instants_for_people() -> None:
     """As they lie to now."""
-    assert ago(NOW - timedelta(minutes=5), NOW) == "5m ago"
+    assert ago(NOW - timedelta(minutes=5, seconds=9), NOW) == "5m ago"
+    assert ago(NOW - timedelta(seconds=9.4), NOW) == "9s ago"
     assert ago(NOW + timedelta(hours=2), NOW) == "in 2h"
     assert ago(NOW, NOW) == "now"
     assert ago(None, NOW) == "-"
@@ -94,6 +102,31 @@ def test_values_for_programs() -> None:
         "x": "\ufffd",
     }
     assert plain((float("nan"), True, None)) == [None, True, None]
+
+
+ROWS = [["0198c2f0", "failed", "3", "an error that is long"], ["0198c2f1", "pending", "12", "{}"]]
+COLUMNS = ("id", "state", ">n", "what")
+
+
+@pytest.mark.parametrize(
+    ("width", "columns", "cut"),
+    [
+        (100, COLUMNS, "an error that is long"),
+        (45, COLUMNS, "an error that i…"),
+        (40, ("id", "state", ">n"), None),
+        (26, ("id", "state", ">n"), None),
+        (25, ("id", "state"), None),
+        (5, ("id", "state"), None),
+    ],
+)
+def test_tables_fit_into_narrow_terminals(width: int, columns: tuple[str, ...], cut: str | None) -> None:
+    """What matters least is left out, the last column cut before that; ids never are."""
+    rows, names = fitted(ROWS, COLUMNS, ("what", ">n"), width)
+    assert tuple(names) == columns
+    assert [row[0] for row in rows] == ["0198c2f0", "0198c2f1"]
+    assert all(len(row) == len(names) for row in rows)
+    if cut is not None:
+        assert rows[0][-1] == cut
 
 
 def test_nothing_steers_a_terminal() -> None:

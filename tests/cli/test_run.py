@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from backlite_async import Client
+from backlite_async.cli import _run
 
-from .conftest import Ran, Run, start
+from .conftest import Ran, Report, Run, start
 
 LIMIT = 30.0
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -46,8 +51,43 @@ def test_drain_works_off_what_is_due(shop: str, tmp_path: Path, run: Run) -> Non
     assert ran.data == [{"succeeded": 20, "failed": 1, "cancelled": 0, "retried": 1}]
     assert "client.started" in ran.err
     assert run("jobs", "count", "--db", "shop.db", "--state", "pending").out == "2\n"
-    again = finish(start("run", "--app", shop, "--drain", cwd=tmp_path))
+    again = run("run", "--app", shop, "--drain")
     assert (again.code, again.out) == (0, "succeeded=0 failed=0 cancelled=0 retried=0\n")
+
+
+def test_drain_waits_for_what_running_jobs_add(file: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that takes its time may add another job at its end, which is due then, and runs too."""
+    client, looks, later = Client(file, workers=2), [], []
+    module = ModuleType("made_here")
+    module.client = client  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "made_here", module)
+    look = _run._due
+
+    async def counted(client: Client) -> bool:
+        looks.append(client)
+        return await look(client)
+
+    monkeypatch.setattr(_run, "_due", counted)
+
+    @client.handler(Report)
+    async def report(task: Report) -> None:
+        if task.name == "first":
+            begun = len(looks)
+            while len(looks) < begun + 5:  # nothing is due meanwhile
+                await anyio.lowlevel.checkpoint()
+            await client.add(Report("second")).save()
+        else:
+            later.append(task.name)
+
+    asyncio.run(add(file, Report("first")))
+    ran = run("run", "--app", "made_here:client", "--drain", "--json")
+    assert ran.data == [{"succeeded": 2, "failed": 0, "cancelled": 0, "retried": 0}]
+    assert later == ["second"]
+
+
+async def add(file: str, task: Report) -> None:
+    async with Client(file, workers=0) as client:
+        await client.add(task).save()
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -89,14 +129,17 @@ def test_a_second_signal_stops_at_once(shop: str, tmp_path: Path, run: Run) -> N
     assert (job["status"], job["attempt"]) == ("pending", 0)
 
 
-def test_a_client_that_only_adds_gets_workers(shop: str, tmp_path: Path, run: Run) -> None:
+def test_a_client_that_only_adds_gets_workers(
+    shop: str, tmp_path: Path, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     """What a web process has with workers=0 runs here all the same."""
     module = tmp_path / f"{shop.partition(':')[0]}.py"
     module.write_text(module.read_text().replace("workers=2", "workers=0"))
     run("jobs", "add", "Send", "--to", "ada", "--app", shop)
-    ran = finish(start("run", "--app", shop, "--drain", cwd=tmp_path))
-    assert ran.out == "succeeded=1 failed=0 cancelled=0 retried=0\n"
-    assert "workers=10" in ran.err
+    sys.modules.pop(shop.partition(":")[0])
+    caplog.set_level("INFO")
+    assert run("run", "--app", shop, "--drain").out == "succeeded=1 failed=0 cancelled=0 retried=0\n"
+    assert "workers=10" in caplog.text
 
 
 def test_another_database_in_its_place_ends_it(shop: str, tmp_path: Path, run: Run) -> None:

@@ -162,6 +162,16 @@ async def test_what_an_owner_runs_is_known(store: Store, monkeypatch: pytest.Mon
     assert (int(count), count.capped) == (3, True)
 
 
+async def test_what_waits_is_nobodys(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much waits, it is not looked at for what an owner has ended."""
+    await store.add([new("ended")])
+    await store.finish([complete(job) for job in (await claim(store, owner="one")).jobs])
+    await store.add([new(str(number)) for number in range(5)])
+    monkeypatch.setattr(_query, "LOOKS", 3)
+    page = await found(store, owner="one", limit=2)
+    assert (names(page.jobs), page.limited) == (["ended"], False)
+
+
 # -- steps -----------------------------------------------------------------------------------------
 
 
@@ -313,6 +323,18 @@ def test_all_queues_together_are_their_sum(
         assert all(row[0] for row in apart)
         together = stats.stats(raw, **given_to, together=True)
         assert together == [(*place, number) for place, number in sorted(expected.items())]
+
+
+def test_an_hour_that_was_begun_is_summed_up_whole() -> None:
+    """Of one that was summed up in part for all queues, the rest is not lost when its minutes are moved."""
+    with database() as raw:
+        for minute in (10, 40):
+            stats.tally(raw, Counter([("q", START + minute * MINUTE, "failed", -1, -1)]))
+            stats.seal(raw, START + 30 * MINUTE)
+        stats.sum_up(raw, START + 24 * HOUR)
+        given_to: dict[str, Any] = {"since": START, "until": START + HOUR, "step": None, "queue": None}
+        assert stats.stats(raw, **given_to, together=True) == [("", START, "failed", 0, 2)]
+        assert raw.execute("SELECT DISTINCT span FROM backlite_stats WHERE span").fetchall() == [(HOUR,)]
 
 
 async def test_who_asks_for_all_queues_sums_them_up(open_store: Opener, path: str) -> None:

@@ -152,7 +152,7 @@ class _Looks:
                 continue
             if self._bytes is not None and self._bytes + size > _query.LOOK_BYTES:
                 self._spots = chain(spots[number:], self._spots)
-                self._full, self._ended = True, False
+                self._full = True
                 return spots[:number]
             self._bytes = size + (self._bytes or 0)
         return spots
