@@ -634,11 +634,30 @@ async def test_odd_headers(page: Browser) -> None:
 # -- large rows --------------------------------------------------------------------------------------
 
 
+def watched_sizes(client: Client) -> list[int]:
+    """Return a list that gets the sizes of the payloads that are read."""
+    get, listed, sizes = client.jobs.get, client.jobs.list, [0]
+
+    async def spied_get(*args: Any, **options: Any) -> Any:
+        job = await get(*args, **options)
+        sizes.append(len(job.payload or b"") if job is not None else 0)
+        return job
+
+    async def spied_list(*args: Any, **options: Any) -> Any:
+        jobs = await listed(*args, **options)
+        sizes.extend(len(job.payload or b"") for job in jobs)
+        return jobs
+
+    client.jobs.get, client.jobs.list = spied_get, spied_list  # type: ignore[method-assign]
+    return sizes
+
+
 async def test_large_payloads_are_not_slow(file: str) -> None:
     """Lists do not read them, and a job's page shows their beginning."""
     async with Client(file, max_payload=100_000_000, workers=0, durability="normal") as client:
         [job_id] = await client.add(Mail("x" * (64 << 20))).wait(3600).tags("large").save()
         await client.add(Mail("small")).id("small").wait(3600).save()
+        read = watched_sizes(client)
         async with Browser(client) as page:
             walk = await Walk(page.dashboard, "/", most=2, also=409).all()
             assert f"/jobs/{job_id}" in walk.pages
@@ -649,6 +668,7 @@ async def test_large_payloads_are_not_slow(file: str) -> None:
                 assert answer.status_code == (409 if "edit" in address else 200)
                 assert len(answer.content) < 200_000, address
                 assert took < 0.5, (address, took)
+        assert 60_000 < max(read) < 1_000_000
 
 
 # -- whatever else ------------------------------------------------------------------------------------

@@ -91,6 +91,11 @@ def test_what_stands_alone_in_its_layer_is_in_the_middle_of_what_it_joins() -> N
     assert middle(drawing, 1) == middle(drawing, 3) == middle(drawing, 4)
 
 
+def test_what_comes_after_one_is_level_with_it() -> None:
+    drawing = layout((Spot(0), Spot(1), Spot(2), Spot(3, (2,)), Spot(4, (3,))))
+    assert middle(drawing, 2) == middle(drawing, 3) == middle(drawing, 4)
+
+
 def middle(drawing: Drawing, number: int) -> float:
     """Return the height of the middle of a node."""
     box = drawing.boxes[number]
