@@ -189,7 +189,10 @@ class Dashboard:
                 visit.client = await self._source.client()
             except InvalidState as error:
                 raise NotReady(str(error)) from error
-            return await route.answer(visit)
+            try:
+                return await route.answer(visit)
+            finally:
+                self._source.left(visit.client)
         if methods and method not in methods:
             raise Refused(
                 405,
