@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -87,6 +88,9 @@ COMPLETE = "_BACKLITE_COMPLETE"
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command; return its exit status. What goes wrong is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal of old cannot show is no error
+            stream.reconfigure(errors="replace")
     try:
         code = _main(arguments)
         sys.stdout.flush()
