@@ -104,16 +104,18 @@ def test_a_closed_pipe_is_no_error_to_tell(db: Path, ids: Ids) -> None:
     process.stderr.close()
 
 
-def test_a_pipe_that_is_closed_already(db: Path) -> None:
-    """The same for an answer that is short."""
+@pytest.mark.parametrize("words", [["jobs", "list"], ["demo", "."]])
+def test_a_pipe_that_is_closed_already(db: Path, words: list[str]) -> None:
+    """The same for an answer that is short, and for lines that are printed."""
     reading, writing = os.pipe()
     os.close(reading)
     ran = subprocess.run(
-        [sys.executable, "-P", "-m", "backlite_async", "jobs", "list", "--db", str(db)],
+        [sys.executable, "-P", "-m", "backlite_async", *words, "--db", str(db)],
         stdout=writing,
         stderr=subprocess.PIPE,
         check=False,
         timeout=60,
+        cwd=db.parent,
     )
     os.close(writing)
     assert (ran.returncode, ran.stderr) == (1, b"")
