@@ -94,7 +94,7 @@ def browser(session: nox.Session) -> None:
     """Test the page in Chromium; without one the tests are skipped, unless BACKLITE_BROWSER is set."""
     install(session, "test", "extras", "browser")
     session.env["BACKLITE_TEST_WHEEL"] = "1"
-    session.run("pytest", "-q", *(session.posargs or BROWSER))
+    session.run("pytest", "-q", *(session.posargs or [*BROWSER, "tests/test_wheel.py"]))
 
 
 @nox.session
@@ -142,7 +142,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check types, the library's and those that its users see."""
-    install(session, "test", "examples", "extras", "browser", "typing")
+    install(session, "test", "examples", "extras", "browser", "screenshots", "typing")
     session.install("--quiet", "nox")
     session.run("mypy")
     session.run("pyright")

@@ -262,32 +262,32 @@ class AddOperation:
         self._state = "being saved"
         again, sending = self._again, self._client.telemetry.sending()
         try:
-            existing = await self._make_and_store(store, sending)
+            if self._jobs is None:
+                self._jobs = await self._make(sending)
+            elif sending is not None:
+                sending.begin(self._all())
+            if self._connection is None and self._client.undeclared:  # else it would wait for the caller
+                await self._client.declare_queues()
+            existing = await self._store(store, self._jobs)
         except BaseException as error:
-            if sending is not None:
-                sending.ended(self._all(), error)
-            self._state = "new"
-            if self._wholes and not again and (not self._again or isinstance(error, DatabaseBusy)):
-                self._let_go()
+            self._failed(error, again, sending)
             raise
         self._state = "saved"
         if sending is not None:
-            sending.ended(self._all())
+            sending.ended(self._all(), existing=existing)
         if existing is not None:
             found = Added([existing])
             found.existing = (existing,)
             return found
         return self._added()
 
-    async def _make_and_store(self, store: Store, sending: Sending | None) -> str | None:
-        """Make the jobs, if they are not made yet, and store them."""
-        if self._jobs is None:
-            self._jobs = await self._make(sending)
-        elif sending is not None:
-            sending.begin(self._all())
-        if self._connection is None and self._client.undeclared:  # else it would wait for the caller
-            await self._client.declare_queues()
-        return await self._store(store, self._jobs)
+    def _failed(self, error: BaseException, again: bool, sending: Sending | None) -> None:
+        """Take note that it is unknown what is stored; `again`: as it was before this try."""
+        if sending is not None:
+            sending.ended(self._all(), error=error)
+        self._state = "new"
+        if self._wholes and not again and (not self._again or isinstance(error, DatabaseBusy)):
+            self._let_go()
 
     async def _store(self, store: Store, jobs: list[NewJob]) -> str | None:
         """Store the jobs; return the id of the one that was in the way of the only one."""

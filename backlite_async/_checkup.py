@@ -51,7 +51,7 @@ async def checkup(client: Client, within: float) -> HealthReport:
         store = client.open_store()
     except Exception as error:
         return HealthReport(alive=False, dispatching=_dispatches(client), reason=str(error))
-    asked = asyncio.ensure_future(store.queues(now=client.clock.now()))
+    asked = asyncio.ensure_future(store.queues(now=client.clock.now(), most=1))
     try:
         await asyncio.wait([asked], timeout=within)
     finally:

@@ -701,8 +701,7 @@ class Client:
             for job in jobs:
                 log.emit(log.JOB_ADDED, job_id=job.id, queue=job.queue, task=job.task)
         if self.bus.heard:
-            for job in jobs:
-                self.bus.tell("added", job_id=job.id, queue=job.queue, task=job.task)
+            self.bus.added(jobs)
         dispatcher = self._running.dispatcher if self._running is not None else None
         if dispatcher is not None:
             for queue, task in dict.fromkeys((job.queue, job.task) for job in jobs):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import weakref
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar, copy_context
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
 import anyio
 import anyio.to_thread
@@ -23,6 +23,9 @@ from ._errors import InvalidType, InvalidValue
 from ._failure import describe, short_traceback
 from ._registry import called, unwrapped
 from ._stop import StopRequest
+
+if TYPE_CHECKING:
+    from ._job import NewJob
 
 __all__ = ["Bus", "Event", "EventKind", "Events", "L"]
 
@@ -297,13 +300,22 @@ class Teller:
             log.emit(log.LISTENERS_MISSED, count=missed)
 
 
+def _call_observer(function: Callable[..., None], *told: object, doing: str) -> None:
+    try:
+        function(*told)
+    except Exception as error:  # whoever counts wrongly harms no job
+        log.emit(log.TELEMETRY_FAILED, doing=doing, error=describe(error))
+
+
 class Bus:
     """Tells the listeners and streams of one client; where there are none it costs one look at `heard`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.heard: frozenset[str] = frozenset()
-        """The kinds of events that anybody wants to hear of."""
+        """The kinds of events that anybody wants to hear of, or counts."""
+        self._told: frozenset[str] = frozenset()
+        self._adders: list[Callable[[str, int], None]] = []
         self._listeners: dict[str, list[Listener]] = {}
         self._observers: dict[str, list[Callable[[Event], None]]] = {}
         self._streams: list[weakref.ref[Events]] = []
@@ -348,13 +360,29 @@ class Bus:
 
         return end
 
-    def _observed(self, event: Event) -> None:
-        for function in self._observers.get(event.kind, ()):
-            try:
-                function(event)
-            except Exception as error:  # whoever counts wrongly harms no job
-                doing = f"observe {event.kind}"
-                log.emit(log.TELEMETRY_FAILED, doing=doing, job_id=event.job_id, error=describe(error))
+    def count_added(self, function: Callable[[str, int], None]) -> Callable[[], None]:
+        """Have a quick function told how many jobs of which queue are added; return what ends that.
+
+        Once for each queue of an operation: of a hundred thousand jobs no events are made for it.
+        """
+        self._adders = [*self._adders, function]
+        self._count()
+
+        def end() -> None:
+            self._adders = [other for other in self._adders if other is not function]
+            self._count()
+
+        return end
+
+    def added(self, jobs: Sequence[NewJob]) -> None:
+        """Tell of jobs that were added, while the client is open."""
+        if self._adders and self._teller is not None:
+            for queue, number in Counter(job.queue for job in jobs).items():
+                for function in self._adders:
+                    _call_observer(function, queue, number, doing="count jobs")
+        if "added" in self._told:
+            for job in jobs:
+                self.tell("added", job_id=job.id, queue=job.queue, task=job.task)
 
     def _close(self, stream: Events) -> None:
         self._streams = [ref for ref in self._streams if ref() is not stream]
@@ -365,7 +393,8 @@ class Bus:
         self._count()
 
     def _count(self) -> None:
-        self.heard = KINDS if self._streams else frozenset((*self._listeners, *self._observers))
+        self._told = KINDS if self._streams else frozenset((*self._listeners, *self._observers))
+        self.heard = self._told | {"added"} if self._adders else self._told
 
     def tell(
         self,
@@ -379,12 +408,12 @@ class Bus:
         **more: Any,
     ) -> None:
         """Tell whoever wants to hear of it, while the client is open; called in its event loop."""
-        if kind not in self.heard or self._teller is None:
+        if kind not in self._told or self._teller is None:
             return
         when = from_millis(self._clock.now() if at is None else at)
         event = Event(kind=kind, job_id=job_id, queue=queue, task=task, attempt=attempt, at=when, **more)
-        if self._observers:
-            self._observed(event)
+        for function in self._observers.get(kind, ()):
+            _call_observer(function, event, doing=f"observe {kind}")
         for ref in self._streams:
             stream = ref()
             if stream is not None:

@@ -33,7 +33,7 @@ class JobPage(list[Job]):
     """A page of a list of jobs: a list that knows how to go on.
 
     `next` and `previous`: what to give as `after=` and `before=`, with the same filters, for the pages behind
-    and before this one; None: there is none. `limited`: 10,000 jobs were looked at before the page was full,
+    and before this one; None: there is none. `limited`: 5,000 jobs were looked at before the page was full,
     so that it may have fewer than there are, even none, though `next` (or `previous`) finds more.
     """
 
@@ -94,7 +94,7 @@ class Jobs:
         At most `limit`, up to 1,000. Running ones first, then pending ones by the time they are due, those
         that wait for the turn of their key, and completed ones, the last one first; with `tag` or `parent`
         the one that was added last comes first, with `workflow` they come in the order of the steps. Its cost
-        does not grow with the number of jobs: it looks at 10,000 at most (for `text`, at 32 MB of payloads),
+        does not grow with the number of jobs: it looks at 5,000 at most (for `text`, at 8 MB of payloads),
         and says so if that was not enough: see `JobPage.limited`.
 
         With `brief`, payloads and results end after 200 bytes, errors after 200 characters, and the rest of
@@ -116,7 +116,7 @@ class Jobs:
     async def count(self, *, most: int = 100_000, **filters: Unpack[Filters]) -> Count:
         """Return how many jobs match: an int, `capped` where there are more than were counted.
 
-        It counts up to `most`, or, where jobs have to be looked at one by one, until it has looked at 10,000.
+        It counts up to `most`, or, where jobs have to be looked at one by one, until it has looked at 5,000.
         """
         meant = wanted(filters)
         number = checked_number("most", most, 1_000_000_000)

@@ -24,10 +24,10 @@ __all__ = [
     "Wanted",
 ]
 
-LOOKS = 10_000
+LOOKS = 5_000
 """Jobs that one question looks at, at most, to see whether they have what no index tells."""
 
-LOOK_BYTES = 33_554_432
+LOOK_BYTES = 8_388_608
 """Bytes of payloads that one question looks through for a text, at most, but for those of its first job."""
 
 BRIEF = 200

@@ -83,8 +83,7 @@ def tell(
             due_at=from_millis(outcome.due_at) if isinstance(outcome, Reschedule) else None,
         )
     if isinstance(outcome, Complete) and outcome.letter is not None:
-        letter = outcome.letter
-        bus.tell("added", job_id=letter.id, queue=letter.queue, task=letter.task)
+        bus.added([outcome.letter])
 
 
 def tell_note(bus: Bus, job: ClaimedJob, note: Note) -> None:

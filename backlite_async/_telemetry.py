@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -19,7 +20,7 @@ from ._errors import InvalidState, InvalidType, InvalidValue
 from ._failure import describe
 
 if TYPE_CHECKING:
-    from ._events import Bus, Event
+    from ._events import Bus
     from ._job import ClaimedJob, NewJob
     from ._outcome import Result
 
@@ -35,15 +36,15 @@ CODE = "backlite_async.telemetry._otel"
 
 
 class SendSpan(Protocol):
-    """A span around the storing of jobs of one queue."""
+    """A span around the storing of jobs of one queue; none, where only metrics are wanted."""
 
     @property
     def context(self) -> dict[str, str]:
         """What its jobs carry."""
         ...
 
-    def end(self, ids: Sequence[str], error: str | None) -> None:
-        """End it; `error`: the type of what was raised."""
+    def end(self, count: int, job_id: str | None, error: str | None) -> None:
+        """End it; `job_id`: of the only job; `error`: the type of what was raised."""
         ...
 
 
@@ -77,8 +78,8 @@ class Tracing(Protocol):
         """Return what jobs carry that are added here without a span of their own."""
         ...
 
-    def added(self, event: Event) -> None:
-        """Count a job that was added."""
+    def added(self, queue: str, count: int) -> None:
+        """Count jobs that were added."""
         ...
 
 
@@ -98,7 +99,7 @@ class Sending:
         return self._contexts[queue]
 
     def _begin(self, queue: str) -> str | None:
-        if self._otel is None or not self._otel.tracing:
+        if self._otel is None:
             return encoded({}, self._said)
         span = self._spans[queue] = self._otel.send(queue)
         return encoded(span.context, self._said)
@@ -108,15 +109,16 @@ class Sending:
         for job in jobs:
             self.context(job.queue)
 
-    def ended(self, jobs: Sequence[NewJob], error: BaseException | None = None) -> None:
-        """End the spans: these jobs are stored, or something was raised."""
-        ids: dict[str, list[str]] = {queue: [] for queue in self._spans}
-        for job in jobs:
-            if job.queue in ids:
-                ids[job.queue].append(job.id)
+    def ended(
+        self, jobs: Sequence[NewJob], *, existing: str | None = None, error: BaseException | None = None
+    ) -> None:
+        """End the spans: these jobs are stored, or one is there already, or something was raised."""
+        counts = Counter(job.queue for job in jobs)  # quick, as there may be very many
+        alone = {queue for queue, count in counts.items() if count == 1}
+        ids = {job.queue: existing or job.id for job in jobs if job.queue in alone} if alone else {}
         kind = None if error is None else type(error).__qualname__
         for queue, span in self._spans.items():
-            guarded("end a span", partial(span.end, ids[queue], kind))
+            guarded("end a span", partial(span.end, counts[queue], ids.get(queue), kind))
 
 
 class Attended:
@@ -195,11 +197,11 @@ class Telemetry:
             if not self._wanted or API not in sys.modules:
                 return None
             otel = self._load()
-        if otel is None or not otel.look():
+        if otel is None or not guarded("look for a tracer", otel.look):
             return None
         if otel.metering and not self._observing:
             self._observing = True
-            self._bus.observe(otel.added, "added")
+            self._bus.count_added(otel.added)
         return otel
 
     def _load(self) -> Tracing | None:

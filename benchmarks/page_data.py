@@ -117,8 +117,9 @@ def queue_name(number: int) -> str:
     return f"queue-{number:03}"
 
 
-def fill(path: Path, *, jobs: int, queues: int, pending: int, now: int) -> None:
-    """Make the database."""
+def fill(path: Path, *, jobs: int, queues: int, pending: int = 50_000, now: int | None = None) -> None:
+    """Make the database; what happened ends now, in milliseconds, or then."""
+    now = int(time.time() * 1000) if now is None else now
     asyncio.run(_declare(path, queues))
     given = {"jobs": jobs, "queues": queues, "pending": pending, "now": now}
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -182,13 +183,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.path.exists():
         parser.error(f"{options.path} is there already")
-    fill(
-        options.path,
-        jobs=options.jobs,
-        queues=options.queues,
-        pending=options.pending,
-        now=int(time.time() * 1000),
-    )
+    fill(options.path, jobs=options.jobs, queues=options.queues, pending=options.pending)
     return 0
 
 

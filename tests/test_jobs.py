@@ -25,6 +25,7 @@ from backlite_async import (
     QueueConfig,
     Retention,
     Task,
+    chain,
 )
 from backlite_async import _bulk as bulk
 from backlite_async import _query as query
@@ -258,6 +259,41 @@ async def test_a_limited_page_goes_on(client: Client, monkeypatch: pytest.Monkey
     assert await client.jobs.count() == 33
 
 
+async def test_a_glance_at_large_jobs(client: Client) -> None:
+    """The beginning is there, and one byte more tells that there is more; an action means whole ones."""
+    [job_id] = await client.add(Sort("é" * 400)).save()
+    whole = (await get(client, job_id)).payload
+    assert whole is not None
+    [brief] = await client.jobs.list(brief=True)
+    assert brief.payload == whole[:200]
+    for cut in (5, len(whole) - 1):
+        part = await client.jobs.get(job_id, cut=cut)
+        assert part is not None
+        assert part.payload == whole[: cut + 1]
+    exact = await client.jobs.get(job_id, cut=len(whole))
+    assert exact == await get(client, job_id)
+    assert await client.jobs.get("none", cut=5) is None
+    assert await client.jobs.copy(queue="work") == 1
+    assert [job.payload for job in await client.jobs.list()] == [whole] * 2
+
+
+async def test_actions_on_the_jobs_of_an_owner_or_a_workflow(client: Client) -> None:
+    """All that somebody runs is taken away; the steps of one workflow are met, of others nothing."""
+    [workflow] = await client.add(chain(Work(1), Work(2))).save()
+    [other] = await client.add(Work(3)).save()
+    assert len(await claim(client)) == 2
+    assert await client.jobs.count(owner="somebody") == 2
+    assert await client.jobs.release(owner="nobody") == 0
+    assert await client.jobs.release(owner="somebody") == 2
+    assert await client.jobs.list(owner="somebody") == []
+    steps = await client.jobs.list(workflow=workflow, limit=1)
+    assert steps.next is not None
+    steps += await client.jobs.list(workflow=workflow, after=steps.next)
+    assert [job.workflow for job in steps] == [workflow] * 2
+    assert await client.jobs.cancel(workflow=workflow) == 2
+    assert await client.status(other) == JobStatus.PENDING
+
+
 async def test_a_count_is_capped_and_says_so(client: Client) -> None:
     """It is an int, and tells whether there are more."""
     await client.add(*[Work(number) for number in range(5)]).save()
@@ -283,6 +319,12 @@ async def test_what_is_said_of_wrong_arguments(client: Client) -> None:
             "states= is no filter of jobs; there are queue, task, state",
         ),
         (jobs.count(most=0), InvalidValue, "most=0"),
+        (jobs.list(brief=1), InvalidType, "brief=1 must be True or False"),
+        (jobs.get("a", cut=0), InvalidValue, "cut=0 must lie between 1 and"),
+        (jobs.get("a", cut="5"), InvalidType, "cut='5' must be a whole number"),
+        (jobs.get(5, cut=5), InvalidType, "get() takes ids"),
+        (jobs.list(owner=5), InvalidType, "owner=5 must be a str"),
+        (jobs.cancel(workflow=""), InvalidValue, "workflow='' is none that a job can have"),
         (
             jobs.retry(),
             InvalidValue,

@@ -178,7 +178,7 @@ print("end", flush=True)
 @pytest.mark.parametrize("how", ["run", "close"])
 def test_it_may_be_left_open(file: str, how: str) -> None:
     """Who cannot stop it at the end of the event loop gets no warning, and the process ends."""
-    code = [sys.executable, "-W", "error", "-X", "dev", "-c", LEFT_OPEN, file, how]
+    code = [sys.executable, "-W", "error", "-c", LEFT_OPEN, file, how]
     done = subprocess.run(code, capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
     if how == "run":

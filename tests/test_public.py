@@ -83,7 +83,7 @@ def test_nothing_else_looks_public() -> None:
     """Beside the names in `__all__` there are only modules and private names."""
     others = set(vars(backlite_async)) - set(backlite_async.__all__)
     others = {name for name in others if not name.startswith(("_", "@"))}  # @: pytest's, where it rewrites
-    assert others <= {"cli", "stores", "web", "testing", "pytest_plugin"}
+    assert others <= {"stores", "web", "cli", "testing", "telemetry", "pytest_plugin"}
 
 
 def test_modules_are_private() -> None:

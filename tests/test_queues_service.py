@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 
 from backlite_async import (
@@ -117,6 +118,50 @@ async def test_queues_with_what_they_did(
     assert queues["work"].recent.since >= timedelta(minutes=5)
     assert queues["work"].recent.begin is not None
     assert queues["work"].today.succeeded == 5
+
+
+async def test_one_queue(client: Client, clock: Clock) -> None:
+    """With the times of its attempts, which a list has of the last minutes only."""
+    assert await client.queues.get("work") is None
+    await succeed(client, Work(), 3)
+    await client.add(Work(), Other()).save()
+    clock.at += 1
+    queue = await client.queues.get("work")
+    [listed] = [queue for queue in await client.queues.list() if queue.name == "work"]
+    assert queue is not None
+    assert (queue.pending, queue.recent, queue.today.succeeded) == (1, listed.recent, 3)
+    assert queue.recent.run is not None
+    assert queue.today.run is not None
+    assert listed.today == msgspec.structs.replace(queue.today, run=None, wait=None)
+
+
+async def test_queues_are_counted_as_far_as_asked(client: Client) -> None:
+    await client.add(*[Work()] * 3).save()
+    [queue] = await client.queues.list(most=2)
+    assert (queue.pending, queue.capped) == (2, ("pending",))
+    for most in (0, 10_001):
+        with pytest.raises(InvalidValue, match="must lie between 1 and 10,000"):
+            await client.queues.list(most=most)
+
+
+async def test_all_queues_together(client: Client, clock: Clock) -> None:
+    """None is all of them: in steps and in one, before and after they were summed up."""
+    assert (await client.queues.stats(None)).ended == 0
+    for number in range(1, 4):
+        await succeed(client, Work(), number, run=1_000)
+        await succeed(client, Other(), 1, run=1_000_000)
+        clock.at += 10 * MINUTE
+        series = await client.queues.series(None, timedelta(minutes=40), 600)
+        assert [step.succeeded for step in series if step.succeeded] == list(range(2, number + 2))
+        stats = await client.queues.stats(None)
+        assert stats.succeeded == sum(range(2, number + 2))
+        assert stats.run is not None
+        assert stats.run.longest == pytest.approx(timedelta(seconds=1), rel=0.13)
+    clock.at += 5 * HOUR
+    await client.open_store().sum_up(now=clock.at)
+    hours = await client.queues.series(None, timedelta(hours=6))
+    assert [step.succeeded for step in hours] == [0, 9, 0, 0, 0, 0, 0]
+    assert {queue.name for queue in await client.queues.list()} <= {"work", "other"}
 
 
 async def test_statistics_of_a_time(client: Client, clock: Clock) -> None:

@@ -135,7 +135,7 @@ class MemoryService:
             places = [place for place in places if place[0] > after]
         if before is not None:
             places = [place for place in places if place[0] < before][::-1]
-        looked = places[: _query.LOOKS] if is_looked_at(wanted) else places
+        looked = _looked(places, wanted)
         hits = [(key, row) for key, row in looked if has(row, wanted, known=False)]
         limited = len(hits) < limit and len(looked) < len(places)
         page = hits[:limit] if before is None else hits[:limit][::-1]
@@ -150,7 +150,7 @@ class MemoryService:
     async def count(self, wanted: Wanted, *, most: int, now: int) -> Count:
         """Return how many jobs are wanted."""
         places = self._places(wanted, now)
-        looked = places[: _query.LOOKS] if is_looked_at(wanted) else places
+        looked = _looked(places, wanted)
         count = Count.of(sum(has(row, wanted, known=False) for _, row in looked), most)
         count.capped = count.capped or len(looked) < len(places)
         return count
@@ -428,6 +428,18 @@ class MemoryService:
         return _memory_inspect.inspection(
             self._live, self._declared, self._limits, owners, now=now, ended_by=ended_by, late_by=late_by
         )
+
+
+def _looked(places: list[tuple[SortKey, Row]], wanted: Wanted) -> list[tuple[SortKey, Row]]:
+    """Return the places that one question looks at."""
+    if not is_looked_at(wanted):
+        return places
+    looked, size = places[: _query.LOOKS], 0
+    for number, (_, row) in enumerate(looked if wanted.text is not None else ()):
+        size += len(row.payload or b"")
+        if number > 0 and size > _query.LOOK_BYTES:
+            return looked[:number]
+    return looked
 
 
 def expired(row: Row, now: int) -> bool:

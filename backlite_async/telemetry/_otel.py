@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from opentelemetry import context as contexts
 from opentelemetry import metrics, trace
@@ -13,9 +13,6 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from backlite_async import __version__
-
-if TYPE_CHECKING:
-    from backlite_async import Event
 
 __all__ = ["OpenTelemetry"]
 
@@ -71,8 +68,8 @@ class OpenTelemetry:
     def look(self) -> bool:
         """Return whether the application traces or meters by now."""
         if not (self.tracing and self.metering) and monotonic() >= self._look_at:
-            self._find()
             self._look_at = monotonic() + LOOKS_APART
+            self._find()
         return self.tracing or self.metering
 
     def _find(self) -> None:
@@ -103,9 +100,10 @@ class OpenTelemetry:
 
     def send(self, queue: str) -> SendSpan:
         """Begin a span around the storing of jobs of a queue."""
-        span = self._tracer.start_span(
-            f"send {queue}", kind=SpanKind.PRODUCER, attributes=_said("send", queue)
-        )
+        span = None
+        if self.tracing:
+            said = _said("send", queue)
+            span = self._tracer.start_span(f"send {queue}", kind=SpanKind.PRODUCER, attributes=said)
         return SendSpan(self, span, queue)
 
     def here(self) -> dict[str, str]:
@@ -120,9 +118,9 @@ class OpenTelemetry:
             del found["tracestate"]
         return found
 
-    def added(self, event: Event) -> None:
-        """Count a job that was added."""
-        self._sent.add(1, _metered("send", event.queue))
+    def added(self, queue: str, count: int) -> None:
+        """Count jobs that were added."""
+        self._sent.add(count, _metered("send", queue))
 
     def unsent(self, count: int, queue: str, error: str) -> None:
         """Count jobs that could not be added."""
@@ -157,9 +155,9 @@ class OpenTelemetry:
 
 
 class SendSpan:
-    """A span around the storing of jobs of one queue."""
+    """A span around the storing of jobs of one queue; none, where only metrics are wanted."""
 
-    def __init__(self, otel: OpenTelemetry, span: Span, queue: str) -> None:
+    def __init__(self, otel: OpenTelemetry, span: Span | None, queue: str) -> None:
         self._otel = otel
         self._span = span
         self._queue = queue
@@ -167,19 +165,23 @@ class SendSpan:
     @property
     def context(self) -> dict[str, str]:
         """What its jobs carry."""
-        return self._otel.carrier(trace.set_span_in_context(self._span, Context()))
+        span = self._span
+        return {} if span is None else self._otel.carrier(trace.set_span_in_context(span, Context()))
 
-    def end(self, ids: Sequence[str], error: str | None) -> None:
-        """End it; `error`: the type of what was raised."""
-        if len(ids) == 1:
-            self._span.set_attribute(MESSAGE, ids[0])
-        elif ids:
-            self._span.set_attribute(COUNT, len(ids))
+    def end(self, count: int, job_id: str | None, error: str | None) -> None:
+        """End it; `job_id`: of the only job; `error`: the type of what was raised."""
+        if error is not None and count:
+            self._otel.unsent(count, self._queue, error)
+        span = self._span
+        if span is None:
+            return
+        if job_id is not None:
+            span.set_attribute(MESSAGE, job_id)
+        elif count:
+            span.set_attribute(COUNT, count)
         if error is not None:
-            _fail(self._span, error)
-        self._span.end()
-        if error is not None and ids:
-            self._otel.unsent(len(ids), self._queue, error)
+            _fail(span, error)
+        span.end()
 
 
 class AttemptSpan:

@@ -102,7 +102,7 @@ class Prometheus:
         self.registry.register(self)
         bus = client.bus
         self._ends: list[Callable[[], None]] = [
-            bus.observe(self._on_added, "added"),
+            bus.count_added(self._on_added),
             bus.observe(self._on_started, "started"),
             bus.observe(self._on_ended, "succeeded", "retried", "failed", "cancelled", "snoozed", "lost"),
         ]
@@ -133,8 +133,8 @@ class Prometheus:
 
     # -- what the client tells ---------------------------------------------------------------------
 
-    def _on_added(self, event: Event) -> None:
-        self._added[event.queue] += 1
+    def _on_added(self, queue: str, number: int) -> None:
+        self._added[queue] += number
 
     def _on_started(self, event: Event) -> None:
         if event.waited is not None:

@@ -17,13 +17,18 @@ __all__ = ["FIELDS", "STATES", "Asked", "asked", "moment", "wait_of"]
 STATES = ("running", "pending", "succeeded", "failed", "cancelled")
 """The states of a job, in the order of a list."""
 
+SCHEDULED = "scheduled"
+"""Not a state: those pending that are not due yet."""
+
+_MOMENT = timedelta(milliseconds=1)
+
 NAMES = ("queue", "task", "tag", "key", "parent", "owner", "workflow")
 TIMES = ("added_after", "added_before", "due_after", "due_before", "finished_after", "finished_before")
 FIELDS = ("state", *NAMES, *TIMES, "text")
 """The fields that say which jobs are meant."""
 
-LOOKED_AT = ("key", "text", "added_after", "added_before")
-"""What no index tells."""
+LOOKED_AT = ("tag", "key", "parent", "owner", "workflow", "text", "added_after", "added_before")
+"""What no index tells, or none that tells states, too."""
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|min|s|m|h|d|w)\s*")
@@ -77,17 +82,23 @@ def asked(fields: Fields, now: datetime) -> Asked:
     """
     sent: dict[str, Any] = {}
     filters: dict[str, Any] = {}
-    if states := fields.all("state"):
+    states = fields.all("state")
+    if states == [SCHEDULED]:
+        sent["state"], filters["state"], filters["due_after"] = states, [JobStatus.PENDING], now + _MOMENT
+    elif states:
         for state in states:
             if state not in STATES:
-                raise BadRequest(f"state={state[:40]!r} is none of: {', '.join(STATES)}")
+                raise BadRequest(
+                    f"state={state[:40]!r} is none of: {', '.join(STATES)}; or {SCHEDULED} alone"
+                )
         sent["state"], filters["state"] = states, [JobStatus(state) for state in states]
     for name in (*NAMES, "text"):
         if value := fields.raw(name):
             sent[name] = filters[name] = value
     for name in TIMES:
         if value := fields.get(name):
-            sent[name], filters[name] = value, moment(name, value, now, back=not name.startswith("due"))
+            sent[name], instant = value, moment(name, value, now, back=not name.startswith("due"))
+            filters[name] = max(instant, filters.get(name, instant))
     return Asked(filters=filters, fields=sent)
 
 

@@ -191,7 +191,12 @@ class Dashboard:
                 raise NotReady(str(error)) from error
             return await route.answer(visit)
         if methods and method not in methods:
-            raise Refused(405, f"{method[:20]} is not for this page.", "Go back to where you were.")
+            raise Refused(
+                405,
+                f"{method[:20]} is not for this page.",
+                "Go back to where you were.",
+                {"Allow": ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))},
+            )
         raise NotFound("There is no such page.")
 
     def _check_need(self, visit: Visit, route: Route) -> None:
@@ -208,6 +213,7 @@ class Dashboard:
         """Return a page that says what is wrong, and what can be done; of surprises it says little."""
         if isinstance(error, Refused):
             response = self._problem(visit, error.status, error.reason, error.way_out)
+            response.headers.update(error.headers)
             challenge = getattr(self._settings.auth, "challenge", None)
             if error.status == 401 and challenge is not None:
                 response.headers["WWW-Authenticate"] = challenge

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from ._access import Scope
@@ -18,9 +18,11 @@ FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"
 class Refused(Exception):
     """The request is refused; `way_out` says what whoever runs the page can do about it."""
 
-    def __init__(self, status: int, reason: str, way_out: str) -> None:
+    def __init__(
+        self, status: int, reason: str, way_out: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(reason)
-        self.status, self.reason, self.way_out = status, reason, way_out
+        self.status, self.reason, self.way_out, self.headers = status, reason, way_out, headers or {}
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -34,7 +36,8 @@ def header(scope: Scope, name: bytes) -> str | None:
 def _name_of(host: str) -> str:
     """Return the name or address in a Host header, without its port."""
     if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
+        name, closed, _ = host[1:].partition("]")
+        return name.lower() if closed and _is_address(name) else ""
     return host.partition(":")[0].lower().rstrip(".")
 
 
@@ -76,13 +79,21 @@ def check_site(scope: Scope) -> None:
         right = site in ("same-origin", "none")
     else:
         origin = header(scope, b"origin")
-        right = origin is None or urlsplit(origin).netloc.lower() == (header(scope, b"host") or "").lower()
+        right = origin is None or _place_of(origin) == (header(scope, b"host") or "").lower()
     if not right:
         raise Refused(
             403,
             "This was sent by a page of another site, so nothing was done.",
             "Open this page itself, and do it there.",
         )
+
+
+def _place_of(origin: str) -> str:
+    """Return the host and port of an Origin; "null" and what is none have none."""
+    try:
+        return urlsplit(origin).netloc.lower() or "null"
+    except ValueError:
+        return "null"
 
 
 def check_local(scope: Scope) -> None:

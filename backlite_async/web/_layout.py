@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 __all__ = ["Box", "Drawing", "Line", "Spot", "layout"]
 
-WIDTH, HEIGHT = 196.0, 54.0
+WIDTH, HEIGHT = 212.0, 54.0
 DOT = 12.0
 GAP_X, GAP_Y = 52.0, 16.0
 MARGIN = 8.0

@@ -25,6 +25,9 @@ def unslug(text: str) -> str:
         return text
     body = text[1:].encode("ascii", "strict")
     try:
-        return base64.b64decode(body + b"=" * (-len(body) % 4), b"-_", validate=True).decode("utf-8")
+        name = base64.b64decode(body + b"=" * (-len(body) % 4), b"-_", validate=True).decode("utf-8")
     except binascii.Error:
         raise ValueError("no slug") from None
+    if slug(name) != text:  # what is there has one address
+        raise ValueError("no slug")
+    return name

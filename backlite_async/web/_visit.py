@@ -20,6 +20,9 @@ from ._slugs import slug
 
 __all__ = ["NotFound", "Route", "Visit"]
 
+NOTICE = ("done", "n", "of")
+"""Parameters of a page that say what was done just now."""
+
 THEMES = ("light", "dark")
 
 
@@ -66,7 +69,7 @@ class Visit:
         """Return the address of this page with some parameters changed; None takes one away."""
         kept: dict[str, object] = {}
         for name, value in self.query.pairs:
-            if name not in changed and name not in ("done", "n"):
+            if name not in changed and name not in NOTICE:
                 kept.setdefault(name, [])
                 kept[name].append(value)  # type: ignore[attr-defined]
         return self.root + quote(self.path) + query(kept | changed)
@@ -123,13 +126,17 @@ class Visit:
         headers = SECURITY | {"Location": target, "Cache-Control": "no-store"}
         return Response(status_code=303, headers=headers)
 
-    def done(self, target: str, what: str, number: int) -> Response:
-        """Have the browser load a page of ours that says what was done to how many; see notices.html."""
+    def done(self, target: str, what: str, number: int, of: int | None = None) -> Response:
+        """Have the browser load a page of ours that says what was done to how many, of how many if not all.
+
+        For the words see `notice` in ui.html.
+        """
         before, _, fragment = target.partition("#")
         path, _, rest = before.partition("?")
-        pairs = [(name, value) for name, value in Fields.parse(rest).pairs if name not in ("done", "n")]
+        pairs = [(name, value) for name, value in Fields.parse(rest).pairs if name not in NOTICE]
         parameters: dict[str, Any] = {}
-        for name, value in [*pairs, ("done", what), ("n", str(number))]:
+        rest_of = [("of", str(of))] if of is not None and of > number else []
+        for name, value in [*pairs, ("done", what), ("n", str(number)), *rest_of]:
             parameters.setdefault(name, []).append(value)
         return self.redirect(path + query(parameters) + ("#" + fragment if fragment else ""))
 

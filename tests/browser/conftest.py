@@ -75,7 +75,7 @@ async def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logger = logging.getLogger("backlite_async")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # or every failure of a test would begin with the day's
-    await seed.past(database)
+    await seed.past(database, jobs=300)
     logger.setLevel(level)
     return database
 
@@ -86,7 +86,7 @@ async def seen(past: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     from . import serving
 
     database = serving.copied(past, tmp_path_factory.mktemp("seen"))
-    async with serving.world(database, page_size=10) as made:
+    async with serving.world(database, page_size=4) as made:
         yield made
 
 
@@ -115,8 +115,13 @@ Open = Callable[..., Awaitable["tuple[Page, Watch]"]]
 @pytest_asyncio.fixture(loop_scope="session")
 async def opened(browser: Browser) -> AsyncIterator[Open]:
     """Makes pages, each in a context of its own; returns the page and its watch."""
+    from playwright.async_api import expect
+
     from . import seed
     from .driving import Watch
+    from .serving import LIMIT
+
+    expect.set_options(timeout=1000 * LIMIT)
 
     async with AsyncExitStack() as stack:
 
@@ -125,7 +130,7 @@ async def opened(browser: Browser) -> AsyncIterator[Open]:
         ) -> tuple[Page, Watch]:
             context = await browser.new_context(base_url=base, reduced_motion="reduce", **options)
             stack.push_async_callback(context.close)
-            context.set_default_timeout(5000)
+            context.set_default_timeout(1000 * LIMIT)
             await context.clock.install(time=at - timedelta(seconds=1))
             if paused:  # timers run when a test says so, by clock.run_for()
                 await context.clock.pause_at(at)

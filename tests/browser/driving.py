@@ -7,7 +7,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from playwright.async_api import (
     Browser,
@@ -19,12 +19,16 @@ from playwright.async_api import (
     async_playwright,
 )
 
-__all__ = ["Watch", "browser", "chromium", "passing", "poll", "violations"]
+__all__ = ["Watch", "browser", "check", "chromium", "passing", "poll", "violations"]
 
 ARGUMENTS = [
     "--disable-background-networking",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing leaves this computer
+    # Nothing leaves this computer.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
+
+WIDTHS = (375, 1280)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 def chromium() -> str | None:
@@ -105,3 +109,32 @@ async def violations(page: Page) -> list[str]:
         for violation in found["violations"]
         for node in violation["nodes"]
     ]
+
+
+WIDE = """() => {
+  const width = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= width) return [];
+  const clipped = one => one && (getComputedStyle(one).overflowX !== "visible" || clipped(one.parentElement));
+  return [...document.querySelectorAll("body *")]
+    .filter(one => one.getBoundingClientRect().right > width + 1 && !clipped(one.parentElement))
+    .map(one => one.outerHTML.slice(0, 120));
+}"""
+
+
+SMALL = """() => [...document.querySelectorAll("main :is(button, input, select, textarea, summary)")]
+  .filter(one => one.checkVisibility() && one.type !== "hidden" && !one.closest(".hide"))
+  .filter(one => { const box = one.getBoundingClientRect(); return box.width < 12 || box.height < 12; })
+  .map(one => one.outerHTML.slice(0, 120))"""
+
+
+async def check(page: Page) -> None:
+    """See that a page is right in light and dark, on a phone and on a desk."""
+    problems: list[str] = []
+    for width in WIDTHS:
+        await page.set_viewport_size({"width": width, "height": 800})
+        problems += [f"{width}: too wide: {text}" for text in await page.evaluate(WIDE)]
+        problems += [f"{width}: too small: {text}" for text in await page.evaluate(SMALL)]
+        for scheme in SCHEMES:
+            await page.emulate_media(color_scheme=scheme)
+            problems += [f"{width}, {scheme}: {line}" for line in await violations(page)]
+    assert not problems, "\n".join(problems)

@@ -21,7 +21,7 @@ from backlite_async.web import Dashboard
 from . import seed
 from .shop import Shop
 
-__all__ = ["Answer", "Served", "World", "serve", "world"]
+__all__ = ["Answer", "App", "Served", "World", "serve", "world"]
 
 App = Callable[..., Awaitable[None]]
 

@@ -16,7 +16,7 @@ KEPT = Retention(duration=timedelta(days=7), payload="always")
 emails = QueueConfig("emails", max_attempts=5, timeout=20.0, retention=KEPT, rate=Rate(600, per=60))
 images = QueueConfig("images", max_attempts=3, timeout=120.0, retention=KEPT, concurrency=4)
 imports = QueueConfig("imports", max_attempts=2, retention=KEPT, concurrency_per_key=1, priority=-5)
-orders = QueueConfig("orders", max_attempts=4, timeout=30.0, retention=KEPT, priority=5)
+orders = QueueConfig("orders", max_attempts=4, timeout=600.0, retention=KEPT, priority=5)
 reports = QueueConfig("reports", timeout=900.0, retention=KEPT, global_concurrency=2)
 webhooks = QueueConfig("webhooks", max_attempts=6, backoff=Backoff(base=60.0, jitter=0.0), retention=KEPT)
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from playwright.async_api import Page
 
 from .conftest import Open
-from .driving import violations
+from .driving import check
 from .pages import PAGES, STATUS, path_of
 from .serving import World
-
-WIDTHS = (375, 1280)
 
 
 async def test_a_page(seen: World, opened: Open, name: str) -> None:
@@ -20,14 +17,7 @@ async def test_a_page(seen: World, opened: Open, name: str) -> None:
     status = STATUS.get(name, 200)
     assert answer is not None
     assert answer.status == status
-    problems: list[str] = []
-    for width in WIDTHS:
-        await page.set_viewport_size({"width": width, "height": 800})
-        assert await overflow(page) == [], f"at {width} pixels"
-        for scheme in ("light", "dark"):
-            await page.emulate_media(color_scheme=scheme)
-            problems += [f"{scheme}, {width}: {line}" for line in await violations(page)]
-    assert not problems, "\n".join(problems)
+    await check(page)
     watch.check(but=[f"status of {status}"] if status != 200 else [])
 
 
@@ -35,14 +25,3 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each page."""
     if "name" in metafunc.fixturenames:
         metafunc.parametrize("name", PAGES)
-
-
-async def overflow(page: Page) -> list[str]:
-    """Return what is wider than the window, unless it scrolls by itself."""
-    found: list[str] = await page.evaluate(
-        """() => document.documentElement.scrollWidth <= document.documentElement.clientWidth ? [] :
-          [...document.querySelectorAll("body *")]
-            .filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
-            .map(one => one.outerHTML.slice(0, 120))"""
-    )
-    return found

@@ -37,6 +37,9 @@ async def test_nothing_that_jobs_hold_becomes_more_than_text(opened: Open) -> No
     assert below - shown == set()
 
 
+LINKS = "links => links.map(link => new URL(link.getAttribute('href'), location).href)"
+
+
 async def crawled(page: Page, base: str) -> dict[str, str]:
     """Follow all links, each kind of address once; return what stands on each page, by its path."""
     texts: dict[str, str] = {}
@@ -48,7 +51,7 @@ async def crawled(page: Page, base: str) -> dict[str, str]:
         assert answer.status == 200, path
         assert await page.locator("img[onerror], img[src=x], main script, body > script").count() == 0
         texts.setdefault(urlsplit(path).path, await content(page))
-        for link in await page.eval_on_selector_all("a[href]", "links => links.map(link => link.href)"):
+        for link in await page.eval_on_selector_all("a[href]", LINKS):
             parts = urlsplit(link)
             kind = parts.path, " ".join(sorted(parse_qs(parts.query)))
             if link.startswith(base) and kind not in known:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 from playwright.async_api import expect
 
 from backlite_async import JobStatus
 
 from .conftest import Open
 from .serving import World
-from .shop import ResizeImage
+from .shop import ResizeImage, SendEmail
 
 
 async def test_finding_and_retrying(steered: World, opened: Open) -> None:
@@ -16,7 +17,7 @@ async def test_finding_and_retrying(steered: World, opened: Open) -> None:
     page, watch = await opened(steered.base, java_script_enabled=False)
     await page.goto("/")
     await page.get_by_role("navigation", name="Pages").get_by_role("link", name="Jobs").click()
-    await page.get_by_role("link", name="Failed").click()
+    await page.get_by_role("navigation", name="States").get_by_role("link", name="Failed").click()
     await page.get_by_label("Queue").fill("webhooks")
     await page.get_by_role("button", name="Filter", exact=True).click()
     await expect(page.get_by_role("row")).to_have_count(2)  # and the heading
@@ -94,4 +95,47 @@ async def test_adding_a_job(steered: World, opened: Open) -> None:
     [job] = await steered.client.jobs.list(queue="emails", state="pending", text="new@example.org")
     assert job.payload is not None
     assert b"welcome" in job.payload
+    watch.check()
+
+
+async def test_editing_a_payload(steered: World, opened: Open) -> None:
+    """What does not fit the task is refused with the reason; what is hidden stays what it is."""
+    task = SendEmail("first@example.org", "welcome", api_key="key-of-the-shop")
+    await steered.client.add(task).id("edited").wait(3600).save()
+    page, watch = await opened(steered.base, java_script_enabled=False)
+    await page.goto("/jobs/edited")
+    await expect(page.locator("main")).not_to_contain_text("key-of-the-shop")
+    await page.get_by_role("link", name="Edit").click()
+    text = page.get_by_role("textbox")
+    shown = await text.input_value()
+    wrong, right = shown.replace('"first@example.org"', "17"), shown.replace("first", "last")
+    await text.fill(wrong)
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("alert")).to_contain_text("to")
+    await expect(text).to_have_value(wrong)
+    await text.fill(right)
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("status").first).to_contain_text("edited")
+    job = await steered.client.get("edited")
+    assert job is not None
+    assert job.payload is not None
+    edited = msgspec.json.decode(job.payload, type=SendEmail)
+    assert edited == SendEmail("last@example.org", "welcome", api_key="key-of-the-shop")
+    watch.check(but=["status of 400"])
+
+
+async def test_steering_a_schedule(steered: World, opened: Open) -> None:
+    """It is paused, run and resumed by its buttons."""
+    page, watch = await opened(steered.base, java_script_enabled=False)
+    await page.goto("/schedules/nightly-report")
+    for button, state in (("Pause", "paused"), ("Resume", "active")):
+        await page.get_by_role("button", name=button, exact=True).click()
+        schedule = await steered.client.schedules.get("nightly-report")
+        assert schedule is not None
+        assert schedule.state == state
+    async with steered.client.events(queue="reports") as events:
+        await page.get_by_role("button", name="Run now").click()
+        async for event in events:
+            if event.kind == "succeeded":
+                break
     watch.check()

@@ -360,7 +360,7 @@ SELECT 'job ' || n, 'q', 'T', 'failed', 0, 1, 3, 0, 0, 0, n, CASE WHEN n > 0 THE
 
 def test_expired_jobs_are_passed_over_in_bounded_steps(raw: sqlite3.Connection) -> None:
     """Jobs that have expired, and are there still, are not listed; a page looks behind not too many."""
-    raw.execute(EXPIRED, {"rows": 25_000})
+    raw.execute(EXPIRED, {"rows": 12_500})
     looked: list[SortKey | None] = [None]
     ids: list[str] = []
     while True:

@@ -45,11 +45,13 @@ wanteds = st.builds(
     key=maybe(keys),
     unique=maybe(st.sampled_from("uv")),
     parent=maybe(st.sampled_from(["0", "1", "own 0"])),
+    owner=maybe(st.sampled_from(test_control_model.OWNERS)),
     added=times,
     due=maybe(times),
     finished=maybe(times),
     text=maybe(texts),
 )
+rooms = st.sampled_from([1, 9, 10**9])
 PENDING, RUNNING = JobStatus.PENDING, JobStatus.RUNNING
 reruns = st.builds(Rerun, attempts=st.integers(0, 3))
 postpones = st.builds(Postpone, due_at=st.integers(-2, 4), waits_from=st.sampled_from([None, 0]))
@@ -210,12 +212,12 @@ class Machine(test_control_model.Machine):
         for job_id in self.ids[-2:]:
             self.both(lambda store, job_id=job_id: store.get(job_id, now=self.now))  # type: ignore[misc]
 
-    @rule(wanted=wanteds, limit=limits, looks=st.sampled_from([1, 3, 10_000]), cursor=picks)
-    def look(self, wanted: Wanted, limit: int, looks: int, cursor: int) -> None:
+    @rule(wanted=wanteds, limit=limits, looks=st.sampled_from([1, 3, 10_000]), room=rooms)
+    def look(self, wanted: Wanted, limit: int, looks: int, room: int) -> None:
         """Lists and counts are the same, in whatever pages, and wherever they begin."""
         wanted = self.of_now(wanted)
         whole = self.both(lambda store: self.pages(store, wanted, 1000, back=False))
-        with patch.object(_query, "LOOKS", looks):
+        with patch.object(_query, "LOOKS", looks), patch.object(_query, "LOOK_BYTES", room):
             assert self.both(lambda store: self.pages(store, wanted, limit, back=False)) == whole
             assert self.both(lambda store: self.pages(store, wanted, limit, back=True)) == whole
         self.both(
@@ -255,6 +257,9 @@ class Machine(test_control_model.Machine):
         """So are statistics, tasks, and owners."""
         since = self.now - self.now % HOUR - 40 * DAY
         self.both(lambda store: store.stats(since=since, until=EVER, step=step, queue=queue), same=sorted)
+        self.both(lambda store: store.stats(since=since, until=EVER, step=step, together=True), same=list)
+        self.both(lambda store: store.numbers(since=since, until=EVER), same=sorted)
+        self.both(lambda store: store.queues(now=self.now, most=3, queue=queue), same=list)
         self.both(lambda store: store.tasks(), same=list)
         self.both(lambda store: store.owners(now=self.now), same=list)
         self.both(lambda store: store.which_ended(self.ids[-5:], now=self.now), same=set)

@@ -18,6 +18,20 @@ if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
     collect_ignore += ["test_traces.py", "test_outcomes.py", "test_trace_processes.py"]
 if find_spec("prometheus_client") is None:
     collect_ignore += ["test_prometheus.py"]
+if collect_ignore or find_spec("fastapi") is None or find_spec("httpx") is None:
+    collect_ignore += ["test_recipes.py"]
+
+
+@pytest.fixture
+def database(file: str) -> str:
+    """One kind of database is enough for most of what is told here."""
+    return file
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def either(request: pytest.FixtureRequest, file: str) -> str:
+    """A database of each kind, for what passes through it."""
+    return ":memory:" if request.param == "memory" else file
 
 
 @pytest.fixture

@@ -105,7 +105,8 @@ async def test_a_database_that_does_not_answer_is_said(
 
     async with Client(database) as client:
         monkeypatch.setattr(client.open_store(), "queues", never)
-        report = await client.health(within=0.01)
+        with anyio.fail_after(LIMIT):
+            report = await client.health(within=0.01)
         assert report == HealthReport(
             alive=False, dispatching=True, reason="the database has not answered within 0.01 s"
         )

@@ -16,7 +16,6 @@ from backlite_async import (
     Client,
     Discard,
     JobContext,
-    PayloadError,
     QueueConfig,
     Retention,
     Retry,
@@ -153,8 +152,22 @@ async def test_a_payload_that_does_not_decode_is_an_attempt_too(file: str, spans
 # -- metrics --------------------------------------------------------------------------------------
 
 
-async def test_metrics_are_counted(database: str, spans: Spans, reader: InMemoryMetricReader) -> None:
+async def no_space(*_: object, **__: object) -> None:
+    raise OSError("no space")
+
+
+@pytest.mark.parametrize("traced", [True, False])
+async def test_metrics_are_counted(
+    database: str,
+    reader: InMemoryMetricReader,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    traced: bool,
+) -> None:
     """Jobs that were added or could not be, attempts that have begun, and how long they ran."""
+    if traced:
+        request.getfixturevalue("spans")
     client = Client(database, durability="normal")
 
     @client.handler(Work)
@@ -164,12 +177,17 @@ async def test_metrics_are_counted(database: str, spans: Spans, reader: InMemory
 
     async with client:
         ids = await client.add(Work(), Work()).save()
-        with pytest.raises(PayloadError):
-            await client.add(Work(number=float("nan"))).save()  # type: ignore[arg-type]
+        with monkeypatch.context() as patched:
+            patched.setattr(client.open_store(), "add", no_space)
+            with pytest.raises(OSError, match="no space"):
+                await client.add(Work(), Work(), Work()).save()
         await ended(client, *ids)
     send = (("messaging.destination.name", "work"), ("messaging.operation.name", "send"))
     process = (("messaging.destination.name", "work"), ("messaging.operation.name", "process"))
-    assert metered(reader, "messaging.client.sent.messages") == {send: 2}
+    assert metered(reader, "messaging.client.sent.messages") == {
+        send: 2,
+        (("error.type", "OSError"), *send): 3,
+    }
     assert metered(reader, "messaging.client.consumed.messages") == {process: 4}
     assert metered(reader, "messaging.process.duration") == {
         process: 2,

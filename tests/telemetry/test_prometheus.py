@@ -35,6 +35,10 @@ class Later(Task):
     config: ClassVar[QueueConfig] = QueueConfig("later")
 
 
+class Doomed(Task):
+    config: ClassVar[QueueConfig] = QueueConfig("work-doomed", max_attempts=1, dead_letter=Later)
+
+
 @pytest.fixture
 async def client(database: str) -> AsyncIterator[Client]:
     client = Client(database, durability="normal")
@@ -255,6 +259,23 @@ async def test_a_crash_counts_as_such(client: Client) -> None:
     assert found["backlite_jobs_finished_total"] == {("failed", "work"): 1}
 
 
+async def test_a_dead_letter_is_added(client: Client) -> None:
+    """By the outcome of another job."""
+
+    @client.handler(Doomed)
+    async def doomed(task: Doomed) -> None:
+        raise ValueError
+
+    metrics = Prometheus(client)
+    async with client.events() as events:
+        await client.add(Doomed()).save()
+        with anyio.fail_after(LIMIT):
+            while (await anext(events)).task != "Later":
+                pass
+    found = values((await metrics.render())[0])
+    assert found["backlite_jobs_added_total"] == {("later",): 1, ("work-doomed",): 1}
+
+
 async def test_a_job_that_was_cancelled_before_it_ran_had_no_attempt(client: Client) -> None:
     """It has ended all the same."""
     metrics = Prometheus(client)
@@ -278,6 +299,23 @@ async def test_an_observer_that_raises_changes_nothing(client: Client, journal: 
     await all_ended(client)
     assert seen == ["added", "started", "succeeded"]
     assert len(journal.of("telemetry.failed")) == 3
+
+
+async def test_added_jobs_are_counted_by_operation_and_queue(client: Client, journal: Journal) -> None:
+    """Without an event for each; who raises harms nobody, who has ended is told nothing."""
+
+    def broken(queue: str, number: int) -> None:
+        raise RuntimeError("broken")
+
+    told: list[tuple[str, int]] = []
+    ends = [client.bus.count_added(broken), client.bus.count_added(lambda *what: told.append(what))]
+    await client.add(Later(), Work(10), Later()).save()
+    for end in ends:
+        end()
+    await client.add(Later()).save()
+    assert told == [("later", 2), ("work", 1)]
+    assert len(journal.of("telemetry.failed")) == 2
+    assert not client.bus.heard
 
 
 async def test_an_event_of_a_start_tells_the_wait(client: Client) -> None:

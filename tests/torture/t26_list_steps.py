@@ -60,8 +60,8 @@ SAME = 1.1
 STRIDE = 10
 """Steps between two counts."""
 
-LOOK = 250
-"""Steps that one look at a job, and the way to it, may cost."""
+LOOK = 300
+"""Steps that one look at a job, the way to it, and the look at how long its payload is, may cost."""
 
 PENDING = """
 WITH RECURSIVE number (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < :rows)

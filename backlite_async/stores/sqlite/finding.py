@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from ... import _query
@@ -90,11 +90,13 @@ class _Looks:
         self._looks = self._misses = _query.LOOKS
         self._size = way.size
         self._ended = False
+        self._bytes: int | None = None
+        self._full = False
         self.last: SortKey | None = None
 
     def take(self, enough: int) -> list[Spot] | None:
         """Return those of the next jobs that are wanted; None: there is nothing more to look at."""
-        if self._ended or self._looks <= 0 or self._misses <= 0:
+        if self._ended or self._full or self._looks <= 0 or self._misses <= 0:
             return None
         size = min(self._size, self._looks if self._looked_at else enough)
         spots, kept, found = self._next(size)
@@ -107,8 +109,10 @@ class _Looks:
     def left(self) -> bool:
         """Return whether there is, or may be, a job that has not been looked at."""
         size = 1
+        if self._full:
+            return True
         while not self._ended and self._misses > 0:
-            if self._next(size)[1]:
+            if self._next(size)[1] or self._full:
                 return True
             size = min(2 * size, AT_ONCE)
         return not self._ended
@@ -117,6 +121,8 @@ class _Looks:
         """Return the next places, how many jobs are there, and those of them that are wanted."""
         spots = list(islice(self._spots, size))
         self._ended = len(spots) < size
+        if self._wanted.text is not None:
+            spots = self._bounded(spots)
         live = {spot.seq for spot in spots if spot.live and spot.seq is not None}
         ended = {spot.seq for spot in spots if not spot.live and spot.seq is not None}
         number = len(live)
@@ -131,6 +137,25 @@ class _Looks:
             ended = set() if self._wanted.due is not None else set(fitting)
         self._misses -= len(spots) - number
         return spots, number, [spot for spot in spots if spot.seq in (live if spot.live else ended)]
+
+    def _bounded(self, spots: list[Spot]) -> list[Spot]:
+        """Return the first of these places, as many as have payloads that may still be looked through."""
+        sizes: dict[tuple[bool, int | None], int] = {}
+        for name, live in (("live_sizes", True), ("completed_sizes", False)):
+            seqs = [spot.seq for spot in spots if spot.live is live and spot.seq is not None]
+            if seqs:
+                found = decoded(self._raw, name, {"seqs": text(seqs), "now": self._parameters["now"]})
+                sizes.update({(live, seq): size for seq, size in found})
+        for number, spot in enumerate(spots):
+            size = sizes.get((spot.live, spot.seq))
+            if size is None:  # no job, or one that has expired
+                continue
+            if self._bytes is not None and self._bytes + size > _query.LOOK_BYTES:
+                self._spots = chain(spots[number:], self._spots)
+                self._full = True
+                return spots[:number]
+            self._bytes = size + (self._bytes or 0)
+        return spots
 
 
 # -- what indexes know -----------------------------------------------------------------------------

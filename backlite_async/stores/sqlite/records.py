@@ -56,7 +56,7 @@ def _read(raw: sqlite3.Connection, row: Sequence[Any], cut: int | None) -> dict[
     columns = dict(zip(_COLUMNS, values, strict=True))
     if cut is not None:
         for name, length in (("payload", payload), ("result", result)):
-            if length is not None and length > _LONG:
+            if length is not None and length > max(_LONG, cut):
                 with raw.blobopen(_TABLES[bool(live)], name, seq, readonly=True) as blob:
                     columns[name] = blob.read(cut)
     return columns

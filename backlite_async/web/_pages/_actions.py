@@ -96,7 +96,7 @@ async def _act_on_some(visit: Visit, form: Fields, name: str, when: dict[str, An
         return await _ask_of_some(visit, form, name, ids, when)
     visit.audit(name, ids=ids, count=len(ids), **_logged(when))
     done = await getattr(visit.client.jobs, name)(*ids, **when)
-    return visit.done(visit.checked_back(form.raw("back")), action.done, done)
+    return visit.done(visit.checked_back(form.raw("back")), action.done, done, len(ids) if done else None)
 
 
 async def _act_on_all(visit: Visit, form: Fields, name: str, when: dict[str, Any]) -> Response:

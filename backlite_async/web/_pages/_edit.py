@@ -132,7 +132,7 @@ def _masks(value: Any) -> int:
         return sum(map(_masks, value.values()))
     if isinstance(value, list):
         return sum(map(_masks, value))
-    return value == MASK
+    return int(value == MASK)
 
 
 async def _saved(visit: Visit, job: Job, task: Any) -> int:

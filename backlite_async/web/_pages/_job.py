@@ -98,7 +98,7 @@ def _actions(visit: Visit, found: Job) -> dict[str, Action]:
         and not (name == "retry" and lost)
         and not (name == "cancel" and found.cancelled_at is not None)
         and not (name == "delete" and found.workflow is not None)
-        and not (name == "run_now" and not found.waiting and found.due_at <= visit.now)
+        and not (name == "run_now" and (found.waiting or found.due_at <= visit.now))
     }
 
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
-from ... import InvalidType, InvalidValue, Job, JobPage, JobStatus
-from .._asked import FIELDS, STATES, Asked, asked
+from ... import Count, InvalidType, InvalidValue, Job, JobPage, JobStatus
+from .._asked import FIELDS, SCHEDULED, STATES, Asked, asked
 from .._forms import BadRequest
 from .._redact import glance
 from .._times import number
@@ -94,7 +94,7 @@ async def _render(
     status: int = 200,
 ) -> Response:
     known = await visit.client.tasks.list()
-    states = sent.get("state", STATES)
+    states = ["pending"] if sent.get("state") == [SCHEDULED] else sent.get("state", STATES)
     return visit.render(
         "jobs.html",
         status=status,
@@ -120,27 +120,30 @@ def _matches(tabs: list[Tab]) -> str:
 async def _tabs(visit: Visit, meant: Asked) -> list[Tab]:
     """Return the states to choose from, with how many of the jobs that are meant are in each."""
     chosen = meant.fields.get("state", [])
+    whatever = {name: value for name, value in meant.filters.items() if name in meant.fields}
     counts = {}
     if not meant.is_looked_for:
         for state in STATES:
-            counts[state] = await visit.client.jobs.count(
-                most=COUNTED, **meant.filters | {"state": [JobStatus(state)]}
-            )
+            counts[state] = await _count(visit, whatever | {"state": [JobStatus(state)]})
     tabs = [Tab("All", _href(visit, None), not chosen, _total(list(counts.values())))]
     for state in STATES:
-        count = "" if state not in counts else number(int(counts[state]), capped=counts[state].capped)
+        count = "" if state not in counts else _total([counts[state]])
         tabs.append(Tab(LABELS[state], _href(visit, state), chosen == [state], count))
-    if len(chosen) > 1:
-        several = _total([counts[state] for state in chosen if state in counts])
-        tabs.append(Tab(" or ".join(chosen), visit.here(), True, several))
+    if not any(tab.current for tab in tabs):
+        count = _total([await _count(visit, meant.filters)] if counts else [])
+        tabs.append(Tab(" or ".join(chosen).capitalize(), visit.here(), True, count))
     return tabs
+
+
+async def _count(visit: Visit, filters: Mapping[str, Any]) -> Count:
+    return await visit.client.jobs.count(most=COUNTED, **filters)
 
 
 def _href(visit: Visit, state: str | None) -> str:
     return visit.here(state=state, after=None, before=None)
 
 
-def _total(counts: list[Any]) -> str:
+def _total(counts: list[Count]) -> str:
     return number(sum(map(int, counts)), capped=any(count.capped for count in counts)) if counts else ""
 
 
@@ -153,7 +156,7 @@ def row(visit: Visit, job: Job, now: datetime) -> Row:
         elif job.due_at > now:
             state = "scheduled"
         if job.waiting:
-            state, more = "waiting", "" if job.workflow is None else "for the steps before it"
+            state = "waiting"
     elif job.status is JobStatus.RUNNING:
         more = "to be cancelled" if job.cancelled_at else ""
     if not more and state != "retrying" and job.attempt > 1:

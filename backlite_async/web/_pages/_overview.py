@@ -8,8 +8,9 @@ import msgspec
 from starlette.responses import Response
 
 from ... import Job, OwnerInfo, Queue
+from .._times import number
 from .._visit import Route, Visit
-from ._queues import figures, oldest_due, rows, tiles
+from ._queues import counted_to, figures, notes, rows, tiles
 
 __all__ = ["ROUTES"]
 
@@ -31,13 +32,13 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 async def overview(visit: Visit) -> Response:
     """Show counts, figures and processes."""
     client = visit.client
-    queues = await client.queues.list()
+    queues = await client.queues.list(most=await counted_to(visit))
     owners = sorted(await client.owners.list(), key=_rank)
     workers = sum(owner.workers for owner in owners if owner.alive is not False)
+    busy = f"of {number(workers)} worker{'s' * (workers != 1)}"
     return visit.render(
         "overview.html",
-        tiles=tiles(visit, queues, workers),
-        oldest_due=oldest_due(visit, queues),
+        tiles=tiles(visit, queues, notes(queues) | {"running": busy}, None),
         rows=rows(visit, _busiest(queues)),
         queues=len(queues),
         processes=[await _process(visit, owner) for owner in owners[:MOST_PROCESSES]],

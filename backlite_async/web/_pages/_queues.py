@@ -10,14 +10,20 @@ import msgspec
 from starlette.responses import Response
 
 from ... import Queue
-from ..._clock import from_millis
 from .._charts import PERIODS, Period, chart, per_minute
 from .._times import number, span
 from .._visit import NotFound, Route, Visit
 
-__all__ = ["ROUTES", "STATES", "Row", "Tile", "figures", "oldest_due", "period_of", "rows", "tiles"]
+__all__ = ["ROUTES", "Row", "Tile", "counted_to", "figures", "notes", "rows", "tiles"]
 
-STATES = ("pending", "scheduled", "running", "succeeded", "failed", "cancelled")
+STATES = {
+    state: f"state={state}"
+    for state in ("pending", "scheduled", "running", "succeeded", "failed", "cancelled")
+} | {"scheduled": "state=pending&due_after=0s"}
+"""What is asked of the list of jobs to see those in a state."""
+
+MOST, LEAST, MOST_IN_ALL = 10_000, 1_000, 100_000
+"""To how many jobs of a state are counted: of a queue, of one of very many, and of all together."""
 
 MANY = 10
 """Queues from which on one can look for some by name."""
@@ -43,7 +49,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     queue: Queue
     link: str
     tiles: Sequence[Tile]
-    oldest_due: datetime | None
     rate: str
     limits: Sequence[str]
 
@@ -51,36 +56,36 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 # -- what is shown of queues ------------------------------------------------------------------------
 
 
-def tiles(visit: Visit, queues: Sequence[Queue], workers: int | None = None) -> Sequence[Tile]:
-    """Return how many jobs of all these queues are in each state; `workers`: how many could run."""
-    queue = queues[0].name if len(queues) == 1 else None
-    notes = {
-        name: f"{number(sum(getattr(one.today, name) for one in queues))} in 24 h"
-        for name in ("succeeded", "failed", "cancelled")
-    }
-    notes["pending"], notes["scheduled"] = "none is due", "for later"
-    if workers is not None:
-        notes["running"] = f"of {number(workers)} worker{'s' * (workers != 1)}"
-    if waiting := sum(one.waiting for one in queues):
-        notes["pending"] = f"{number(waiting)} held up"
+async def counted_to(visit: Visit) -> int:
+    """Return to how many jobs of each state and queue are counted: of many queues fewer, to be quick."""
+    known = len({task.queue for task in await visit.client.tasks.list()})
+    return max(MOST_IN_ALL // max(known, MOST_IN_ALL // MOST), LEAST)
+
+
+def tiles(visit: Visit, queues: Sequence[Queue], notes: Mapping[str, str], of: str | None) -> Sequence[Tile]:
+    """Return how many jobs of these queues are in each state; `of`: the one queue that is meant."""
+    jobs = visit.link("jobs", queue=of) + ("?" if of is None else "&")
     return [
         Tile(
             state=state,
-            count=sum(getattr(one, state) for one in queues),
-            capped=any(state in one.capped for one in queues),
-            link=jobs_link(visit, state, queue),
+            count=sum(getattr(queue, state) for queue in queues),
+            capped=any(state in queue.capped for queue in queues),
+            link=jobs + asked,
             note=notes.get(state, ""),
             at=oldest_due(visit, queues) if state == "pending" else None,
         )
-        for state in STATES
+        for state, asked in STATES.items()
     ]
 
 
-def jobs_link(visit: Visit, state: str, queue: str | None = None) -> str:
-    """Return where the jobs in a state are listed."""
-    if state == "scheduled":
-        return visit.link("jobs", queue=queue, state="pending", due_after="0s")
-    return visit.link("jobs", queue=queue, state=state)
+def notes(queues: Sequence[Queue]) -> dict[str, str]:
+    """Return what else is said of jobs in a state."""
+    ended = {
+        name: f"{number(sum(getattr(queue.today, name) for queue in queues))} in 24 h"
+        for name in ("succeeded", "failed", "cancelled")
+    }
+    held = sum(queue.waiting for queue in queues)
+    return ended | {"pending": f"{number(held)} held up" if held else "none is due", "scheduled": "for later"}
 
 
 def oldest_due(visit: Visit, queues: Iterable[Queue]) -> datetime | None:
@@ -88,7 +93,7 @@ def oldest_due(visit: Visit, queues: Iterable[Queue]) -> datetime | None:
     ages = [queue.oldest_due for queue in queues if queue.oldest_due is not None]
     if not ages:
         return None
-    return (from_millis(visit.client.clock.now()) - max(ages)).replace(microsecond=0)
+    return (visit.now - max(ages)).replace(microsecond=0)
 
 
 def rows(visit: Visit, queues: Iterable[Queue]) -> Sequence[Row]:
@@ -97,8 +102,7 @@ def rows(visit: Visit, queues: Iterable[Queue]) -> Sequence[Row]:
         Row(
             queue=queue,
             link=visit.link("queues", queue.name),
-            tiles=tiles(visit, [queue]),
-            oldest_due=oldest_due(visit, [queue]),
+            tiles=tiles(visit, [queue], {}, queue.name),
             rate=per_minute(queue.recent),
             limits=limits(queue.limits),
         )
@@ -157,7 +161,8 @@ async def figures(visit: Visit, queue: str | None) -> dict[str, Any]:
 async def queues(visit: Visit) -> Response:
     """Show all queues, or those in whose name a text is."""
     text = visit.query.get("text")
-    known = await visit.client.queues.list()
+    most = await counted_to(visit)
+    known = await visit.client.queues.list(most=most)
     found = [queue for queue in known if text.lower() in queue.name.lower()]
     return visit.render(
         "queues.html",
@@ -165,6 +170,7 @@ async def queues(visit: Visit) -> Response:
         text=text,
         many=len(known) > MANY or bool(text),
         all=len(known),
+        most=most,
     )
 
 
@@ -175,6 +181,7 @@ async def queue(visit: Visit) -> Response:
     return visit.render(
         "queue.html",
         row=rows(visit, [found])[0],
+        tiles=tiles(visit, [found], notes([found]), name),
         tasks=[task for task in await client.tasks.list() if task.queue == name],
         failed=await client.jobs.list(queue=name, state="failed", limit=SHORT, brief=True),
         running=await client.jobs.list(queue=name, state="running", limit=SHORT, brief=True),

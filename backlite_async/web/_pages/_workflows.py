@@ -24,6 +24,9 @@ MOST_DRAWN, MOST_LINES = 300, 1_000
 ROWS = 300
 """Steps in the table, of one page."""
 
+MOST_BEFORE = 3
+"""What a step comes after is named up to so many."""
+
 SINKS = 12
 """A callback is drawn behind all ends of the graph, if there are no more of them."""
 
@@ -111,16 +114,19 @@ def drawn(run: WorkflowRun, words: dict[int, str]) -> tuple[Drawing, list[Node],
     """Return a drawing of a workflow: its size, its nodes and its lines."""
     drawing = layout(spots(run.steps))
     steps = {step.number: step for step in run.steps}
-    nodes = [Node(step, drawing.boxes[step.number], words[step.number], *_labels(step)) for step in run.steps]
+    nodes = [
+        Node(step, drawing.boxes[step.number], words[step.number], *_labels(step, words[step.number]))
+        for step in run.steps
+    ]
     return drawing, nodes, [Edge(line.path, steps[line.number].kind) for line in drawing.lines]
 
 
-def _labels(step: StepRun) -> tuple[str, str]:
+def _labels(step: StepRun, state: str) -> tuple[str, str]:
     title = step.name or step.task or ""
     details: list[str] = [] if step.kind == "step" else [step.kind]
     if step.name and step.task and step.task != step.name:
         details.append(step.task)
-    return shortened(title, 19), shortened(" · ".join(details), 16)
+    return shortened(title, 19), shortened(" · ".join(details), 20 - len(state))
 
 
 # -- pages ---------------------------------------------------------------------------------------------
@@ -157,7 +163,9 @@ async def workflow(visit: Visit) -> Response:
     run = await _found(visit)
     words = states(run.steps)
     first = visit.query.whole("from", 0, 0, 1_000_000)
-    names = {step.number: step.name or step.task or f"#{step.number}" for step in run.steps}
+    rows = run.steps[first : first + ROWS]
+    before = {number for step in rows for number in step.after[:MOST_BEFORE]}
+    names = {step.number: step.name or step.task or "join" for step in run.steps if step.number in before}
     return visit.render(
         "workflow.html",
         run=run,
@@ -166,8 +174,9 @@ async def workflow(visit: Visit) -> Response:
         counts=Counter(words[step.number] for step in run.steps if step.kind != "join"),
         drawing=drawn(run, words) if drawable(run) else None,
         first=first,
-        rows=run.steps[first : first + ROWS],
+        rows=rows,
         most=ROWS,
+        most_before=MOST_BEFORE,
         mermaid=run.mermaid() if drawable(run) else None,
         can_retry=any(step.status in ("failed", "cancelled") and not step.skipped for step in run.steps),
         can_cancel=any(step.status not in ENDED and step.id is not None for step in run.steps),

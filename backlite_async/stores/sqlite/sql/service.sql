@@ -523,6 +523,18 @@ coalesce(jobs.queue = :queue, :queue IS NULL) AND coalesce(jobs.task = :task, :t
           OR instr(lower(jobs.id), :text) OR instr(lower(jobs.error), :text) OR instr(lower(jobs.meta), :text)
           OR instr(lower(CAST(jobs.payload AS TEXT)), :text)
 
+-- name: live_sizes
+-- How long the payloads of these jobs are, which is told without reading them.
+SELECT json_group_array(json_array(jobs.seq, length(jobs.payload)))
+FROM json_each(:seqs) AS place CROSS JOIN backlite_jobs AS jobs NOT INDEXED
+WHERE jobs.seq = place.value
+
+-- name: completed_sizes
+SELECT json_group_array(json_array(jobs.seq, coalesce(length(jobs.payload), 0)))
+    FILTER (WHERE coalesce(jobs.expires_at > :now, true))
+FROM json_each(:seqs) AS place CROSS JOIN backlite_completed AS jobs NOT INDEXED
+WHERE jobs.seq = place.value
+
 -- name: wanted_live
 -- Which of these live jobs are wanted.
 SELECT json_group_array(jobs.seq) FILTER (
@@ -555,10 +567,16 @@ WHERE jobs.seq = place.value
 
 -- part: cut_payload
 -- Of one of more than :long bytes nothing, so that the rest is not read: its first :cut bytes are read where it stands.
-CASE WHEN :cut IS NULL THEN payload WHEN length(payload) <= :long THEN substr(payload, 1, :cut) END
+CASE
+    WHEN :cut IS NULL OR length(payload) <= :cut THEN payload
+    WHEN length(payload) <= :long THEN substr(payload, 1, :cut)
+END
 
 -- part: cut_result
-CASE WHEN :cut IS NULL THEN result WHEN length(result) <= :long THEN substr(result, 1, :cut) END
+CASE
+    WHEN :cut IS NULL OR length(result) <= :cut THEN result
+    WHEN length(result) <= :long THEN substr(result, 1, :cut)
+END
 
 -- part: cut_error
 CASE WHEN :letters IS NULL THEN error ELSE substr(error, 1, :letters) END

@@ -1,0 +1,219 @@
+"""Another payload for a pending job: checked, without showing or losing what is hidden."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+import pytest
+
+from backlite_async import Client, QueueConfig, Retention, Task
+from backlite_async.web import Access, allow_all
+
+from .support import Document, Mail, World, read, world_of
+
+
+class Charge(Task):
+    """Charge somebody."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("charges", retention=Retention(payload="always"))
+    amount: int
+    card_number: str = "4111"
+    inner: list[dict[str, Any]] = []
+
+
+class Pair(Task, array_like=True):
+    config: ClassVar[QueueConfig] = QueueConfig("pairs")
+    one: int
+    two: int
+
+
+@pytest.fixture
+async def job_id(world: World, client: Client) -> str:
+    """A pending job with a secret."""
+    client.register(Charge, nothing)
+    task = Charge(5, "4111 2222", [{"token": "t1", "n": 1}, {"token": "t2", "n": 2}])
+    [job_id] = await client.add(task).wait(3600).save()
+    return job_id
+
+
+async def nothing(task: Task) -> None: ...
+
+
+async def payload(client: Client, job_id: str) -> dict[str, Any]:
+    job = await client.get(job_id)
+    assert job is not None
+    assert job.payload is not None
+    found: dict[str, Any] = json.loads(job.payload)
+    return found
+
+
+async def editing(world: World, job_id: str) -> tuple[Document, dict[str, Any]]:
+    """Return the page with the form, and what is in it."""
+    page = await world.page.see(f"/jobs/{job_id}/edit")
+    shown: dict[str, Any] = json.loads(page.form("Save")["payload"])
+    return page, shown
+
+
+async def test_hidden_values_stay_what_they_are(world: World, client: Client, job_id: str) -> None:
+    page = await world.page.see(f"/jobs/{job_id}")
+    page, shown = await editing(world, page.links["Edit"].split("/")[2])
+    assert shown == {
+        "amount": 5,
+        "card_number": "•••",
+        "inner": [{"token": "•••", "n": 1}, {"token": "•••", "n": 2}],
+    }
+    shown["amount"] = 6
+    shown["inner"][1]["n"] = 3
+    done = await world.page.do(page.form("Save"), "Save", payload=json.dumps(shown))
+    assert done.notice == "Done: edited."
+    assert done.find("h1").text == "Charge"
+    assert await payload(client, job_id) == {
+        "amount": 6,
+        "card_number": "4111 2222",
+        "inner": [{"token": "t1", "n": 1}, {"token": "t2", "n": 3}],
+    }
+
+
+async def test_a_hidden_value_can_be_replaced_but_not_moved(
+    world: World, client: Client, job_id: str
+) -> None:
+    page, shown = await editing(world, job_id)
+    moved = shown | {"inner": [shown["inner"][1]]}
+    answer = await world.page.submit(page.form("Save"), "Save", payload=json.dumps(moved))
+    assert "stands for what is hidden" in read(answer, status=400).find(id="wrong").text
+    done = await world.page.do(page.form("Save"), "Save", payload=json.dumps(shown | {"card_number": "new"}))
+    assert done.notice == "Done: edited."
+    assert (await payload(client, job_id))["card_number"] == "new"
+
+
+@pytest.mark.parametrize(
+    ("typed", "word"),
+    [
+        ("{", "no JSON"),
+        ("", "no JSON"),
+        ("[1]", "JSON object"),
+        ('"text"', "JSON object"),
+        ("[" * 100_000, "no JSON"),
+        ("9" * 5000, "no JSON"),
+        ('{"amount": "five"}', "$.amount"),
+        ('{"amount": 1e400}', "$.amount"),
+        ('{"amount": 1, "colour": "red"}', "colour"),
+        ("{}", "amount"),
+        ('{"amount": 1, "card_number": "' + "x" * 2_000_000 + '"}', "1,048,576"),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_is_told_beside_what_was_typed(typed: str, word: str) -> None:
+    async with world_of(":memory:") as world:
+        world.client.register(Charge, nothing)
+        [job_id] = await world.client.add(Charge(5)).wait(3600).save()
+        page = await world.page.see(f"/jobs/{job_id}/edit")
+        answer = read(await world.page.submit(page.form("Save"), "Save", payload=typed), status=400)
+        assert word in answer.find(id="wrong").text
+        assert answer.form("Save")["payload"] == typed
+        assert answer.find("textarea")["aria-describedby"] == "wrong hint"
+        assert await payload(world.client, job_id) == {"amount": 5, "card_number": "4111", "inner": []}
+        done = await world.page.do(answer.form("Save"), "Save", payload='{"amount": 7}')
+        assert done.notice == "Done: edited."
+
+
+async def test_who_comes_too_late_is_told(world: World, client: Client, job_id: str) -> None:
+    page, shown = await editing(world, job_id)
+    await client.cancel(job_id)
+    answer = read(await world.page.submit(page.form("Save"), "Save"), status=409)
+    assert "It is cancelled now, and only a pending job can be edited." in answer.find(id="wrong").text
+    assert json.loads(answer.form("Save")["payload"]) == shown
+    assert "cancelled now" in read(await world.page.get(f"/jobs/{job_id}/edit"), status=409).main.text
+
+
+async def test_who_loses_the_race_is_told(
+    world: World, client: Client, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins to run after the page has looked, and before the payload is written."""
+    page, _ = await editing(world, job_id)
+    build = client.tasks.build
+
+    async def slow(*args: Any, **options: Any) -> Any:
+        task = await build(*args, **options)
+        await client.cancel(job_id)
+        return task
+
+    monkeypatch.setattr(client.tasks, "build", slow)
+    answer = read(await world.page.submit(page.form("Save"), "Save"), status=409)
+    assert "Nothing was changed" in answer.find(id="wrong").text
+
+
+async def test_two_who_edit_at_once(world: World, client: Client, job_id: str) -> None:
+    mine, shown = await editing(world, job_id)
+    theirs, _ = await editing(world, job_id)
+    await world.page.do(theirs.form("Save"), "Save", payload=json.dumps(shown | {"amount": 8}))
+    typed = json.dumps(shown | {"amount": 9})
+    answer = read(await world.page.submit(mine.form("Save"), "Save", payload=typed), status=409)
+    assert "Somebody has changed it" in answer.find(id="wrong").text
+    assert (await payload(client, job_id))["amount"] == 8
+    await world.page.do(answer.form("Save"), "Save")
+    assert (await payload(client, job_id)) == {
+        "amount": 9,
+        "card_number": "4111 2222",
+        "inner": [{"token": "t1", "n": 1}, {"token": "t2", "n": 2}],
+    }
+
+
+async def test_what_cannot_be_edited_here(world: World, client: Client) -> None:
+    client.register(Pair, nothing)
+    [array] = await client.add(Pair(1, 2)).wait(60).save()
+    [large] = await client.add(Mail("x" * 300_000)).wait(60).save()
+    for job_id, word in ((array, "no JSON object"), (large, "too large")):
+        page = read(await world.page.get(f"/jobs/{job_id}/edit"), status=409)
+        assert word in page.main.text
+        assert not page.all("textarea")
+    assert (await world.page.get("/jobs/gone/edit")).status_code == 404
+
+
+async def test_what_redact_changes_stays_what_it_is(database: str) -> None:
+    def redact(task: str, value: Any) -> Any:
+        return {"to": value["to"][:1] + "...", "subject": value["subject"]} if "to" in value else value
+
+    async with world_of(database, redact=redact) as world:
+        [job_id] = await world.client.add(Mail("ann@example.org")).wait(60).save()
+        page, shown = await editing(world, job_id)
+        assert shown == {"to": "a...", "subject": "hello"}
+        await world.page.do(page.form("Save"), "Save", payload=json.dumps(shown | {"subject": "bye"}))
+        assert await payload(world.client, job_id) == {"to": "ann@example.org", "subject": "bye"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"read_only": True},
+        {"auth": allow_all(Access(write=False))},
+        {"auth": allow_all(Access(payloads=False))},
+    ],
+)
+async def test_who_may_not(options: dict[str, Any]) -> None:
+    async with world_of(":memory:", **options) as world:
+        [job_id] = await world.client.add(Mail("ann")).wait(60).save()
+        assert (await world.page.get(f"/jobs/{job_id}/edit")).status_code == 403
+        data = {"payload": '{"to": "eve"}', "was": ""}
+        assert (await world.page.post(f"/jobs/{job_id}/edit", data=data)).status_code == 403
+        assert (await payload(world.client, job_id))["to"] == "ann"
+
+
+async def test_what_was_typed_is_inert(world: World, job_id: str) -> None:
+    page, _ = await editing(world, job_id)
+    evil = '</textarea><script>alert(1)</script>"'
+    answer = await world.page.submit(page.form("Save"), "Save", payload=evil)
+    assert "<script>alert" not in answer.text
+    assert Document(answer.text).form("Save")["payload"] == evil
+
+
+async def test_an_edit_is_logged(world: World, job_id: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    page, _ = await editing(world, job_id)
+    await world.page.submit(page.form("Save"), "Save", payload="{")
+    assert "page.action" not in caplog.text
+    await world.page.do(page.form("Save"), "Save")
+    [line] = [record.getMessage() for record in caplog.records if "page.action" in record.getMessage()]
+    assert "action=edit" in line
+    assert job_id in line
+    assert "4111" not in caplog.text
