@@ -58,6 +58,7 @@ async def opened(started: Browser, width: int, height: int, scheme: str) -> Page
         viewport={"width": width, "height": height},
         color_scheme="dark" if scheme == "dark" else "light",
         reduced_motion="reduce",
+        is_mobile=width < 500,  # scroll bars lie over the page
     )
     await context.clock.set_fixed_time(seed.NOW)
     return await context.new_page()
