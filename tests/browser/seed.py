@@ -162,15 +162,25 @@ async def present(client: Client, shop: Shop) -> dict[str, str]:
                 add(ImportProducts("Acme")).id("import-running").key("acme").priority(2).tags("night").save()
             )
             await _seen(events, {("progress", "0.62")})
-            client.clock.advance(97)
+            await _meanwhile(client, shop, 97)
             await add(BuildReport("October", "DE")).id("report-running").save()
             await _seen(events, {("progress", "0.25")})
-            client.clock.advance(80)
+            await _meanwhile(client, shop, 80)
             await add(workflow).tags("shop-de").meta({"customer": "ada"}).save()
             await _seen(events, {("progress", "0.66"), ("failed", "None")})
-            client.clock.set(NOW)
+            await _meanwhile(client, shop, 60)
+        client.clock.set(NOW)
         await _planned(client)
     return {"workflow": workflow.id, "step": workflow.steps[4].id}
+
+
+async def _meanwhile(client: Client, shop: Shop, seconds: int) -> None:
+    """Let time pass, in which quick jobs run."""
+    assert isinstance(client.clock, testing.ManualClock)
+    for number in range(0, seconds, 20):
+        [job_id] = await client.add(_letter(shop.rng.choice(TEMPLATES))).save()
+        await client.wait(job_id, timeout=LIMIT)
+        client.clock.advance(min(20, seconds - number))
 
 
 def _order() -> Workflow:
