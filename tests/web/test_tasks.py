@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backlite_async import Client, QueueConfig, Retention, Task
 
-from .support import Browser, Document, World
+from .support import Browser, Document, World, world_of
 
 # isort: split
 from backlite_async.web import Access, allow_all
@@ -246,6 +246,36 @@ async def test_what_is_wrong_is_said_beside_it(
     assert fields["f.long"] == "kept <as> it is"
     assert fields[name] == typed
     assert await every.jobs.count(queue="every & all") == 0
+
+
+ABSURD = (
+    "", "0", "-1", "9" * 400, "9" * 5_000, "1e999", "NaN", "[NaN]", "0x10", "\u0663", "\x00",
+    '"\\ud800"', "null", "[" * 900 + "]" * 900, "[" * 5_000, '{"a":' * 400 + "1" + "}" * 400,
+    "9999-12-31T23:59:59", "0001-01-01", "2026-13-45T99:99", "PT9999999999999999S", "true", "{}",
+    "[[]]", '{"$ref": 1}', "x" * 10_000,
+)  # fmt: skip
+
+
+KINDS = (
+    "f.text f.count f.size f.moment f.maybe f.unsure f.day f.either f.anything f.made"
+    " o.wait o.at o.priority o.tags o.unique_key"
+).split()
+"""An input of each kind."""
+
+
+async def test_absurd_values_are_refused_or_kept() -> None:
+    """In each field, and in each option: no page fails, and what is added can be read."""
+    async with world_of(":memory:") as world:
+        world.client.register(Every, _run)
+        await world.client.pause("every & all")
+        form = (await world.page.see(NEW)).main.form("Add the job")
+        for name in KINDS:
+            for value in ABSURD:
+                data = {**dict(form.fields), **GOOD, name: value}
+                answer = await world.page.post(NEW, data=data, headers={"Sec-Fetch-Site": "same-origin"})
+                assert answer.status_code in (303, 400), (name, value[:50], answer.status_code)
+        for job in await world.client.jobs.list(queue="every & all", limit=1000):
+            assert msgspec.json.decode(job.payload or b"", type=Every).text
 
 
 async def test_wait_and_at_are_one_too_many(every: Client, page: Browser) -> None:
