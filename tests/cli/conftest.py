@@ -36,6 +36,7 @@ class Send(Task):
     )
     to: str
     copies: int = 1
+    copies_to: list[str] = []
 
 
 class Hold(Task):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -102,6 +102,7 @@ def test_values_for_programs() -> None:
         "x": "\ufffd",
     }
     assert plain((float("nan"), True, None)) == [None, True, None]
+    assert plain(NOW.astimezone(timezone(timedelta(hours=-7)))) == "2030-06-01T12:00:00.000Z"
 
 
 ROWS = [["0198c2f0", "failed", "3", "an error that is long"], ["0198c2f1", "pending", "12", "{}"]]

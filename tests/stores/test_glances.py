@@ -296,7 +296,6 @@ async def test_numbers_without_times(store: Store) -> None:
 
 EVENTS = st.one_of(
     st.tuples(st.just("tally"), st.lists(TALLIES, max_size=8)),
-    st.tuples(st.just("seal"), st.integers(0, 40 * 24 * 60).map(lambda minute: START - minute * MINUTE)),
     st.tuples(st.just("sum up"), st.integers(-5, 5).map(lambda hour: START + hour * HOUR)),
 )
 
@@ -305,14 +304,12 @@ EVENTS = st.one_of(
 def test_all_queues_together_are_their_sum(
     events: list[tuple[str, Any]], length: int | None, back: int
 ) -> None:
-    """Whatever was summed up for all before, and whatever was counted, and moved, after that."""
+    """Whatever was counted, and summed up by the hour."""
     since = 0 if length is None else START - back * 24 * HOUR
     with database() as raw:
         for event, what in events:
             if event == "tally":
                 stats.tally(raw, Counter[Tally](what))
-            elif event == "seal":
-                stats.seal(raw, what)
             else:
                 stats.sum_up(raw, what)
         given_to: dict[str, Any] = {"since": since, "until": START + HOUR, "step": length, "queue": None}
@@ -320,40 +317,8 @@ def test_all_queues_together_are_their_sum(
         expected: Counter[tuple[str, int, str, int]] = Counter()
         for _, start, what, bucket, number in apart:
             expected["", start, what, bucket] += number
-        assert all(row[0] for row in apart)
         together = stats.stats(raw, **given_to, together=True)
         assert together == [(*place, number) for place, number in sorted(expected.items())]
-
-
-def test_an_hour_that_was_begun_is_summed_up_whole() -> None:
-    """Of one that was summed up in part for all queues, the rest is not lost when its minutes are moved."""
-    with database() as raw:
-        for minute in (10, 40):
-            stats.tally(raw, Counter([("q", START + minute * MINUTE, "failed", -1, -1)]))
-            stats.seal(raw, START + 30 * MINUTE)
-        stats.sum_up(raw, START + 24 * HOUR)
-        given_to: dict[str, Any] = {"since": START, "until": START + HOUR, "step": None, "queue": None}
-        assert stats.stats(raw, **given_to, together=True) == [("", START, "failed", 0, 2)]
-        assert raw.execute("SELECT DISTINCT span FROM backlite_stats WHERE span").fetchall() == [(HOUR,)]
-
-
-async def test_who_asks_for_all_queues_sums_them_up(open_store: Opener, path: str) -> None:
-    """In several transactions, once; the next finds it done, and what is new soon after."""
-    store = await open_store()
-    await store.add([new(str(number)) for number in range(3)])
-    jobs = (await claim(store, room=3)).jobs
-    for number, job in enumerate(jobs[:2]):
-        await store.finish([complete(job, tally=tally("failed", start=START - number * HOUR))])
-    ask = {"since": START - HOUR, "until": START + MINUTE, "step": HOUR, "together": True}
-    expected = [("", START - HOUR, "failed", 0, 1), ("", START, "failed", 0, 1)]
-    assert await store.stats(**ask) == expected  # type: ignore[arg-type]
-    with sqlite3.connect(path) as raw:
-        assert stats.to_seal(raw, START + MINUTE) == []
-        assert stats.to_seal(raw, START + HOUR)[-1] == START + HOUR - stats.SEAL_AFTER
-        assert raw.execute("SELECT count(*) FROM backlite_stats WHERE queue = ''").fetchone() == (2,)
-    raw.close()
-    await store.finish([complete(jobs[2], tally=tally("failed", start=START - HOUR))])
-    assert await store.stats(**ask) == [("", START - HOUR, "failed", 0, 2), expected[1]]  # type: ignore[arg-type]
 
 
 async def test_together_is_of_all_queues(store: Store) -> None:

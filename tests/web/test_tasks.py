@@ -127,6 +127,7 @@ async def test_the_form_has_an_input_for_each_field(every: Client, page: Browser
     fields = dict(form.fields)
     assert (fields["f.ratio"], fields["f.colour"], fields["f.day"]) == ("0.5", "red", "2026-03-01")
     assert fields["f.long"] == "a\nb"
+    assert [value for name, value in form.fields if name == "f.sure"] == ["false", "true"]  # the last counts
     assert "Some text." in form.element.text
     labels = {label.get("for") for label in form.element.all("label")}
     assert {field.get("id") for name, field in inputs.items() if name and name.startswith("f.")} <= labels
@@ -160,6 +161,15 @@ async def test_what_is_not_checked_is_false(every: Client, page: Browser) -> Non
     )
     _, task = await added(every, page, answer)
     assert (task.sure, task.tags, task.long, task.made) == (False, ["q"], "", [1, 2])
+
+
+async def test_lines_end_as_they_do_in_python(every: Client, page: Browser) -> None:
+    """Browsers send CR and LF; what was not touched is left to be the default."""
+    form = (await page.see(NEW)).main.form("Add the job")
+    more = {"f.long": "a\r\n\r\nc", "f.tags": "[\r\n]", "o.wait": "9"}
+    _, task = await added(every, page, await page.submit(form, None, **GOOD, **more))
+    assert task.long == "a\n\nc"
+    assert values_of(fields_of(schema(Every)), {"long": "a\r\nb", "tags": "[]"}) == {}
 
 
 async def test_options_hold(every: Client, page: Browser, world: World) -> None:
@@ -359,7 +369,7 @@ json = st.recursive(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from(["$ref", "properties", "$defs", "required", "type"]), json))
 def test_no_schema_breaks_the_form(odd: dict[str, Any]) -> None:
     """Whatever another process has stored."""

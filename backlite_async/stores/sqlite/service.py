@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 
 import msgspec
 
 from ..._clock import from_millis
-from ..._errors import BackliteError
 from ..._history import Note
 from ..._job import OwnerInfo, TaskInfo
 from ..._stats import StatsRow
 from . import history, stats
-from .listing import at_one_instant
 from .opened import OpenStore
 from .sql import fetch, text
 
@@ -53,24 +50,12 @@ class ServiceStore(OpenStore):
         together: bool = False,
     ) -> Sequence[StatsRow]:
         """Return what was counted: queue, begin of the step, what, bucket, how many."""
-        if together:
-            await self._seal(until)
         read = partial(stats.stats, since=since, until=until, step=step, queue=queue, together=together)
-        return await self._database.read(lambda raw: at_one_instant(raw, read))
+        return await self._database.read(read)
 
     async def numbers(self, *, since: int, until: int) -> Sequence[StatsRow]:
         """Return what was counted of each queue in a time, but not how long attempts ran and had waited."""
         return await self._database.read(lambda raw: stats.numbers(raw, since, until))
-
-    async def _seal(self, until: int) -> None:
-        """Sum up for all queues what is not yet, so that the next who asks finds little to read.
-
-        Only who asks for it does it, and what cannot be written now is read.
-        """
-        ends = await self._database.read(lambda raw: stats.to_seal(raw, until))
-        with suppress(BackliteError):
-            for end in ends:
-                await self._writing().submit(partial(stats.seal, before=end), durable=False)
 
     async def sum_up(self, *, now: int) -> None:
         """Sum up old statistics by the hour; forget what is older."""

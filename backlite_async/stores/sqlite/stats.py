@@ -7,16 +7,10 @@ from collections import Counter
 
 import msgspec
 
-from ..._stats import DAY, HOUR, KEEP_HOURS, KEEP_MINUTES, MINUTE, WHATS, StatsRow, Tally
+from ..._stats import HOUR, KEEP_HOURS, KEEP_MINUTES, MINUTE, WHATS, StatsRow, Tally
 from .sql import fetch, statements, text
 
-__all__ = ["numbers", "only_times", "seal", "stats", "sum_up", "tally", "to_seal"]
-
-SEAL_AFTER, SEAL_EVERY, SEAL_AT_ONCE = 2 * MINUTE, 5 * MINUTE, 20 * MINUTE
-"""Milliseconds after which a minute is summed up for all queues, between two times that this is done, and of
-which it is done in one transaction."""
-
-EVER_BEFORE = -(2**63)
+__all__ = ["numbers", "only_times", "stats", "sum_up", "tally"]
 
 _rows = msgspec.json.Decoder(list[StatsRow])
 _numbers = msgspec.json.Decoder(list[tuple[str, list[int | None]]])
@@ -33,9 +27,7 @@ def tally(raw: sqlite3.Connection, tallies: Counter[Tally]) -> None:
         if wait >= 0:
             rows[queue, start, "wait", wait] += number
     if rows:
-        given = {"rows": text([(*row, number) for row, number in rows.items()])}
-        raw.execute(statements()["tally"], given)
-        raw.execute(statements()["tally_late"], given)
+        raw.execute(statements()["tally"], {"rows": text([(*row, number) for row, number in rows.items()])})
 
 
 def only_times(added: Tally) -> Tally:
@@ -55,11 +47,8 @@ def stats(
 ) -> list[StatsRow]:
     """Return what was counted: queue, begin of the step, what, bucket, how many."""
     parameters = {"since": since, "until": until, "step": step or max(until - since, 1), "queue": queue}
-    if not together:
-        return _rows.decode(fetch(raw, "stats", parameters)[0][0])
-    at = _sealed(raw)
-    parameters["sealed"] = EVER_BEFORE if at is None else at
-    return _rows.decode(fetch(raw, "stats_together", parameters)[0][0])
+    statement = "stats_together" if together else "stats"
+    return _rows.decode(fetch(raw, statement, parameters)[0][0])
 
 
 def numbers(raw: sqlite3.Connection, since: int, until: int) -> list[StatsRow]:
@@ -73,36 +62,9 @@ def numbers(raw: sqlite3.Connection, since: int, until: int) -> list[StatsRow]:
     ]
 
 
-def to_seal(raw: sqlite3.Connection, until: int) -> list[int]:
-    """Return the instants up to which to sum up for all queues, one after the other: no write takes long."""
-    at, end = _sealed(raw), until // MINUTE * MINUTE - SEAL_AFTER
-    if at is not None and at + SEAL_EVERY >= end:
-        return []
-    since = max(end - KEEP_HOURS, EVER_BEFORE if at is None else at)
-    minutes = max(since, end - KEEP_MINUTES - HOUR)
-    return [*range(since + DAY, minutes, DAY), *range(minutes, end, SEAL_AT_ONCE), end]
-
-
-def seal(raw: sqlite3.Connection, before: int) -> None:
-    """Sum up for all queues what began before an instant; what is counted later is added to it."""
-    at = _sealed(raw)
-    since = EVER_BEFORE if at is None else at
-    if before > since:
-        raw.execute(statements()["seal"], {"queue": None, "sealed": since, "before": before})
-        raw.execute(statements()["note_sealed"], {"before": before})
-
-
-def _sealed(raw: sqlite3.Connection) -> int | None:
-    at: int | None = fetch(raw, "sealed", {})[0][0]
-    return at
-
-
 def sum_up(raw: sqlite3.Connection, now: int) -> None:
     """Sum up minutes of whole hours that are old enough, and forget what is too old."""
     before = (now - KEEP_MINUTES) // HOUR * HOUR
-    if _sealed(raw) is not None:
-        seal(raw, before)  # else an hour would be begun before, and go on after that
-    for queue in (None, ""):
-        raw.execute(statements()["sum_up"], {"queue": queue, "before": before})
-        for span, end in ((MINUTE, before), (HOUR, now - KEEP_HOURS)):
-            raw.execute(statements()["forget_stats"], {"queue": queue, "span": span, "before": end})
+    raw.execute(statements()["sum_up"], {"queue": None, "before": before})
+    for span, end in ((MINUTE, before), (HOUR, now - KEEP_HOURS)):
+        raw.execute(statements()["forget_stats"], {"queue": None, "span": span, "before": end})
