@@ -46,6 +46,8 @@ class Every(Task, kw_only=True):
     size: Size
     moment: Annotated[datetime, msgspec.Meta(tz=True)]
     maybe: int | None
+    local: Annotated[datetime, msgspec.Meta(tz=False)] | None = None
+    some: datetime = datetime(2026, 3, 1, 14, 5)
     ratio: float = 0.5
     sure: bool = True
     unsure: bool | None = None
@@ -92,7 +94,7 @@ async def test_the_list_has_each_type_with_its_fields(every: Client, page: Brows
         "text text *",
         "count whole number *",
         "size object *",
-        "moment date-time *",
+        "moment date and time *",
         "maybe whole number or null",
     ]
     assert panel.links["Add a job of Every"] == NEW
@@ -112,10 +114,9 @@ async def test_the_form_has_an_input_for_each_field(every: Client, page: Browser
     }
     assert {name: kind for name, kind in kinds.items() if name.startswith("f.")} == {
         "f.text": "text", "f.count": "number", "f.size": "textarea", "f.moment": "datetime-local",
-        "f.maybe": "number", "f.ratio": "number", "f.sure": "checkbox", "f.unsure": "select",
-        "f.colour": "select",
-        "f.mode": "select", "f.day": "date", "f.long": "textarea", "f.tags": "textarea",
-        "f.table": "textarea",
+        "f.maybe": "number", "f.local": "datetime-local", "f.some": "text", "f.ratio": "number",
+        "f.sure": "checkbox", "f.unsure": "select", "f.colour": "select", "f.mode": "select",
+        "f.day": "date", "f.long": "textarea", "f.tags": "textarea", "f.table": "textarea",
         "f.either": "text", "f.anything": "textarea", "f.made": "textarea",
     }  # fmt: skip
     required = {name for name, field in inputs.items() if "required" in field.attributes}
@@ -146,11 +147,13 @@ async def added(client: Client, page: Browser, answer: Any) -> Any:
 
 async def test_a_job_is_added_as_it_was_typed(every: Client, page: Browser) -> None:
     form = (await page.see(NEW)).main.form("Add the job")
-    answer = await page.submit(form, "Add the job", **GOOD, **{"o.wait": "1 h", "f.unsure": "false"})
+    answer = await page.submit(
+        form, "Add the job", **GOOD, **{"o.wait": "1 h", "f.unsure": "false", "f.local": "2026-01-02T03:04"}
+    )
     _, task = await added(every, page, answer)
     assert task == Every(
         text="<hello>", count=7, size=Size(3, 4), moment=datetime(2026, 5, 6, 7, 8, tzinfo=UTC), maybe=None,
-        unsure=False,
+        unsure=False, local=datetime(2026, 1, 2, 3, 4),
     )  # fmt: skip
 
 
@@ -210,7 +213,7 @@ async def test_unique_jobs_are_added_once(every: Client, page: Browser) -> None:
         ("f.count", "100", "Expected `int` <= 99"),
         ("f.count", "much", "Expected `int`"),
         ("f.text", "", "length"),
-        ("f.size", "{", "Expected `object`"),
+        ("f.size", "{", "no JSON"),
         ("f.size", '{"width": "x", "height": 1}', "Expected `int`"),
         ("f.moment", "yesterday", "RFC3339"),
         ("f.mode", "other", "Invalid enum value"),
