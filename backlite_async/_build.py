@@ -190,7 +190,7 @@ def _meanings(text: str, *, prefers_json: bool) -> Iterator[Any]:
             found = number(bare)
         except ValueError:
             continue
-        if math.isfinite(found):
+        if isinstance(found, int) or math.isfinite(found):  # of large ints it cannot be said
             yield found
     if TO_THE_MINUTE.fullmatch(bare):
         yield f"{bare}:00"

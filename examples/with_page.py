@@ -57,5 +57,5 @@ async def metrics() -> Response:
 @app.get("/healthz")
 async def healthz(response: Response) -> dict[str, object]:
     health = await client.health()
-    response.status_code = 200 if health.alive and health.dispatching else 503
-    return {"alive": health.alive, "dispatching": health.dispatching, "lag": health.lag.total_seconds()}
+    response.status_code = 200 if health.ok(max_lag=60) else 503
+    return {"alive": health.alive, "dispatching": health.dispatching, "reason": health.reason}

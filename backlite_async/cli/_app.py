@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +44,6 @@ INTERRUPTED = 130
 root = Group(
     "backlite",
     help=HELP,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 root.params.append(
@@ -87,17 +86,13 @@ COMPLETE = "_BACKLITE_COMPLETE"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command; return its exit status. What goes wrong is one line on stderr."""
-    try:
-        code = _main(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code
+    """Run a command; return its exit status. What goes wrong is one line on stderr.
 
-
-def _main(arguments: Sequence[str]) -> int:
+    Where whoever reads the output has had enough, click ends the process with 1 and says nothing.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal of old cannot show is no error
+            stream.reconfigure(errors="replace")
     try:
         code = root.main(
             [*arguments],

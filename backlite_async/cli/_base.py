@@ -167,6 +167,13 @@ class Group(click.Group):
         """Return the first sentence, whole."""
         return _first(self.help)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Print help where nothing was said, on stdout and as no error, whatever the version of click."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

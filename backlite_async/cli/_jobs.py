@@ -15,7 +15,7 @@ from ._shown import JOB_COLUMNS, JOB_DROP, MOST_BYTES, job_row, show_job
 
 __all__ = ["jobs"]
 
-jobs = Group("jobs", help="List, show, add and steer jobs.", no_args_is_help=True)
+jobs = Group("jobs", help="List, show, add and steer jobs.")
 
 
 @command(

@@ -144,8 +144,8 @@ class Output:
         self.as_json = as_json
 
     def data(self, value: Any) -> None:
-        """Write one object as a line of JSON."""
-        click.echo(msgspec.json.encode(plain(value)).decode())
+        """Write one object as a line of JSON, which is UTF-8 wherever it goes."""
+        click.echo(msgspec.json.encode(plain(value)))
 
     def answer(self, value: Any, text: str) -> None:
         """Write one object, or what it is in words."""

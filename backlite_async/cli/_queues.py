@@ -14,7 +14,7 @@ from ._output import Output, duration, plain, state
 
 __all__ = ["as_data", "counts", "find_queue", "paused", "queues", "spread"]
 
-queues = Group("queues", help="List queues; pause and resume them.", no_args_is_help=True)
+queues = Group("queues", help="List queues; pause and resume them.")
 
 KINDS = ("pending", "scheduled", "waiting", "running", "succeeded", "failed", "cancelled")
 

@@ -14,7 +14,7 @@ from ._shown import json_text
 
 __all__ = ["schedules"]
 
-schedules = Group("schedules", help="List schedules; run, pause and resume them.", no_args_is_help=True)
+schedules = Group("schedules", help="List schedules; run, pause and resume them.")
 COLUMNS = ("name", "state", "when", "next", "last", ">runs", "queue", "task")
 DROP = ("task", "queue", ">runs", "last")
 

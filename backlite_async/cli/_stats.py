@@ -119,7 +119,8 @@ async def _live(client: Client, pause: float) -> bool:
         from rich.live import Live
     except ImportError:
         return False
-    with Live(console=Console(no_color=not coloured()), auto_refresh=False, screen=False) as live:
+    console = Console(no_color=not coloured(), highlight=False)
+    with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
         while True:
             found = await client.queues.list()
             when = f"{instant(datetime.now(UTC))}   every {duration(pause)}, Ctrl-C ends it"

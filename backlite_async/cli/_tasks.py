@@ -29,9 +29,7 @@ from ._output import instant
 
 __all__ = ["task"]
 
-task = Group(
-    "task", help="List and show task types; run one here, beside the database.", no_args_is_help=True
-)
+task = Group("task", help="List and show task types; run one here, beside the database.")
 FIELDS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 

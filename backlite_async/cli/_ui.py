@@ -30,6 +30,7 @@ def ui(settings: Settings, *, host: str, port: int, read_only: bool, app: str | 
     Only this computer may look at it, whatever --host says; mount the page in an application to give others
     access.
     """
+    path = "" if app is not None else settings.path
     try:
         import uvicorn
 
@@ -40,7 +41,7 @@ def ui(settings: Settings, *, host: str, port: int, read_only: bool, app: str | 
         raise Failure(MISSING) from None
     if app is not None and settings.db is not None:
         raise click.UsageError("--app names the database, too; leave out --db.")
-    client = load(app) if app is not None else _client(settings.path)
+    client = load(app) if app is not None else _client(path)
     page = Dashboard(client, read_only=read_only)
     listening = _listen(host, port)
     found = listening.getsockname()[1]

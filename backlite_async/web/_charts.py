@@ -192,10 +192,13 @@ def compact(count: int) -> str:
 
 
 def per_minute(stats: QueueStats) -> str:
-    """Return how many jobs ended in a minute; nothing where none did."""
-    rate = stats.throughput * 60
-    if not rate:
+    """Return how many jobs ended in a minute; nothing where none did.
+
+    The minute that is not over counts as a whole one, so that it stays the same while nothing happens.
+    """
+    if not stats.ended:
         return ""
+    rate = stats.ended / max(ceil(stats.since / timedelta(minutes=1)), 1)
     return f"{number(round(rate)) if rate >= 9.95 else f'{max(rate, 0.01):.2g}'}/min"
 
 

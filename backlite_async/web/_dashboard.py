@@ -26,7 +26,7 @@ from .. import _log as log
 from .._failure import describe, short_traceback
 from ._access import Access, Auth, Scope
 from ._forms import BadRequest, Receive
-from ._guard import Refused, check_host, check_local, check_site
+from ._guard import Refused, check_host, check_local, check_site, header
 from ._pages import ROUTES
 from ._render import SECURITY, assets
 from ._settings import Redact, checked
@@ -121,7 +121,7 @@ class Dashboard:
         try:
             if len(path) > LONGEST_PATH:
                 raise NotFound("There is no page of such a long address.")
-            if (asset := self._asset(path)) is not None and scope["method"] in ("GET", "HEAD"):
+            if (asset := self._asset(scope, path)) is not None and scope["method"] in ("GET", "HEAD"):
                 return asset
             visit = Visit(scope, receive, settings=settings, access=nobody, root=root, path=path)
             check_host(scope, settings.allowed_hosts)
@@ -147,14 +147,14 @@ class Dashboard:
             root = ""
         return root, "/" + path.strip("/")
 
-    def _asset(self, path: str) -> Response | None:
+    def _asset(self, scope: Scope, path: str) -> Response | None:
         """Return a file of ours: it holds nothing that is anybody's."""
         if not path.startswith("/static/"):
             return None
         asset = assets().get(path.rpartition("/")[2])
         if asset is None or path != "/" + asset.path:
             raise NotFound("There is no such file.")
-        return asset.response()
+        return asset.response(header(scope, b"accept-encoding"))
 
     async def _access(self, scope: Scope) -> Access:
         auth = self._settings.auth
@@ -189,7 +189,10 @@ class Dashboard:
                 visit.client = await self._source.client()
             except InvalidState as error:
                 raise NotReady(str(error)) from error
-            return await route.answer(visit)
+            try:
+                return await route.answer(visit)
+            finally:
+                self._source.left(visit.client)
         if methods and method not in methods:
             raise Refused(
                 405,

@@ -51,11 +51,11 @@ _SECRET_WORD = re.compile("|".join(r"[\W_]*".join(name) for name in SECRET), re.
 
 
 _SAID = re.compile(
-    rf"""([\w.-]*(?:{_SECRET_WORD.pattern})[\w.-]*["']?\s*[=:]\s*)"""
-    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|.*?(?=\s+[\w.-]+=|$))""",
+    rf"""((?:{_SECRET_WORD.pattern})[\w.-]{{0,40}}["']?\s?[=:]\s?)"""
+    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|.*?(?=\s[\w.-]{1,40}=|$))""",
     re.IGNORECASE,
 )
-"""In a line of a log: the name of what is secret, and its value."""
+"""In a line of a log: the name of what is secret, and its value. Bounded, or it may take long."""
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from functools import cache
 from importlib import resources
@@ -37,10 +38,18 @@ class Asset:
         self.hash = hashlib.blake2b(body, digest_size=8).hexdigest()
         self.path = f"static/{self.hash}/{name}"
         self.type = TYPES["." + name.rpartition(".")[2]]
+        self._packed = gzip.compress(body, mtime=0)
 
-    def response(self) -> Response:
-        """Return it."""
-        headers = SECURITY | {"Cache-Control": "public, max-age=31536000, immutable"}
+    def response(self, accepted: str | None) -> Response:
+        """Return it, compressed where that is among the encodings that are accepted."""
+        headers = SECURITY | {
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "Vary": "Accept-Encoding",
+        }
+        encodings = [part.partition(";") for part in (accepted or "").lower().split(",")]
+        if any(name.strip() == "gzip" and weight.strip() != "q=0" for name, _, weight in encodings):
+            headers["Content-Encoding"] = "gzip"
+            return Response(self._packed, media_type=self.type, headers=headers)
         return Response(self.body, media_type=self.type, headers=headers)
 
 

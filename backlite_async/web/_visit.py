@@ -112,6 +112,12 @@ class Visit:
                 return value
         return None
 
+    def said(self, text: str | None) -> str:
+        """Return what a handler has said, as far as the sender may see it."""
+        from ._redact import said
+
+        return said(self, text)
+
     # -- answers -----------------------------------------------------------------------------------
 
     def render(self, template: str, *, status: int = 200, **values: Any) -> Response:

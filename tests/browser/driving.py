@@ -121,7 +121,7 @@ WIDE = """() => {
 }"""
 
 
-SMALL = """() => [...document.querySelectorAll("main :is(a, button, input, select, textarea, summary)")]
+SMALL = """() => [...document.querySelectorAll("main :is(button, input, select, textarea, summary)")]
   .filter(one => one.checkVisibility() && one.type !== "hidden" && !one.closest(".hide"))
   .filter(one => { const box = one.getBoundingClientRect(); return box.width < 12 || box.height < 12; })
   .map(one => one.outerHTML.slice(0, 120))"""

@@ -35,7 +35,7 @@ async def main(folder: Path, wanted: list[str]) -> None:
     """Make the pictures of all pages, or of those that are named."""
     with tempfile.TemporaryDirectory() as there, mock.patch("socket.gethostname", return_value="shop-1"):
         database = Path(there) / "shop.db"
-        await seed.past(database)
+        await seed.past(database, jobs=2600)
         async with world(database, page_size=12) as shown, browser() as started:
             for names, width, height, schemes in (
                 (DESK, 1280, 820, ("light", "dark")),
@@ -58,6 +58,7 @@ async def opened(started: Browser, width: int, height: int, scheme: str) -> Page
         viewport={"width": width, "height": height},
         color_scheme="dark" if scheme == "dark" else "light",
         reduced_motion="reduce",
+        is_mobile=width < 500,  # scroll bars lie over the page
     )
     await context.clock.set_fixed_time(seed.NOW)
     return await context.new_page()

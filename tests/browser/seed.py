@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import itemgetter
@@ -55,12 +55,14 @@ async def past(database: Path, *, jobs: int = 900) -> None:
     shop.past = clock
     shop.register(client)
     plan = _notable()
-    plan += [(_sometime(rng), partial(_add_something, rng, number)) for number in range(jobs)]
+    for number, instant in enumerate(_instants(rng, jobs)):
+        plan.append((instant, partial(_add_something, rng, number, instant > NOW - 5 * AGO)))
     async with client:
         for instant, add in sorted(plan, key=itemgetter(0)):
             await _let_pass(client, clock, instant)
             await add(client)
         await _let_pass(client, clock, NOW - AGO)
+    assert clock.instant <= NOW - AGO + timedelta(seconds=1), clock.instant
 
 
 async def _let_pass(client: Client, clock: testing.ManualClock, until: datetime) -> None:
@@ -69,14 +71,14 @@ async def _let_pass(client: Client, clock: testing.ManualClock, until: datetime)
     await testing.run_until_idle(client, advance=left, raise_errors=False)
 
 
-async def _add_something(rng: random.Random, number: int, client: Client) -> None:
-    await client.add(_something(rng, number)).tags(*_tags(rng)).save()
+async def _add_something(rng: random.Random, number: int, late: bool, client: Client) -> None:
+    await client.add(_something(rng, number, late)).tags(*_tags(rng)).save()
 
 
-def _something(rng: random.Random, number: int) -> Task:
-    """Return a task: mostly e-mails, now and then a report."""
+def _something(rng: random.Random, number: int, late: bool) -> Task:
+    """Return a task: mostly e-mails, now and then a report, but no such long one late."""
     order = 9000 + number
-    kind = rng.choices(range(5), (45, 25, 20, 9, 1))[0]
+    kind = rng.choices(range(5), (45, 25, 20, 9, 0 if late else 1))[0]
     if kind == 0:
         return SendEmail(f"{rng.choice(NAMES)}@example.org", rng.choice(TEMPLATES), api_key="key-of-the-shop")
     if kind == 1:
@@ -88,12 +90,13 @@ def _something(rng: random.Random, number: int) -> Task:
     return BuildReport(f"week {rng.randrange(1, 48)}", rng.choice(["DE", "FR", "NL"]))
 
 
-def _sometime(rng: random.Random) -> datetime:
-    """Return an instant of the last day; by night there is less to do."""
-    while True:
-        instant = NOW - timedelta(seconds=rng.uniform(30, 24 * 3600))
+def _instants(rng: random.Random, number: int) -> Iterator[datetime]:
+    """Yield instants of the last day; by night there is less to do."""
+    while number:
+        instant = NOW - timedelta(seconds=rng.uniform(AGO.total_seconds() + 30, 24 * 3600))
         if rng.random() < 0.55 - 0.45 * math.cos((instant.hour + instant.minute / 60 - 2) / 24 * math.tau):
-            return instant
+            number -= 1
+            yield instant
 
 
 def _tags(rng: random.Random) -> list[str]:
@@ -159,15 +162,25 @@ async def present(client: Client, shop: Shop) -> dict[str, str]:
                 add(ImportProducts("Acme")).id("import-running").key("acme").priority(2).tags("night").save()
             )
             await _seen(events, {("progress", "0.62")})
-            client.clock.advance(97)
+            await _meanwhile(client, shop, 97)
             await add(BuildReport("October", "DE")).id("report-running").save()
             await _seen(events, {("progress", "0.25")})
-            client.clock.advance(80)
+            await _meanwhile(client, shop, 80)
             await add(workflow).tags("shop-de").meta({"customer": "ada"}).save()
             await _seen(events, {("progress", "0.66"), ("failed", "None")})
-            client.clock.set(NOW)
+            await _meanwhile(client, shop, 60)
+        client.clock.set(NOW)
         await _planned(client)
     return {"workflow": workflow.id, "step": workflow.steps[4].id}
+
+
+async def _meanwhile(client: Client, shop: Shop, seconds: int) -> None:
+    """Let time pass, in which quick jobs run."""
+    assert isinstance(client.clock, testing.ManualClock)
+    for number in range(0, seconds, 20):
+        [job_id] = await client.add(_letter(shop.rng.choice(TEMPLATES))).save()
+        await client.wait(job_id, timeout=LIMIT)
+        client.clock.advance(min(20, seconds - number))
 
 
 def _order() -> Workflow:

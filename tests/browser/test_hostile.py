@@ -21,11 +21,11 @@ async def test_nothing_that_jobs_hold_becomes_more_than_text(opened: Open) -> No
     """Whatever link is followed: no script runs, nothing is loaded or said, and the text is there."""
     gate = anyio.Event()
     client = hostile_client(gate)
-    async with client, serve(Dashboard(client)) as served:
+    async with client, serve(Dashboard(client)) as base:
         try:
             await begin(client)
-            page, watch = await opened(served.base)
-            seen = await crawled(page, served.base)
+            page, watch = await opened(base)
+            seen = await crawled(page, base)
             watch.check()
         finally:
             gate.set()

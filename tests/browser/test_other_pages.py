@@ -40,8 +40,8 @@ async def test_for_who_may_not_do_everything(
             Mount("/reader", Dashboard(seen.client, auth=allow_all(READER))),
         ]
     )
-    async with serve(app) as served:
-        page, watch = await opened(served.base, paused=False)
+    async with serve(app) as base:
+        page, watch = await opened(base, paused=False)
         answer = await page.goto(path)
         assert answer is not None
         assert answer.status == status
@@ -53,12 +53,12 @@ async def test_for_who_may_not_do_everything(
 
 async def test_a_password(seen: World, opened: Open) -> None:
     """A browser that knows the password is let in by it, and the page says as whom; others are not."""
-    async with serve(Dashboard(seen.client, auth=basic("ann", "secret"))) as served:
-        page, watch = await opened(served.base, http_credentials={"username": "ann", "password": "secret"})
+    async with serve(Dashboard(seen.client, auth=basic("ann", "secret"))) as base:
+        page, watch = await opened(base, http_credentials={"username": "ann", "password": "secret"})
         await page.goto("/queues")
         await expect(page.get_by_role("banner").get_by_text("ann", exact=True)).to_be_visible()
         watch.check(but=["status of 401"])
-        stranger, _ = await opened(served.base, http_credentials={"username": "ann", "password": "other"})
+        stranger, _ = await opened(base, http_credentials={"username": "ann", "password": "other"})
         answer = await stranger.goto("/queues")
         assert answer is not None
         assert answer.status == 401
@@ -66,8 +66,8 @@ async def test_a_password(seen: World, opened: Open) -> None:
 
 async def test_where_there_is_nothing_yet(opened: Open, tmp_path: Path) -> None:
     """A new database has pages that say that there is nothing."""
-    async with Client(tmp_path / "new.db") as client, serve(Dashboard(client)) as served:
-        page, watch = await opened(served.base, paused=False)
+    async with Client(tmp_path / "new.db") as client, serve(Dashboard(client)) as base:
+        page, watch = await opened(base, paused=False)
         for path in ("/", "/jobs", "/queues", "/schedules", "/workflows", "/tasks"):
             await page.goto(path)
             await check(page)

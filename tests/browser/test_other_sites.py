@@ -41,7 +41,7 @@ async def test_a_form_of_another_site_is_refused(steered: World, opened: Open) -
     for host in ("127.0.0.1", "localhost"):  # another origin of the same site, and another site
         evil = {"/": attack(steered.base + str(action), fields)}
         async with serve(pages(evil)) as other:
-            foreign, _ = await opened(other.base.replace("127.0.0.1", host))
+            foreign, _ = await opened(other.replace("127.0.0.1", host))
             async with foreign.expect_response(steered.base + str(action)) as answer:
                 await foreign.goto("/")
             assert (await answer.value).status == 403
@@ -56,7 +56,7 @@ async def test_scripts_of_another_site_learn_and_change_nothing(steered: World, 
     """By fetch, in any mode, no answer can be read and nothing is changed; nor can the page be framed."""
     frame = f'<!doctype html><title>Evil</title><iframe src="{steered.base}/jobs"></iframe>'
     async with serve(pages({"/": frame})) as other:
-        page, _ = await opened(other.base)
+        page, _ = await opened(other)
         await page.goto("/")
         address = f"{steered.base}/queues/emails/pause"
         for mode in ("cors", "no-cors"):
@@ -73,7 +73,7 @@ async def test_a_link_of_another_site_works(steered: World, opened: Open) -> Non
     """One can come from elsewhere, say from a chat."""
     link = f'<!doctype html><title>Chat</title><a href="{steered.base}/jobs/webhook-failed">Look!</a>'
     async with serve(pages({"/": link})) as other:
-        page, _ = await opened(other.base)
+        page, _ = await opened(other)
         await page.goto("/")
         await page.get_by_role("link", name="Look!").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("CallWebhook")

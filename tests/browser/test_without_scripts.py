@@ -17,7 +17,7 @@ async def test_finding_and_retrying(steered: World, opened: Open) -> None:
     page, watch = await opened(steered.base, java_script_enabled=False)
     await page.goto("/")
     await page.get_by_role("navigation", name="Pages").get_by_role("link", name="Jobs").click()
-    await page.get_by_role("link", name="Failed").click()
+    await page.get_by_role("navigation", name="States").get_by_role("link", name="Failed").click()
     await page.get_by_label("Queue").fill("webhooks")
     await page.get_by_role("button", name="Filter", exact=True).click()
     await expect(page.get_by_role("row")).to_have_count(2)  # and the heading

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from .conftest import Ids, Run
+from .conftest import Ids, Run, start
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,6 @@ from .conftest import Ids, Run
         ("jobs list --unique k", 1, "give queue="),
         ("prune --older-than soon", 2, "no length of time"),
         ("stats --watch 0", 2, "no length of time"),
-        ("jobs", 2, "Usage"),
         ("backup {db}", 1, "something is there"),
         ("completion tcsh", 2, "tcsh"),
     ],
@@ -87,12 +87,7 @@ def test_a_file_that_is_no_database(tmp_path: Path, run: Run) -> None:
 
 def test_a_closed_pipe_is_no_error_to_tell(db: Path, ids: Ids) -> None:
     """Whoever reads our output may have had enough."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "backlite_async", "stats", "--watch", "0.1", "--db", str(db)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("stats", "--watch", "0.1", "--db", db, cwd=db.parent)
     assert process.stdout is not None
     assert process.stderr is not None
     for line in (process.stdout.readline(), process.stdout.readline()):
@@ -102,3 +97,34 @@ def test_a_closed_pipe_is_no_error_to_tell(db: Path, ids: Ids) -> None:
     assert process.wait(20) == 1
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+@pytest.mark.parametrize("words", [["jobs", "list"], ["demo", "."]])
+def test_a_pipe_that_is_closed_already(db: Path, words: list[str]) -> None:
+    """The same for an answer that is short, and for lines that are printed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(
+        [sys.executable, "-P", "-m", "backlite_async", *words, "--db", str(db)],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+        cwd=db.parent,
+    )
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (1, b"")
+
+
+def test_an_answer_where_not_all_signs_can_be_shown(db: Path) -> None:
+    """People get a sign in their place, programs UTF-8 all the same."""
+    for more, expected in (((), b'{"to":"???"'), (("--json",), "éßø".encode())):
+        ran = subprocess.run(
+            [sys.executable, "-P", "-m", "backlite_async", "jobs", "list", "--db", str(db), *more],
+            capture_output=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "PYTHONIOENCODING": "iso8859-5"},
+        )
+        assert (ran.returncode, ran.stderr) == (0, b"")
+        assert expected in ran.stdout

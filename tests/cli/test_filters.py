@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import sys
+import time
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -45,6 +47,16 @@ def test_no_lengths_of_time(text: str) -> None:
 def test_instants(text: str, instant: datetime) -> None:
     """ISO 8601, in UTC where it does not say; or counted from now, back or forward."""
     assert parsed_instant(text, NOW) == instant
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its time zone cannot be set")
+def test_an_instant_without_offset_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the computer stands."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "America/New_York")
+        time.tzset()
+        assert parsed_instant("2030-01-31T12:00", NOW) == datetime(2030, 1, 31, 12, tzinfo=UTC)
+    time.tzset()
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2030-02-30", "+", "++1h", "999999w", "+999999w", "25:00"])
@@ -90,6 +102,7 @@ def test_values_for_programs() -> None:
         "x": "\ufffd",
     }
     assert plain((float("nan"), True, None)) == [None, True, None]
+    assert plain(NOW.astimezone(timezone(timedelta(hours=-7)))) == "2030-06-01T12:00:00.000Z"
 
 
 ROWS = [["0198c2f0", "failed", "3", "an error that is long"], ["0198c2f1", "pending", "12", "{}"]]

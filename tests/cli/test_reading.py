@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from backlite_async import JobStatus, StepRun
+from backlite_async.cli._workflows import tree
+
 from .conftest import Ids, Run
 
 READING = [
@@ -184,6 +187,33 @@ def test_a_workflow_is_shown_as_a_tree(db: Path, ids: Ids, run: Run) -> None:
     [data] = run("workflow", "show", ids.order, "--json").data
     assert data["edges"] == [[0, 1], [0, 2], [1, 3], [2, 3]]
     assert [step["status"] for step in data["steps"]] == ["succeeded", "succeeded", "failed", "cancelled"]
+
+
+def test_a_large_workflow_stays_readable() -> None:
+    """A few hundred steps are shown, and of those before one a few are named."""
+    steps = [*(step(number, ()) for number in range(1000)), step(1000, tuple(range(1000)))]
+    lines = [*tree(steps)]
+    assert len(lines) == 501
+    assert lines[-1] == "... and 501 more; --json has all"
+    joined = [line for line in tree(steps, most=2000) if "also" in line]
+    assert joined == ["└─ 1000  Send  pending  also after 0, 1, 2, 3, 4, 994 more"]
+
+
+def step(number: int, after: tuple[int, ...]) -> StepRun:
+    nothing = dict.fromkeys(("id", "name", "due_at", "started_at", "finished_at", "progress", "error"))
+    return StepRun(
+        number=number,
+        kind="step",
+        queue="mail",
+        task="Send",
+        status=JobStatus.PENDING,
+        skipped=False,
+        after=after,
+        if_failed="cancel",
+        attempt=0,
+        max_attempts=1,
+        **nothing,
+    )
 
 
 def test_a_task_type_shows_its_fields(db: Path, run: Run) -> None:

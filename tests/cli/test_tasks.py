@@ -36,6 +36,14 @@ def test_fields_are_said_in_several_ways(db: Path, run: Run, words: list[str]) -
     assert job["payload"] == {"to": "ada", "copies": 2}
 
 
+def test_a_field_that_is_given_several_times_is_a_list(shop: str, run: Run) -> None:
+    """So is JSON; dashes stand for underscores."""
+    for words in (["--copies-to", "ada", "--copies-to=bob"], ["-f", 'copies_to=["ada", "bob"]']):
+        added = run("jobs", "add", "Send", "--to", "eve", *words, "--app", shop).out.strip()
+        [job] = run("jobs", "show", added, "--db", "shop.db", "--json").data
+        assert job["payload"]["copies_to"] == ["ada", "bob"]
+
+
 def test_options_of_an_add(db: Path, run: Run) -> None:
     """When, how urgent, what is said of it."""
     words = (

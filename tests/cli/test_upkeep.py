@@ -77,16 +77,26 @@ def test_a_backup_is_a_database(db: Path, tmp_path: Path, run: Run) -> None:
     assert run("backup", copy).code == 1
 
 
-def test_prune_deletes_completed_jobs(db: Path, ids: Ids, run: Run) -> None:
+def test_prune_deletes_completed_jobs(db: Path, ids: Ids, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pending ones stay, and steps of workflows; younger ones and other states, if so said."""
     pending = run("jobs", "count", "--state", "pending").out
     assert run("prune", "--older-than", "1h", "--yes", "--json").data == [{"action": "prune", "count": 0}]
     ran = run("prune", "--state", "failed")
     assert ran.code == 2
     assert "say --yes" in ran.err
-    assert run("prune", "--state", "failed", "--yes").out == "deleted: 1 jobs\n"
+    assert run("prune", "--state", "failed", "--yes").out == "deleted: 1 job\n"
     assert run("jobs", "show", ids.failed).code == 3
-    [pruned] = run("prune", "--vacuum", "--yes", "--json").data
+    vacuum, vacuumed = Client.vacuum, []
+
+    async def noted(client: Client) -> None:
+        vacuumed.append(client)
+        await vacuum(client)
+
+    monkeypatch.setattr(Client, "vacuum", noted)
+    ran = run("prune", "--vacuum", "--yes", "--json")
+    assert "backlite workflow delete" in ran.err
+    [pruned] = ran.data
+    assert len(vacuumed) == 1
     assert pruned == {"action": "prune", "count": 1, "vacuumed": True}
     assert run("jobs", "show", ids.succeeded).code == 3
     assert run("workflow", "show", ids.order).code == 0

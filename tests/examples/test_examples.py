@@ -58,7 +58,7 @@ def test_all_are_run() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
     assert names == {
         "controlled.py", "fan_out_report.py", "fastapi_app.py", "nested_jobs.py", "nightly.py", "observed.py",
-        "order_pipeline.py", "quickstart.py", "scheduled_and_retried.py",
+        "order_pipeline.py", "quickstart.py", "scheduled_and_retried.py", "with_page.py",
     }  # fmt: skip
 
 

@@ -23,6 +23,18 @@ if collect_ignore or find_spec("fastapi") is None or find_spec("httpx") is None:
 
 
 @pytest.fixture
+def database(file: str) -> str:
+    """One kind of database is enough for most of what is told here."""
+    return file
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def either(request: pytest.FixtureRequest, file: str) -> str:
+    """A database of each kind, for what passes through it."""
+    return ":memory:" if request.param == "memory" else file
+
+
+@pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spans]:
     """An application that traces."""
     from opentelemetry import trace

@@ -78,12 +78,12 @@ def test_the_key_is_not_the_users() -> None:
         Client(":memory:").add(Work()).meta({KEY: 1})
 
 
-async def test_the_limit_of_meta_data_is_the_users_alone(database: str) -> None:
+async def test_the_limit_of_meta_data_is_the_users_alone(either: str) -> None:
     """Whatever is carried, the user has all of the bytes; neither sees the other's."""
     import structlog
 
     most = {"k": "x" * (MAX_META - 8)}
-    async with Client(database, workers=0, context=["request_id"]) as client:
+    async with Client(either, workers=0, context=["request_id"]) as client:
         with structlog.contextvars.bound_contextvars(request_id="r" * 900):
             [job_id] = await client.add(Work()).meta(most).save()
         job = await client.get(job_id)

@@ -91,11 +91,9 @@ async def all_ended(client: Client, *queues: str) -> None:
 # -- one trace ------------------------------------------------------------------------------------
 
 
-async def test_one_trace_from_the_request_into_the_job_that_a_handler_adds(
-    database: str, spans: Spans
-) -> None:
+async def test_one_trace_from_the_request_into_the_job_that_a_handler_adds(either: str, spans: Spans) -> None:
     """Each span is the child of what it follows from, an attempt is linked to it, too, and all have names."""
-    async with app(database) as client:
+    async with app(either) as client:
         with spans.request() as request:
             [job_id] = await client.add(First()).save()
         await all_ended(client, "first", "second")
@@ -150,9 +148,9 @@ async def test_a_batch_has_one_span_for_each_queue(database: str, spans: Spans) 
     assert "messaging.batch.message_count" not in said(spans.one("send third"))
 
 
-async def test_a_job_that_is_there_already_is_the_one_that_is_named(database: str, spans: Spans) -> None:
+async def test_a_job_that_is_there_already_is_the_one_that_is_named(either: str, spans: Spans) -> None:
     """By its id, and it goes on as it was added."""
-    async with app(database, workers=0) as client:
+    async with app(either, workers=0) as client:
         [job_id] = await client.add(Third()).unique("one").save()
         assert (await client.add(Third()).unique("one").save()).existing == (job_id,)
         job = await client.get(job_id)
@@ -174,9 +172,9 @@ async def test_each_attempt_is_a_span_of_the_same_trace(database: str, spans: Sp
     assert len(spans.traces) == 1
 
 
-async def test_steps_callbacks_and_what_extends_are_of_one_trace(database: str, spans: Spans) -> None:
-    """All of a workflow, whoever adds it to the database, and when."""
-    client = Client(database, durability="normal")
+async def test_steps_callbacks_and_what_extends_are_of_one_trace(either: str, spans: Spans) -> None:
+    """All of a workflow, whoever adds it to the either, and when."""
+    client = Client(either, durability="normal")
     journal: list[str] = []
 
     @client.handler(First)
@@ -236,10 +234,10 @@ async def test_a_job_in_the_callers_transaction_is_of_the_callers_trace(file: st
     assert parent_of(spans.one("send second")) == id_of(spans.one("process first"))
 
 
-async def test_a_dead_letter_is_of_the_trace_of_the_failed_job(database: str, spans: Spans) -> None:
+async def test_a_dead_letter_is_of_the_trace_of_the_failed_job(either: str, spans: Spans) -> None:
     """And is told the user's meta data alone."""
     letters: list[Letter] = []
-    client = Client(database, durability="normal")
+    client = Client(either, durability="normal")
 
     @client.handler(Doomed)
     async def doomed(task: Doomed) -> None:
@@ -274,9 +272,9 @@ async def test_the_runs_of_a_schedule_begin_traces_of_their_own(spans: Spans) ->
     assert len(spans.traces) == len(runs) + 1
 
 
-async def test_a_copy_is_of_the_trace_of_who_copies(database: str, spans: Spans) -> None:
+async def test_a_copy_is_of_the_trace_of_who_copies(either: str, spans: Spans) -> None:
     """Not of that of the first; its meta data are the same."""
-    async with app(database, workers=0) as client:
+    async with app(either, workers=0) as client:
         [job_id] = await client.add(Third()).meta({"user": 1}).save()
         with spans.request() as request:
             copied = await client.get(await client.jobs.copy(job_id))

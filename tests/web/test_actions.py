@@ -41,9 +41,9 @@ async def states(world: World, ids: dict[str, list[str]]) -> dict[str, JobStatus
 
 
 @pytest.fixture
-async def filled(database: str) -> Any:
+async def filled() -> Any:
     """A world of which nothing runs by itself, and its jobs by state."""
-    async with world_of(database) as world:
+    async with world_of(":memory:") as world:
         ids = await world.fill()
         await world.client.pause("mail", wait=True)
         yield world, ids
@@ -135,7 +135,7 @@ async def test_everything_that_matches(filled: Any) -> None:
     assert "Everything that matches (1)" in page.text
     question = read(await world.page.submit(page.form("Cancel all"), "Cancel all"))
     assert question.find("h1").text == "Cancel 1 job?"
-    assert "All jobs that are pending: queue mail, due after" in question.text
+    assert "All pending jobs: queue mail, due after" in question.text
     assert await world.client.jobs.count(state="pending") == 2, "a question changes nothing"
     world.clock.advance(45 * 60)
     done = await world.page.do(question.form("Cancel 1 job"), "Cancel 1 job")
@@ -149,7 +149,7 @@ async def test_only_what_can_be_done_is_counted_and_done(filled: Any) -> None:
     page = await world.page.see("/jobs")
     question = read(await world.page.submit(page.form("Delete all"), "Delete all"))
     assert question.find("h1").text == "Delete 7 jobs?"
-    assert "All jobs that are cancelled or failed or pending or succeeded, of every queue" in question.text
+    assert "All cancelled, failed, pending or succeeded jobs, of every queue." in question.text
     assert "cannot be undone" in question.text
     done = await world.page.do(question.form("Delete 7 jobs"), "Delete 7 jobs")
     assert done.notice == "Done: 7 deleted."

@@ -157,3 +157,8 @@ def test_numbers_beside_a_chart_are_short(number: int, text: str) -> None:
 )
 def test_throughput_is_by_the_minute(ended: int, minutes: int, text: str) -> None:
     assert per_minute(QueueStats(since=timedelta(minutes=minutes), succeeded=ended)) == text
+
+
+def test_throughput_stays_the_same_within_a_minute() -> None:
+    at = [QueueStats(since=timedelta(minutes=5, seconds=second), succeeded=7) for second in (1, 30, 60)]
+    assert {per_minute(stats) for stats in at} == {"1.2/min"}

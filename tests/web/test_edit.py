@@ -22,6 +22,17 @@ class Charge(Task):
     inner: list[dict[str, Any]] = []
 
 
+class Strict(Task):
+    config: ClassVar[QueueConfig] = QueueConfig("strict")
+    amount: int
+    card_number: str
+    inner: list[dict[str, int]] = []
+
+    def __post_init__(self) -> None:
+        if self.amount < 0:
+            raise ValueError(f"not {self.amount} from {self.card_number} and {self.inner}")
+
+
 class Pair(Task, array_like=True):
     config: ClassVar[QueueConfig] = QueueConfig("pairs")
     one: int
@@ -115,6 +126,16 @@ async def test_what_is_wrong_is_told_beside_what_was_typed(typed: str, word: str
         assert await payload(world.client, job_id) == {"amount": 5, "card_number": "4111", "inner": []}
         done = await world.page.do(answer.form("Save"), "Save", payload='{"amount": 7}')
         assert done.notice == "Done: edited."
+
+
+async def test_what_is_wrong_is_told_without_what_is_hidden(world: World, client: Client) -> None:
+    client.register(Strict, nothing)
+    [job_id] = await client.add(Strict(5, "hunter2", [{"token": 88888}])).wait(60).save()
+    page, shown = await editing(world, job_id)
+    answer = await world.page.submit(page.form("Save"), "Save", payload=json.dumps(shown | {"amount": -1}))
+    told = read(answer, status=400).find(id="wrong").text
+    assert "Not -1 from ••• and [{'token': •••}]" in told
+    assert "hunter2" not in answer.text
 
 
 async def test_who_comes_too_late_is_told(world: World, client: Client, job_id: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
@@ -51,6 +51,7 @@ def test_other_numbers_are_refused_by_name(text: str) -> None:
         Fields([("n", text)]).whole("n", 3, -5, 10)
 
 
+@settings(max_examples=40)
 @given(st.text())
 def test_a_number_is_within_bounds_or_refused(text: str) -> None:
     with contextlib.suppress(BadRequest):
@@ -70,6 +71,7 @@ def test_queries_leave_out_what_is_empty() -> None:
     assert query({"a": "x y&", "b": [1, None, 2], "c": 0}) == "?a=x+y%26&b=1&b=2&c=0"
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(min_size=1), st.text(min_size=1), max_size=5))
 def test_queries_are_read_as_they_were_written(values: dict[str, str]) -> None:
     assert Fields.parse(query(values).removeprefix("?")).mapping() == values

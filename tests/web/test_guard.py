@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
@@ -90,6 +90,7 @@ def test_hosts_that_are_named(host: str, allowed: Collection[str], right: bool) 
             check_host(scope(host=host), allowed)
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=30))
 def test_any_host_is_right_or_refused(host: str) -> None:
     with contextlib.suppress(Refused):

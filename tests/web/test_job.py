@@ -19,6 +19,7 @@ from backlite_async import (
     Retention,
     Task,
     chain,
+    group,
     testing,
 )
 from backlite_async.web import Access, allow_all
@@ -236,6 +237,18 @@ async def test_what_it_waits_for(world: World, client: Client) -> None:
     page = await world.page.see(f"/jobs/{held}")
     assert "the turn of its key, ann" in page.find(id="why").text
     assert page.find(id="facts").links["ann"] == "/jobs?key=ann&queue=charges"
+
+
+async def test_behind_a_join_are_the_steps_it_joins(world: World, client: Client) -> None:
+    await client.pause("mail", wait=True)
+    flow = chain(group(Mail("a"), Mail("b")), group(Mail("c"), Mail("d")))
+    await client.add(flow).save()
+    run = await client.workflow(flow.id)
+    assert run is not None
+    assert any(step.kind == "join" for step in run.steps)
+    first, second, last, _ = (step.id for step in run.steps if step.kind == "step")
+    page = await world.page.see(f"/jobs/{last}")
+    assert [link["href"] for link in page.find(id="why").all("a")] == [f"/jobs/{first}", f"/jobs/{second}"]
 
 
 async def test_large_payloads_are_cut(world: World, client: Client) -> None:

@@ -61,6 +61,9 @@ async def test_what_is_told_of_each(world: World, client: Client) -> None:
     failed = page.row(ids["failed"][0][-12:])
     assert "ValueError: no such box: trouble@example.org" in failed.text
     assert '{"to": "u0@example.org", "subject": "hello"}' in page.row(ids["succeeded"][0][-12:]).text
+    cancelled = page.row(ids["cancelled"][0][-12:])
+    assert "never@example.org" in cancelled.text
+    assert not cancelled.all("span", cls="wrong")
     later = page.row(ids["scheduled"][0][-12:])
     assert "due" in later.text
     [due, *_] = later.all("time")

@@ -35,7 +35,7 @@ def points(path: str) -> list[float]:
     return [float(number) for number in re.findall(r"-?[\d.]+", path)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(graphs())
 def test_nothing_lies_on_anything_else(spots: tuple[Spot, ...]) -> None:
     drawing = layout(spots)
@@ -45,7 +45,7 @@ def test_nothing_lies_on_anything_else(spots: tuple[Spot, ...]) -> None:
         assert beside or one.y + one.height < other.y or other.y + other.height < one.y
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(graphs())
 def test_lines_run_forward_from_edge_to_edge(spots: tuple[Spot, ...]) -> None:
     drawing = layout(spots)
@@ -61,7 +61,7 @@ def test_lines_run_forward_from_edge_to_edge(spots: tuple[Spot, ...]) -> None:
         assert before.x + before.width < after.x
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(graphs())
 def test_all_lies_inside(spots: tuple[Spot, ...]) -> None:
     drawing = layout(spots)
@@ -72,7 +72,7 @@ def test_all_lies_inside(spots: tuple[Spot, ...]) -> None:
         assert box.y + box.height <= drawing.height
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(graphs())
 def test_the_same_graph_gives_the_same_drawing(spots: tuple[Spot, ...]) -> None:
     first = layout(spots)
@@ -89,6 +89,11 @@ def test_a_chain_is_a_straight_line() -> None:
 def test_what_stands_alone_in_its_layer_is_in_the_middle_of_what_it_joins() -> None:
     drawing = layout((Spot(0), Spot(1), Spot(2), Spot(3, (0, 1, 2), dot=True), Spot(4, (3,))))
     assert middle(drawing, 1) == middle(drawing, 3) == middle(drawing, 4)
+
+
+def test_what_comes_after_one_is_level_with_it() -> None:
+    drawing = layout((Spot(0), Spot(1), Spot(2), Spot(3, (2,)), Spot(4, (3,))))
+    assert middle(drawing, 2) == middle(drawing, 3) == middle(drawing, 4)
 
 
 def middle(drawing: Drawing, number: int) -> float:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from datetime import datetime, timedelta
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import anyio.lowlevel
+import msgspec
+import pytest
 
-from backlite_async import JobContext, QueueConfig, Retention, Task, testing
+from backlite_async import JobContext, OwnerInfo, QueueConfig, Retention, Task, testing
+from backlite_async.web import Access, allow_all
 
-from .support import Browser, Document, Element, Mail, World, world_of
+from .support import START, Browser, Document, Element, Mail, World, world_of
 
 NONE = "\u2013"
 
@@ -60,6 +64,7 @@ async def test_a_count_that_ends_says_that_there_are_more(world: World, page: Br
 
 async def test_the_oldest_due_is_an_instant(world: World, page: Browser) -> None:
     await world.client.pause("mail")
+    world.clock.advance(0.35)
     due = world.clock.instant
     await world.client.add(Mail("a@example.org")).save()
     world.clock.advance(40)
@@ -198,6 +203,35 @@ async def test_progress_is_shown_while_a_job_runs(world: World, page: Browser) -
     assert doing.find("progress")["value"] == "0.25"
     assert "a <quarter>" in doing.text
     go_on.set()
+    async with Browser(world.client, auth=allow_all(Access(payloads=False))) as guest:
+        assert "quarter" not in (await guest.see("/")).text
+
+
+async def test_each_process_shows_its_own_jobs(file: str) -> None:
+    async with world_of(file) as world:
+        other = testing.client(file, clock=world.clock, workers=2, rng=random.Random(1))
+        begun, go_on = anyio.Event(), anyio.Event()
+
+        @other.handler(Step)
+        async def step(task: Step) -> None:
+            begun.set()
+            await go_on.wait()
+
+        async with other:
+            await world.running()
+            await other.add(Step()).save()
+            with anyio.fail_after(10):
+                await begun.wait()
+            processes = (await world.page.see("/")).find(id="processes")
+            doing = {row.find(cls="busy").text: row.find("ul").text for row in processes.all("tr")[1:]}
+            go_on.set()
+        assert {busy: text.split()[0] for busy, text in doing.items()} == {
+            "1 of 10": "Hold",
+            "1 of 2": "Step",
+        }
+        assert "Step" not in doing["1 of 10"]
+        assert "Step" in doing["1 of 2"]
+        assert "Hold" not in doing["1 of 2"]
 
 
 async def test_a_process_without_workers_adds_only(file: str) -> None:
@@ -206,9 +240,33 @@ async def test_a_process_without_workers_adds_only(file: str) -> None:
         assert [(row[2], row[3]) for row in rows] == [("0 of 10", "nothing"), ("adds only", "nothing")]
 
 
+async def test_of_dead_processes_is_told_when_they_were_seen(
+    world: World, page: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [here] = await world.client.owners.list()
+    seen_at = START - timedelta(minutes=1)
+    dead = msgspec.structs.replace(here, id="a", host="gone", alive=False, running=3, seen_at=seen_at)
+    far = msgspec.structs.replace(here, id="b", host="far", alive=None, seen_at=seen_at)
+
+    async def owners(self: object) -> list[OwnerInfo]:
+        return [dead, far, here] + [msgspec.structs.replace(here, id=f"c{n}") for n in range(30)]
+
+    monkeypatch.setattr(type(world.client.owners), "list", owners)
+    seen = await page.see("/")
+    panel = seen.find(id="processes")
+    assert len(panel.find("tbody").all("tr")) == 25
+    assert "And 8 more." in panel.text
+    [row] = [row for row in panel.all("tr") if "far" in row.text]
+    assert row.find(cls="state").text == "unknown"
+    assert datetime.fromisoformat(row.find("td", data_label="Last seen").find("time")["datetime"]) == seen_at
+    assert panel.row(here.host).find("td", data_label="Last seen").text == "now"
+    assert tile(seen, "running").text.endswith("of 320 workers"), "those of the dead one do not count"
+
+
 async def test_it_is_the_same_while_nothing_happens(world: World, page: Browser) -> None:
     await world.fill()
     first = await page.get("/")
+    world.clock.advance(2)
     again = await page.get("/", headers={"If-None-Match": first.headers["etag"]})
     assert again.status_code == 304
     await world.ran(Mail("new@example.org"))

@@ -6,17 +6,18 @@ from typing import Any, ClassVar
 
 import pytest
 
-from backlite_async import JobStatus, QueueConfig, Rate, Retention, Task, testing
+from backlite_async import Discard, JobStatus, QueueConfig, Rate, Retention, Task, testing
 
 from ..conftest import Journal
 from .support import Browser, Mail, World, read, world_of
 
 from backlite_async.web import Access, allow_all  # isort: skip
+from backlite_async.web._pages import _queues  # isort: skip
 from backlite_async.web._pages._queues import limits, rules  # isort: skip
 
 
 class Letter(Task):
-    config: ClassVar[QueueConfig] = QueueConfig("letters")
+    config: ClassVar[QueueConfig] = QueueConfig("letters", retention=Retention(payload="always"))
     error: str
 
 
@@ -53,7 +54,7 @@ async def test_all_queues_are_shown_with_counts_and_limits(world: World, page: B
     counts = {row[0].split()[0]: row[1:7] for row in table.rows()}
     assert counts["limited"] == ["2", "2", "0", "0", "0", "0"]
     assert counts["mail"] == ["1", "1", "0", "3", "2", "1"]
-    assert table.row("mail").find("td", data_label="Throughput").text == "1.1/min"
+    assert table.row("mail").find("td", data_label="Throughput").text == "1/min"
     assert not seen.has("form", role="search"), "few need no search"
 
 
@@ -65,6 +66,20 @@ def test_limits_are_said_in_words() -> None:
     assert limits({"rate": {"count": 1, "per": 0.5}}) == ["1 starts in 500 ms"]
     odd: dict[str, Any] = {"rate": "often", "concurrency": None, "more": [1]}
     assert limits(odd) == ["None at once in a process"], "what another version declared does no harm"
+
+
+async def test_of_more_queues_fewer_jobs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in (("MOST", 4), ("LEAST", 1), ("MOST_IN_ALL", 8)):
+        monkeypatch.setattr(_queues, name, number)
+    kinds: list[Any] = []
+    async with testing.client() as client, Browser(client) as page:
+        for count, shown in ((1, "4+"), (3, "2+"), (9, "1+")):
+            while len(kinds) < count:
+                kinds.append(kind(f"q{len(kinds)}"))
+                await client.add(*[kinds[-1]() for _ in range(6)]).wait(60).save()
+            seen = await page.see("/queues")
+            assert {row[1] for row in seen.find(id="queues").rows()} == {shown}
+            assert f"Counts end at {shown.rstrip('+')}." in seen.text
 
 
 async def test_of_many_queues_some_are_found_by_name(world: World, page: Browser) -> None:
@@ -108,7 +123,11 @@ async def test_figures_are_of_this_queue_alone(world: World, page: Browser) -> N
 
 async def test_what_was_declared_is_told(world: World, page: Browser) -> None:
     await world.client.add(Limited()).save()
-    about = (await page.see("/queues/limited")).find(id="about").text
+    seen = await page.see("/queues/limited")
+    about = seen.find(id="about").text
+    running = next(one for one in seen.all("a", cls="tile") if one.find(cls="state").text == "running")
+    assert running.find("b").text == "0"
+    assert running.text.endswith("of 5 at most")
     assert ", ".join(SAID) in about
     assert "3 attempts, 1 min 30 s each, Letter for each that fails for good" in about
     assert "Limited Do little at once." in about
@@ -164,7 +183,24 @@ async def test_who_may_not_change_anything_has_no_buttons(options: dict[str, Any
         assert not any(queue.paused for queue in await world.client.queues.list())
 
 
+async def test_its_task_types_lead_to_forms_for_who_may_use_them() -> None:
+    for payloads in (True, False):
+        async with world_of(":memory:", auth=allow_all(Access(payloads=payloads))) as world:
+            await world.client.add(Mail("a@example.org")).wait(60).save()
+            about = (await world.page.see("/queues/mail")).find(id="about")
+            assert "Mail Send an e-mail." in about.text
+            links = about.all("a", text="Mail")
+            assert len(links) == payloads
+            for link in links:
+                await world.page.see(link["href"])
+
+
 async def test_all_that_failed_are_retried_once_that_is_confirmed(world: World, page: Browser) -> None:
+    @world.client.handler(Letter)
+    async def letter(task: Letter) -> None:
+        raise Discard(task.error)
+
+    [elsewhere] = await world.ran(Letter("lost"))
     ids = await world.fill()
     await world.client.pause("mail")
     seen = await page.see("/queues/mail")
@@ -178,6 +214,7 @@ async def test_all_that_failed_are_retried_once_that_is_confirmed(world: World, 
     for job_id in ids["failed"]:
         assert await world.client.status(job_id) is JobStatus.PENDING
     assert await world.client.status(ids["cancelled"][0]) is JobStatus.CANCELLED
+    assert await world.client.status(elsewhere) is JobStatus.FAILED, "it is of another queue"
 
 
 async def test_any_name_has_a_page(page: Browser, world: World) -> None:
@@ -192,10 +229,20 @@ async def test_any_name_has_a_page(page: Browser, world: World) -> None:
         await world.client.resume(name)
 
 
+async def test_what_can_be_no_name_is_refused(page: Browser) -> None:
+    for name, status in ((201 * "x", 400), ("~!", 404), ("~" + "AAAA", 400), ("%00", 400), ("~_w", 404)):
+        for path in (f"/queues/{name}", f"/schedules/{name}"):
+            assert (await page.get(path)).status_code == status, (name, path)
+    await page.see("/", last="\0", status=400)
+    await page.see("/queues", text="%" * 5000)
+    await page.see("/schedules", text="\0" * 50)
+
+
 async def test_pages_are_the_same_while_nothing_happens(world: World, page: Browser) -> None:
     await world.fill()
     for path in ("/queues", "/queues/mail", "/queues/hold"):
         first = await page.get(path)
+        world.clock.advance(2)
         again = await page.get(path, headers={"If-None-Match": first.headers["etag"]})
         assert again.status_code == 304
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backlite_async.web import Access
-from backlite_async.web._redact import MASK, MOST, glance, mask, restored, shown
+from backlite_async.web._redact import MASK, MOST, glance, mask, restored, said, shown
 from backlite_async.web._visit import Visit
 
 
@@ -183,3 +184,35 @@ def test_what_the_callback_left_out_is_kept() -> None:
     assert restored({}, {"a": 1}, {"a": 1, "unseen": 9}) == {"unseen": 9}
     assert restored("seen", "seen", {"a": 1}) == {"a": 1}
     assert restored(True, 1, 1) is True
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("opened box=a", "opened box=a"),
+        ("in token=hunter2 n=1", "in token=••• n=1"),
+        ("in API-Key: hunter2", "in API-Key: •••"),
+        ("in user_password='hunter2 x=2' n=1", "in user_password=••• n=1"),
+        ('in {"secret": "hunter\\"2", "n": 1}', 'in {"secret": •••, "n": 1}'),
+        ("Authorization=Bearer hunter2 n=1", "Authorization=••• n=1"),
+        ("refreshed the token cache", "refreshed the token cache"),
+        ("a=1 token=hunter2\nnext=2", "a=1 token=•••\nnext=2"),
+    ],
+)
+def test_lines(line: str, expected: str) -> None:
+    assert said(visit(), line) == expected
+    assert said(visit(payloads=False), line) == ""
+    assert said(visit(), None) == ""
+
+
+@pytest.mark.parametrize(
+    "part", ["token", "p_", "token=", "t o ", " ", "a", "'", '\\"', "token ", "token=' "]
+)
+def test_no_text_takes_long(part: str) -> None:
+    """The work grows with the text, and not with its square."""
+    begun = time.process_time()
+    for _ in range(20):
+        said(visit(), (part * 2000)[:2000] + "!")
+    shown(visit(), "T", (part * MOST)[:MOST].encode() + b"!")
+    shown(visit(), "T", (part * MOST)[:MOST].encode())
+    assert time.process_time() - begun < 2

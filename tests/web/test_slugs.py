@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
@@ -14,6 +14,7 @@ pytest.importorskip("starlette")
 from backlite_async.web._slugs import slug, unslug
 
 
+@settings(max_examples=40)
 @given(st.text(min_size=1, max_size=200))
 def test_every_name_comes_back(name: str) -> None:
     coded = slug(name)
@@ -23,6 +24,7 @@ def test_every_name_comes_back(name: str) -> None:
     assert coded not in (".", "..")
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_different_names_are_different_slugs(one: str, other: str) -> None:
     assert (slug(one) == slug(other)) == (one == other)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backlite_async import Client, QueueConfig, Retention, Task
 
-from .support import Browser, Document, World
+from .support import Browser, Document, World, world_of
 
 # isort: split
 from backlite_async.web import Access, allow_all
@@ -127,6 +127,7 @@ async def test_the_form_has_an_input_for_each_field(every: Client, page: Browser
     fields = dict(form.fields)
     assert (fields["f.ratio"], fields["f.colour"], fields["f.day"]) == ("0.5", "red", "2026-03-01")
     assert fields["f.long"] == "a\nb"
+    assert [value for name, value in form.fields if name == "f.sure"] == ["false", "true"]  # the last counts
     assert "Some text." in form.element.text
     labels = {label.get("for") for label in form.element.all("label")}
     assert {field.get("id") for name, field in inputs.items() if name and name.startswith("f.")} <= labels
@@ -160,6 +161,15 @@ async def test_what_is_not_checked_is_false(every: Client, page: Browser) -> Non
     )
     _, task = await added(every, page, answer)
     assert (task.sure, task.tags, task.long, task.made) == (False, ["q"], "", [1, 2])
+
+
+async def test_lines_end_as_they_do_in_python(every: Client, page: Browser) -> None:
+    """Browsers send CR and LF; what was not touched is left to be the default."""
+    form = (await page.see(NEW)).main.form("Add the job")
+    more = {"f.long": "a\r\n\r\nc", "f.tags": "[\r\n]", "o.wait": "9"}
+    _, task = await added(every, page, await page.submit(form, None, **GOOD, **more))
+    assert task.long == "a\n\nc"
+    assert values_of(fields_of(schema(Every)), {"long": "a\r\nb", "tags": "[]"}) == {}
 
 
 async def test_options_hold(every: Client, page: Browser, world: World) -> None:
@@ -236,6 +246,36 @@ async def test_what_is_wrong_is_said_beside_it(
     assert fields["f.long"] == "kept <as> it is"
     assert fields[name] == typed
     assert await every.jobs.count(queue="every & all") == 0
+
+
+ABSURD = (
+    "", "0", "-1", "9" * 400, "9" * 5_000, "1e999", "NaN", "[NaN]", "0x10", "\u0663", "\x00",
+    '"\\ud800"', "null", "[" * 900 + "]" * 900, "[" * 5_000, '{"a":' * 400 + "1" + "}" * 400,
+    "9999-12-31T23:59:59", "0001-01-01", "2026-13-45T99:99", "PT9999999999999999S", "true", "{}",
+    "[[]]", '{"$ref": 1}', "x" * 10_000,
+)  # fmt: skip
+
+
+KINDS = (
+    "f.text f.count f.size f.moment f.maybe f.unsure f.day f.either f.anything f.made"
+    " o.wait o.at o.priority o.tags o.unique_key"
+).split()
+"""An input of each kind."""
+
+
+async def test_absurd_values_are_refused_or_kept() -> None:
+    """In each field, and in each option: no page fails, and what is added can be read."""
+    async with world_of(":memory:") as world:
+        world.client.register(Every, _run)
+        await world.client.pause("every & all")
+        form = (await world.page.see(NEW)).main.form("Add the job")
+        for name in KINDS:
+            for value in ABSURD:
+                data = {**dict(form.fields), **GOOD, name: value}
+                answer = await world.page.post(NEW, data=data, headers={"Sec-Fetch-Site": "same-origin"})
+                assert answer.status_code in (303, 400), (name, value[:50], answer.status_code)
+        for job in await world.client.jobs.list(queue="every & all", limit=1000):
+            assert msgspec.json.decode(job.payload or b"", type=Every).text
 
 
 async def test_wait_and_at_are_one_too_many(every: Client, page: Browser) -> None:
@@ -359,7 +399,7 @@ json = st.recursive(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from(["$ref", "properties", "$defs", "required", "type"]), json))
 def test_no_schema_breaks_the_form(odd: dict[str, Any]) -> None:
     """Whatever another process has stored."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import UTC, datetime
 from typing import ClassVar
 
 import pytest
@@ -16,6 +17,8 @@ from backlite_async import (
     StepRun,
     Task,
     Workflow,
+    WorkflowId,
+    WorkflowRun,
     chain,
     group,
     testing,
@@ -123,6 +126,8 @@ async def test_the_graph_names_each_step_and_its_state(flows: World, page: Brows
     joins = [step for step in run.steps if step.kind == "join"]
     assert len(graph.all("circle", cls="join")) == len(joins) > 0
     assert ["callback" in node.text for node in graph.all("a", cls="callback")] == [True]
+    assert len(graph.all("path", cls="callback")) == 3  # behind what nothing comes after
+    assert len(graph.all("path", cls="fallback")) == 1
     legend = seen.find(id="graph").find("ul").text
     assert "1 failed" in legend
     assert "1 skipped" in legend
@@ -227,6 +232,23 @@ def step(status: JobStatus, **more: object) -> StepRun:
         "started_at": None, "finished_at": None, "progress": None, "error": None,
     }  # fmt: skip
     return StepRun(status=status, **{**values, **more})  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_read_is_not_drawn() -> None:
+    from backlite_async.web._pages._workflows import drawable
+
+    def run(*after: tuple[int, ...]) -> WorkflowRun:
+        steps = tuple(step(JobStatus.PENDING, number=place, after=one) for place, one in enumerate(after))
+        return WorkflowRun(
+            id=WorkflowId("x"), name=None, status=JobStatus.PENDING, created_at=datetime.now(UTC),
+            finished_at=None, cancelled_at=None, expires_at=None, size=len(steps), left=0, steps=steps,
+        )  # fmt: skip
+
+    assert drawable(run(*[()] * 300))
+    assert not drawable(run(*[()] * 301))
+    assert not drawable(run())
+    assert drawable(run((), *[(0,) * 10] * 100))
+    assert not drawable(run((), *[(0,) * 10] * 101))
 
 
 def test_states_in_words() -> None:

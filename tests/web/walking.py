@@ -1,10 +1,10 @@
-"""Follows all links of all pages."""
+"""Follows all links of all pages, and sends what no browser would."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -22,14 +22,16 @@ SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 class Walk:
     """Follows all links of all pages, asset by asset, and counts what it has seen.
 
-    `most`: how many addresses of a shape it follows, such as /jobs/{id}; `also`: what may be answered beside
-    200.
+    `most`: how many addresses of a shape it follows, such as /jobs/{id}; `limit`: how many pages in all;
+    `also`: what may be answered beside 200.
     """
 
-    def __init__(self, app: App, mount: str, *, most: int = 1, also: int = 200, **transport: Any) -> None:
+    def __init__(
+        self, app: App, mount: str, *, most: int = 1, limit: int = 1000, also: int = 200, **transport: Any
+    ) -> None:
         self.mount = mount.rstrip("/")
         self.transport = httpx.ASGITransport(app=app, client=HERE, **transport)
-        self.most, self.expected = most, (200, also)
+        self.most, self.limit, self.expected = most, limit, (200, also)
         self.shapes: Counter[str] = Counter()
         self.pages: dict[str, Document] = {}
         self.assets: set[str] = set()
@@ -71,5 +73,39 @@ class Walk:
         shape = re.sub(r"[^/]*[\d~][^/]*", "*", path) + "?" + ",".join(sorted(names))
         if path.startswith("/static/"):
             return True
+        if len(self.pages) >= self.limit:
+            return False
         self.shapes[shape] += 1
         return self.shapes[shape] <= self.most
+
+
+async def raw(
+    app: Any,
+    method: str = "GET",
+    path: str = "/",
+    *,
+    query: bytes = b"",
+    headers: Sequence[tuple[bytes, bytes]] = ((b"host", b"localhost"),),
+    body: bytes | Iterator[bytes] = b"",
+    **scope: Any,
+) -> tuple[int, dict[str, str], bytes]:
+    """Send what no client library would send; return status, headers and body."""
+    chunks = iter([body]) if isinstance(body, bytes) else body
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        chunk = next(chunks, None)
+        if chunk is None:
+            return {"type": "http.disconnect"} if scope.get("cut") else {"type": "http.request", "body": b""}
+        return {"type": "http.request", "body": chunk, "more_body": not isinstance(body, bytes)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    whole = {
+        "type": "http", "method": method, "path": path, "query_string": query, "headers": [*headers],
+        "client": HERE, "scheme": "http", "http_version": "1.1", "root_path": "",
+    }  # fmt: skip
+    await app({**whole, **scope}, receive, send)
+    told = {key.decode(): value.decode("latin-1") for key, value in sent[0]["headers"]}
+    return sent[0]["status"], told, b"".join(message.get("body", b"") for message in sent[1:])

@@ -158,9 +158,10 @@ async def _ask_of_all(visit: Visit, form: Fields, name: str, meant: Asked, when:
     jobs, filters = visit.client.jobs, meant.narrowed(ACTIONS[name].states)
     count: Count = await jobs.count(most=COUNTED, **filters)
     first = await jobs.list(limit=NAMED, brief=True, **filters)
-    states, words = " or ".join(filters["state"]), meant.words()
-    which = f"All jobs that are {states}" + (": " + ", ".join(words) if words else ", of every queue") + "."
-    text = [which, "It is done in batches of 500, each at once; while it goes on this page waits."]
+    *others, last = filters["state"]
+    states, words = " or ".join([", ".join(others), last] if others else [last]), meant.words()
+    which = f"All {states} jobs" + (": " + ", ".join(words) if words else ", of every queue") + "."
+    text = [which, "It is done in batches of 500, each in a transaction; this page waits for the last."]
     return _ask(
         visit,
         name,

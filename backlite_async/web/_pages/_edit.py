@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from starlette.responses import Response
@@ -18,6 +19,9 @@ __all__ = ["ROUTES"]
 
 LARGEST = 262_144
 """Bytes of a payload that is edited in a browser."""
+
+SHORTEST = 3
+"""Characters of a hidden value that is looked for in what is told of a payload."""
 
 
 class Wrong(Exception):
@@ -54,7 +58,10 @@ async def save(visit: Visit) -> Response:
         if was != now:
             was = now
             raise Wrong("Somebody has changed it since. Save again to put yours in its place.", 409)
-        task = await _built(visit, job, restored(_parsed(typed), seen, original), original)
+        fields = restored(_parsed(typed), seen, original)
+        if _masks(fields) > _masks(original):
+            raise Wrong(f"{MASK} stands for what is hidden. Leave it where it is, or write a value instead.")
+        task = await _built(visit, job, fields, _unseen(seen, original))
         visit.audit("edit", ids=[job.id], count=1)
         done = await _saved(visit, job, task)
     except Wrong as wrong:
@@ -114,16 +121,30 @@ def _parsed(typed: str) -> dict[str, Any]:
     return value
 
 
-async def _built(visit: Visit, job: Job, fields: Any, original: Any) -> Any:
-    """Return the task, checked as at its add."""
-    if _masks(fields) > _masks(original):
-        raise Wrong(f"{MASK} stands for what is hidden. Leave it where it is, or write a value in its place.")
+async def _built(visit: Visit, job: Job, fields: Any, unseen: Iterable[str]) -> Any:
+    """Return the task, checked as at its add; what is wrong is told without what is hidden."""
     try:
         return await visit.client.tasks.build(job.task, fields, queue=job.queue)
     except PayloadError as error:
-        raise Wrong(f"{error.reason[:1].upper()}{error.reason[1:]}.") from None
+        reason = error.reason
+        for text in sorted(unseen, key=len, reverse=True):
+            reason = reason.replace(text, MASK)
+        raise Wrong(f"{reason[:1].upper()}{reason[1:]}.") from None
     except (TaskNotFound, InvalidType) as error:
         raise Wrong(f"It cannot be checked: {error}.") from None
+
+
+def _unseen(seen: Any, original: Any) -> Iterator[str]:
+    """Find the texts in a payload that are not shown."""
+    if isinstance(original, dict):
+        for name, value in original.items():
+            yield from _unseen(seen.get(name) if isinstance(seen, dict) else None, value)
+    elif isinstance(original, list):
+        same = isinstance(seen, list) and len(seen) == len(original)
+        for place, value in enumerate(original):
+            yield from _unseen(seen[place] if same else None, value)
+    elif original != seen and len(str(original)) >= SHORTEST:
+        yield str(original)
 
 
 def _masks(value: Any) -> int:

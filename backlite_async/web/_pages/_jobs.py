@@ -161,7 +161,8 @@ def row(visit: Visit, job: Job, now: datetime) -> Row:
         more = "to be cancelled" if job.cancelled_at else ""
     if not more and state != "retrying" and job.attempt > 1:
         more = f"{job.attempt} of {job.max_attempts}"
-    about = job.error if job.error and job.status is not JobStatus.SUCCEEDED else None
+    untold = job.status is JobStatus.SUCCEEDED or job.error == job.status
+    about = None if untold else job.error
     return Row(job, state, more, about or glance(visit, job.task, job.payload))
 
 

@@ -22,7 +22,7 @@ STATES = {
 } | {"scheduled": "state=pending&due_after=0s"}
 """What is asked of the list of jobs to see those in a state."""
 
-MOST, LEAST, MOST_IN_ALL = 10_000, 1_000, 100_000
+MOST, LEAST, MOST_IN_ALL = 10_000, 100, 50_000
 """To how many jobs of a state are counted: of a queue, of one of very many, and of all together."""
 
 MANY = 10
@@ -85,7 +85,12 @@ def notes(queues: Sequence[Queue]) -> dict[str, str]:
         for name in ("succeeded", "failed", "cancelled")
     }
     held = sum(queue.waiting for queue in queues)
-    return ended | {"pending": f"{number(held)} held up" if held else "none is due", "scheduled": "for later"}
+    most = [queue.limits["global_concurrency"] for queue in queues if "global_concurrency" in queue.limits]
+    return ended | {
+        "pending": f"{number(held)} held up" if held else "none is due",
+        "scheduled": "for later",
+        "running": f"of {most[0]} at most" if most and len(queues) == 1 else "",
+    }
 
 
 def oldest_due(visit: Visit, queues: Iterable[Queue]) -> datetime | None:

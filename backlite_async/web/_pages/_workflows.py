@@ -24,6 +24,9 @@ MOST_DRAWN, MOST_LINES = 300, 1_000
 ROWS = 300
 """Steps in the table, of one page."""
 
+MOST_BEFORE = 3
+"""What a step comes after is named up to so many."""
+
 SINKS = 12
 """A callback is drawn behind all ends of the graph, if there are no more of them."""
 
@@ -160,7 +163,9 @@ async def workflow(visit: Visit) -> Response:
     run = await _found(visit)
     words = states(run.steps)
     first = visit.query.whole("from", 0, 0, 1_000_000)
-    names = {step.number: step.name or step.task or f"#{step.number}" for step in run.steps}
+    rows = run.steps[first : first + ROWS]
+    before = {number for step in rows for number in step.after[:MOST_BEFORE]}
+    names = {step.number: step.name or step.task or "join" for step in run.steps if step.number in before}
     return visit.render(
         "workflow.html",
         run=run,
@@ -169,8 +174,9 @@ async def workflow(visit: Visit) -> Response:
         counts=Counter(words[step.number] for step in run.steps if step.kind != "join"),
         drawing=drawn(run, words) if drawable(run) else None,
         first=first,
-        rows=run.steps[first : first + ROWS],
+        rows=rows,
         most=ROWS,
+        most_before=MOST_BEFORE,
         mermaid=run.mermaid() if drawable(run) else None,
         can_retry=any(step.status in ("failed", "cancelled") and not step.skipped for step in run.steps),
         can_cancel=any(step.status not in ENDED and step.id is not None for step in run.steps),

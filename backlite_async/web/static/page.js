@@ -59,12 +59,13 @@ function take(html) {
     const open = [...old.querySelectorAll("details[id][open]")].map(details => details.id);
     const key = old.contains(focused) && nameOf(focused);
     const chosen = new Set([...old.querySelectorAll("input[name=id]:checked")].map(box => box.value));
-    const scrolled = old.querySelector(".scroll")?.scrollLeft;
+    const box = old.querySelector(".scroll");
+    const scrolled = box && {left: box.scrollLeft, top: box.scrollTop, behavior: "instant"};
     const put = document.adoptNode(now);
     old.replaceWith(put);
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     for (const box of put.querySelectorAll("input[name=id]")) box.checked = chosen.has(box.value);
-    if (scrolled) put.querySelector(".scroll").scrollLeft = scrolled;
+    if (scrolled) put.querySelector(".scroll")?.scrollTo(scrolled);
     if (key) {
       const again = [...put.querySelectorAll("a, button, input, summary, [tabindex]")];
       again.find(one => key === nameOf(one))?.focus({preventScroll: true});
@@ -144,6 +145,13 @@ document.addEventListener("keydown", event => {
     if (rows.length) { event.preventDefault(); rows[Math.max(0, Math.min(place, rows.length - 1))].focus(); }
   }
 });
+
+// -- on a phone the navigation scrolls: to where one is -------------------------------------------------
+const current = document.querySelector(".side [aria-current]");
+if (current) {
+  const bar = current.closest("nav");
+  bar.scrollLeft += Math.max(0, current.getBoundingClientRect().right + 24 - bar.getBoundingClientRect().right);
+}
 
 // -- theme --------------------------------------------------------------------------------------
 const theme = document.getElementById("theme");
