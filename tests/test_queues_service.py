@@ -135,6 +135,9 @@ async def test_one_queue(client: Client, clock: Clock) -> None:
     assert queue.recent.run is not None
     assert queue.today.run is not None
     assert listed.today == msgspec.structs.replace(queue.today, run=None, wait=None)
+    [quick] = [queue for queue in await client.queues.list(times=False) if queue.name == "work"]
+    without = msgspec.structs.replace(queue.recent, run=None, wait=None)
+    assert quick == msgspec.structs.replace(listed, recent=without)
 
 
 async def test_queues_are_counted_as_far_as_asked(client: Client) -> None:
