@@ -129,7 +129,7 @@ def torture(session: nox.Session) -> None:
 @nox.session
 def mutants(session: nox.Session) -> None:
     """Break the library in many ways and see the tests notice each: nox -s mutants [-- NAME ...]."""
-    install(session, "test", "examples")
+    install(session, "test", "examples", "extras")
     session.run("python", "-m", "tests.mutants", *session.posargs)
 
 

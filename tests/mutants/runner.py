@@ -22,7 +22,7 @@ __all__ = ["EVERYTHING", "Baseline", "Outcome", "Verdict", "judge", "judge_all",
 
 Outcome = Literal["killed", "hangs", "survived", "broken"]
 
-EVERYTHING = "tests/test_*.py tests/stores tests/simulation"
+EVERYTHING = "tests/test_*.py tests/stores tests/web tests/cli tests/telemetry tests/simulation"
 """What a mutant has to survive that its own tests have not noticed."""
 
 LIMIT = 600.0
