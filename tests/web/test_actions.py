@@ -17,7 +17,7 @@ from .support import Mail, World, read, world_of
 STATES = ("succeeded", "failed", "scheduled", "cancelled", "running")
 
 DONE = {
-    "retry": {"failed": "pending", "cancelled": "pending", "scheduled": "pending"},
+    "retry": {"failed": "pending", "cancelled": "pending"},
     "run_now": {"scheduled": "pending"},
     "reschedule": {"scheduled": "pending"},
     "cancel": {"scheduled": "cancelled", "running": "running"},
@@ -111,6 +111,19 @@ async def test_a_selection(filled: Any) -> None:
     done = await world.page.do(question.form("Retry 4 jobs"), "Retry 4 jobs")
     assert done.notice == "Done: 3 of 4 retried; the others were in no state for that."
     assert [await world.client.status(one) for one in chosen] == ["pending"] * 3 + ["succeeded"]
+
+
+async def test_a_pending_job_that_is_chosen_to_retry_stays_as_it_is(filled: Any) -> None:
+    """Its question says so: what is due in a month does not run now."""
+    world, ids = filled
+    [scheduled] = ids["scheduled"]
+    before = await world.client.get(scheduled)
+    answer = await post(world, action="retry", id=scheduled)
+    assert answer.headers["location"].endswith("&n=0")
+    question = read(await post(world, action="retry", id=[scheduled, ids["failed"][0]]))
+    done = await world.page.do(question.form("Retry 2 jobs"), "Retry 2 jobs")
+    assert done.notice == "Done: 1 of 2 retried; the others were in no state for that."
+    assert await world.client.get(scheduled) == before
 
 
 async def test_a_whole_page_of_jobs(database: str) -> None:

@@ -96,8 +96,15 @@ async def _act_on_some(visit: Visit, form: Fields, name: str, when: dict[str, An
     if form.get("confirmed") != "1" and (len(ids) > 1 or action.sure):
         return await _ask_of_some(visit, form, name, ids, when)
     visit.audit(name, ids=ids, count=len(ids), **_logged(when))
-    done = await getattr(visit.client.jobs, name)(*ids, **when)
+    fit = await _ended(visit, ids) if name == "retry" else ids
+    done = await getattr(visit.client.jobs, name)(*fit, **when) if fit else 0
     return visit.done(visit.checked_back(form.raw("back")), action.done, done, len(ids) if done else None)
+
+
+async def _ended(visit: Visit, ids: Sequence[str]) -> list[str]:
+    """Return the ids of jobs to retry: `jobs.retry` lets pending ones run now, which nobody was asked."""
+    states = ACTIONS["retry"].states
+    return [job_id for job_id in ids if await visit.client.status(job_id) in states]
 
 
 async def _act_on_all(visit: Visit, form: Fields, name: str, when: dict[str, Any]) -> Response:
