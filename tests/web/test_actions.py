@@ -246,6 +246,8 @@ async def test_steps_of_a_workflow_stay(filled: Any) -> None:
     await world.client.add(flow).save()
     [first, second] = await world.client.jobs.list(workflow=flow.id)
     assert second.waiting
+    assert "Steps of workflows stay" in read(await post(world, action="delete", all="1")).text
+    assert "Steps of workflows stay" not in read(await post(world, action="cancel", all="1")).text
     answer = await post(world, action="delete", id=first.id, confirmed="1")
     assert answer.headers["location"].endswith("n=0")
 
@@ -265,6 +267,9 @@ async def test_steps_of_a_workflow_stay(filled: Any) -> None:
         {"action": "retry", "all": "1", "state": "bogus", "confirmed": "1"},
         {"action": "retry", "all": "1", "due_after": "bogus", "confirmed": "1"},
         {"action": "delete", "all": "0", "confirmed": "1"},
+        {"action": "delete", "all": "1", "queu": "zzz", "confirmed": "1"},
+        {"action": "delete", "all": "1", "status": "failed", "confirmed": "1"},
+        {"action": "delete", "all": "1", "id": "x", "confirmed": "1"},
     ],
 )
 async def test_what_cannot_be_meant_does_nothing(fields: dict[str, Any]) -> None:
