@@ -160,6 +160,14 @@ async def test_pages_forth_and_back(database: str) -> None:
         assert "queue=mail" in page.links["← Previous"]
 
 
+async def test_what_was_done_is_said_once(world: World) -> None:
+    """No link from there, and no form, leads to where it is said again."""
+    page = await world.page.see("/jobs?queue=mail&done=retried&n=1")
+    assert page.notice is not None
+    assert "done=" not in page.html
+    assert "queue=mail" in page.html
+
+
 async def test_a_list_that_had_to_stop_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from backlite_async import _query
 
