@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -299,6 +300,16 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 def test_times(text: str, ahead: str, back: str) -> None:
     assert moment("x", text, NOW).replace(tzinfo=None).isoformat().removesuffix(":00") == ahead
     assert moment("x", text, NOW, back=True).replace(tzinfo=None).isoformat().removesuffix(":00") == back
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process cannot be set here")
+def test_a_time_without_a_zone_is_not_that_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        found = moment("x", "2026-03-04T05:06", NOW)
+    time.tzset()
+    assert found == datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 
 
 @settings(max_examples=50)
