@@ -228,6 +228,8 @@ async def test_steps_of_a_workflow_stay(filled: Any) -> None:
         {"action": "retry", "all": "1", "state": "bogus", "confirmed": "1"},
         {"action": "retry", "all": "1", "due_after": "bogus", "confirmed": "1"},
         {"action": "delete", "all": "0", "confirmed": "1"},
+        {"action": "reschedule", "id": "x", "wait": "-5m", "confirmed": "1"},
+        {"action": "reschedule", "id": "x", "wait": "", "at": " ", "confirmed": "1"},
     ],
 )
 async def test_what_cannot_be_meant_does_nothing(fields: dict[str, Any]) -> None:
