@@ -89,4 +89,5 @@ def allow_all(access: Access | None = None) -> Auth:
 
     def allow(scope: Scope) -> Access | None:
         return granted
+
     return allow
