@@ -101,7 +101,8 @@ async def _matching(client: Client, out: Output, how: Steering, which: Which, ac
     states = [state for state in how.states if state in filters.get("state", how.states)]
     if not states:
         raise click.UsageError(f"{how.name} is for jobs that are {', '.join(how.states)}.")
-    number = await client.jobs.count(**(filters | {"state": states}))
+    asked: dict[str, Any] = {**filters, "state": states}
+    number = await client.jobs.count(**asked)
     if not number and not number.capped:
         await check_names(client, filters)
     elif not confirmed(out, f"{how.name}: {counted(number)}.", yes=which.yes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -54,7 +54,7 @@ def checked(
     if not 1 <= page_size <= MOST_ROWS:
         raise InvalidValue(f"page_size={page_size} must lie between 1 and {MOST_ROWS}")
     return Settings(
-        auth=auth,
+        auth=cast("Auth | None", auth),
         base_path=_path(base_path),
         read_only=bool(read_only),
         redact=redact,

@@ -274,7 +274,9 @@ async def test_one_queue_and_how_far_it_is_counted(store: Store) -> None:
 async def test_kept_jobs_of_several_tasks(store: Store, most: int) -> None:
     """They are counted in one, up to a limit, and without those of any task that have expired."""
     await store.add([new(f"{task} {number}", task) for task in "TUV" for number in range(4)])
-    for job in (await claim(store, lane("T", "U", "V", room=20))).jobs:
+    claimed = (await claim(store, lane("T", "U", "V", room=20))).jobs
+    await store.add([new("live")])
+    for job in claimed:
         until = 500 if job.id in ("T 0", "T 1", "U 0") else None
         status = JobStatus.SUCCEEDED if job.task != "V" else JobStatus.FAILED
         await store.finish([complete(job, status=status, keep=Keep(until=until, payload=False))])

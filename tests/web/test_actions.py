@@ -270,6 +270,8 @@ async def test_steps_of_a_workflow_stay(filled: Any) -> None:
         {"action": "delete", "all": "1", "queu": "zzz", "confirmed": "1"},
         {"action": "delete", "all": "1", "status": "failed", "confirmed": "1"},
         {"action": "delete", "all": "1", "id": "x", "confirmed": "1"},
+        {"action": "reschedule", "id": "x", "wait": "-5m", "confirmed": "1"},
+        {"action": "reschedule", "id": "x", "wait": "", "at": " ", "confirmed": "1"},
     ],
 )
 async def test_what_cannot_be_meant_does_nothing(fields: dict[str, Any]) -> None:

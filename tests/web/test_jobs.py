@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -160,6 +161,14 @@ async def test_pages_forth_and_back(database: str) -> None:
         assert "queue=mail" in page.links["← Previous"]
 
 
+async def test_what_was_done_is_said_once(world: World) -> None:
+    """No link from there, and no form, leads to where it is said again."""
+    page = await world.page.see("/jobs?queue=mail&done=retried&n=1")
+    assert page.notice is not None
+    assert "done=" not in page.html
+    assert "queue=mail" in page.html
+
+
 async def test_a_list_that_had_to_stop_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from backlite_async import _query
 
@@ -291,6 +300,16 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 def test_times(text: str, ahead: str, back: str) -> None:
     assert moment("x", text, NOW).replace(tzinfo=None).isoformat().removesuffix(":00") == ahead
     assert moment("x", text, NOW, back=True).replace(tzinfo=None).isoformat().removesuffix(":00") == back
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process cannot be set here")
+def test_a_time_without_a_zone_is_not_that_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        found = moment("x", "2026-03-04T05:06", NOW)
+    time.tzset()
+    assert found == datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 
 
 @settings(max_examples=50)

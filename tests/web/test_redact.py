@@ -183,6 +183,7 @@ def test_size_and_cut() -> None:
     assert large.cut
     assert len(large.text) <= MOST
     assert large.text.startswith('{\n  "body": "xxx')
+    assert shown(visit(), "T", b'{"a":1,"b":2}', most=7).cut, "also where the rest is short"
     wide = shown(visit(), "T", raw([[]] * 15_000))
     assert wide.cut, "laid out it is longer than what is shown"
     assert len(wide.text) == MOST

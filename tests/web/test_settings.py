@@ -69,6 +69,21 @@ async def test_the_title_stands_on_every_page(world: World) -> None:
             assert seen.find("a", cls="brand").text == "Jobs of <us>"
 
 
+@pytest.mark.parametrize(
+    ("cookie", "theme"),
+    [
+        ("backlite-theme=dark", "dark"),
+        ("a=b; backlite-theme=light", "light"),
+        ("backlite-theme=x onload=y", None),
+        ("theme=dark", None),
+    ],
+)
+async def test_a_theme_is_one_of_two(world: World, cookie: str, theme: str | None) -> None:
+    answer = await world.page.get("/", headers={"cookie": cookie})
+    assert (f'data-theme="{theme}"' in answer.text) is (theme is not None)
+    assert ("data-theme" in answer.text) is (theme is not None)
+
+
 async def test_read_only_is_said(world: World) -> None:
     async with Browser(world.client, read_only=True) as page:
         assert (await page.see("/")).find("div", cls="foot").find("p", cls="tag").text == "read-only"

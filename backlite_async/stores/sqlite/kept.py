@@ -28,9 +28,9 @@ class Expired:
         """Return how many of a queue, task and status have ended in a time."""
         return sum([*of] == [*kind] and since <= at <= until for *of, at in self._found)
 
-    def by_place(self) -> Counter[tuple[str, str]]:
-        """Return how many there are of each queue and status."""
-        return Counter((queue, status) for queue, _, status, _ in self._found)
+    def by_kind(self) -> Counter[tuple[str, str, str]]:
+        """Return how many there are of each queue, task and status."""
+        return Counter((queue, task, status) for queue, task, status, _ in self._found)
 
 
 def kept_counts(raw: sqlite3.Connection, queue: str | None, now: int, most: int) -> Counter[tuple[str, str]]:
@@ -40,14 +40,13 @@ def kept_counts(raw: sqlite3.Connection, queue: str | None, now: int, most: int)
     if not expired.known:
         places = {(name, status) for name, _, status in kinds}
         return Counter({place: _looked_at(raw, *place, now, most) for place in places})
-    gone = expired.by_place()
-    tasks: dict[tuple[str, str], list[str]] = {}
-    for name, task, status in kinds:
-        tasks.setdefault((name, status), []).append(task)
-    asked = [(*place, several) for place, several in tasks.items()]
+    gone = expired.by_kind()
     looks = most + max(gone.values(), default=0)
-    numbers = decoded(raw, "count_kinds", {"kinds": text(asked), "looks": looks})
-    return Counter({place: number - gone[place] for place, number in zip(tasks, numbers, strict=True)})
+    numbers = decoded(raw, "count_kinds", {"kinds": text(kinds), "looks": looks})
+    found: Counter[tuple[str, str]] = Counter()
+    for (name, task, status), number in zip(kinds, numbers, strict=True):
+        found[name, status] += number - gone[name, task, status]
+    return found
 
 
 def _looked_at(raw: sqlite3.Connection, queue: str, status: str, now: int, most: int) -> int:

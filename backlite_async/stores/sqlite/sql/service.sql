@@ -390,13 +390,12 @@ SELECT count(*) FROM (
 )
 
 -- name: count_kinds
--- The same of each of :kinds (queue, status, tasks), whenever they have ended.
+-- The same of each of :kinds (queue, task, status), whenever they have ended.
 SELECT json_group_array((
     SELECT count(*) FROM (
-        SELECT 1 FROM json_each(kind.value, '$[2]') AS task
-        CROSS JOIN backlite_completed AS completed INDEXED BY backlite_completed_ended
-        WHERE completed.queue = json_extract(kind.value, '$[0]') AND completed.task = task.value
-          AND completed.status = json_extract(kind.value, '$[1]')
+        SELECT 1 FROM backlite_completed AS completed INDEXED BY backlite_completed_ended
+        WHERE completed.queue = json_extract(kind.value, '$[0]') AND completed.task = json_extract(kind.value, '$[1]')
+          AND completed.status = json_extract(kind.value, '$[2]')
         LIMIT :looks
     )
 )) FROM json_each(:kinds) AS kind
