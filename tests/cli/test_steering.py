@@ -83,9 +83,10 @@ def test_without_a_terminal_filters_need_yes(db: Path, run: Run) -> None:
     assert run("jobs", "count", "--state", "failed").out == "0\n"
 
 
-def test_a_person_is_asked(db: Path, run: Run, terminal: io.StringIO) -> None:
+@pytest.mark.parametrize("answer", ["n\n", "\n", "", "yesterday\n"])
+def test_a_person_is_asked(db: Path, run: Run, terminal: io.StringIO, answer: str) -> None:
     """With the number affected; the answer is no unless it is yes; data stays on stdout."""
-    terminal.write("n\n")
+    terminal.write(answer)
     terminal.seek(0)
     ran = run("jobs", "delete", "--queue", "mail", "--state", "failed")
     assert (ran.code, ran.out) == (1, "")
