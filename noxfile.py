@@ -59,6 +59,7 @@ MODELS = [
         for name in ("model", "control_model", "service_model", "workflow_model")
     ),
     *(f"tests/simulation/test_{name}.py" for name in ("worlds", "year")),
+    "tests/web/test_attacks.py",
 ]
 
 
@@ -71,7 +72,8 @@ def ignored(paths: list[str]) -> list[str]:
 def tests(session: nox.Session) -> None:
     """Test the installed wheel; on the oldest Python with all models, on the newest with the battery.
 
-    On those between without what knows no Python but SQLite, and time that is simulated.
+    On those between without what knows no Python but SQLite, time that is simulated, the page and the
+    command line.
     """
     install(session, "test", "examples", "extras")
     session.env["BACKLITE_TEST_WHEEL"] = "1"
@@ -83,7 +85,7 @@ def tests(session: nox.Session) -> None:
     if session.python != PYTHONS[0]:
         left_out += MODELS
     if session.python not in (PYTHONS[0], PYTHONS[-1]):
-        left_out += ["tests/stores", "tests/simulation"]
+        left_out += ["tests/stores", "tests/simulation", "tests/web", "tests/cli"]
     session.run("pytest", "-q", *ignored(left_out))
     if session.python == PYTHONS[-1]:
         session.run("pytest", "-q", *BATTERY)

@@ -16,7 +16,9 @@ from ._task import TaskType
 
 __all__ = ["built", "did_you_mean"]
 
-WORDS = dict.fromkeys(("true", "on", "yes", "1"), True) | dict.fromkeys(("false", "off", "no", "0"), False)
+WORDS = {word: True for word in "true on yes 1".split()} | {word: False for word in "false off no 0".split()}
+    ("false", "off", "no", "0"), False
+)
 """What says true or false in a form."""
 
 TO_THE_MINUTE = re.compile(r"(\d{4}-\d\d-\d\dT)?\d\d:\d\d")
@@ -190,7 +192,7 @@ def _meanings(text: str, *, prefers_json: bool) -> Iterator[Any]:
             found = number(bare)
         except ValueError:
             continue
-        if math.isfinite(found):
+        if isinstance(found, int) or math.isfinite(found):  # of large ints it cannot be said
             yield found
     if TO_THE_MINUTE.fullmatch(bare):
         yield f"{bare}:00"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ import msgspec
 from ._clock import seconds
 from ._config import Duration
 from ._failure import describe
-from ._job import Queue
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -25,8 +23,9 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
 
     - `alive`: it is started, and its database answers in time;
     - `dispatching`: it claims jobs; None for a client without workers, which is not there for that;
-    - `lag`: for how long the oldest job has been due that this client could run: of a queue with a handler
-      here that is not paused. None: nothing is due, or that could not be asked;
+    - `lag`: for how long the oldest job has been due that this client could run: of a task type with a
+      handler here, in a queue that is not paused. What waits for the turn of its key does not count. None:
+      nothing is due, or that could not be asked;
     - `reason`: what is wrong, in words; None: nothing.
     """
 
@@ -51,7 +50,7 @@ async def checkup(client: Client, within: float) -> HealthReport:
         store = client.open_store()
     except Exception as error:
         return HealthReport(alive=False, dispatching=_dispatches(client), reason=str(error))
-    asked = asyncio.ensure_future(store.queues(now=client.clock.now(), most=1))
+    asked = asyncio.ensure_future(store.oldest_due(client.registry.handled))
     try:
         await asyncio.wait([asked], timeout=within)
     finally:
@@ -65,7 +64,8 @@ async def checkup(client: Client, within: float) -> HealthReport:
     if failed is not None:
         return HealthReport(alive=False, dispatching=dispatching, reason=describe(failed))
     wrong = "jobs are not claimed; the log says why" if dispatching is False else None
-    return HealthReport(alive=True, dispatching=dispatching, lag=_lag(client, asked.result()), reason=wrong)
+    lag = _lag(client.clock.now(), asked.result())
+    return HealthReport(alive=True, dispatching=dispatching, lag=lag, reason=wrong)
 
 
 def _dispatches(client: Client) -> bool | None:
@@ -73,7 +73,5 @@ def _dispatches(client: Client) -> bool | None:
     return client.dispatches if client.workers else None
 
 
-def _lag(client: Client, queues: Sequence[Queue]) -> timedelta | None:
-    ours = {kind.queue for kind in client.registry.kinds}  # but for those that are paused here
-    ages = (queue.oldest_due for queue in queues if queue.name in ours and not queue.paused)
-    return max((age for age in ages if age is not None), default=None)
+def _lag(now: int, due_at: int | None) -> timedelta | None:
+    return None if due_at is None or due_at > now else timedelta(milliseconds=now - due_at)

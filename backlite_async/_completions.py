@@ -27,8 +27,10 @@ class Completions:
         health: Health,
         written: Callable[[Outcome, bool], None],
         refused: Callable[[Outcome, str], Outcome],
+        gone: Callable[[DatabaseReplaced], None],
     ) -> None:
         self._store = store
+        self._gone = gone
         self._refused = refused
         self.health = health
         self._written = written
@@ -79,6 +81,7 @@ class Completions:
                 pause = self.health.failed(error)
             except DatabaseReplaced as error:  # for good
                 self.health.failed(error)
+                self._gone(error)
                 return
             except asyncio.CancelledError:
                 continue

@@ -128,6 +128,7 @@ class Dispatcher:
             health=Health("write outcomes", troubled),
             written=self._written,
             refused=self._refused,
+            gone=self._gone,
         )
         self._starts = Starts(store)
         self._heed = Heed(
@@ -329,9 +330,7 @@ class Dispatcher:
                 self._uncertain = True
                 self._stop.ask(0)
             except DatabaseReplaced as error:
-                log.emit(log.STORE_LOST, error=str(error))
-                self.lost = error
-                self._stop.ask(0)
+                self._gone(error)
             except Exception as error:  # the dispatcher outlives every trouble with the database
                 self._uncertain = True
                 delay = self._health.failed(error)
@@ -346,6 +345,13 @@ class Dispatcher:
                 continue
             except BackliteError:
                 return
+
+    def _gone(self, error: DatabaseReplaced) -> None:
+        """Stop at once, for good: the file is not the one that was opened."""
+        if self.lost is None:
+            log.emit(log.STORE_LOST, error=str(error))
+            self.lost = error
+        self._stop.ask(0)
 
     async def _sleep(self, delay: float) -> None:
         timer = asyncio.get_running_loop().call_later(delay, self._wake.set)

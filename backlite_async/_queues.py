@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from ._stats import (
     StatsRow,
     queue_stats,
 )
+from ._sums import Counted, Sums, by_start
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -40,20 +41,25 @@ class Queues:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._sums: Sums | None = None
 
-    async def list(self, *, most: int = MOST_COUNTED) -> Sequence[Queue]:
+    async def list(self, *, most: int = MOST_COUNTED, times: bool = True) -> Sequence[Queue]:
         """Return how the queues are doing that have jobs, are paused or were declared, by name.
 
         Jobs are counted to `most`, which is 10,000 at most: fewer are quicker. `oldest_due` shows jobs that
         starve: by others of higher priority, a limit, a pause, or for want of a handler. How long attempts
-        ran and had waited `today` is not there: that costs much for all queues, see `get` and `stats`.
+        ran and had waited `today` is not there: that costs much for all queues, see `get` and `stats`; of
+        the last minutes it is there if `times` are asked for. What is written late is told late `today`, see
+        `series`.
         """
         now = self._client.clock.now()
         number = checked_number("most", most, MOST_COUNTED)
         queues = await self._client.open_store().queues(now=now, most=number)
         if not queues:
             return queues
-        recent, today = await self._stats(RECENT, now), await self._numbers(DAY, now)
+        recent = await self._stats(RECENT, now) if times else await self._numbers(RECENT, now)
+        begin, end, rows = await self._all().numbers(DAY)
+        today = _by_queue(rows, begin, end)
         return [_with(queue, recent, today, now) for queue in queues]
 
     async def get(self, name: str) -> Queue | None:
@@ -68,14 +74,17 @@ class Queues:
     async def stats(self, queue: str | None, last: Duration = timedelta(hours=1)) -> QueueStats:
         """Return what the attempts of a queue have come to in the last so many seconds, or a timedelta.
 
-        None: those of all queues together.
+        None: those of all queues together, see `series`.
         From a minute to 32 days. It is counted by the minute, and what is older than three hours by the
         hour, so the time begins with a whole one: `begin` and `since` tell which it is.
         """
-        name, now = None if queue is None else checked_name(queue), self._client.clock.now()
-        length = _checked_last(last)
-        found = await self._stats(length, now, name, together=name is None)
-        return found.get(name or "") or _stats_of([], *_period(length, now))
+        name, length = None if queue is None else checked_name(queue), _checked_last(last)
+        if name is None:
+            begin, end, counted = await self._all().last(length, _unit(length))
+            return _stats_of([row for rows in counted.values() for row in rows], begin, end)
+        now = self._client.clock.now()
+        found = await self._stats(length, now, name)
+        return found.get(name) or _stats_of([], *_period(length, now))
 
     async def series(
         self, queue: str | None, last: Duration = timedelta(hours=1), step: Duration | None = None
@@ -84,29 +93,39 @@ class Queues:
 
         A `step` is a minute, or several that divide an hour, or whole hours; where `last` is more than three
         hours, whole hours. None: the least. Steps begin at multiples of it in UTC.
+
+        Of all queues together (None) the client remembers the minutes that ended two minutes ago, and the
+        hours that ended five minutes ago. What is written later than that, as after an outage of the
+        database, is told when the next hour begins; of an hour, up to three hours after its end.
         """
-        name, now = None if queue is None else checked_name(queue), self._client.clock.now()
-        length = _checked_last(last)
+        name, length = None if queue is None else checked_name(queue), _checked_last(last)
         size = _checked_step(step, length)
-        begin = (now - length) // size * size
-        rows = await self._client.open_store().stats(
-            since=begin, until=now + 1, step=size, queue=name, together=name is None
-        )
-        counted: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
-        for _, start, what, bucket, number in rows:
-            counted[start].append((what, bucket, number))
+        if name is None:
+            begin, now, counted = await self._all().last(length, size)
+        else:
+            now = self._client.clock.now()
+            begin = (now - length) // size * size
+            counted = await self._steps(name, begin, now, size)
         return [
-            _stats_of(counted[start], start, min(start + size, now)) for start in range(begin, now + 1, size)
+            _stats_of(counted.get(start, ()), start, min(start + size, now))
+            for start in range(begin, now + 1, size)
         ]
 
-    async def _stats(
-        self, length: int, now: int, queue: str | None = None, *, together: bool = False
-    ) -> dict[str, QueueStats]:
-        """Return what was counted of one or all queues, by their names; `together`: of all, as ""."""
+    def _all(self) -> Sums:
+        """Return the sums of all queues of the store that is open now."""
+        store = self._client.open_store()
+        if self._sums is None or not self._sums.are_of(store):
+            self._sums = Sums(store, self._client.clock)
+        return self._sums
+
+    async def _steps(self, queue: str, begin: int, now: int, size: int) -> Mapping[int, Counted]:
+        rows = await self._client.open_store().stats(since=begin, until=now + 1, step=size, queue=queue)
+        return by_start(rows)
+
+    async def _stats(self, length: int, now: int, queue: str | None = None) -> dict[str, QueueStats]:
+        """Return what was counted of one or all queues, by their names."""
         begin, end = _period(length, now)
-        rows = await self._client.open_store().stats(
-            since=begin, until=end + 1, queue=queue, together=together
-        )
+        rows = await self._client.open_store().stats(since=begin, until=end + 1, queue=queue)
         return _by_queue(rows, begin, end)
 
     async def _numbers(self, length: int, now: int) -> dict[str, QueueStats]:
@@ -132,11 +151,16 @@ def _with(queue: Queue, recent: dict[str, QueueStats], today: dict[str, QueueSta
 
 def _period(length: int, now: int) -> tuple[int, int]:
     """Return begin and end of a time that is no shorter, and begins as it is counted."""
-    unit = MINUTE if length <= KEEP_MINUTES else HOUR
+    unit = _unit(length)
     return (now - length) // unit * unit, now
 
 
-def _stats_of(counted: Sequence[tuple[str, int, int]], begin: int, end: int) -> QueueStats:
+def _unit(length: int) -> int:
+    """Return by what a time is counted."""
+    return MINUTE if length <= KEEP_MINUTES else HOUR
+
+
+def _stats_of(counted: Counted, begin: int, end: int) -> QueueStats:
     return queue_stats(counted, timedelta(milliseconds=end - begin), from_millis(begin))
 
 

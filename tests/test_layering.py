@@ -31,8 +31,8 @@ LAYERS = {
     " _declare _filters _letters _zones _cron _rule _recurrence _said _schedule _due _reconcile _steps"
     " _workflow _schema _build _doctor",
     "effects": "_log _context _registry _add _health _completions _leases _maintenance _stop _worker"
-    " _deadlines _failure _feed _heed _lapses _queues _reports _solo _starts _takeover _transaction _wall"
-    " _threads _dispatcher _life _client"
+    " _deadlines _failure _feed _heed _lapses _queues _reports _sums _solo _starts _takeover _transaction"
+    " _wall _threads _dispatcher _life _client"
     " _notes _waits _results _events _middleware _direct _bulk _jobs _owners _catalogue"
     " _schedules _declarations _ticker _inside _workflows _maker _telemetry _checkup",
     "root": "_public",

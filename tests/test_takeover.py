@@ -27,6 +27,7 @@ from backlite_async import (
     _feed,
     _solo,
 )
+from backlite_async._job import Claim
 
 from .conftest import LIMIT, Journal
 
@@ -279,6 +280,34 @@ async def test_a_file_that_is_gone_stops_the_dispatcher(file: str, journal: Jour
         assert await client.stop() is True or journal.of("store.failing")
         with pytest.raises(DatabaseReplaced):
             await adder.status("x")
+
+
+async def test_an_outcome_that_cannot_be_written_into_another_file_stops_the_dispatcher(
+    file: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it notices first, as no claim will: none is tried while outcomes wait."""
+    client, begun, release = Client(file, workers=1), asyncio.Event(), asyncio.Event()
+
+    @client.handler(Work)
+    async def work(task: Work) -> None:
+        begun.set()
+        await release.wait()
+
+    async def nothing(*_: object, **__: object) -> Claim:
+        return Claim()
+
+    await client.start()
+    await client.add(Work()).save()
+    with anyio.fail_after(LIMIT):
+        await begun.wait()
+    monkeypatch.setattr(client.open_store(), "claim", nothing)
+    os.unlink(file)
+    release.set()
+    assert len(await journal.seen("store.lost")) == 1
+    await journal.seen("client.stopped")
+    with pytest.raises(DatabaseReplaced):
+        await client.add(Work()).save()
+    assert not await client.stop()
 
 
 async def test_hazards_are_logged_at_the_start(

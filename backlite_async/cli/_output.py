@@ -87,11 +87,13 @@ def plain(value: Any) -> Any:
 
 
 def _decoded(raw: bytes) -> Any:
-    """Return what JSON says; where it is none, its text."""
+    """Return what JSON says; where it is none, or nested too deeply to be said again, its text."""
     try:
-        return msgspec.json.decode(raw)
-    except msgspec.MsgspecError:
+        value = msgspec.json.decode(raw)
+        msgspec.json.encode([[[[value]]]])  # deeper than what it will stand in
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return raw.decode(errors="replace")
+    return value
 
 
 # -- for people --------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ class Tally:
     """Counts what this client does."""
 
     def __init__(self, client: Client) -> None:
-        self.numbers = dict.fromkeys(("succeeded", "failed", "cancelled", "retried"), 0)
+        self.numbers: dict[str, int] = dict.fromkeys(("succeeded", "failed", "cancelled", "retried"), 0)
         self.started = 0
         client.on("succeeded")(self._count)
         client.on("failed")(self._count)
@@ -151,12 +151,10 @@ async def _drain(client: Client, tally: Tally, asked: asyncio.Event) -> bool:
 
 async def _due(client: Client) -> bool:
     """Return whether there are jobs that may start here."""
-    handled = {kind.queue for kind in client.registry.kinds}
-    return any(
-        queue.oldest_due is not None and not queue.paused
-        for queue in await client.queues.list(most=1)
-        if queue.name in handled
-    )
+    report = await client.health()
+    if not report.alive:
+        await client.queues.list(most=1)  # says what is wrong
+    return report.lag is not None or not report.alive
 
 
 async def _runs(client: Client) -> bool:

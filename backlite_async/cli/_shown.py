@@ -66,7 +66,7 @@ def json_text(raw: bytes | None) -> str:
         return f"{raw[:MOST_BYTES].decode(errors='replace')}…\n(it is longer; --json has all)"
     try:
         return msgspec.json.format(raw, indent=2).decode()
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return raw.decode(errors="replace")
 
 

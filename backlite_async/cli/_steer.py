@@ -15,7 +15,7 @@ from ._filters import DURATION, FUTURE, all_and_yes, check_names, confirmed, job
 from ._jobs import jobs
 from ._output import Output
 
-__all__ = ["COMPLETED", "jobs"]
+__all__ = ["COMPLETED", "counted", "jobs"]
 
 COMPLETED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 LIVE = (JobStatus.PENDING, JobStatus.RUNNING)
@@ -101,18 +101,20 @@ async def _matching(client: Client, out: Output, how: Steering, which: Which, ac
     states = [state for state in how.states if state in filters.get("state", how.states)]
     if not states:
         raise click.UsageError(f"{how.name} is for jobs that are {', '.join(how.states)}.")
-    number = await client.jobs.count(**(filters | {"state": states}))
+    asked: dict[str, Any] = {**filters, "state": states}
+    number = await client.jobs.count(**asked)
     if not number and not number.capped:
         await check_names(client, filters)
-    elif not confirmed(out, f"{how.name}: {_jobs(number)}.", yes=which.yes):
+    elif not confirmed(out, f"{how.name}: {counted(number)}.", yes=which.yes):
         return 1
     else:
         number = await act(**filters) if filters else await act(all=True)  # type: ignore[assignment]
-    out.answer({"action": how.name, "count": int(number)}, f"{how.done}: {_jobs(number)}")
+    out.answer({"action": how.name, "count": int(number)}, f"{how.done}: {counted(number)}")
     return 0
 
 
-def _jobs(number: int) -> str:
+def counted(number: int) -> str:
+    """Return a number of jobs in words; "100000+": there are more."""
     return "1 job" if number == 1 and str(number) == "1" else f"{number} jobs"
 
 

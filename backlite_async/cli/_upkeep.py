@@ -13,7 +13,7 @@ from .. import Client
 from ._base import Settings, command, with_client, without_client
 from ._filters import DURATION, STATE, all_and_yes, check_names, confirmed, given
 from ._output import Output
-from ._steer import COMPLETED
+from ._steer import COMPLETED, counted
 
 __all__ = ["backup", "migrate", "prune"]
 
@@ -76,9 +76,11 @@ async def prune(
     filters = given({"state": states, "queue": queue, "finished_before": end})
     await check_names(client, {"queue": queue})
     number = await client.jobs.count(**filters)
-    if number and not confirmed(out, f"prune: {number} completed jobs.", yes=yes):
+    if number and not confirmed(out, f"prune: {counted(number)}, completed.", yes=yes):
         return 1
     deleted = await client.jobs.delete(**filters) if number else 0
+    if deleted < number:
+        out.say("steps of workflows stay, as long as these: backlite workflow delete")
     await _vacuumed(client, out, deleted, vacuum=vacuum)
     return 0
 
@@ -88,4 +90,4 @@ async def _vacuumed(client: Client, out: Output, deleted: int, *, vacuum: bool) 
     if vacuum:
         await client.vacuum()
         answer["vacuumed"] = True
-    out.answer(answer, f"deleted: {deleted} jobs{', and the free space given back' * vacuum}")
+    out.answer(answer, f"deleted: {counted(deleted)}{', and the free space given back' * vacuum}")

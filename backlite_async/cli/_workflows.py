@@ -19,8 +19,8 @@ __all__ = ["tree", "workflow"]
 workflow = Group("workflow", help="List workflows and show their steps; cancel, retry, delete.")
 COLUMNS = ("id", "state", "name", ">done", ">steps", "made", "finished")
 DROP = ("made", ">steps", "finished", ">done")
-MOST_LINES = 500
-"""Steps that a person is shown."""
+MOST_LINES, MOST_NAMED = 500, 5
+"""Steps that a person is shown, and those before one that are named in its line."""
 
 
 @command(workflow, "list", "backlite workflow list --state failed")
@@ -108,7 +108,10 @@ def tree(steps: Sequence[StepRun], most: int = MOST_LINES) -> Iterator[str]:
 
 
 def _line(step: StepRun) -> str:
-    also = [str(number) for number in step.after if number != max(step.after)]
+    before = sorted(step.after)[:-1]  # the last one is the line above
+    also = [*map(str, before[:MOST_NAMED])]
+    if len(before) > MOST_NAMED:
+        also.append(f"{len(before) - MOST_NAMED:,} more")
     said = [f"{step.number}", step.task or step.kind, repr(step.name) if step.name else ""]
     said += ["skipped" if step.skipped else str(step.status), percent(step.progress)]
     said += [f"({step.kind})" if step.kind in ("fallback", "callback") else ""]

@@ -266,6 +266,13 @@ class Control(Protocol):
         """
         ...
 
+    async def oldest_due(self, kinds: Sequence[tuple[str, str]]) -> int | None:
+        """Return when the first pending job of these queues and tasks is due, None: there is none.
+
+        Paused queues do not count, nor does what waits for a turn or for steps.
+        """
+        ...
+
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask the owners of running ones to.
 

@@ -377,6 +377,11 @@ class MemoryService:
         names = {row.queue for row in self._live.rows.values()} | self._limits.paused | self._declared.keys()
         return [self._queue(name, now, most) for name in sorted(names) if queue in (None, name)]
 
+    async def oldest_due(self, kinds: Sequence[tuple[str, str]]) -> int | None:
+        """Return when the first pending job of these queues and tasks is due; None: there is none."""
+        meant = {kind for kind in kinds if kind[0] not in self._limits.paused}
+        return min((row.until for row in self._live.pending() if row.kind in meant), default=None)
+
     def _queue(self, name: str, now: int, most: int) -> Queue:
         let_in = [row for row in self._live.pending() if row.queue == name]
         waiting, blocked = self._live.waiting(name), self._live.blocked(name)

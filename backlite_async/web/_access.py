@@ -90,5 +90,4 @@ def allow_all(access: Access | None = None) -> Auth:
     def allow(scope: Scope) -> Access | None:
         return granted
 
-    allow.open_to_all = True  # type: ignore[attr-defined]
     return allow

@@ -55,7 +55,7 @@ class Dashboard:
       returns what may be shown. What is called password, token and the like is hidden in any case.
     - `title`: what stands on every page.
     - `allowed_hosts`: host names that it answers to; "*.example.org" is any below that, "*" any. None:
-      names of this machine, and addresses; with `auth` that asks for a password, any.
+      names of this machine, and addresses; with `basic(...)`, any.
     - `page_size`: rows of a list.
 
     It needs no start and no lifespan: it reads through the client once that is started, and until then

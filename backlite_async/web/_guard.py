@@ -12,7 +12,11 @@ __all__ = ["Refused", "check_host", "check_local", "check_site", "header"]
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
-FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+FORWARDED = frozenset(
+    b"cf-connecting-ip forwarded true-client-ip via x-forwarded-for x-forwarded-host x-forwarded-port"
+    b" x-forwarded-proto x-forwarded-server x-real-ip".split()
+)
+"""Headers by which most proxies can be told; one that adds none of them cannot."""
 
 
 class Refused(Exception):

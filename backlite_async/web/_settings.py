@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from .. import InvalidType, InvalidValue
-from ._access import Auth
+from ._access import Auth, Basic
 
 __all__ = ["Redact", "Settings", "checked"]
 
@@ -54,7 +54,7 @@ def checked(
     if not 1 <= page_size <= MOST_ROWS:
         raise InvalidValue(f"page_size={page_size} must lie between 1 and {MOST_ROWS}")
     return Settings(
-        auth=auth,
+        auth=cast("Auth | None", auth),
         base_path=_path(base_path),
         read_only=bool(read_only),
         redact=redact,
@@ -77,10 +77,11 @@ def _path(value: object) -> str | None:
 def _hosts(value: object, auth: object) -> tuple[str, ...] | None:
     """Return the hosts that are allowed; None: this machine's names and addresses.
 
-    Who must sign in may use any: a foreign page that has its name point here has nobody's password.
+    With `basic` any: a foreign page that has its name point here has nobody's password. What a function
+    of the application goes by is not known: it may be an address, which a foreign page has as well.
     """
     if value is None:
-        return None if auth is None or getattr(auth, "open_to_all", False) else ("*",)
+        return ("*",) if isinstance(auth, Basic) else None
     if isinstance(value, str) or not isinstance(value, Collection):
         raise InvalidType(f"allowed_hosts={value!r} must be a list of host names")
     for host in value:

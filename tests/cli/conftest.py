@@ -194,13 +194,29 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop(name, None)
 
 
+started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """What a test that fails has started is ended."""
+    yield
+    while started:
+        process = started.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
 def start(*arguments: object, cwd: Path, **more: Any) -> subprocess.Popen[str]:
     """Start the command line in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if name != "BACKLITE_DB"}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-P", "-m", "backlite_async", *map(str, arguments)],
         cwd=cwd,
         env=environment | more.pop("env", {}),
         text=True,
         **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more,
     )
+    started.append(process)
+    return process

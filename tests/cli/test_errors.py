@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Ids, Run
+from .conftest import Ids, Run, start
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,7 @@ def test_a_file_that_is_no_database(tmp_path: Path, run: Run) -> None:
 
 def test_a_closed_pipe_is_no_error_to_tell(db: Path, ids: Ids) -> None:
     """Whoever reads our output may have had enough."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "backlite_async", "stats", "--watch", "0.1", "--db", str(db)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("stats", "--watch", "0.1", "--db", db, cwd=db.parent)
     assert process.stdout is not None
     assert process.stderr is not None
     for line in (process.stdout.readline(), process.stdout.readline()):

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import pytest
+
+from backlite_async import JobStatus, StepRun
+from backlite_async.cli._output import plain
+from backlite_async.cli._workflows import tree
 
 from .conftest import Ids, Run
 
@@ -89,6 +96,28 @@ def test_a_job_is_shown_whole(db: Path, ids: Ids, run: Run) -> None:
     assert "attempt 1 went wrong" in out
     assert 'raise ValueError("no such address' in out
     assert "ValueError: no such address: \ufffd[31m<nobody>" in out
+
+
+@pytest.mark.parametrize("payload", [b"[" * 60_000, b"no json", b"1e999", b"\xff", b'"\\ud800"'])
+def test_payloads_that_others_wrote(db: Path, ids: Ids, run: Run, payload: bytes) -> None:
+    """What is no JSON, or nested too deeply, is told as text, and does not hide the jobs behind it."""
+    with closing(sqlite3.connect(db)) as connection:
+        connection.execute("UPDATE backlite_jobs SET payload = ? WHERE id = ?", (payload, ids.pending))
+        connection.commit()
+    text = payload.decode(errors="replace")
+    listed = run("jobs", "list", "--json")
+    assert listed.code == 0
+    assert len(listed.data) == len(run("jobs", "list").out.splitlines()) - 1
+    [job] = run("jobs", "show", ids.pending, "--json").data
+    assert job["payload"] == text
+    assert text in run("jobs", "show", ids.pending).out
+
+
+def test_what_can_just_be_decoded_can_be_said(run: Run) -> None:
+    """It stands in an object then, one or two levels deeper."""
+    for depth in range(900, 1100):
+        raw = b"[" * depth + b"]" * depth
+        assert msgspec.json.encode(plain([{"payload": raw}]))
 
 
 def test_a_list_goes_on_behind_a_page(db: Path, run: Run) -> None:
@@ -184,6 +213,33 @@ def test_a_workflow_is_shown_as_a_tree(db: Path, ids: Ids, run: Run) -> None:
     [data] = run("workflow", "show", ids.order, "--json").data
     assert data["edges"] == [[0, 1], [0, 2], [1, 3], [2, 3]]
     assert [step["status"] for step in data["steps"]] == ["succeeded", "succeeded", "failed", "cancelled"]
+
+
+def test_a_large_workflow_stays_readable() -> None:
+    """A few hundred steps are shown, and of those before one a few are named."""
+    steps = [*(step(number, ()) for number in range(1000)), step(1000, tuple(range(1000)))]
+    lines = [*tree(steps)]
+    assert len(lines) == 501
+    assert lines[-1] == "... and 501 more; --json has all"
+    joined = [line for line in tree(steps, most=2000) if "also" in line]
+    assert joined == ["└─ 1000  Send  pending  also after 0, 1, 2, 3, 4, 994 more"]
+
+
+def step(number: int, after: tuple[int, ...]) -> StepRun:
+    nothing = dict.fromkeys(("id", "name", "due_at", "started_at", "finished_at", "progress", "error"))
+    return StepRun(
+        number=number,
+        kind="step",
+        queue="mail",
+        task="Send",
+        status=JobStatus.PENDING,
+        skipped=False,
+        after=after,
+        if_failed="cancel",
+        attempt=0,
+        max_attempts=1,
+        **nothing,
+    )
 
 
 def test_a_task_type_shows_its_fields(db: Path, run: Run) -> None:

@@ -8,18 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from backlite_async import Client
+from backlite_async import Client, QueueConfig, Task
 from backlite_async.cli import _run
 
 from .conftest import Ran, Report, Run, start
 
 LIMIT = 30.0
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+
+
+class Unhandled(Task):
+    config: ClassVar[QueueConfig] = Report.config
 
 
 def finish(process: subprocess.Popen[str]) -> Ran:
@@ -85,7 +90,24 @@ def test_drain_waits_for_what_running_jobs_add(file: str, run: Run, monkeypatch:
     assert later == ["second"]
 
 
-async def add(file: str, task: Report) -> None:
+async def test_drain_leaves_what_has_no_handler_beside_what_has_one(file: str) -> None:
+    """Of one queue: a type that was renamed, or that another process runs."""
+    client, sent = Client(file, workers=2), []
+
+    @client.handler(Report)
+    async def report(task: Report) -> None:
+        sent.append(task.name)
+
+    await add(file, Report("a"))
+    await add(file, Unhandled())
+    await add(file, Report("b"))
+    async with client:
+        with anyio.fail_after(LIMIT):
+            assert await _run._drain(client, _run.Tally(client), asyncio.Event())
+    assert sorted(sent) == ["a", "b"]
+
+
+async def add(file: str, task: Report | Unhandled) -> None:
     async with Client(file, workers=0) as client:
         await client.add(task).save()
 

@@ -84,7 +84,7 @@ def test_prune_deletes_completed_jobs(db: Path, ids: Ids, run: Run, monkeypatch:
     ran = run("prune", "--state", "failed")
     assert ran.code == 2
     assert "say --yes" in ran.err
-    assert run("prune", "--state", "failed", "--yes").out == "deleted: 1 jobs\n"
+    assert run("prune", "--state", "failed", "--yes").out == "deleted: 1 job\n"
     assert run("jobs", "show", ids.failed).code == 3
     vacuum, vacuumed = Client.vacuum, []
 
@@ -93,7 +93,9 @@ def test_prune_deletes_completed_jobs(db: Path, ids: Ids, run: Run, monkeypatch:
         await vacuum(client)
 
     monkeypatch.setattr(Client, "vacuum", noted)
-    [pruned] = run("prune", "--vacuum", "--yes", "--json").data
+    ran = run("prune", "--vacuum", "--yes", "--json")
+    assert "backlite workflow delete" in ran.err
+    [pruned] = ran.data
     assert len(vacuumed) == 1
     assert pruned == {"action": "prune", "count": 1, "vacuumed": True}
     assert run("jobs", "show", ids.succeeded).code == 3

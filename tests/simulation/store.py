@@ -358,6 +358,10 @@ class FaultyStore(Asking, Recurring):
         """Return how many jobs of a queue are claimed."""
         return await self._do("running", lambda: at_once(self._inner.running(queue)))
 
+    async def oldest_due(self, kinds: Sequence[tuple[str, str]]) -> int | None:
+        """Return when the first pending job of these queues and tasks is due; None: there is none."""
+        return await self._do("oldest_due", lambda: at_once(self._inner.oldest_due(kinds)))
+
     async def queues(
         self, *, now: int, most: int = MOST_COUNTED, queue: str | None = None
     ) -> Sequence[Queue]:

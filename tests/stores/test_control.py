@@ -411,6 +411,22 @@ async def test_queues_with_jobs_that_wait_for_their_turn(store: Store) -> None:
     assert await queues(store, now=100) == [queue("q", oldest_due=50)]
 
 
+async def test_the_oldest_due_of_some_kinds(store: Store) -> None:
+    """Of no others, whatever their priorities; not of paused queues, nor what waits for its turn."""
+    more = More(key="k", turns=1)
+    await store.add([new("a", due_at=40, priority=5), new("b", due_at=30), new("c", due_at=35, priority=-5)])
+    await store.add([new("d", "U", due_at=20), new("e", queue="r", due_at=10)])
+    await store.add([new("f", "V", due_at=50, created_at=50, more=more, priority=1)])
+    await store.add([new("g", "V", due_at=5, created_at=50, more=more)])
+    assert await store.oldest_due([]) is None
+    assert await store.oldest_due([("q", "T")]) == 30
+    assert await store.oldest_due([("q", "T"), ("q", "U"), ("none", "T")]) == 20
+    assert await store.oldest_due([("q", "V")]) == 50
+    assert await store.oldest_due([("q", "T"), ("r", "T")]) == 10
+    await store.pause("r", now=1)
+    assert await store.oldest_due([("q", "T"), ("r", "T")]) == 30
+
+
 async def test_many_queues(store: Store) -> None:
     """Any number of queues, tasks and priorities."""
     names = [f"q{number:03}" for number in range(30)]

@@ -294,6 +294,7 @@ class Machine(RuleBasedStateMachine):
     def stores_agree(self) -> None:
         """What can be asked is answered the same."""
         self.both(lambda store: store.queues(now=self.now), same=list)
+        self.both(lambda store: store.oldest_due([("q", "T"), ("r", "U")]))
         for job_id in self.ids[-1:]:
             self.both(lambda store, job_id=job_id: store.get(job_id, now=self.now))  # type: ignore[misc]
 

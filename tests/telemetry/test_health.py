@@ -27,6 +27,14 @@ class Work(Task):
     config: ClassVar[QueueConfig] = QueueConfig("work")
 
 
+class Keyed(Task):
+    config: ClassVar[QueueConfig] = QueueConfig("keyed", concurrency_per_key=1)
+
+
+class Unhandled(Task):
+    config: ClassVar[QueueConfig] = Keyed.config
+
+
 class Foreign(Task):
     config: ClassVar[QueueConfig] = QueueConfig("foreign")
 
@@ -95,16 +103,38 @@ async def test_the_lag_is_of_what_it_could_run() -> None:
         release.set()
 
 
+async def test_the_lag_is_not_of_other_types_nor_of_keys_that_wait() -> None:
+    """A queue may have jobs that this process cannot run, and some that wait for those that it runs."""
+    client = testing.client(workers=2)
+
+    @client.handler(Keyed)
+    async def keyed(task: Keyed) -> None:
+        begun.set()
+        await release.wait()
+
+    begun, release = asyncio.Event(), asyncio.Event()
+    clock: Any = client.clock
+    async with client:
+        await client.add(Unhandled()).save()
+        await client.add(Keyed()).key("k").save()
+        await client.add(Keyed()).key("k").save()
+        with anyio.fail_after(LIMIT):
+            await begun.wait()
+        clock.advance(90)
+        assert (await client.health()).lag is None
+        release.set()
+
+
 async def test_a_database_that_does_not_answer_is_said(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within the time that it has."""
 
-    async def never(**_: object) -> None:
+    async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
     async with Client(database) as client:
-        monkeypatch.setattr(client.open_store(), "queues", never)
+        monkeypatch.setattr(client.open_store(), "oldest_due", never)
         with anyio.fail_after(LIMIT):
             report = await client.health(within=0.01)
         assert report == HealthReport(
@@ -120,11 +150,11 @@ async def test_a_database_that_fails_is_said(
 ) -> None:
     """With what it says."""
 
-    async def fail(**_: object) -> None:
+    async def fail(*_: object) -> None:
         raise error
 
     async with Client(database) as client:
-        monkeypatch.setattr(client.open_store(), "queues", fail)
+        monkeypatch.setattr(client.open_store(), "oldest_due", fail)
         report = await client.health()
     assert not report.ok()
     assert report.reason == f"{type(error).__name__}: disk full"
@@ -168,12 +198,12 @@ async def test_a_probe_that_is_cancelled_is_cancelled(database: str, monkeypatch
     """Which is no error of the client's, and leaves nothing behind."""
     asked = asyncio.Event()
 
-    async def never(**_: object) -> None:
+    async def never(*_: object) -> None:
         asked.set()
         await asyncio.Event().wait()
 
     async with Client(database) as client:
-        monkeypatch.setattr(client.open_store(), "queues", never)
+        monkeypatch.setattr(client.open_store(), "oldest_due", never)
         task = asyncio.create_task(client.health())
         await asked.wait()
         task.cancel()

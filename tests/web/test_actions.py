@@ -144,6 +144,30 @@ async def test_everything_that_matches(filled: Any) -> None:
     assert await world.client.status(other) == "pending"
 
 
+async def test_what_matches_later_is_left_alone(filled: Any) -> None:
+    """No more is done than was asked for, however long the answer takes."""
+    world, ids = filled
+    jobs = world.client.jobs
+    retry = read(await post(world, action="retry", all="1", state="failed"))
+    assert "What ends from now on is left alone." in retry.text
+    reschedule = read(await post(world, action="reschedule", all="1", wait="2h"))
+    assert "What is added from now on is left alone." in reschedule.text
+    delete = read(await post(world, action="delete", all="1"))
+    assert "What is added from now on is left alone." in delete.text
+    world.clock.advance(1)
+    [added] = await world.client.add(Mail("later")).wait(60).save()
+    await world.client.resume("mail")
+    [failed] = await world.ran(Mail("trouble again"))
+    await world.client.pause("mail", wait=True)
+    done = await world.page.do(reschedule.form("Reschedule 1 job"), "Reschedule 1 job")
+    assert done.notice == "Done: rescheduled."
+    done = await world.page.do(retry.form("Retry 2 jobs"), "Retry 2 jobs")
+    assert done.notice == "Done: 2 retried."
+    done = await world.page.do(delete.form("Delete 7 jobs"), "Delete 7 jobs")
+    assert done.notice == "Done: 7 deleted."
+    assert {job.id for job in await jobs.list()} == {added, failed, *ids["running"]}
+
+
 async def test_only_what_can_be_done_is_counted_and_done(filled: Any) -> None:
     world, ids = filled
     page = await world.page.see("/jobs")

@@ -264,6 +264,7 @@ async def test_it_is_not_closed_while_a_request_takes_long(
             await page.see("/jobs")
             assert await own.jobs.get(job_id) is not None
             source.left(own)
+            assert opened(page) is None  # at once: there is another to look through
             await source.close()
             assert not own.is_open
 

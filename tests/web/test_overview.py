@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from backlite_async import JobContext, OwnerInfo, QueueConfig, Retention, Task, testing
+from backlite_async.web import Access, allow_all
 
 from .support import START, Browser, Document, Element, Mail, World, world_of
 
@@ -202,6 +203,8 @@ async def test_progress_is_shown_while_a_job_runs(world: World, page: Browser) -
     assert doing.find("progress")["value"] == "0.25"
     assert "a <quarter>" in doing.text
     go_on.set()
+    async with Browser(world.client, auth=allow_all(Access(payloads=False))) as guest:
+        assert "quarter" not in (await guest.see("/")).text
 
 
 async def test_each_process_shows_its_own_jobs(file: str) -> None:

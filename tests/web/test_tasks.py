@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backlite_async import Client, QueueConfig, Retention, Task
 
-from .support import Browser, Document, World
+from .support import Browser, Document, World, world_of
 
 # isort: split
 from backlite_async.web import Access, allow_all
@@ -46,6 +46,8 @@ class Every(Task, kw_only=True):
     size: Size
     moment: Annotated[datetime, msgspec.Meta(tz=True)]
     maybe: int | None
+    local: Annotated[datetime, msgspec.Meta(tz=False)] | None = None
+    some: datetime = datetime(2026, 3, 1, 14, 5)
     ratio: float = 0.5
     sure: bool = True
     unsure: bool | None = None
@@ -92,7 +94,7 @@ async def test_the_list_has_each_type_with_its_fields(every: Client, page: Brows
         "text text *",
         "count whole number *",
         "size object *",
-        "moment date-time *",
+        "moment date and time *",
         "maybe whole number or null",
     ]
     assert panel.links["Add a job of Every"] == NEW
@@ -112,10 +114,9 @@ async def test_the_form_has_an_input_for_each_field(every: Client, page: Browser
     }
     assert {name: kind for name, kind in kinds.items() if name.startswith("f.")} == {
         "f.text": "text", "f.count": "number", "f.size": "textarea", "f.moment": "datetime-local",
-        "f.maybe": "number", "f.ratio": "number", "f.sure": "checkbox", "f.unsure": "select",
-        "f.colour": "select",
-        "f.mode": "select", "f.day": "date", "f.long": "textarea", "f.tags": "textarea",
-        "f.table": "textarea",
+        "f.maybe": "number", "f.local": "datetime-local", "f.some": "text", "f.ratio": "number",
+        "f.sure": "checkbox", "f.unsure": "select", "f.colour": "select", "f.mode": "select",
+        "f.day": "date", "f.long": "textarea", "f.tags": "textarea", "f.table": "textarea",
         "f.either": "text", "f.anything": "textarea", "f.made": "textarea",
     }  # fmt: skip
     required = {name for name, field in inputs.items() if "required" in field.attributes}
@@ -146,11 +147,13 @@ async def added(client: Client, page: Browser, answer: Any) -> Any:
 
 async def test_a_job_is_added_as_it_was_typed(every: Client, page: Browser) -> None:
     form = (await page.see(NEW)).main.form("Add the job")
-    answer = await page.submit(form, "Add the job", **GOOD, **{"o.wait": "1 h", "f.unsure": "false"})
+    answer = await page.submit(
+        form, "Add the job", **GOOD, **{"o.wait": "1 h", "f.unsure": "false", "f.local": "2026-01-02T03:04"}
+    )
     _, task = await added(every, page, answer)
     assert task == Every(
         text="<hello>", count=7, size=Size(3, 4), moment=datetime(2026, 5, 6, 7, 8, tzinfo=UTC), maybe=None,
-        unsure=False,
+        unsure=False, local=datetime(2026, 1, 2, 3, 4),
     )  # fmt: skip
 
 
@@ -210,7 +213,7 @@ async def test_unique_jobs_are_added_once(every: Client, page: Browser) -> None:
         ("f.count", "100", "Expected `int` <= 99"),
         ("f.count", "much", "Expected `int`"),
         ("f.text", "", "length"),
-        ("f.size", "{", "Expected `object`"),
+        ("f.size", "{", "no JSON"),
         ("f.size", '{"width": "x", "height": 1}', "Expected `int`"),
         ("f.moment", "yesterday", "RFC3339"),
         ("f.mode", "other", "Invalid enum value"),
@@ -246,6 +249,36 @@ async def test_what_is_wrong_is_said_beside_it(
     assert fields["f.long"] == "kept <as> it is"
     assert fields[name] == typed
     assert await every.jobs.count(queue="every & all") == 0
+
+
+ABSURD = (
+    "", "0", "-1", "9" * 400, "9" * 5_000, "1e999", "NaN", "[NaN]", "0x10", "\u0663", "\x00",
+    '"\\ud800"', "null", "[" * 900 + "]" * 900, "[" * 5_000, '{"a":' * 400 + "1" + "}" * 400,
+    "9999-12-31T23:59:59", "0001-01-01", "2026-13-45T99:99", "PT9999999999999999S", "true", "{}",
+    "[[]]", '{"$ref": 1}', "x" * 10_000,
+)  # fmt: skip
+
+
+KINDS = (
+    "f.text f.count f.size f.moment f.maybe f.unsure f.day f.either f.anything f.made"
+    " o.wait o.at o.priority o.tags o.unique_key"
+).split()
+"""An input of each kind."""
+
+
+async def test_absurd_values_are_refused_or_kept() -> None:
+    """In each field, and in each option: no page fails, and what is added can be read."""
+    async with world_of(":memory:") as world:
+        world.client.register(Every, _run)
+        await world.client.pause("every & all")
+        form = (await world.page.see(NEW)).main.form("Add the job")
+        for name in KINDS:
+            for value in ABSURD:
+                data = {**dict(form.fields), **GOOD, name: value}
+                answer = await world.page.post(NEW, data=data, headers={"Sec-Fetch-Site": "same-origin"})
+                assert answer.status_code in (303, 400), (name, value[:50], answer.status_code)
+        for job in await world.client.jobs.list(queue="every & all", limit=1000):
+            assert msgspec.json.decode(job.payload or b"", type=Every).text
 
 
 async def test_wait_and_at_are_one_too_many(every: Client, page: Browser) -> None:

@@ -87,6 +87,12 @@ def queues(
     return found
 
 
+def oldest_due(raw: sqlite3.Connection, kinds: Sequence[tuple[str, str]]) -> int | None:
+    """Return when the first job of these queues and tasks is due that may start."""
+    due_at: int | None = fetch(raw, "oldest_due_of", {"kinds": text(kinds)})[0][0]
+    return due_at
+
+
 def _counts(
     raw: sqlite3.Connection, queue: str, now: int, most: int, kept: Counter[tuple[str, str]]
 ) -> dict[str, Any]:

@@ -251,6 +251,10 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
         read = partial(control.queues, now=now, most=most, queue=queue)
         return await self._database.read(lambda raw: at_one_instant(raw, read))
 
+    async def oldest_due(self, kinds: Sequence[tuple[str, str]]) -> int | None:
+        """Return when the first pending job of these queues and tasks is due; None: there is none."""
+        return await self._database.read(lambda raw: control.oldest_due(raw, kinds))
+
     async def cancel(self, job_ids: Sequence[str], *, now: int) -> Cancelled:
         """End pending jobs as cancelled, and ask for the end of running ones."""
         cancel = partial(control.cancel, job_ids=job_ids, now=now)

@@ -22,7 +22,7 @@ STATES = {
 } | {"scheduled": "state=pending&due_after=0s"}
 """What is asked of the list of jobs to see those in a state."""
 
-MOST, LEAST, MOST_IN_ALL = 10_000, 100, 50_000
+COUNTS, MOST_IN_ALL = (10_000, 5_000, 2_000, 1_000, 500, 200, 100), 50_000
 """To how many jobs of a state are counted: of a queue, of one of very many, and of all together."""
 
 MANY = 10
@@ -59,7 +59,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 async def counted_to(visit: Visit) -> int:
     """Return to how many jobs of each state and queue are counted: of many queues fewer, to be quick."""
     known = len({task.queue for task in await visit.client.tasks.list()})
-    return max(MOST_IN_ALL // max(known, MOST_IN_ALL // MOST), LEAST)
+    return next((most for most in COUNTS if most * known <= MOST_IN_ALL), COUNTS[-1])
 
 
 def tiles(visit: Visit, queues: Sequence[Queue], notes: Mapping[str, str], of: str | None) -> Sequence[Tile]:
@@ -167,7 +167,7 @@ async def queues(visit: Visit) -> Response:
     """Show all queues, or those in whose name a text is."""
     text = visit.query.get("text")
     most = await counted_to(visit)
-    known = await visit.client.queues.list(most=most)
+    known = await visit.client.queues.list(most=most, times=False)
     found = [queue for queue in known if text.lower() in queue.name.lower()]
     return visit.render(
         "queues.html",

@@ -12,7 +12,7 @@ import msgspec
 from starlette.responses import Response
 
 from ... import AddOperation, BackliteError, InvalidValue, PayloadError, TaskInfo, TaskNotFound
-from .._fields import WHOLE, fields_of, kept, place_of, values_of
+from .._fields import WHOLE, Field, fields_of, kept, place_of, values_of, why_no_json
 from .._forms import Fields
 from .._guard import Refused
 from .._visit import NotFound, Route, Visit
@@ -121,13 +121,17 @@ async def _task(visit: Visit, info: TaskInfo, form: Fields) -> msgspec.Struct:
         raise NotFound(str(error)) from error
     except (PayloadError, InvalidValue) as error:
         place = place_of(str(error), fields)
-        raise Wrong("" if place is None else OF_TASK + place, _plain(error, place)) from error
+        raise Wrong("" if place is None else OF_TASK + place, _plain(error, place, fields, form)) from error
 
 
-def _plain(error: BackliteError, place: str | None) -> str:
+def _plain(error: BackliteError, place: str | None, fields: Sequence[Field], form: Fields) -> str:
     """Return what is wrong, without where it is, if it is said there."""
-    text = getattr(error, "reason", None) or str(error)
-    return text if place is None else re.sub(r" - at `\$[^`]*`", "", str(text))
+    text = str(getattr(error, "reason", None) or error)
+    if place is None:
+        return text
+    [field] = [field for field in fields if field.name == place]
+    why = why_no_json(field, form.get(OF_TASK + place))
+    return f"This is no JSON: {why}" if why else re.sub(r" - at `\$[^`]*`", "", text)
 
 
 # -- options -------------------------------------------------------------------------------------------

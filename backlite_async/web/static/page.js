@@ -146,6 +146,13 @@ document.addEventListener("keydown", event => {
   }
 });
 
+// -- on a phone the navigation scrolls: to where one is -------------------------------------------------
+const current = document.querySelector(".side [aria-current]");
+if (current) {
+  const bar = current.closest("nav");
+  bar.scrollLeft += Math.max(0, current.getBoundingClientRect().right + 24 - bar.getBoundingClientRect().right);
+}
+
 // -- theme --------------------------------------------------------------------------------------
 const theme = document.getElementById("theme");
 if (theme) {

@@ -978,6 +978,37 @@ SELECT min(due_at) FROM (
     WHERE key IS NOT NULL AND status = 'pending' AND due_at IS NULL AND queue = :queue
 )
 
+-- name: oldest_due_of
+-- When the first of these kinds of jobs was due in a queue that is not paused: one seek per kind and level.
+WITH RECURSIVE level (queue, task, priority) AS (
+    SELECT
+        json_extract(kind.value, '$[0]'), json_extract(kind.value, '$[1]'), (
+            SELECT priority FROM backlite_jobs AS first INDEXED BY backlite_jobs_pending
+            WHERE status = 'pending' AND due_at IS NOT NULL
+              AND first.queue = json_extract(kind.value, '$[0]') AND first.task = json_extract(kind.value, '$[1]')
+            ORDER BY priority DESC LIMIT 1
+        )
+    FROM json_each(:kinds) AS kind
+    UNION ALL
+    SELECT
+        queue, task, (
+            SELECT priority FROM backlite_jobs AS after INDEXED BY backlite_jobs_pending
+            WHERE status = 'pending' AND due_at IS NOT NULL
+              AND after.queue = level.queue AND after.task = level.task AND after.priority < level.priority
+            ORDER BY priority DESC LIMIT 1
+        )
+    FROM level WHERE priority IS NOT NULL
+)
+SELECT min((
+    SELECT due_at FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
+    WHERE status = 'pending' AND due_at IS NOT NULL
+      AND jobs.queue = level.queue AND jobs.task = level.task AND jobs.priority = level.priority
+    ORDER BY due_at LIMIT 1
+))
+FROM level
+WHERE priority IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM backlite_queues WHERE queue = level.queue AND paused_at IS NOT NULL)
+
 -- name: live_counts
 -- Of a queue, up to :most each: what is let in, what of that is for later, what waits for a turn, and for other steps.
 WITH RECURSIVE {level_of_queue}
