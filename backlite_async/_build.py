@@ -17,8 +17,6 @@ from ._task import TaskType
 __all__ = ["built", "did_you_mean"]
 
 WORDS = {word: True for word in "true on yes 1".split()} | {word: False for word in "false off no 0".split()}
-    ("false", "off", "no", "0"), False
-)
 """What says true or false in a form."""
 
 TO_THE_MINUTE = re.compile(r"(\d{4}-\d\d-\d\dT)?\d\d:\d\d")
