@@ -258,8 +258,8 @@ async def test_who_may_not_read_sees_nothing(world: World) -> None:
 
 async def test_nobody_is_asked_about_what_is_refused_anyway(world: World) -> None:
     """A foreign host, or another site's page, does not even learn how long a password takes."""
-    asked = []
-    async with Browser(world.client, auth=lambda scope: asked.append(scope), allowed_hosts=["localhost"]) as page:
+    asked: list[object] = []
+    async with Browser(world.client, auth=asked.append, allowed_hosts=["localhost"]) as page:
         assert (await page.get("/", headers={"host": "evil.example"})).status_code == 400
         assert (await page.post("/jobs/act", headers={"sec-fetch-site": "cross-site"})).status_code == 403
         assert asked == []
