@@ -107,9 +107,9 @@ def test_everything_must_be_asked_for(db: Path, ids: Ids, run: Run) -> None:
     """No id, no filter, no --all: nothing is done; nor with two of them."""
     for words in (
         ["--yes"],
-        ["--all", "--queue", "mail"],
-        [ids.failed, "--all"],
-        [ids.failed, "--queue", "mail"],
+        ["--all", "--queue", "mail", "--yes"],
+        [ids.failed, "--all", "--yes"],
+        [ids.failed, "--queue", "mail", "--yes"],
     ):
         ran = run("jobs", "cancel", *words)
         assert (ran.code, ran.out) == (2, "")
