@@ -592,7 +592,7 @@ def test_what_the_real_one_refuses_is_refused(kind: Any, value: Any) -> None:
 
 def test_tasks_share_no_default() -> None:
     """What one does with its list changes no other."""
-    field = ("field", list[int], msgspec.field(default_factory=list))
+    field: Any = ("field", list[int], msgspec.field(default_factory=list))
     made = stand_in(msgspec.defstruct("Made", [field], namespace={"config": PICTURES, "task_name": "made"}))
     first, second = (built(made, {}, text=False) for _ in range(2))
     first.field.append(1)  # type: ignore[attr-defined]
