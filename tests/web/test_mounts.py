@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from backlite_async import Client, QueueConfig, Retention, Task, chain
+from backlite_async import Client, DatabaseBusy, QueueConfig, Retention, Task, chain
 
 from .support import HERE, HOST, Browser, Mail, World, world_of
 from .walking import SAME_SITE, App, Walk, raw
@@ -156,6 +156,22 @@ async def test_behind_a_proxy_that_strips_a_prefix_and_a_server_that_does_not_kn
         await app({**scope, "path": path, "raw_path": path.encode()}, receive, send)
 
     expect_all(await Walk(server, "/prefix/jobs").all())
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "places"),
+    [
+        ("/q", "/q/queues", ("/q", "/queues")),
+        ("/q", "/queues", ("/q", "/queues")),
+        ("/q", "/q", ("/q", "/")),
+        ("", "/queues/", ("", "/queues")),
+        ("//evil.example", "/queues", ("", "/queues")),
+    ],
+)
+def test_a_longer_name_is_not_below_a_shorter(root: str, path: str, places: tuple[str, str]) -> None:
+    """Some servers take the mount off the path, and some do not."""
+    page = Dashboard(Client(":memory:"))
+    assert page._places({"root_path": root, "path": path}) == places
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -419,6 +435,18 @@ async def test_what_is_no_database(tmp_path: Path) -> None:
     file = tmp_path / "text.db"
     file.write_text("this is no database" * 1000)
     await refused(Client(str(file)), "database")
+
+
+async def test_a_database_that_is_busy(page: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is over in a moment: no failure of the page, and said without its details."""
+
+    async def busy() -> Client:
+        raise DatabaseBusy("/srv/app.db is locked")
+
+    monkeypatch.setattr(page.dashboard._source, "client", busy)
+    seen = await page.see("/jobs", status=503)
+    assert "in a moment" in seen.text
+    assert "/srv" not in seen.html
 
 
 # -- methods, and the lifespan -------------------------------------------------------------------------
