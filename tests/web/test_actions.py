@@ -17,7 +17,7 @@ from .support import Mail, World, read, world_of
 STATES = ("succeeded", "failed", "scheduled", "cancelled", "running")
 
 DONE = {
-    "retry": {"failed": "pending", "cancelled": "pending", "scheduled": "pending"},
+    "retry": {"failed": "pending", "cancelled": "pending"},
     "run_now": {"scheduled": "pending"},
     "reschedule": {"scheduled": "pending"},
     "cancel": {"scheduled": "cancelled", "running": "running"},
@@ -111,6 +111,19 @@ async def test_a_selection(filled: Any) -> None:
     done = await world.page.do(question.form("Retry 4 jobs"), "Retry 4 jobs")
     assert done.notice == "Done: 3 of 4 retried; the others were in no state for that."
     assert [await world.client.status(one) for one in chosen] == ["pending"] * 3 + ["succeeded"]
+
+
+async def test_a_pending_job_that_is_chosen_to_retry_stays_as_it_is(filled: Any) -> None:
+    """Its question says so: what is due in a month does not run now."""
+    world, ids = filled
+    [scheduled] = ids["scheduled"]
+    before = await world.client.get(scheduled)
+    answer = await post(world, action="retry", id=scheduled)
+    assert answer.headers["location"].endswith("&n=0")
+    question = read(await post(world, action="retry", id=[scheduled, ids["failed"][0]]))
+    done = await world.page.do(question.form("Retry 2 jobs"), "Retry 2 jobs")
+    assert done.notice == "Done: 1 of 2 retried; the others were in no state for that."
+    assert await world.client.get(scheduled) == before
 
 
 async def test_a_whole_page_of_jobs(database: str) -> None:
@@ -233,6 +246,8 @@ async def test_steps_of_a_workflow_stay(filled: Any) -> None:
     await world.client.add(flow).save()
     [first, second] = await world.client.jobs.list(workflow=flow.id)
     assert second.waiting
+    assert "Steps of workflows stay" in read(await post(world, action="delete", all="1")).text
+    assert "Steps of workflows stay" not in read(await post(world, action="cancel", all="1")).text
     answer = await post(world, action="delete", id=first.id, confirmed="1")
     assert answer.headers["location"].endswith("n=0")
 
@@ -252,6 +267,9 @@ async def test_steps_of_a_workflow_stay(filled: Any) -> None:
         {"action": "retry", "all": "1", "state": "bogus", "confirmed": "1"},
         {"action": "retry", "all": "1", "due_after": "bogus", "confirmed": "1"},
         {"action": "delete", "all": "0", "confirmed": "1"},
+        {"action": "delete", "all": "1", "queu": "zzz", "confirmed": "1"},
+        {"action": "delete", "all": "1", "status": "failed", "confirmed": "1"},
+        {"action": "delete", "all": "1", "id": "x", "confirmed": "1"},
         {"action": "reschedule", "id": "x", "wait": "-5m", "confirmed": "1"},
         {"action": "reschedule", "id": "x", "wait": "", "at": " ", "confirmed": "1"},
     ],

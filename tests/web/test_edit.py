@@ -132,6 +132,17 @@ async def test_a_hidden_value_can_be_replaced_but_not_moved(
     assert (await payload(client, job_id))["card_number"] == "new"
 
 
+async def test_a_text_with_a_hidden_part_stays_or_is_written_anew(world: World, client: Client) -> None:
+    [job_id] = await client.add(Mail("https://ann:hunter2@host/", "a")).wait(60).save()
+    page, shown = await editing(world, job_id)
+    assert shown == {"to": "https://•••@host/", "subject": "a"}
+    other = {"to": "https://•••@other/", "subject": "b"}
+    answer = await world.page.submit(page.form("Save"), "Save", payload=json.dumps(other))
+    assert "stands for what is hidden" in read(answer, status=400).find(id="wrong").text
+    await world.page.do(page.form("Save"), "Save", payload=json.dumps(shown | {"subject": "b"}))
+    assert await payload(client, job_id) == {"to": "https://ann:hunter2@host/", "subject": "b"}
+
+
 @pytest.mark.parametrize(
     ("typed", "word"),
     [

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 
 from ... import Count, Job
-from .._asked import ENDED, Asked, asked, wait_of
+from .._asked import ENDED, FIELDS, Asked, asked, wait_of
 from .._confirm import Item, confirm
 from .._forms import BadRequest, Fields
 from .._times import full, number, span
@@ -19,6 +19,9 @@ __all__ = ["ACTIONS", "ROUTES", "Action", "fitting"]
 MOST_CHOSEN = 1_000
 COUNTED = 10_000
 NAMED = 5
+OF_ALL = frozenset({*FIELDS, "action", "all", "at", "back", "confirmed", "wait"})
+"""What may be said of all that match: a filter that is not known would be one that does not count."""
+
 LATER = "What is added from now on is left alone."
 
 
@@ -96,12 +99,22 @@ async def _act_on_some(visit: Visit, form: Fields, name: str, when: dict[str, An
     if form.get("confirmed") != "1" and (len(ids) > 1 or action.sure):
         return await _ask_of_some(visit, form, name, ids, when)
     visit.audit(name, ids=ids, count=len(ids), **_logged(when))
-    done = await getattr(visit.client.jobs, name)(*ids, **when)
+    fit = await _ended(visit, ids) if name == "retry" else ids
+    done = await getattr(visit.client.jobs, name)(*fit, **when) if fit else 0
     return visit.done(visit.checked_back(form.raw("back")), action.done, done, len(ids) if done else None)
+
+
+async def _ended(visit: Visit, ids: Sequence[str]) -> list[str]:
+    """Return the ids of jobs to retry: `jobs.retry` lets pending ones run now, which nobody was asked."""
+    states = ACTIONS["retry"].states
+    return [job_id for job_id in ids if await visit.client.status(job_id) in states]
 
 
 async def _act_on_all(visit: Visit, form: Fields, name: str, when: dict[str, Any]) -> Response:
     action = ACTIONS[name]
+    for field, _ in form.pairs:
+        if field not in OF_ALL:
+            raise BadRequest(f"{field[:40]}= is no filter of jobs; there are {', '.join(FIELDS)}")
     whole = asked(form, visit.now)
     check_text(visit, whole)
     meant = whole.narrowed(action.states)
@@ -168,6 +181,8 @@ async def _ask_of_all(visit: Visit, form: Fields, name: str, meant: Asked, when:
         later,
         "It is done in batches of 500, each in a transaction; this page waits for the last.",
     ]
+    if name == "delete":
+        text.append("Steps of workflows stay: they go with their workflow.")
     return _ask(
         visit,
         name,

@@ -65,7 +65,10 @@ async def save(visit: Visit) -> Response:
             raise Wrong("Somebody has changed it since. Save again to put yours in its place.", 409)
         fields = restored(_parsed(typed), seen, original)
         if _masks(fields) > _masks(original):
-            raise Wrong(f"{MASK} stands for what is hidden. Leave it where it is, or write a value instead.")
+            raise Wrong(
+                f"{MASK} stands for what is hidden. Leave it where it is, and the text around it, or write a"
+                " value instead."
+            )
         unseen = sorted(_unseen(seen, original), key=len, reverse=True)
         task = await _built(visit, job, fields, unseen)
         visit.audit("edit", ids=[job.id], count=1)
@@ -178,12 +181,12 @@ def _unseen(seen: Any, original: Any) -> Iterator[str]:
 
 
 def _masks(value: Any) -> int:
-    """Return how many values are the mask."""
+    """Return how often the mask stands in values."""
     if isinstance(value, dict):
         return sum(map(_masks, value.values()))
     if isinstance(value, list):
         return sum(map(_masks, value))
-    return int(value == MASK)
+    return value.count(MASK) if isinstance(value, str) else 0
 
 
 async def _saved(visit: Visit, job: Job, task: Any, unseen: Sequence[str]) -> int:
