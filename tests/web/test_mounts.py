@@ -285,6 +285,21 @@ async def test_it_is_not_closed_while_a_request_takes_long(
             assert not own.is_open
 
 
+async def test_a_new_look_begins_before_it_is_closed(file: str) -> None:
+    """Then it stays open, however long that takes."""
+    await made(file)
+    async with Browser(Client(file)) as page:
+        source = page.dashboard._source
+        await page.see("/jobs")
+        timer = source._timer
+        assert timer is not None
+        own = await source.client()
+        assert timer.cancelled()
+        source.left(own)
+        await source.close()
+        assert not own.is_open
+
+
 async def test_requests_at_once_open_it_once(file: str) -> None:
     await made(file)
     opened = []
@@ -307,6 +322,7 @@ async def test_a_client_that_starts_later_is_used_from_then_on(file: str) -> Non
         own = opened(page)
         assert own is not None
         async with client:
+            assert await page.dashboard._source.client() is client
             await page.see("/jobs")
             assert opened(page) is None
             await page.dashboard._source.close()
@@ -345,8 +361,11 @@ def test_one_page_in_several_loops_after_each_other(file: str) -> None:
     page = Browser(client)
 
     async def look() -> None:
-        await page.see("/jobs")
-        await page.dashboard._source.close()
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                for _ in range(3):  # which wait for each other
+                    group.start_soon(page.see, "/jobs")
+            await page.dashboard._source.close()
 
     asyncio.run(look())
     asyncio.run(look())
