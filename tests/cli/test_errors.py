@@ -62,6 +62,18 @@ def test_without_a_database(run: Run) -> None:
         assert "BACKLITE_DB" in ran.err
 
 
+def test_an_empty_path_is_not_another_database(db: Path, run: Run) -> None:
+    """`--db "$UNSET"` must not act upon what BACKLITE_DB names."""
+    for words in (
+        ["--db", "", "jobs", "cancel", "--all", "--yes"],
+        ["jobs", "cancel", "--all", "--yes", "--db="],
+    ):
+        ran = run(*words)
+        assert ran.code == 2
+        assert "--db is empty" in ran.err
+    assert run("jobs", "count", "--state", "pending").out == "4\n"
+
+
 def test_a_database_in_memory_is_nobody_elses(run: Run) -> None:
     """It is no file."""
     assert run("jobs", "list", "--db", ":memory:").code == 2
