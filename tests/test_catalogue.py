@@ -113,7 +113,7 @@ async def test_a_client_that_is_not_started_knows_its_own_types(file: str) -> No
         await client.tasks.build("Resize", {"path": "a"})
     client.register(Resize, resize)
     assert await client.tasks.build("Resize", {"path": "a"}) == Resize("a")
-    with pytest.raises(TaskNotFound, match="did you mean 'Resize'; .* once the client is started"):
+    with pytest.raises(TaskNotFound, match=r"did you mean 'Resize'; .* once the client is started"):
         await client.tasks.build("Resise", {"path": "a"})
     with pytest.raises(TaskNotFound):
         await client.tasks.build("Resize", {"path": "a"}, queue="paintings")

@@ -96,7 +96,9 @@ def terminal(tmp_path: Path) -> Iterator[Open]:
 def test_a_person_is_asked_and_answers(db: Path, run: Run, terminal: Open) -> None:
     """With the number affected; no leaves everything, yes does it."""
     no = terminal("jobs", "delete", "--queue", "mail", "--state", "failed", "--db", db)
-    no.until("delete: 2 failed jobs. Go on? [y/N]")
+    no.until(
+        "delete: 2 failed jobs. Steps of workflows among them stay: backlite workflow delete. Go on? [y/N]"
+    )
     no.type("n\n")
     code, screen = no.end()
     assert code == 1
