@@ -1,8 +1,9 @@
-"""`client.health()`: whether a client does what it is there for."""
+"""`client.health()`, whether a client does what it is there for, and the looks of `client.doctor()`."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,18 @@ import msgspec
 
 from ._clock import seconds
 from ._config import Duration
+from ._doctor import ENDED, confirmed, findings
 from ._failure import describe
+from ._inspection import Finding, Inspection
+from .stores import Store
 
 if TYPE_CHECKING:
     from ._client import Client
 
-__all__ = ["HealthReport", "checkup"]
+__all__ = ["HealthReport", "checkup", "examine"]
+
+AGAIN = 0.25
+"""Seconds until the doctor looks again at jobs that nobody seems to claim."""
 
 
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,3 +82,19 @@ def _dispatches(client: Client) -> bool | None:
 
 def _lag(now: int, due_at: int | None) -> timedelta | None:
     return None if due_at is None or due_at > now else timedelta(milliseconds=now - due_at)
+
+
+async def examine(client: Client, store: Store, late: int) -> Sequence[Finding]:
+    """Look for what is wrong; where jobs seem to be left alone for `late` milliseconds, look twice."""
+
+    async def look(now: int) -> Inspection:
+        return await store.inspect(now=now, ended_by=now - ENDED, late_by=now - late)
+
+    now = client.clock.now()
+    before = await look(now)
+    found = findings(before, now=now, late=late)
+    if any(one.code == "due_unclaimed" for one in found):
+        await asyncio.sleep(AGAIN)
+        now = client.clock.now()
+        found = confirmed(before, await look(now), now=now, late=late)
+    return found

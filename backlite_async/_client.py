@@ -20,14 +20,13 @@ from . import _log as log
 from ._add import AddOperation
 from ._ahead import MOST
 from ._catalogue import Catalogue
-from ._checkup import HealthReport, checkup
+from ._checkup import HealthReport, checkup, examine
 from ._clock import Clock, IdFactory, SystemClock, seconds, whole_millis
 from ._config import Duration, checked_name
 from ._context import JobContext, check_outside_block, running_job
 from ._declare import declaration
 from ._direct import run
 from ._dispatcher import UNWRITTEN_LIMIT, WRITE_GRACE, Dispatcher
-from ._doctor import ENDED, findings
 from ._errors import InvalidState, InvalidType, InvalidValue
 from ._events import Bus, EventKind, Events, L
 from ._filters import checked_id
@@ -588,14 +587,13 @@ class Client:
         """Look for what is wrong with the database and its jobs; return what was found, with what to do.
 
         The client need not be started, and the schema may be missing, older or newer. Nothing is changed.
-        `late`: for how many seconds a job may be due and unclaimed where there is room for it. The codes:
+        `late`: for how many seconds a job may be due and unclaimed where there is room for it; that is looked
+        at twice, a moment apart. The codes:
         `sqlite_affected`, `network_file_system`, `not_wal`, `wal_grown`, `schema_missing`, `schema_older`,
         `schema_newer`; of a current schema `lease_of_dead_owner`, `queue_unhandled`, `due_unclaimed`.
         Raises `DatabaseUnusable` for what is no database.
         """
-        now, limit = self.clock.now(), whole_millis(seconds("late", late))
-        seen = await self._make_store().inspect(now=now, ended_by=now - ENDED, late_by=now - limit)
-        return findings(seen, now=now, late=limit)
+        return await examine(self, self._make_store(), whole_millis(seconds("late", late)))
 
     # -- for the parts of the library --------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ._inspection import Backlog, Finding, Inspection, QueueSeen
 from ._job import OwnerInfo
 
-__all__ = ["ENDED", "findings"]
+__all__ = ["ENDED", "confirmed", "findings"]
 
 ENDED = 1_000
 """Milliseconds after the end of a lease from which on its owner is held to be dead."""
@@ -22,6 +22,28 @@ def findings(seen: Inspection, *, now: int, late: int) -> list[Finding]:
     if seen.schema[0] == seen.schema[1]:
         found += [*_dead_leases(seen, now), *_unhandled(seen), *_unclaimed(seen, now, late)]
     return found
+
+
+def confirmed(before: Inspection, seen: Inspection, *, now: int, late: int) -> list[Finding]:
+    """Return what is found at a second look: of due jobs only what was found at the first one, too.
+
+    They may have been about to be claimed then: when room has come, or a rate lets more start, there is a
+    moment before somebody claims. Nor is it so where some have been taken since.
+    """
+    first = {found.subject for found in findings(before, now=now, late=late) if found.code == "due_unclaimed"}
+    return [
+        found
+        for found in findings(seen, now=now, late=late)
+        if found.code != "due_unclaimed"
+        or (found.subject in first and not _taken(before, seen, found.subject))
+    ]
+
+
+def _taken(before: Inspection, seen: Inspection, queue: str | None) -> bool:
+    """Return whether fewer jobs of a queue are late than before, or the first of a level is gone."""
+    old, new = ([backlog for backlog in look.backlogs if backlog.queue == queue] for look in (before, seen))
+    firsts = [{(backlog.task, backlog.due_at) for backlog in backlogs} for backlogs in (old, new)]
+    return bool(firsts[0] - firsts[1]) or sum(one.late for one in new) < sum(one.late for one in old)
 
 
 # -- the file ---------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from backlite_async import (
     QueueConfig,
     Rate,
     Task,
+    _checkup,
 )
 from backlite_async._clock import SystemClock, from_millis
 from backlite_async._doctor import findings
@@ -250,10 +251,10 @@ async def test_it_leaves_everything_as_it_is(file: str, tmp_path: Path) -> None:
 async def test_what_is_no_database(file: str, tmp_path: Path) -> None:
     """Raises, as a start would."""
     Path(file).write_bytes(b"no database" * 1000)
-    for path in (file, str(tmp_path)):
-        with pytest.raises(DatabaseUnusable):
+    for path, said in ((file, "database"), (str(tmp_path), "is a folder")):
+        with pytest.raises(DatabaseUnusable, match=said):
             await Client(path).doctor()
-        with pytest.raises(DatabaseUnusable):
+        with pytest.raises(DatabaseUnusable, match=said):
             await Client(path).schema()
 
 
@@ -420,6 +421,40 @@ def limited(**limits: Any) -> list[QueueSeen]:
 def test_what_is_found_of_jobs(values: dict[str, Any], found: list[str]) -> None:
     """Jobs are nobody's, or somebody could claim them and does not."""
     assert codes(late_mail(**values)) == found
+
+
+@pytest.mark.parametrize(
+    ("again", "found"),
+    [
+        ({}, ["due_unclaimed"]),
+        ({"backlogs": [Backlog("mail", "Mail", 6, 4, NOW - 90_000)]}, ["due_unclaimed"]),
+        ({"backlogs": [Backlog("mail", "Mail", 4, 2, NOW - 90_000)]}, []),
+        ({"backlogs": [Backlog("mail", "Mail", 5, 3, NOW - 80_000)]}, []),
+        ({"queues": limited(rate={"count": 3, "per": 60})}, []),
+        ({"queues": limited(rate={"count": 4, "per": 60})}, ["due_unclaimed"]),
+        ({"backlogs": [Backlog("mail", "Other", 4, 2, NOW - 9)]}, ["queue_unhandled"]),
+    ],
+)
+async def test_what_seems_to_be_left_alone_is_looked_at_twice(
+    monkeypatch: pytest.MonkeyPatch, again: dict[str, Any], found: list[str]
+) -> None:
+    """The moment between room and the next claim is no finding; nor is it where some were taken since."""
+    usual: dict[str, Any] = {
+        "owners": [owner()],
+        "backlogs": [Backlog("mail", "Mail", 5, 3, NOW - 90_000)],
+        "queues": [QueueSeen("mail", paused=False)],
+    }
+    looks = [Inspection(**usual), Inspection(**usual | again)]
+
+    class Seen:
+        async def inspect(self, **_: object) -> Inspection:
+            return looks.pop(0)
+
+    client = Client(":memory:")
+    monkeypatch.setattr(client, "_make_store", Seen)
+    monkeypatch.setattr(_checkup, "AGAIN", 0)
+    assert codes(await client.doctor()) == found
+    assert looks == []
 
 
 async def test_a_rate_that_is_used_up(database: str, journal: Journal) -> None:

@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import click
 
-from .. import Client, JobStatus
+from .. import Client, Count, JobStatus
 from ._base import command, with_client
 from ._filters import DURATION, FUTURE, all_and_yes, check_names, confirmed, job_filters
 from ._jobs import jobs
 from ._output import Output
 
-__all__ = ["COMPLETED", "counted", "jobs"]
+__all__ = ["COMPLETED", "STEPS_STAY", "counted", "jobs"]
 
 COMPLETED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 LIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 
 
 class Steering(NamedTuple):
-    """What can be done to jobs: its name, what has become of them, and in which states that is possible."""
+    """What can be done to jobs: its name, what has become of them, and in which states that is possible.
+
+    `meant`: the states of those that are meant where no state is said; None: all of these. `but`: what it
+    cannot be done to all the same, as a sentence.
+    """
 
     name: str
     done: str
     states: tuple[JobStatus, ...]
+    meant: tuple[JobStatus, ...] | None = None
+    but: str = ""
 
 
-RETRY = Steering("retry", "retried", (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.PENDING))
+RETRY = Steering(
+    "retry",
+    "retried",
+    (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.PENDING),
+    meant=(JobStatus.FAILED, JobStatus.CANCELLED),
+)
 RUN_NOW = Steering("run-now", "due now", (JobStatus.PENDING,))
 CANCEL = Steering("cancel", "cancelled", LIVE)
-DELETE = Steering("delete", "deleted", (JobStatus.PENDING, *COMPLETED))
+STEPS_STAY = "Steps of workflows among them stay: backlite workflow delete."
+DELETE = Steering("delete", "deleted", (JobStatus.PENDING, *COMPLETED), but=STEPS_STAY)
 RESCHEDULE = Steering("reschedule", "rescheduled", (JobStatus.PENDING,))
 RELEASE = Steering("release", "released", (JobStatus.RUNNING,))
 
@@ -90,27 +102,58 @@ async def _each(client: Client, out: Output, how: Steering, ids: Sequence[str], 
             out.say(f"job {job_id}: there is none, or it is no longer kept")
             code = 3
         elif not done:
-            out.say(f"job {job_id} is {before}: it cannot be {how.done}")
+            out.say(f"job {job_id} is {before}: it cannot be {how.done}{await _why_not(client, how, job_id)}")
             code = code or 1
     return code
 
 
+async def _why_not(client: Client, how: Steering, job_id: str) -> str:
+    """Return why something was not done, where that is not the job's state."""
+    job = await client.jobs.get(job_id, cut=1) if how is DELETE else None
+    if job is None or job.workflow is None:
+        return ""
+    return f" alone, as it is a step: backlite workflow delete {job.workflow}"
+
+
 async def _matching(client: Client, out: Output, how: Steering, which: Which, act: Act) -> int:
     """Do something to all jobs that match, if that is sure."""
-    filters = which.filters
-    states = [state for state in how.states if state in filters.get("state", how.states)]
+    said = which.filters.get("state", how.meant or how.states)
+    states = [state for state in how.states if state in said]
     if not states:
         raise click.UsageError(f"{how.name} is for jobs that are {', '.join(how.states)}.")
-    asked: dict[str, Any] = {**filters, "state": states}
-    number = await client.jobs.count(**asked)
-    if not number and not number.capped:
+    filters = _until_now(which.filters, states)
+    asked: dict[str, Any] = {**filters}
+    numbers = {state: await client.jobs.count(**asked | {"state": state}) for state in states}
+    if not any(number or number.capped for number in numbers.values()):
         await check_names(client, filters)
-    elif not confirmed(out, f"{how.name}: {counted(number)}.", yes=which.yes):
+        done = 0
+    elif not confirmed(out, f"{how.name}: {_listed(numbers)}. {how.but}".strip(), yes=which.yes):
         return 1
     else:
-        number = await act(**filters) if filters else await act(all=True)  # type: ignore[assignment]
-    out.answer({"action": how.name, "count": int(number)}, f"{how.done}: {counted(number)}")
+        done = int(await act(**filters))
+        if done < sum(numbers.values()) and how.but:
+            out.say(how.but)
+    out.answer({"action": how.name, "count": done}, f"{how.done}: {counted(done)}")
     return 0
+
+
+def _until_now(filters: dict[str, Any], states: Sequence[JobStatus]) -> dict[str, Any]:
+    """Return filters that mean what there is now, not what will match once a question is answered."""
+    ended = all(state in COMPLETED for state in states) or any(
+        name.startswith("finished") for name in filters
+    )
+    what, now = "finished" if ended else "added", datetime.now(UTC)
+    before = min(filters.get(f"{what}_before", now), now)
+    before = max(before, filters.get(f"{what}_after", before))  # none, where that is still to come
+    return filters | {"state": states, f"{what}_before": before}
+
+
+def _listed(numbers: Mapping[JobStatus, Count]) -> str:
+    """Return numbers of jobs by state in words: "3 failed and 5 pending jobs"."""
+    there = {state: number for state, number in numbers.items() if number or number.capped}
+    one = [str(number) for number in there.values()] == ["1"]
+    *first, last = [f"{number} {state}" for state, number in there.items()]
+    return f"{', '.join(first)}{' and ' * bool(first)}{last} {'job' if one else 'jobs'}"
 
 
 def counted(number: int) -> str:
@@ -128,7 +171,7 @@ def counted(number: int) -> str:
 @click.option("--attempts", type=click.IntRange(1, 1000), default=1, help="Attempts that they have then.")
 @with_client
 async def retry(client: Client, out: Output, *, which: Which, attempts: int) -> int:
-    """Run failed, cancelled and pending jobs again, now."""
+    """Run failed and cancelled jobs again, now; pending ones by their ids, or with --state pending."""
     act = functools.partial(client.jobs.retry, attempts=attempts)
     return await steer(client, out, RETRY, which, act)
 

@@ -10,6 +10,7 @@ import click
 from .. import Client
 from ._application import app_option, load
 from ._base import Failure, Settings, check_schema, command, existing, without_client
+from ._logs import log_to_stderr
 
 __all__ = ["ui"]
 
@@ -42,6 +43,7 @@ def ui(settings: Settings, *, host: str, port: int, read_only: bool, app: str | 
     if app is not None and settings.db is not None:
         raise click.UsageError("--app names the database, too; leave out --db.")
     client = load(app) if app is not None else _client(path)
+    log_to_stderr()  # every action is logged
     page = Dashboard(client, read_only=read_only)
     listening = _listen(host, port)
     found = listening.getsockname()[1]

@@ -89,6 +89,25 @@ def test_the_page_tells_of_every_command_and_option(name: str) -> None:
         assert re.search(rf"{option}\b", text), f"docs/cli.md does not tell of {option} of backlite {name}"
 
 
+@pytest.mark.parametrize("file", ["README.md", "docs/page.md", "docs/cli.md"])
+def test_commands_in_the_documentation_can_be_said(file: str) -> None:
+    """Each line, and each piece of code in a sentence, that begins with `backlite`."""
+    text = (PAGE.parents[1] / file).read_text(encoding="utf-8")
+    found = re.findall(r"(?:^|\| )(backlite [^|#`\n]*)", text, re.MULTILINE)
+    found += re.findall(r"`(backlite [^`|\[]*)", text)
+    assert found
+    for line in found:
+        words = shlex.split(line)[1:]
+        assert not {"--db", "--app"} <= {*words}, f"{line}: --app names the database, too"
+        rest = words[2:] if words[:1] == ["--db"] else words
+        command: click.Command | None = root
+        while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+            command, rest = command.commands.get(rest[0]), rest[1:]
+        assert command is not None, line
+        if rest and command is not root:
+            command.make_context(line, rest, obj=Settings())
+
+
 def test_the_page_tells_of_no_other_commands() -> None:
     """What it has headings for is there."""
     headings = re.findall(r"^### `backlite (.*?)`$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from backlite_async._jobs import Jobs
 
 from .conftest import Ids, Run
 
@@ -76,20 +80,24 @@ def test_without_a_terminal_filters_need_yes(db: Path, run: Run) -> None:
     """Nothing is done, and the number is told."""
     ran = run("jobs", "retry", "--queue", "mail", "--state", "failed")
     assert ran.code == 2
-    assert "retry: 2 jobs. There is no terminal to ask on: say --yes." in ran.err
+    assert "retry: 2 failed jobs. There is no terminal to ask on: say --yes." in ran.err
     assert run("jobs", "count", "--state", "failed").out == "2\n"
     ran = run("jobs", "retry", "--queue", "mail", "--state", "failed", "--yes")
     assert (ran.code, ran.out) == (0, "retried: 2 jobs\n")
     assert run("jobs", "count", "--state", "failed").out == "0\n"
 
 
-def test_a_person_is_asked(db: Path, run: Run, terminal: io.StringIO) -> None:
+@pytest.mark.parametrize("answer", ["n\n", "\n", "", "yesterday\n"])
+def test_a_person_is_asked(db: Path, run: Run, terminal: io.StringIO, answer: str) -> None:
     """With the number affected; the answer is no unless it is yes; data stays on stdout."""
-    terminal.write("n\n")
+    terminal.write(answer)
     terminal.seek(0)
     ran = run("jobs", "delete", "--queue", "mail", "--state", "failed")
     assert (ran.code, ran.out) == (1, "")
-    assert "delete: 2 jobs. Go on? [y/N]" in ran.err
+    assert (
+        "delete: 2 failed jobs. Steps of workflows among them stay: backlite workflow delete. Go on? [y/N]"
+        in ran.err
+    )
     assert "Nothing was done." in ran.err
     assert run("jobs", "count", "--state", "failed").out == "2\n"
 
@@ -106,9 +114,9 @@ def test_everything_must_be_asked_for(db: Path, ids: Ids, run: Run) -> None:
     """No id, no filter, no --all: nothing is done; nor with two of them."""
     for words in (
         ["--yes"],
-        ["--all", "--queue", "mail"],
-        [ids.failed, "--all"],
-        [ids.failed, "--queue", "mail"],
+        ["--all", "--queue", "mail", "--yes"],
+        [ids.failed, "--all", "--yes"],
+        [ids.failed, "--queue", "mail", "--yes"],
     ):
         ran = run("jobs", "cancel", *words)
         assert (ran.code, ran.out) == (2, "")
@@ -116,6 +124,61 @@ def test_everything_must_be_asked_for(db: Path, ids: Ids, run: Run) -> None:
     ran = run("jobs", "cancel", "--all", "--yes", "--json")
     assert ran.data == [{"action": "cancel", "count": 4}]
     assert run("jobs", "count", "--state", "pending").out == "0\n"
+
+
+def test_retry_is_for_what_has_failed(db: Path, ids: Ids, run: Run) -> None:
+    """What is scheduled for later stays so, unless its state is said."""
+    for which in (["--all"], ["--added-before", "now"]):
+        run("jobs", "retry", *which, "--yes")
+        assert run("jobs", "count", "--due-after", "+1h", "--tag", "monthly").out == "1\n"
+    assert run("jobs", "count", "--state", "failed").out == "0\n"
+    assert run("jobs", "retry", "--tag", "monthly", "--state", "pending", "--yes").out == "retried: 1 job\n"
+    assert run("jobs", "count", "--due-after", "+1h", "--tag", "monthly").out == "0\n"
+
+
+def test_steps_of_workflows_stay(db: Path, ids: Ids, run: Run) -> None:
+    """Which the question says, and the answer, and who deletes one by its id."""
+    ran = run("jobs", "delete", "--queue", "mail", "--state", "failed")
+    assert "delete: 2 failed jobs. Steps of workflows among them stay" in ran.err
+    ran = run("jobs", "delete", "--queue", "mail", "--state", "failed", "--yes")
+    assert (ran.code, ran.out) == (0, "deleted: 1 job\n")
+    assert "Steps of workflows among them stay: backlite workflow delete" in ran.err
+    [step] = run("jobs", "list", "--state", "failed", "--json").data
+    ran = run("jobs", "delete", step["id"])
+    assert ran.code == 1
+    assert f"it cannot be deleted alone, as it is a step: backlite workflow delete {ids.order}" in ran.err
+    assert "Steps of workflows among them stay" in run("prune").err
+
+
+def test_the_question_tells_the_states(db: Path, ids: Ids, run: Run) -> None:
+    """Each with its number."""
+    ran = run("jobs", "retry", "--all")
+    assert "retry: 2 failed and 1 cancelled jobs. There is no terminal" in ran.err
+    ran = run("jobs", "delete", "--tag", "monthly")
+    assert "delete: 1 pending job. Steps" in ran.err
+
+
+@pytest.mark.parametrize("words", ["--queue mail", "--queue mail --state pending", "--finished-after 1d"])
+def test_what_comes_after_the_question_is_not_meant(
+    db: Path, run: Run, terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """More jobs match while a person thinks about it: these stay."""
+    meant: list[dict[str, Any]] = []
+
+    def confirmed(*_: object, **__: object) -> bool:
+        meant.append({"now": datetime.now(UTC)})
+        return True
+
+    async def delete(self: Jobs, **filters: Any) -> int:
+        meant.append(filters)
+        return 0
+
+    monkeypatch.setattr("backlite_async.cli._steer.confirmed", confirmed)
+    monkeypatch.setattr(Jobs, "delete", delete)
+    assert run("jobs", "delete", *words.split()).code == 0
+    asked, filters = meant
+    what = "finished" if "finished" in words else "added"
+    assert filters[f"{what}_before"] <= asked["now"]
 
 
 def test_states_for_which_it_is_not(db: Path, run: Run) -> None:

@@ -78,9 +78,9 @@ def test_one_of_a_kind(db: Path, run: Run) -> None:
     ("words", "code", "said"),
     [
         (["Sned", "--to", "ada"], 3, "did you mean 'Send'?"),
-        (["Send", "--too", "ada"], 1, "did you mean 'to'?"),
-        (["Send"], 1, "missing required field `to`"),
-        (["Send", "--to", "ada", "--copies", "many"], 1, "copies"),
+        (["Send", "--too", "ada"], 2, "did you mean 'to'?"),
+        (["Send"], 2, "missing required field `to`"),
+        (["Send", "--to", "ada", "--copies", "many"], 2, "copies"),
         (["Send", "--to"], 2, "--to needs a value"),
         (["Send", "ada"], 2, "'ada' belongs to no field"),
         (["Send", "-f", "ada"], 2, "write -f FIELD=VALUE"),
@@ -137,7 +137,10 @@ def test_what_cannot_be_run(shop: str, run: Run) -> None:
 
 
 def test_task_types_of_an_application(shop: str, run: Run) -> None:
-    """Those of its database; an application names it, too."""
+    """Those of its database; an application names it, too, and makes it only where something is added."""
+    ran = run("task", "list", "--app", shop)
+    assert (ran.code, ran.out) == (1, "")
+    assert "does not exist; run: backlite migrate" in ran.err
     assert run("jobs", "add", "Send", "--to", "ada", "--app", shop).code == 0
     assert {info["name"] for info in run("task", "list", "--app", shop, "--json").data} == {"Send", "Hold"}
     assert run("task", "show", "Hold", "--app", shop, "--json").data[0]["queue"] == "held"

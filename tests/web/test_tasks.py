@@ -413,6 +413,18 @@ def test_an_error_is_put_beside_the_longest_name_that_it_tells() -> None:
     assert place_of("Object missing required field `width` - at `$.size`", fields) == "size"
     assert place_of("something else", fields) is None
     assert place_of("Expected `int` - at `$.textual`", fields) is None
+    several = fields_of({"properties": {"a": {}, "a.b": {}}})
+    assert place_of("Expected `int` - at `$.a.b`", several) == "a.b"
+
+
+def test_a_box_need_not_be_checked() -> None:
+    """Or no job could have False in a field without a default."""
+
+    class Sure(msgspec.Struct):
+        sure: bool
+
+    [field] = fields_of(schema(Sure))
+    assert (field.kind, field.required) == ("checkbox", False)
 
 
 json = st.recursive(
