@@ -74,14 +74,20 @@ class Catalogue:
         if found and (queue is not None or not self._client.is_open):
             _refuse_several("build", name, [kind.config.name for kind in found])
             return found[0]
+        if types and not self._client.is_open:
+            known = {other for other_queue, other in types if queue in (None, other_queue)}
+            hint = did_you_mean(name, known).removesuffix("?")
+            raise TaskNotFound(
+                name, f"{hint}; others that the database knows are found once the client is started"
+            )
         infos = await self.list()
         stored = {info.queue: info for info in infos if info.name == name and queue in (None, info.queue)}
         queues = dict.fromkeys([*(kind.config.name for kind in found), *stored])
         _refuse_several("build", name, sorted(queues))
         if not queues:
             places = {(info.queue, info.name) for info in infos} | types.keys()
-            known = {other for where, other in places if queue in (None, where)}
-            raise TaskNotFound(name, did_you_mean(name, known))
+            names = {other for where, other in places if queue in (None, where)}
+            raise TaskNotFound(name, did_you_mean(name, names))
         return found[0] if found else self._make(stored.popitem()[1])
 
     def _make(self, info: TaskInfo) -> TaskType:

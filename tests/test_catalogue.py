@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from backlite_async import Client, InvalidType, InvalidValue, QueueConfig, Task
+from backlite_async import Client, InvalidState, InvalidType, InvalidValue, QueueConfig, Task, TaskNotFound
 from backlite_async._clock import SystemClock, from_millis
 
 
@@ -104,3 +104,16 @@ async def test_task_types_of_others_are_known(file: str) -> None:
     async with one:
         [info] = await one.tasks.list()
         assert info.registered_at - from_millis(first) in (timedelta(), timedelta(seconds=5))
+
+
+async def test_a_client_that_is_not_started_knows_its_own_types(file: str) -> None:
+    """A name that is none of them is said to be unknown; without any it must be started."""
+    client = Client(file)
+    with pytest.raises(InvalidState, match="not started"):
+        await client.tasks.build("Resize", {"path": "a"})
+    client.register(Resize, resize)
+    assert await client.tasks.build("Resize", {"path": "a"}) == Resize("a")
+    with pytest.raises(TaskNotFound, match=r"did you mean 'Resize'; .* once the client is started"):
+        await client.tasks.build("Resise", {"path": "a"})
+    with pytest.raises(TaskNotFound):
+        await client.tasks.build("Resize", {"path": "a"}, queue="paintings")

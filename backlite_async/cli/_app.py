@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import click
 
-from .. import BackliteError, __version__
+from .. import BackliteError, InvalidType, InvalidValue, PayloadError, __version__
 from . import (
     _bench,
     _demo,
@@ -40,6 +43,10 @@ there is nothing of this id or name; 130 interrupted.
 """
 
 INTERRUPTED = 130
+CODES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], int]] = (
+    (LookupError, 3),
+    ((InvalidValue, InvalidType, PayloadError), 2),
+)
 
 root = Group(
     "backlite",
@@ -90,6 +97,9 @@ def run(arguments: Sequence[str]) -> int:
 
     Where whoever reads the output has had enough, click ends the process with 1 and says nothing.
     """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who has started this: nobody is to read it
+            setattr(sys, name, _nowhere("r" if name == "stdin" else "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal of old cannot show is no error
             stream.reconfigure(errors="replace")
@@ -110,8 +120,24 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except BackliteError as error:
         click.echo(f"Error: {_said(error)}", err=True)
-        return 3 if isinstance(error, LookupError) else 1
+        return next((code for kinds, code in CODES if isinstance(error, kinds)), 1)
+    except OSError as error:
+        _turn_away()
+        click.echo(f"Error: {error.strerror or error}", err=True)
+        return 1
     return code if isinstance(code, int) else 0
+
+
+def _turn_away() -> None:
+    """Let what is still to be written go nowhere, which else would fail again at the very end."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        return
+    sys.stdout = _nowhere("w")
+
+
+def _nowhere(mode: str) -> IO[str]:
+    return open(os.devnull, mode, encoding="utf-8")
 
 
 def _said(error: BackliteError) -> str:

@@ -60,7 +60,9 @@ class Settings:
     @property
     def path(self) -> str:
         """The database, as an option or the environment names it."""
-        path = self.db or os.environ.get("BACKLITE_DB")
+        path = os.environ.get("BACKLITE_DB") if self.db is None else self.db
+        if self.db == "":
+            raise click.UsageError("--db is empty, perhaps by a variable that is not set; give a path.")
         if not path:
             raise click.UsageError("which database? Give --db PATH, or set the variable BACKLITE_DB.")
         if path == ":memory:" or path.startswith("file:"):
@@ -95,7 +97,7 @@ def _settings(context: click.Context) -> Settings:
 
 def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def note(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-        if value:
+        if value or value == "":
             setattr(_settings(context), name, value)
 
     return note

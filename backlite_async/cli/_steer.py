@@ -15,7 +15,7 @@ from ._filters import DURATION, FUTURE, all_and_yes, check_names, confirmed, job
 from ._jobs import jobs
 from ._output import Output
 
-__all__ = ["COMPLETED", "counted", "jobs"]
+__all__ = ["COMPLETED", "STEPS_STAY", "counted", "jobs"]
 
 COMPLETED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 LIVE = (JobStatus.PENDING, JobStatus.RUNNING)
@@ -24,13 +24,15 @@ LIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 class Steering(NamedTuple):
     """What can be done to jobs: its name, what has become of them, and in which states that is possible.
 
-    `meant`: the states of those that are meant where no state is said; None: all of these.
+    `meant`: the states of those that are meant where no state is said; None: all of these. `but`: what it
+    cannot be done to all the same, as a sentence.
     """
 
     name: str
     done: str
     states: tuple[JobStatus, ...]
     meant: tuple[JobStatus, ...] | None = None
+    but: str = ""
 
 
 RETRY = Steering(
@@ -41,7 +43,8 @@ RETRY = Steering(
 )
 RUN_NOW = Steering("run-now", "due now", (JobStatus.PENDING,))
 CANCEL = Steering("cancel", "cancelled", LIVE)
-DELETE = Steering("delete", "deleted", (JobStatus.PENDING, *COMPLETED))
+STEPS_STAY = "Steps of workflows among them stay: backlite workflow delete."
+DELETE = Steering("delete", "deleted", (JobStatus.PENDING, *COMPLETED), but=STEPS_STAY)
 RESCHEDULE = Steering("reschedule", "rescheduled", (JobStatus.PENDING,))
 RELEASE = Steering("release", "released", (JobStatus.RUNNING,))
 
@@ -99,9 +102,17 @@ async def _each(client: Client, out: Output, how: Steering, ids: Sequence[str], 
             out.say(f"job {job_id}: there is none, or it is no longer kept")
             code = 3
         elif not done:
-            out.say(f"job {job_id} is {before}: it cannot be {how.done}")
+            out.say(f"job {job_id} is {before}: it cannot be {how.done}{await _why_not(client, how, job_id)}")
             code = code or 1
     return code
+
+
+async def _why_not(client: Client, how: Steering, job_id: str) -> str:
+    """Return why something was not done, where that is not the job's state."""
+    job = await client.jobs.get(job_id, cut=1) if how is DELETE else None
+    if job is None or job.workflow is None:
+        return ""
+    return f" alone, as it is a step: backlite workflow delete {job.workflow}"
 
 
 async def _matching(client: Client, out: Output, how: Steering, which: Which, act: Act) -> int:
@@ -116,10 +127,12 @@ async def _matching(client: Client, out: Output, how: Steering, which: Which, ac
     if not any(number or number.capped for number in numbers.values()):
         await check_names(client, filters)
         done = 0
-    elif not confirmed(out, f"{how.name}: {_listed(numbers)}.", yes=which.yes):
+    elif not confirmed(out, f"{how.name}: {_listed(numbers)}. {how.but}".strip(), yes=which.yes):
         return 1
     else:
         done = int(await act(**filters))
+        if done < sum(numbers.values()) and how.but:
+            out.say(how.but)
     out.answer({"action": how.name, "count": done}, f"{how.done}: {counted(done)}")
     return 0
 

@@ -246,8 +246,8 @@ async def _result(client: Client, name: str, fields: dict[str, Any], queue: str 
     built = await client.tasks.build(name, fields, queue=queue, text=True)
     try:
         return name, msgspec.to_builtins(await client.run(built))
-    except BackliteError:
-        raise
+    except BackliteError as error:
+        raise Failure(" ".join(str(error).split())) from error
     except Exception as error:  # the handler's own: its programmer wants to see where
         click.echo(traceback.format_exc(), err=True, nl=False)
         raise Failure(f"the handler of {name} raised {type(error).__qualname__}: {error}") from error

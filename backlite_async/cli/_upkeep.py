@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from .. import Client
-from ._base import Settings, command, with_client, without_client
+from .. import Client, InvalidValue
+from ._base import Failure, Settings, command, with_client, without_client
 from ._filters import DURATION, STATE, all_and_yes, check_names, confirmed, given
 from ._output import Output
-from ._steer import COMPLETED, counted
+from ._steer import COMPLETED, STEPS_STAY, counted
 
 __all__ = ["backup", "migrate", "prune"]
 
@@ -42,7 +42,10 @@ def migrate(settings: Settings) -> None:
 @with_client
 async def backup(client: Client, out: Output, *, path: str) -> None:
     """Copy the whole database to a new file while it is in use, the application's tables too."""
-    await client.backup(path)
+    try:
+        await client.backup(path)
+    except InvalidValue as error:  # something is there: nothing is wrong with how it was said
+        raise Failure(str(error)) from error
     size = os.path.getsize(path)
     out.answer({"path": os.path.abspath(path), "bytes": size}, f"{path}: {size:,} bytes")
 
@@ -76,11 +79,11 @@ async def prune(
     filters = given({"state": states, "queue": queue, "finished_before": end})
     await check_names(client, {"queue": queue})
     number = await client.jobs.count(**filters)
-    if number and not confirmed(out, f"prune: {counted(number)}, completed.", yes=yes):
+    if number and not confirmed(out, f"prune: {counted(number)}, completed. {STEPS_STAY}", yes=yes):
         return 1
     deleted = await client.jobs.delete(**filters) if number else 0
     if deleted < number:
-        out.say("steps of workflows stay, as long as these: backlite workflow delete")
+        out.say(STEPS_STAY)
     await _vacuumed(client, out, deleted, vacuum=vacuum)
     return 0
 

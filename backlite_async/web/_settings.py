@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from .. import InvalidType, InvalidValue
-from ._access import Auth, Basic
+from ._access import Auth, Basic, allow_all, basic
 
 __all__ = ["Redact", "Settings", "checked"]
 
@@ -44,6 +44,10 @@ def checked(
     if auth is not None and not callable(auth):
         raise InvalidType(
             f"auth={auth!r} must be basic(name, password), allow_all(), or a function of the ASGI scope"
+        )
+    if auth is basic or auth is allow_all:
+        raise InvalidType(
+            f"auth={auth!r} is not called: write auth=basic(name, password), or auth=allow_all()"
         )
     if redact is not None and not callable(redact):
         raise InvalidType(f"redact={redact!r} must be a function of a task type's name and a value")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -32,10 +33,12 @@ from .conftest import Ids, Run, start
         ("workflow show nothing", 3, "there is no workflow 'nothing'"),
         ("task show Snd", 3, "Did you mean 'Send'?"),
         ("jobs list --added-after yesterday", 2, "no instant"),
-        ("jobs list --added-after 1h --added-before 2h", 1, "swap them"),
+        ("jobs list --added-after 1h --added-before 2h", 2, "swap them"),
         ("jobs list --limit 0", 2, "--limit"),
-        ("jobs list --after abc", 1, "no cursor"),
-        ("jobs list --unique k", 1, "give queue="),
+        ("jobs list --after abc", 2, "no cursor"),
+        ("jobs list --unique k", 2, "give queue="),
+        ("jobs add Send --to x --copies abc", 2, "copies"),
+        ("queues show mail --last 0", 2, "last="),
         ("prune --older-than soon", 2, "no length of time"),
         ("stats --watch 0", 2, "no length of time"),
         ("backup {db}", 1, "something is there"),
@@ -57,6 +60,18 @@ def test_without_a_database(run: Run) -> None:
         assert ran.code == 2
         assert "--db PATH" in ran.err
         assert "BACKLITE_DB" in ran.err
+
+
+def test_an_empty_path_is_not_another_database(db: Path, run: Run) -> None:
+    """`--db "$UNSET"` must not act upon what BACKLITE_DB names."""
+    for words in (
+        ["--db", "", "jobs", "cancel", "--all", "--yes"],
+        ["jobs", "cancel", "--all", "--yes", "--db="],
+    ):
+        ran = run(*words)
+        assert ran.code == 2
+        assert "--db is empty" in ran.err
+    assert run("jobs", "count", "--state", "pending").out == "4\n"
 
 
 def test_a_database_in_memory_is_nobody_elses(run: Run) -> None:
@@ -116,6 +131,22 @@ def test_a_pipe_that_is_closed_already(db: Path, words: list[str]) -> None:
     )
     os.close(writing)
     assert (ran.returncode, ran.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+@pytest.mark.parametrize("words", [["jobs", "list"], ["jobs", "list", "--json"], ["stats"]])
+def test_an_answer_that_cannot_be_written(db: Path, words: list[str]) -> None:
+    """One line says why; an output that is closed is read by nobody, and needs no word."""
+    command = shlex.join([sys.executable, "-P", "-m", "backlite_async", *words, "--db", str(db)])
+    for redirected, expected in (
+        ("> /dev/full", (1, b"Error: No space left on device\n")),
+        (">&-", (0, b"")),
+        ("<&- >&- 2>&-", (0, b"")),
+    ):
+        ran = subprocess.run(
+            f"{command} {redirected}", shell=True, capture_output=True, check=False, timeout=60
+        )
+        assert (ran.returncode, ran.stderr) == expected
 
 
 def test_an_answer_where_not_all_signs_can_be_shown(db: Path) -> None:

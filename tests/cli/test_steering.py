@@ -94,7 +94,10 @@ def test_a_person_is_asked(db: Path, run: Run, terminal: io.StringIO, answer: st
     terminal.seek(0)
     ran = run("jobs", "delete", "--queue", "mail", "--state", "failed")
     assert (ran.code, ran.out) == (1, "")
-    assert "delete: 2 failed jobs. Go on? [y/N]" in ran.err
+    assert (
+        "delete: 2 failed jobs. Steps of workflows among them stay: backlite workflow delete. Go on? [y/N]"
+        in ran.err
+    )
     assert "Nothing was done." in ran.err
     assert run("jobs", "count", "--state", "failed").out == "2\n"
 
@@ -133,12 +136,26 @@ def test_retry_is_for_what_has_failed(db: Path, ids: Ids, run: Run) -> None:
     assert run("jobs", "count", "--due-after", "+1h", "--tag", "monthly").out == "0\n"
 
 
+def test_steps_of_workflows_stay(db: Path, ids: Ids, run: Run) -> None:
+    """Which the question says, and the answer, and who deletes one by its id."""
+    ran = run("jobs", "delete", "--queue", "mail", "--state", "failed")
+    assert "delete: 2 failed jobs. Steps of workflows among them stay" in ran.err
+    ran = run("jobs", "delete", "--queue", "mail", "--state", "failed", "--yes")
+    assert (ran.code, ran.out) == (0, "deleted: 1 job\n")
+    assert "Steps of workflows among them stay: backlite workflow delete" in ran.err
+    [step] = run("jobs", "list", "--state", "failed", "--json").data
+    ran = run("jobs", "delete", step["id"])
+    assert ran.code == 1
+    assert f"it cannot be deleted alone, as it is a step: backlite workflow delete {ids.order}" in ran.err
+    assert "Steps of workflows among them stay" in run("prune").err
+
+
 def test_the_question_tells_the_states(db: Path, ids: Ids, run: Run) -> None:
     """Each with its number."""
     ran = run("jobs", "retry", "--all")
     assert "retry: 2 failed and 1 cancelled jobs. There is no terminal" in ran.err
     ran = run("jobs", "delete", "--tag", "monthly")
-    assert "delete: 1 pending job. There is no terminal" in ran.err
+    assert "delete: 1 pending job. Steps" in ran.err
 
 
 @pytest.mark.parametrize("words", ["--queue mail", "--queue mail --state pending", "--finished-after 1d"])

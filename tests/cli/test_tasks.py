@@ -78,9 +78,9 @@ def test_one_of_a_kind(db: Path, run: Run) -> None:
     ("words", "code", "said"),
     [
         (["Sned", "--to", "ada"], 3, "did you mean 'Send'?"),
-        (["Send", "--too", "ada"], 1, "did you mean 'to'?"),
-        (["Send"], 1, "missing required field `to`"),
-        (["Send", "--to", "ada", "--copies", "many"], 1, "copies"),
+        (["Send", "--too", "ada"], 2, "did you mean 'to'?"),
+        (["Send"], 2, "missing required field `to`"),
+        (["Send", "--to", "ada", "--copies", "many"], 2, "copies"),
         (["Send", "--to"], 2, "--to needs a value"),
         (["Send", "ada"], 2, "'ada' belongs to no field"),
         (["Send", "-f", "ada"], 2, "write -f FIELD=VALUE"),

@@ -96,14 +96,16 @@ def terminal(tmp_path: Path) -> Iterator[Open]:
 def test_a_person_is_asked_and_answers(db: Path, run: Run, terminal: Open) -> None:
     """With the number affected; no leaves everything, yes does it."""
     no = terminal("jobs", "delete", "--queue", "mail", "--state", "failed", "--db", db)
-    no.until("delete: 2 jobs. Go on? [y/N]")
+    no.until(
+        "delete: 2 failed jobs. Steps of workflows among them stay: backlite workflow delete. Go on? [y/N]"
+    )
     no.type("n\n")
     code, screen = no.end()
     assert code == 1
     assert "Nothing was done." in screen
     assert run("jobs", "count", "--state", "failed").out == "2\n"
     yes = terminal("jobs", "retry", "--queue", "mail", "--state", "failed", "--db", db)
-    yes.until("retry: 2 jobs. Go on? [y/N]")
+    yes.until("retry: 2 failed jobs. Go on? [y/N]")
     yes.type("y\n")
     code, screen = yes.end()
     assert code == 0

@@ -250,6 +250,9 @@ async def test_steps_of_a_workflow_stay(filled: Any) -> None:
     assert "Steps of workflows stay" not in read(await post(world, action="cancel", all="1")).text
     answer = await post(world, action="delete", id=first.id, confirmed="1")
     assert answer.headers["location"].endswith("n=0")
+    notice = (await world.page.see(answer.headers["location"])).notice
+    assert notice is not None
+    assert "steps of workflows go with their workflow" in notice
 
 
 @pytest.mark.parametrize(
@@ -370,6 +373,7 @@ async def test_who_did_what_is_logged_before_it_is_done(caplog: pytest.LogCaptur
     assert "mail" in said[1]
     assert "cancelled" in said[1]
     assert "0:05:00" in said[2]
+    assert "JobStatus" not in "".join(said)
     assert events.index("page.action") < events.index("jobs.changed")
 
 

@@ -312,6 +312,18 @@ def test_a_time_without_a_zone_is_not_that_of_the_server(monkeypatch: pytest.Mon
     assert found == datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("sent", [{"sate": "failed"}, {"states": "failed", "queue": "mail"}, {"id": "x"}])
+async def test_a_filter_that_is_not_known_does_not_show_everything(
+    world: World, sent: dict[str, str]
+) -> None:
+    """Else all jobs would stand there, with what can be done to all of them."""
+    await world.fill()
+    page = await world.page.see("/jobs", status=400, **sent)
+    assert f"{next(iter(sent))}= is no filter of jobs" in page.text
+    assert "Delete all" not in page.text
+    assert page.form("Filter")["queue"] == sent.get("queue", "")
+
+
 @settings(max_examples=50)
 @given(st.text(max_size=60) | st.from_regex(r"[+-]?\d{1,12}(\.\d+)?[smhdw]{0,2}[\d:T+-]{0,8}"))
 def test_no_text_is_more_than_no_time(text: str) -> None:

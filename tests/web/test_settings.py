@@ -19,6 +19,8 @@ from .support import Browser, World
     ("name", "value", "error"),
     [
         ("auth", "ann", InvalidType),
+        ("auth", basic, InvalidType),
+        ("auth", allow_all, InvalidType),
         ("redact", {"a": 1}, InvalidType),
         ("title", 3, InvalidType),
         ("page_size", "25", InvalidType),

@@ -62,6 +62,18 @@ class Every(Task, kw_only=True):
     made: list[int] = msgspec.field(default_factory=lambda: [1, 2])
 
 
+class Login(Task):
+    """Log in."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("login", retention=Retention(payload="always"))
+    name: str = "ann"
+    password: str = "hunter2"
+    pin: int = 7777
+    where: str = "https://ann:hunter2@host/"
+    with_password: bool = True
+    hurry: bool = False
+
+
 GOOD = {
     "f.text": "<hello>",
     "f.count": "7",
@@ -80,8 +92,41 @@ def every(world: World) -> Client:
     return world.client
 
 
+async def _log_in(task: Login) -> None: ...
+
+
 async def _run(task: Every) -> None:
     return None
+
+
+async def test_a_secret_default_is_not_shown_but_taken(world: World, page: Browser) -> None:
+    world.client.register(Login, _log_in)
+    await world.client.pause("login")
+    seen = await page.see("/tasks/login/Login/new")
+    assert "hunter2" not in seen.text
+    form = seen.form("Add the job")
+    names = ("name", "password", "pin", "where", "with_password")
+    assert [form[f"f.{name}"] for name in names] == ["ann", "", "", "", "true"]
+    assert seen.text.count("its default, which is hidden") == 3
+    for typed, expected in (({}, Login()), ({"f.pin": "1", "f.where": "x"}, Login(pin=1, where="x"))):
+        await page.do(form, "Add the job", **typed)
+        [*_, job] = await world.client.jobs.list(queue="login")
+        assert msgspec.json.decode(job.payload or b"", type=Login) == expected
+
+
+async def test_a_default_that_redact_hides_is_not_shown() -> None:
+    def redact(task: str, value: Any) -> Any:
+        return {**value, "name": "?"}
+
+    def fail(task: str, value: Any) -> Any:
+        raise KeyError("name")
+
+    for function, hidden in ((redact, 4), (fail, 5)):
+        async with world_of(":memory:", redact=function) as world:
+            world.client.register(Login, _log_in)
+            seen = await world.page.see("/tasks/login/Login/new")
+            assert '"ann"' not in (await world.page.get("/tasks/login/Login/new")).text
+            assert seen.text.count("its default, which is hidden") >= hidden
 
 
 async def test_the_list_has_each_type_with_its_fields(every: Client, page: Browser) -> None:

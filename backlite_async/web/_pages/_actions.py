@@ -124,7 +124,7 @@ async def _act_on_all(visit: Visit, form: Fields, name: str, when: dict[str, Any
     if form.get("confirmed") != "1":
         return await _ask_of_all(visit, form, name, meant, when)
     said = {key: str(value) for key, value in meant.frozen()}
-    visit.audit(name, all=True, filters=said | {"state": sorted(meant.states)}, **_logged(when))
+    visit.audit(name, all=True, filters=said | {"state": sorted(map(str, meant.states))}, **_logged(when))
     done = await getattr(visit.client.jobs, name)(**meant.filters, **when)
     return visit.done(visit.checked_back(form.raw("back")), action.done, done)
 
