@@ -71,7 +71,8 @@ def ignored(paths: list[str]) -> list[str]:
 def tests(session: nox.Session) -> None:
     """Test the installed wheel; on the oldest Python with all models, on the newest with the battery.
 
-    On those between without what knows no Python but SQLite, and time that is simulated.
+    The page and the command line on the newest; on those between without what knows no Python but SQLite,
+    and time that is simulated.
     """
     install(session, "test", "examples", "extras")
     session.env["BACKLITE_TEST_WHEEL"] = "1"
@@ -82,6 +83,8 @@ def tests(session: nox.Session) -> None:
     left_out = [*BATTERY, *BROWSER]
     if session.python != PYTHONS[0]:
         left_out += MODELS
+    if session.python != PYTHONS[-1]:
+        left_out += ["tests/web", "tests/cli"]
     if session.python not in (PYTHONS[0], PYTHONS[-1]):
         left_out += ["tests/stores", "tests/simulation"]
     session.run("pytest", "-q", *ignored(left_out))
@@ -127,7 +130,7 @@ def torture(session: nox.Session) -> None:
 @nox.session
 def mutants(session: nox.Session) -> None:
     """Break the library in many ways and see the tests notice each: nox -s mutants [-- NAME ...]."""
-    install(session, "test", "examples")
+    install(session, "test", "examples", "extras")
     session.run("python", "-m", "tests.mutants", *session.posargs)
 
 

@@ -16,7 +16,10 @@ from ._task import TaskType
 
 __all__ = ["built", "did_you_mean"]
 
-WORDS = dict.fromkeys(("true", "on", "yes", "1"), True) | dict.fromkeys(("false", "off", "no", "0"), False)
+TRUE, FALSE = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
+WORDS: dict[str, bool] = {}
+WORDS |= dict.fromkeys(TRUE, True)
+WORDS |= dict.fromkeys(FALSE, False)
 """What says true or false in a form."""
 
 TO_THE_MINUTE = re.compile(r"(\d{4}-\d\d-\d\dT)?\d\d:\d\d")

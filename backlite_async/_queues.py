@@ -43,19 +43,23 @@ class Queues:
         self._client = client
         self._sums: Sums | None = None
 
-    async def list(self, *, most: int = MOST_COUNTED) -> Sequence[Queue]:
+    async def list(self, *, most: int = MOST_COUNTED, times: bool = True) -> Sequence[Queue]:
         """Return how the queues are doing that have jobs, are paused or were declared, by name.
 
         Jobs are counted to `most`, which is 10,000 at most: fewer are quicker. `oldest_due` shows jobs that
         starve: by others of higher priority, a limit, a pause, or for want of a handler. How long attempts
-        ran and had waited `today` is not there: that costs much for all queues, see `get` and `stats`.
+        ran and had waited `today` is not there: that costs much for all queues, see `get` and `stats`; of
+        the last minutes it is there if `times` are asked for. What is written late is told late `today`, see
+        `series`.
         """
         now = self._client.clock.now()
         number = checked_number("most", most, MOST_COUNTED)
         queues = await self._client.open_store().queues(now=now, most=number)
         if not queues:
             return queues
-        recent, today = await self._stats(RECENT, now), await self._numbers(DAY, now)
+        recent = await self._stats(RECENT, now) if times else await self._numbers(RECENT, now)
+        begin, end, rows = await self._all().numbers(DAY)
+        today = _by_queue(rows, begin, end)
         return [_with(queue, recent, today, now) for queue in queues]
 
     async def get(self, name: str) -> Queue | None:

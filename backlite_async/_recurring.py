@@ -98,7 +98,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
     `declared`: it stands in the code of a client; else it was made at run time. `words`: when it runs, in
     plain English. `next_runs`: the next five; `last_run`: when a job was last added,
-    `last_job` its record, as far as it is kept, `last_job_id` its id. `runs`: how many were added;
+    `last_job` its record, as far as it is kept (in a list, 200 bytes of its payload and result),
+    `last_job_id` its id. `runs`: how many were added;
     `skipped`: how many were due while the last one had not finished (`overlap=False`).
     """
 

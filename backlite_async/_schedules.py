@@ -21,6 +21,7 @@ from ._errors import InvalidTask, InvalidType, InvalidValue, ScheduleNotFound
 from ._filters import checked_number
 from ._fingerprint import fingerprint
 from ._job import NewJob
+from ._query import BRIEF
 from ._reconcile import Definition, changed, edited, made, paused, resumed
 from ._recurring import Missed, Schedule, StoredSchedule, Timing
 from ._rule import Rule
@@ -106,9 +107,12 @@ class Schedules:
     # -- asking ------------------------------------------------------------------------------------
 
     async def list(self) -> Sequence[Schedule]:
-        """Return all schedules by name, with their next runs and last result."""
+        """Return all schedules by name, with their next runs and last job.
+
+        Of that job's payload and result the first 200 bytes are there, as in a brief list of jobs; see `get`.
+        """
         stored = await self._client.open_store().schedules()
-        return [await self._shown(schedule) for schedule in stored if not schedule.removed]
+        return [await self._shown(schedule, BRIEF) for schedule in stored if not schedule.removed]
 
     async def get(self, name: str) -> Schedule | None:
         """Return a schedule; None: there is none of this name."""
@@ -239,10 +243,10 @@ class Schedules:
             raise ScheduleNotFound(name)
         return stored
 
-    async def _shown(self, stored: StoredSchedule) -> Schedule:
+    async def _shown(self, stored: StoredSchedule, cut: int | None = None) -> Schedule:
         now, job = self._client.clock.now(), None
         if stored.last_job_id is not None:
-            job = await self._client.open_store().get(stored.last_job_id, now=now)
+            job = await self._client.open_store().get(stored.last_job_id, now=now, cut=cut)
         return _record(stored, job, now)
 
     async def _change(

@@ -178,8 +178,8 @@ class _Maker:
         if "prefixItems" in schema:
             return tuple[tuple(self.of(item) for item in schema["prefixItems"])]  # type: ignore[misc]
         item = self.of(schema["items"]) if schema.get("items") else Any
-        kind = set if schema.get("uniqueItems") else list
-        return _limited(kind[item], schema, ARRAYS)
+        kind: Any = set[item] if schema.get("uniqueItems") else list[item]  # type: ignore[valid-type]
+        return _limited(kind, schema, ARRAYS)
 
     def _object(self, schema: Mapping[str, Any]) -> Any:
         key = _limited(str, schema.get("propertyNames", {}), TEXTS)

@@ -1,4 +1,4 @@
-"""Statistics of all queues together: of what is over, the sums are remembered, as pages ask often."""
+"""Statistics of all queues: of what is over, the sums are remembered, as pages ask often."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Sums:
         self._turn = asyncio.Lock()
         self._minutes: dict[int, Counted] = {}
         self._hours: dict[int, Counted] = {}
+        self._numbers: dict[tuple[int, int], Sequence[StatsRow]] = {}
         self._at = clock.now()
 
     def are_of(self, store: Store) -> bool:
@@ -63,6 +64,24 @@ class Sums:
                     counted[at // size * size] += numbers
         return begin, now, counted
 
+    async def numbers(self, length: int) -> tuple[int, int, Sequence[StatsRow]]:
+        """Return when a time of whole hours began, and now, and what `Store.numbers` tells of it."""
+        async with self._turn:
+            now = self._clock.now()
+            self._forget(now)
+            begin = (now - length) // HOUR * HOUR
+            hours = max(begin, (now - HOUR_OVER) // HOUR * HOUR)
+            minutes = max(hours, (now - MINUTE_OVER) // MINUTE * MINUTE)
+            known: dict[tuple[int, int], Sequence[StatsRow]] = {}
+            for since, until in ((begin, hours), (hours, minutes)):
+                found = self._numbers.get((since, until))
+                if found is None:
+                    found = await self._store.numbers(since=since, until=until)
+                known[since, until] = found
+            self._numbers = known
+            new = await self._store.numbers(since=minutes, until=now + 1)
+        return begin, now, [*new, *(row for found in known.values() for row in found)]
+
     async def _hours_between(self, begin: int, end: int) -> Mapping[int, Counted]:
         missing = [at for at in range(begin, end, HOUR) if at not in self._hours]
         if missing:
@@ -86,9 +105,9 @@ class Sums:
     def _forget(self, now: int) -> None:
         """Forget what may have changed since, and what is too old to be asked for; all, if time goes back."""
         if now < self._at:
-            self._minutes, self._hours = {}, {}
+            self._minutes, self._hours, self._numbers = {}, {}, {}
         elif now // HOUR != self._at // HOUR:
-            self._minutes = {}
+            self._minutes, self._numbers = {}, {}
             oldest, newest = _oldest(now), now - SETTLED
             self._hours = {at: found for at, found in self._hours.items() if oldest <= at < newest}
         self._at = now

@@ -567,6 +567,38 @@ def _refused(kind: Any, fields: Mapping[str, Any]) -> bool:
     return False
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (bytes, "no base64!"),
+        (Annotated[datetime.datetime, msgspec.Meta(tz=True)], "2030-01-02T03:04:05"),
+        (Annotated[datetime.datetime, msgspec.Meta(tz=False)], "2030-01-02T03:04:05Z"),
+        (Annotated[int, msgspec.Meta(ge=1)], 0),
+        (Annotated[str, msgspec.Meta(pattern="^a")], "b"),
+        (Annotated[list[int], msgspec.Meta(max_length=1)], [1, 2]),
+        (dict[str, Annotated[float, msgspec.Meta(lt=1)]], {"a": 1.0}),
+        (Literal["a", "b"], "c"),
+        (uuid.UUID, "7"),
+    ],
+    ids=str,
+)
+def test_what_the_real_one_refuses_is_refused(kind: Any, value: Any) -> None:
+    """Or it would be stored, and fail where it runs."""
+    cls = msgspec.defstruct("Made", [("field", kind)], namespace={"config": PICTURES, "task_name": "made"})
+    for each in (task_type(cls), stand_in(cls)):
+        with pytest.raises(PayloadError, match=r"\$\.field"):
+            built(each, {"field": value}, text=False)
+
+
+def test_tasks_share_no_default() -> None:
+    """What one does with its list changes no other."""
+    field: Any = ("field", list[int], msgspec.field(default_factory=list))
+    made = stand_in(msgspec.defstruct("Made", [field], namespace={"config": PICTURES, "task_name": "made"}))
+    first, second = (built(made, {}, text=False) for _ in range(2))
+    first.field.append(1)  # type: ignore[attr-defined]
+    assert second.field == []  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("kind", TYPES, ids=str)
 def test_every_type_can_be_made(kind: Any) -> None:
     """Each of the types above, alone."""

@@ -251,10 +251,10 @@ async def test_it_leaves_everything_as_it_is(file: str, tmp_path: Path) -> None:
 async def test_what_is_no_database(file: str, tmp_path: Path) -> None:
     """Raises, as a start would."""
     Path(file).write_bytes(b"no database" * 1000)
-    for path in (file, str(tmp_path)):
-        with pytest.raises(DatabaseUnusable):
+    for path, said in ((file, "database"), (str(tmp_path), "is a folder")):
+        with pytest.raises(DatabaseUnusable, match=said):
             await Client(path).doctor()
-        with pytest.raises(DatabaseUnusable):
+        with pytest.raises(DatabaseUnusable, match=said):
             await Client(path).schema()
 
 

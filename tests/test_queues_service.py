@@ -88,7 +88,7 @@ async def succeed(client: Client, task: Task, count: int = 1, *, run: int = 1_00
 async def test_queues_with_what_they_did(
     client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the last minutes and of the last day, in three questions, whatever the number of queues."""
+    """Of the last minutes and of the last day, in as many questions, whatever the number of queues."""
     await succeed(client, Work(), 3)
     clock.at += 23 * HOUR + 58 * MINUTE
     await succeed(client, Work(), 2)
@@ -108,7 +108,9 @@ async def test_queues_with_what_they_did(
     for name in ("queues", "stats", "numbers"):
         monkeypatch.setattr(store, name, noted(getattr(store, name)))
     queues = {queue.name: queue for queue in await client.queues.list()}
-    assert len(asked) == 3
+    assert len(asked) == 5
+    await client.queues.list()
+    assert len(asked) == 8  # what is over is known of the day
     assert [queues[name].recent.succeeded for name in ("work", "other")] == [2, 1]
     assert [queues[name].today.succeeded for name in ("work", "other")] == [5, 1]
     assert queues["work"].limits["concurrency"] == 3
@@ -133,6 +135,9 @@ async def test_one_queue(client: Client, clock: Clock) -> None:
     assert queue.recent.run is not None
     assert queue.today.run is not None
     assert listed.today == msgspec.structs.replace(queue.today, run=None, wait=None)
+    [quick] = [queue for queue in await client.queues.list(times=False) if queue.name == "work"]
+    without = msgspec.structs.replace(queue.recent, run=None, wait=None)
+    assert quick == msgspec.structs.replace(listed, recent=without)
 
 
 async def test_queues_are_counted_as_far_as_asked(client: Client) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import anyio
+import msgspec
 import pytest
 
 from backlite_async import (
@@ -205,6 +206,22 @@ async def test_a_failed_run_ends_nothing(database: str) -> None:
     assert schedule.last_job is not None
     assert schedule.last_job.status is JobStatus.FAILED
     assert schedule.last_job.error == "ValueError: no data"
+
+
+async def test_a_list_reads_no_large_payload(database: str) -> None:
+    """Of the last jobs only their beginnings, as in a brief list; of one schedule all is read."""
+    client = make(database)
+    client.schedule("hourly", Report("money" * 1000), every=HOUR)
+    async with client:
+        await pass_by(client, HOUR)
+        [schedule] = await client.schedules.list()
+        whole = await found(client)
+    assert schedule.last_job is not None
+    assert whole.last_job is not None
+    assert whole.last_job.payload == schedule.payload == b'{"about":"%s"}' % (b"money" * 1000)
+    assert whole.last_job.result == b'"%s"' % (b"money" * 1000)
+    cut = {"payload": whole.last_job.payload[:200], "result": whole.last_job.result[:200]}
+    assert schedule.last_job == msgspec.structs.replace(whole.last_job, **cut)
 
 
 async def test_a_run_that_would_overlap_is_skipped(database: str) -> None:

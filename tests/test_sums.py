@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from backlite_async import Client, QueueStats
+from backlite_async import Client, QueueConfig, QueueStats, Task
 from backlite_async._clock import SystemClock, from_millis
 from backlite_async._stats import DAY, HOUR, KEEP_MINUTES, MINUTE, Tally, queue_stats
 from backlite_async._sums import SETTLED, Sums
@@ -24,6 +25,10 @@ from backlite_async.stores.sqlite.store import SQLiteStore
 BEGIN = 500_000 * HOUR + 40 * MINUTE
 QUEUES = ("a", "b", "c")
 WHATS = ("succeeded", "failed", "retried")
+
+
+class Work(Task):
+    config: ClassVar[QueueConfig] = QueueConfig("a")
 
 
 class Clock(SystemClock):
@@ -71,8 +76,10 @@ async def apart(client: Client, length: int, size: int) -> list[QueueStats]:
     begin = (now - length) // size * size
     steps: dict[int, list[tuple[str, int, int]]] = {at: [] for at in range(begin, now + 1, size)}
     for queue in QUEUES:
-        for _, at, *counted in await store.stats(since=begin, until=now + 1, step=size, queue=queue):
-            steps[at].append((counted[0], counted[1], counted[2]))
+        for _, at, what, bucket, number in await store.stats(
+            since=begin, until=now + 1, step=size, queue=queue
+        ):
+            steps[at].append((what, bucket, number))
     return [
         queue_stats(rows, timedelta(milliseconds=min(at + size, now) - at), from_millis(at))
         for at, rows in steps.items()
@@ -127,6 +134,23 @@ async def test_together_is_the_sum_of_all(client: Client, clock: Clock, seed: in
         unit = MINUTE if length <= KEEP_MINUTES else HOUR
         begin = (clock.at - length) // unit * unit
         assert await client.queues.stats(None, last) == await whole_of(client, begin)
+        if rng.random() < 0.3:
+            assert await numbers_of(client) == Counter(
+                {
+                    (queue, what): number
+                    for queue, _, what, _, number in await store.numbers(
+                        since=(clock.at - DAY) // HOUR * HOUR, until=clock.at + 1
+                    )
+                }
+            )
+
+
+async def numbers_of(client: Client) -> Counter[tuple[str, str]]:
+    """Return what the last day has come to, as lists of queues have it."""
+    found: Counter[tuple[str, str]] = Counter()
+    for queue, _, what, _, number in (await client.queues._all().numbers(DAY))[2]:
+        found[queue, what] += number
+    return found
 
 
 async def whole_of(client: Client, begin: int) -> QueueStats:
@@ -149,7 +173,8 @@ async def test_the_next_asks_for_what_is_new(
     assert first[0] == (HOUR, 0)
     assert len(first) == 5  # of the day, hours before those minutes
     clock.at += HOUR
-    await client.queues.series(None, timedelta(days=1), 3600)
+    for long in (timedelta(hours=1), timedelta(days=1)):
+        await client.queues.series(None, long)
     asked.taken()
     for _ in range(300):
         clock.at += 2_000
@@ -187,6 +212,31 @@ async def test_with_an_hour_the_last_ones_are_asked_anew(
     assert max(since for since, _ in spans) <= SETTLED + 2 * HOUR  # not the whole day
     clock.at += 5 * MINUTE
     assert (await told())[0] == 3
+
+
+async def test_a_list_asks_for_what_is_new(
+    client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the last day; with each minute for what the hour has come to, with each hour for all."""
+    store, asked = client.open_store(), []
+    ask = store.numbers
+
+    async def noted(*, since: int, until: int) -> Any:
+        asked.append((clock.at - since, clock.at + 1 - until))
+        return await ask(since=since, until=until)
+
+    monkeypatch.setattr(store, "numbers", noted)
+    await client.add(Work()).save()
+    for on, expected in ((0, 3), (1000, 1), (MINUTE, 2), (1000, 1), (HOUR, 3), (1000, 1)):
+        clock.at += on
+        asked.clear()
+        await client.queues.list()
+        assert len(asked) == expected
+        assert asked[-1][0] <= 3 * MINUTE
+        assert asked[-1][1] == 0
+    clock.at -= 1
+    await client.queues.list()
+    assert len(asked) == 4
 
 
 async def test_as_time_goes_back_nothing_is_remembered(client: Client, clock: Clock) -> None:
@@ -280,8 +330,7 @@ async def test_a_client_that_is_stopped_and_started(file: str, tmp_path: Any, cl
             assert (await client.queues.stats(None, timedelta(hours=2))).succeeded == 0
             await succeed(client, clock.at - 30 * MINUTE)
         if number == 0:
-            for path in tmp_path.iterdir():
-                path.unlink()
+            os.rename(file, tmp_path / "old.db")
 
 
 async def test_to_ask_writes_nothing(file: str, clock: Clock) -> None:

@@ -118,7 +118,7 @@ class Tally:
     """Counts what this client does."""
 
     def __init__(self, client: Client) -> None:
-        self.numbers = dict.fromkeys(("succeeded", "failed", "cancelled", "retried"), 0)
+        self.numbers: dict[str, int] = dict.fromkeys(("succeeded", "failed", "cancelled", "retried"), 0)
         self.started = 0
         client.on("succeeded")(self._count)
         client.on("failed")(self._count)

@@ -424,7 +424,7 @@ class MemoryService:
             running=len(claimed_at),
             alive=True if is_here else None,
             seen_at=from_millis(now if is_here else max(claimed_at)),
-            handles=self._handled.get(owner_id) if owner.workers else (),
+            handles=() if is_here and not owner.workers else self._handled.get(owner_id),
         )
 
     async def seen(self, *, now: int, ended_by: int, late_by: int) -> Inspection:

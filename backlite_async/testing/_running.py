@@ -157,6 +157,7 @@ class _Running:
         `schedules`: also if that is a schedule alone; they go on for ever.
         """
         client, record = self._client, self._record
+        quiet = 0
         while True:
             await self.until(lambda: not record.running)
             await self._ended()
@@ -167,7 +168,8 @@ class _Running:
             asked = record.begun
             client.notify()
             await self.until(partial(self._answered, asked))
-            if not record.running:
+            quiet = 0 if record.running else quiet + 1
+            if quiet > bool(client.bus._listeners):  # who may be told of an end a moment after it is written
                 if tick_at is None or (record.next_at is None and not schedules):
                     return record.next_at
                 return tick_at if record.next_at is None else min(tick_at, record.next_at)

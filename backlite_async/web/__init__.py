@@ -11,7 +11,7 @@ except ModuleNotFoundError as _error:  # pragma: no cover - told by a test in a 
         f"the page needs {_error.name}; pip install 'backlite_async[web]'", name=_error.name
     ) from None
 
-from ._access import Access, Auth, allow_all, basic
+from ._access import Access, Auth, Scope, allow_all, basic
 from ._dashboard import Dashboard
 
-__all__ = ["Access", "Auth", "Dashboard", "allow_all", "basic"]
+__all__ = ["Access", "Auth", "Dashboard", "Scope", "allow_all", "basic"]

@@ -75,6 +75,8 @@ def basic(
         users = {users: password or ""}
     if not isinstance(users, Mapping):
         raise InvalidType(f"basic() takes a name and a password, or a dict of them, not {type(users)!r}")
+    if not users:
+        raise InvalidValue("basic() was given nobody; give it names, each with a password")
     for name, word in users.items():
         if not isinstance(name, str) or not isinstance(word, str):
             raise InvalidType("basic() takes names and passwords, which are str")

@@ -17,6 +17,9 @@ __all__ = ["FIELDS", "STATES", "Asked", "asked", "moment", "wait_of"]
 STATES = ("running", "pending", "succeeded", "failed", "cancelled")
 """The states of a job, in the order of a list."""
 
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+"""The states of jobs that have ended."""
+
 SCHEDULED = "scheduled"
 """Not a state: those pending that are not due yet."""
 
@@ -51,9 +54,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         """Whether jobs must be looked at one by one to find those that are meant."""
         return any(name in self.filters for name in LOOKED_AT)
 
-    def narrowed(self, states: frozenset[str]) -> dict[str, Any]:
-        """Return filters that mean only those in these states, of which there must be some."""
-        return self.filters | {"state": sorted(self.states & states)}
+    def narrowed(self, states: frozenset[str]) -> Asked:
+        """Return what means only those in these states, maybe none."""
+        return Asked(filters=self.filters | {"state": sorted(self.states & states)}, fields=self.fields)
 
     def frozen(self) -> list[tuple[str, str]]:
         """Return fields that mean the same jobs later on: no time is relative to now."""
@@ -62,6 +65,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             if name != "state":
                 pairs.append((name, value.isoformat() if isinstance(value, datetime) else value))
         return pairs
+
+    def until(self, now: datetime) -> Asked:
+        """Return what means none that begin to match after now: that end after it, or are added after it."""
+        name = "finished_before" if self.states <= ENDED else "added_before"
+        until = min(now, self.filters.get(name, now))
+        return Asked(filters=self.filters | {name: until}, fields=self.fields)
 
     def words(self) -> list[str]:
         """Return what is said of the jobs, each a few words, without their states."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["WHOLE", "Field", "Option", "fields_of", "kept", "place_of", "values_of"]
+__all__ = ["WHOLE", "Field", "Option", "fields_of", "kept", "place_of", "values_of", "why_no_json"]
 
 Input = Literal["text", "number", "checkbox", "select", "date", "datetime-local", "textarea", "json"]
 
@@ -29,6 +29,8 @@ TO_THE_SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?", re.ASCI
 """An instant as browsers give it, without a zone."""
 
 HINTS = {
+    "iso-date-time": "A date and a time, such as 2026-03-01T14:05:00 or 2026-03-01T14:05:00Z.",
+    "iso-time": "A time, such as 14:05:00 or 14:05:00Z.",
     "time": "A time with its zone, such as 14:05:00Z.",
     "partial-time": "A time, such as 14:05:00.",
     "duration": "A duration, such as PT90S or P1DT2H.",
@@ -50,7 +52,7 @@ class Field(NamedTuple):
 
     `kind`: "json" is a text of several lines that must be JSON. `value`: what stands in it at first; of a
     checkbox "true" or "". `optional`: whether it may be left out; `default`: whether the schema tells what
-    it is then. `attributes`: limits, as HTML names them.
+    it is then. `format`: that of an instant. `attributes`: limits, as HTML names them.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Field(NamedTuple):
     optional: bool = False
     default: bool = False
     hint: str = ""
+    format: str = ""
     options: Sequence[Option] = ()
     attributes: Mapping[str, str] = {}
 
@@ -134,8 +137,9 @@ def _string(kind: Mapping[str, Any]) -> Field:
     if kind.get("contentEncoding") == "base64":
         return _empty("text", hint="Bytes, as base64.")
     form = kind.get("format", "")
-    if form == "date-time":
-        return _empty("datetime-local", hint="In UTC.", attributes={"step": "0.001"})
+    if form in ("date-time", "local-date-time"):
+        hint = "In UTC." if form == "date-time" else "Without a zone."
+        return _empty("datetime-local", hint=hint, format=form, attributes={"step": "0.001"})
     if form == "date":
         return _empty("date")
     if form in HINTS:
@@ -188,6 +192,16 @@ WORDS = {
 }
 """What values are called, one and several."""
 
+FORMATS = {
+    "date-time": "date and time",
+    "local-date-time": "date and time",
+    "iso-date-time": "date and time",
+    "iso-time": "time",
+    "partial-time": "time",
+    "uuid": "UUID",
+}
+"""What texts of a format are called, where it is not what the format is called."""
+
 
 def _shown(kind: Mapping[str, Any]) -> str:
     """Return what values of a kind are called."""
@@ -196,7 +210,7 @@ def _shown(kind: Mapping[str, Any]) -> str:
     if _type(kind) == "array" and isinstance(kind.get("items"), Mapping):
         return f"list of {WORDS.get(_type(kind['items']), ('', 'values'))[1]}"
     if _type(kind) == "string" and kind.get("format"):
-        return str(kind["format"])
+        return FORMATS.get(str(kind["format"]), str(kind["format"]))
     return WORDS.get(_type(kind), ("any value", ""))[0]
 
 
@@ -217,7 +231,7 @@ def _typed(field: Field, value: object) -> str:
         return "true" if value else ""
     if field.kind == "json":
         return json.dumps(value, ensure_ascii=False, indent=2)
-    if field.kind == "datetime-local":
+    if field.format == "date-time":
         return re.sub(r"(Z|[+-]00:00)$", "", str(value))
     return _text_of(value)
 
@@ -272,9 +286,22 @@ def _meant(field: Field, text: str) -> Any:
             return text
     if field.kind == "number" and (match := NUMBER.fullmatch(text.strip())):
         return float(text) if match[1] or match[2] else int(text)
-    if field.kind == "datetime-local" and TO_THE_SECOND.fullmatch(text):
+    if field.format == "date-time" and TO_THE_SECOND.fullmatch(text):
         return text + ("Z" if text.count(":") == 2 else ":00Z")
     return text
+
+
+def why_no_json(field: Field, text: str) -> str | None:
+    """Return why a text is no JSON, where it was to be."""
+    if field.kind != "json" or not text.strip():
+        return None
+    try:
+        json.loads(text)
+    except ValueError as error:
+        return str(error)
+    except RecursionError:
+        return "it is nested too deeply"
+    return None
 
 
 def place_of(message: str, fields: Sequence[Field]) -> str | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .. import _log as log
+from ._secrets import MASK, PARTS, decoded, hidden_in, mask
 
 if TYPE_CHECKING:
     from ._visit import Visit
@@ -28,34 +29,14 @@ __all__ = [
     "values",
 ]
 
-MASK = "•••"
-"""Stands for what is hidden."""
-
 MOST = 65_536
 """Bytes of a value that are shown, and characters of its text."""
 
 GLANCE = 200
 """Characters of a value in a list."""
 
-DEEPEST = 60
-"""Levels of a value that are looked into; what lies deeper is hidden."""
-
-SECRET = (
-    "password passwd passphrase secret token apikey authorization cookie credential privatekey"
-    " accesskey card cvv cvc iban ssn"
-).split()
-"""Parts of names, in small letters and without what is no letter, of what nobody is shown."""
-
 _CHUNK = re.compile(r'"(?:[^"\\]|\\.)*("?)|[{}\[\],:]|[^"{}\[\],:\s]+', re.DOTALL)
-_SECRET_WORD = re.compile("|".join(r"[\W_]*".join(name) for name in SECRET), re.IGNORECASE)
-
-
-_SAID = re.compile(
-    rf"""((?:{_SECRET_WORD.pattern})[\w.-]{{0,40}}["']?\s?[=:]\s?)"""
-    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|.*?(?=\s[\w.-]{1,40}=|$))""",
-    re.IGNORECASE,
-)
-"""In a line of a log: the name of what is secret, and its value. Bounded, or it may take long."""
+_SECRET_WORD = re.compile("|".join(r"[\W_]*".join(name) for name in PARTS), re.IGNORECASE)
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +87,7 @@ def said(visit: Visit, text: str | None) -> str:
     """Return a line that a handler has said, without the values of what is secret by its name."""
     if text is None or not visit.access.payloads:
         return ""
-    return "\n".join(_SAID.sub(rf"\1{MASK}", line) for line in text.split("\n"))
+    return hidden_in(text)
 
 
 def values(visit: Visit, task: str, value: Any) -> Any:
@@ -134,20 +115,12 @@ def _text(visit: Visit, task: str, raw: bytes, cut: bool, put: Callable[[Any], s
     except ValueError:
         if redacts:
             raise Hidden("It is no JSON, which redact= takes.") from None
-        return _before_secrets(text)
+        return _before_secrets(hidden_in(text))
     seen = values(visit, task, value)
     try:
         return put(seen)
     except Exception:  # what redact= returns may be anything
         raise Hidden("What redact= returns cannot be written as JSON.") from None
-
-
-def decoded(raw: bytes) -> Any:
-    """Return JSON as values; a ValueError where it is none, or too deep."""
-    try:
-        return json.loads(raw.decode())
-    except RecursionError:
-        raise ValueError("too deep") from None
 
 
 def _laid_out(value: Any) -> str:
@@ -156,29 +129,6 @@ def _laid_out(value: Any) -> str:
 
 def _on_a_line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-# -- by name ----------------------------------------------------------------------------------------
-
-
-def mask(value: Any, depth: int = 0) -> Any:
-    """Return JSON values without those that are secret by the name under which they stand."""
-    if isinstance(value, dict):
-        if depth >= DEEPEST:
-            return MASK
-        return {
-            key: MASK if inner is not None and is_secret(key) else mask(inner, depth + 1)
-            for key, inner in value.items()
-        }
-    if isinstance(value, list):
-        return MASK if depth >= DEEPEST else [mask(inner, depth + 1) for inner in value]
-    return value
-
-
-def is_secret(name: str) -> bool:
-    """Return whether a name says that what it names is secret."""
-    letters = "".join(filter(str.isalpha, name.lower()))
-    return any(part in letters for part in SECRET)
 
 
 def _before_secrets(text: str) -> str:

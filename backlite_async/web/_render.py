@@ -58,7 +58,7 @@ def assets() -> dict[str, Asset]:
     """Return the files that pages refer to, by name."""
     found = [
         Asset(file.name, file.read_bytes())
-        for file in resources.files(__package__).joinpath("static").iterdir()
+        for file in resources.files("backlite_async.web").joinpath("static").iterdir()
         if "." + file.name.rpartition(".")[2] in TYPES
     ]
     return {asset.name: asset for asset in found}

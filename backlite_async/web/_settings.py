@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from .. import InvalidType, InvalidValue
-from ._access import Auth, Basic
+from ._access import Auth, Basic, allow_all, basic
 
 __all__ = ["Redact", "Settings", "checked"]
 
@@ -45,6 +45,10 @@ def checked(
         raise InvalidType(
             f"auth={auth!r} must be basic(name, password), allow_all(), or a function of the ASGI scope"
         )
+    if auth is basic or auth is allow_all:
+        raise InvalidType(
+            f"auth={auth!r} is not called: write auth=basic(name, password), or auth=allow_all()"
+        )
     if redact is not None and not callable(redact):
         raise InvalidType(f"redact={redact!r} must be a function of a task type's name and a value")
     if title is not None and not isinstance(title, str):
@@ -54,7 +58,7 @@ def checked(
     if not 1 <= page_size <= MOST_ROWS:
         raise InvalidValue(f"page_size={page_size} must lie between 1 and {MOST_ROWS}")
     return Settings(
-        auth=auth,
+        auth=cast("Auth | None", auth),
         base_path=_path(base_path),
         read_only=bool(read_only),
         redact=redact,

@@ -18,7 +18,7 @@ from ._render import SECURITY, assets, page
 from ._settings import Settings
 from ._slugs import slug
 
-__all__ = ["NotFound", "Route", "Visit"]
+__all__ = ["NOTICE", "NotFound", "Route", "Visit"]
 
 NOTICE = ("done", "n", "of")
 """Parameters of a page that say what was done just now."""

@@ -84,7 +84,9 @@ def test_acting_makes_no_database(tmp_path: Path, run: Run, monkeypatch: pytest.
     """Only migrate does, and what an application says."""
     monkeypatch.chdir(tmp_path)
     for line in ("jobs cancel --all --yes", "queues pause mail --force", "backup copy.db", "doctor", "ui"):
-        assert run(*line.split(), "--db", "new.db").code == 1
+        ran = run(*line.split(), "--db", "new.db")
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err.startswith("Error: there is no database 'new.db'.")
     assert list(tmp_path.iterdir()) == []
 
 

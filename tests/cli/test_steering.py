@@ -87,9 +87,10 @@ def test_without_a_terminal_filters_need_yes(db: Path, run: Run) -> None:
     assert run("jobs", "count", "--state", "failed").out == "0\n"
 
 
-def test_a_person_is_asked(db: Path, run: Run, terminal: io.StringIO) -> None:
+@pytest.mark.parametrize("answer", ["n\n", "\n", "", "yesterday\n"])
+def test_a_person_is_asked(db: Path, run: Run, terminal: io.StringIO, answer: str) -> None:
     """With the number affected; the answer is no unless it is yes; data stays on stdout."""
-    terminal.write("n\n")
+    terminal.write(answer)
     terminal.seek(0)
     ran = run("jobs", "delete", "--queue", "mail", "--state", "failed")
     assert (ran.code, ran.out) == (1, "")
@@ -113,9 +114,9 @@ def test_everything_must_be_asked_for(db: Path, ids: Ids, run: Run) -> None:
     """No id, no filter, no --all: nothing is done; nor with two of them."""
     for words in (
         ["--yes"],
-        ["--all", "--queue", "mail"],
-        [ids.failed, "--all"],
-        [ids.failed, "--queue", "mail"],
+        ["--all", "--queue", "mail", "--yes"],
+        [ids.failed, "--all", "--yes"],
+        [ids.failed, "--queue", "mail", "--yes"],
     ):
         ran = run("jobs", "cancel", *words)
         assert (ran.code, ran.out) == (2, "")

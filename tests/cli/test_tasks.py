@@ -149,7 +149,10 @@ def test_what_cannot_be_run(shop: str, run: Run) -> None:
 
 
 def test_task_types_of_an_application(shop: str, run: Run) -> None:
-    """Those of its database; an application names it, too."""
+    """Those of its database; an application names it, too, and makes it only where something is added."""
+    ran = run("task", "list", "--app", shop)
+    assert (ran.code, ran.out) == (1, "")
+    assert "does not exist; run: backlite migrate" in ran.err
     assert run("jobs", "add", "Send", "--to", "ada", "--app", shop).code == 0
     assert {info["name"] for info in run("task", "list", "--app", shop, "--json").data} == {"Send", "Hold"}
     assert run("task", "show", "Hold", "--app", shop, "--json").data[0]["queue"] == "held"

@@ -81,6 +81,7 @@ def test_prune_deletes_completed_jobs(db: Path, ids: Ids, run: Run, monkeypatch:
     """Pending ones stay, and steps of workflows; younger ones and other states, if so said."""
     pending = run("jobs", "count", "--state", "pending").out
     assert run("prune", "--older-than", "1h", "--yes", "--json").data == [{"action": "prune", "count": 0}]
+    assert run("prune", "--queue", "reports", "--yes", "--json").data == [{"action": "prune", "count": 0}]
     ran = run("prune", "--state", "failed")
     assert ran.code == 2
     assert "say --yes" in ran.err

@@ -22,7 +22,7 @@ __all__ = ["EVERYTHING", "Baseline", "Outcome", "Verdict", "judge", "judge_all",
 
 Outcome = Literal["killed", "hangs", "survived", "broken"]
 
-EVERYTHING = "tests/test_*.py tests/stores tests/simulation"
+EVERYTHING = "tests/test_*.py tests/stores tests/web tests/cli tests/telemetry tests/simulation"
 """What a mutant has to survive that its own tests have not noticed."""
 
 LIMIT = 600.0
@@ -86,7 +86,7 @@ def _pytest(folder: Path, arguments: Sequence[str], limit: float) -> _Session:
     report.unlink(missing_ok=True)
     # In that folder, and with -P: else programs that tests start would find the checkout before the copy.
     command = [sys.executable, "-P", str(SESSION), str(folder), str(report), f"--rootdir={ROOT}", *arguments]
-    with (folder / "said.txt").open("w+") as said:
+    with (folder / "said.txt").open("w+", errors="replace") as said:  # tests print anything
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True
         )

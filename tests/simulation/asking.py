@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from backlite_async._graph import StepResult, WorkflowRun
 from backlite_async._history import Note
+from backlite_async._inspection import Inspection
 from backlite_async._job import JobStatus, OwnerInfo, TaskInfo
 from backlite_async._query import Action, Found, SortKey, Wanted
 from backlite_async._stats import Count, StatsRow
@@ -117,6 +118,23 @@ class Asking(Faults):
     async def sum_up(self, *, now: int) -> None:
         """Sum up old statistics."""
         await self._do("sum_up", lambda: at_once(self._inner.sum_up(now=now)))
+
+    async def inspect(self, *, now: int, ended_by: int, late_by: int) -> Inspection:
+        """Look for what may be wrong."""
+        inspect = partial(self._inner.inspect, now=now, ended_by=ended_by, late_by=late_by)
+        return await self._do("inspect", lambda: at_once(inspect()))
+
+    async def versions(self) -> tuple[int, int]:
+        """Return the version of the schema."""
+        return await self._do("versions", lambda: at_once(self._inner.versions()))
+
+    async def vacuum(self) -> None:
+        """Build the file anew."""
+        await self._do("vacuum", lambda: at_once(self._inner.vacuum()))
+
+    def handles(self, owner: str, kinds: Iterable[tuple[str, str]]) -> None:
+        """Let others know what an owner runs."""
+        self._inner.handles(owner, kinds)
 
     async def tasks(self) -> Sequence[TaskInfo]:
         """Return the task types that were declared."""

@@ -24,7 +24,7 @@ from backlite_async.stores.sqlite.store import SQLiteStore
 
 from .conftest import Opener
 from .flows import Bench, join, step
-from .test_contract import claim, complete, new
+from .test_contract import claim, complete, lane, new
 from .test_listing import EXPIRED, NOW
 from .test_service import fail, listed, tags, tally
 from .test_stats import START, TALLIES, database
@@ -268,6 +268,23 @@ async def test_one_queue_and_how_far_it_is_counted(store: Store) -> None:
     assert await counted(queue="q", most=1) == [("q", 1, 1, ("pending", "succeeded"))]
     assert await counted(queue="q", now=500) == [("q", 2, 0, ())]
     assert await counted(queue="none") == []
+
+
+@pytest.mark.parametrize("most", [1, 3, 4, 5, 6, 10])
+async def test_kept_jobs_of_several_tasks(store: Store, most: int) -> None:
+    """They are counted in one, up to a limit, and without those of any task that have expired."""
+    await store.add([new(f"{task} {number}", task) for task in "TUV" for number in range(4)])
+    claimed = (await claim(store, lane("T", "U", "V", room=20))).jobs
+    await store.add([new("live")])
+    for job in claimed:
+        until = 500 if job.id in ("T 0", "T 1", "U 0") else None
+        status = JobStatus.SUCCEEDED if job.task != "V" else JobStatus.FAILED
+        await store.finish([complete(job, status=status, keep=Keep(until=until, payload=False))])
+    for now, succeeded in ((0, 8), (500, 5)):
+        [queue] = await store.queues(now=now, most=most)
+        assert (queue.succeeded, queue.failed) == (min(succeeded, most), min(4, most))
+        expected = [name for name, number in (("succeeded", succeeded), ("failed", 4)) if number > most]
+        assert list(queue.capped) == expected
 
 
 @pytest.mark.parametrize("rows", [5, MOST_EXPIRED, MOST_EXPIRED + 1])

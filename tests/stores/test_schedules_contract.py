@@ -17,6 +17,7 @@ from backlite_async._query import Rerun
 from backlite_async._recurring import StoredSchedule, Tick
 from backlite_async.stores import Store
 from backlite_async.stores.sqlite import database
+from backlite_async.stores.sqlite.schedules import NOTHING
 
 from .conftest import Opener
 from .test_contract import again, claim, claim_one, complete, ids, new
@@ -509,13 +510,15 @@ async def test_tick_that_cannot_be_stored_moves_nothing(open_store: Opener) -> N
 
 
 async def test_what_others_have_written(open_store: Opener, path: str) -> None:
-    """A schedule that cannot be read is named as damage, not as a fault of the caller's."""
+    """A schedule that cannot be read says nothing of when, so that it never runs, and hides no other."""
     store = await open_store()
     await saved(store)
-    query(path, "UPDATE backlite_schedules SET job = 'nonsense'")
-    for call in (store.schedules(), store.schedules("s"), store.due_schedules(now=9999, limit=1)):
-        with pytest.raises(DatabaseUnusable, match="did not write"):
-            await call
+    other = await saved(store, FULL)
+    query(path, "UPDATE backlite_schedules SET job = 'nonsense' WHERE name = 's'")
+    for found in (await store.schedules("s"), await store.due_schedules(now=9999, limit=2)):
+        assert [(one.timing, one.job) for one in found if one.name == "s"] == [("", NOTHING)]
+    assert [one for one in await store.schedules() if one.name != "s"] == [other]
+    assert await store.delete_schedule("s")
 
 
 # -- files -----------------------------------------------------------------------------------------

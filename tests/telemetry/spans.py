@@ -70,15 +70,18 @@ def trace_of(span: ReadableSpan) -> int:
     return context.trace_id
 
 
-def metered(reader: InMemoryMetricReader, name: str) -> dict[tuple[tuple[str, Any], ...], float]:
-    """Return the values or counts of a metric by its attributes, but for those that all have."""
+def metered(
+    reader: InMemoryMetricReader, name: str, of: str | None = None
+) -> dict[tuple[tuple[str, Any], ...], float]:
+    """Return the values or counts of a metric, or what `of` names, by its attributes but for common ones."""
     data = reader.get_metrics_data()
     found: dict[tuple[tuple[str, Any], ...], float] = {}
     for resource in [] if data is None else data.resource_metrics:
         for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
             for point in metric.data.data_points if metric.name == name else ():
                 key = {k: v for k, v in (point.attributes or {}).items() if k != "messaging.system"}
-                found[tuple(sorted(key.items()))] = getattr(point, "value", None) or point.count  # type: ignore[union-attr]
+                value: Any = getattr(point, of or "value", None) or point.count  # type: ignore[union-attr]
+                found[tuple(sorted(key.items()))] = value
     return found
 
 

@@ -103,6 +103,19 @@ async def test_the_lag_is_of_what_it_could_run() -> None:
         release.set()
 
 
+async def test_what_is_not_due_yet_is_not_late() -> None:
+    """However long ago it was added."""
+    client = testing.client(workers=1)
+
+    @client.handler(Work)
+    async def work(task: Work) -> None: ...
+
+    async with client:
+        await client.add(Work()).wait(7200).save()
+        client.clock.advance(3600)  # type: ignore[attr-defined]
+        assert (await client.health()).lag is None
+
+
 async def test_the_lag_is_not_of_other_types_nor_of_keys_that_wait() -> None:
     """A queue may have jobs that this process cannot run, and some that wait for those that it runs."""
     client = testing.client(workers=2)

@@ -193,6 +193,7 @@ async def test_metrics_are_counted(
         process: 2,
         (("error.type", "ValueError"), *process): 2,
     }
+    assert 0 < sum(metered(reader, "messaging.process.duration", "sum").values()) < 10  # seconds
 
 
 async def test_metrics_alone_carry_nothing(database: str, reader: InMemoryMetricReader) -> None:

@@ -31,7 +31,7 @@ from backlite_async import _log as log
 from backlite_async._job import ClaimedJob
 from backlite_async._outcome import crashed
 from backlite_async._reports import tell
-from backlite_async.telemetry.prometheus import Prometheus
+from backlite_async.telemetry.prometheus import Histogram, Prometheus
 
 from ..conftest import LIMIT, Journal
 
@@ -130,6 +130,16 @@ async def test_a_thousand_jobs_are_counted_exactly(client: Client, monkeypatch: 
         assert max(buckets.values()) == 1200
         assert list(buckets.values()) == sorted(buckets.values())
         assert found[f"{name}_sum"][("work",)] > 0
+
+
+def test_a_bound_belongs_to_its_bucket() -> None:
+    """A bucket has what is less or equal, and what the smaller ones have."""
+    histogram = Histogram((1, 2))
+    for value in (0.5, 1.0, 1.5, 3.0):
+        histogram.observe("q", value)
+    samples = histogram.collect("name", "what").samples
+    found = {sample.labels.get("le"): sample.value for sample in samples if sample.name == "name_bucket"}
+    assert found == {"1.0": 2, "2.0": 3, "+Inf": 4}
 
 
 async def test_what_it_tells_of_queues_is_as_refreshed(client: Client) -> None:

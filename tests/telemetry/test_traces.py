@@ -160,6 +160,16 @@ async def test_a_job_that_is_there_already_is_the_one_that_is_named(either: str,
     assert f"{id_of(first):016x}" in job.context["traceparent"]
 
 
+async def test_an_observer_is_of_the_same_mind(database: str, spans: Spans) -> None:
+    """What is added by another client of the same database is traced as this one says."""
+    async with app(database, workers=0) as client, client.observer() as other:
+        await other.add(Third()).save()
+    assert spans.one("send third")
+    async with app(database, workers=0, tracing=False) as client, client.observer() as other:
+        await other.add(Third()).save()
+    assert spans.one("send third")
+
+
 async def test_each_attempt_is_a_span_of_the_same_trace(database: str, spans: Spans) -> None:
     """Retries follow from the add as the first attempt does."""
     async with app(database) as client:

@@ -17,7 +17,7 @@ from .support import Mail, World, read, world_of
 STATES = ("succeeded", "failed", "scheduled", "cancelled", "running")
 
 DONE = {
-    "retry": {"failed": "pending", "cancelled": "pending", "scheduled": "pending"},
+    "retry": {"failed": "pending", "cancelled": "pending"},
     "run_now": {"scheduled": "pending"},
     "reschedule": {"scheduled": "pending"},
     "cancel": {"scheduled": "cancelled", "running": "running"},
@@ -113,6 +113,19 @@ async def test_a_selection(filled: Any) -> None:
     assert [await world.client.status(one) for one in chosen] == ["pending"] * 3 + ["succeeded"]
 
 
+async def test_a_pending_job_that_is_chosen_to_retry_stays_as_it_is(filled: Any) -> None:
+    """Its question says so: what is due in a month does not run now."""
+    world, ids = filled
+    [scheduled] = ids["scheduled"]
+    before = await world.client.get(scheduled)
+    answer = await post(world, action="retry", id=scheduled)
+    assert answer.headers["location"].endswith("&n=0")
+    question = read(await post(world, action="retry", id=[scheduled, ids["failed"][0]]))
+    done = await world.page.do(question.form("Retry 2 jobs"), "Retry 2 jobs")
+    assert done.notice == "Done: 1 of 2 retried; the others were in no state for that."
+    assert await world.client.get(scheduled) == before
+
+
 async def test_a_whole_page_of_jobs(database: str) -> None:
     async with world_of(database, page_size=40) as world:
         ids = await world.client.add(*[Mail(f"n{number}") for number in range(45)]).wait(60).save()
@@ -142,6 +155,30 @@ async def test_everything_that_matches(filled: Any) -> None:
     assert done.notice == "Done: cancelled."
     assert await world.client.status(ids["scheduled"][0]) == "cancelled"
     assert await world.client.status(other) == "pending"
+
+
+async def test_what_matches_later_is_left_alone(filled: Any) -> None:
+    """No more is done than was asked for, however long the answer takes."""
+    world, ids = filled
+    jobs = world.client.jobs
+    retry = read(await post(world, action="retry", all="1", state="failed"))
+    assert "What ends from now on is left alone." in retry.text
+    reschedule = read(await post(world, action="reschedule", all="1", wait="2h"))
+    assert "What is added from now on is left alone." in reschedule.text
+    delete = read(await post(world, action="delete", all="1"))
+    assert "What is added from now on is left alone." in delete.text
+    world.clock.advance(1)
+    [added] = await world.client.add(Mail("later")).wait(60).save()
+    await world.client.resume("mail")
+    [failed] = await world.ran(Mail("trouble again"))
+    await world.client.pause("mail", wait=True)
+    done = await world.page.do(reschedule.form("Reschedule 1 job"), "Reschedule 1 job")
+    assert done.notice == "Done: rescheduled."
+    done = await world.page.do(retry.form("Retry 2 jobs"), "Retry 2 jobs")
+    assert done.notice == "Done: 2 retried."
+    done = await world.page.do(delete.form("Delete 7 jobs"), "Delete 7 jobs")
+    assert done.notice == "Done: 7 deleted."
+    assert {job.id for job in await jobs.list()} == {added, failed, *ids["running"]}
 
 
 async def test_only_what_can_be_done_is_counted_and_done(filled: Any) -> None:
@@ -209,8 +246,13 @@ async def test_steps_of_a_workflow_stay(filled: Any) -> None:
     await world.client.add(flow).save()
     [first, second] = await world.client.jobs.list(workflow=flow.id)
     assert second.waiting
+    assert "Steps of workflows stay" in read(await post(world, action="delete", all="1")).text
+    assert "Steps of workflows stay" not in read(await post(world, action="cancel", all="1")).text
     answer = await post(world, action="delete", id=first.id, confirmed="1")
     assert answer.headers["location"].endswith("n=0")
+    notice = (await world.page.see(answer.headers["location"])).notice
+    assert notice is not None
+    assert "steps of workflows go with their workflow" in notice
 
 
 @pytest.mark.parametrize(
@@ -228,6 +270,11 @@ async def test_steps_of_a_workflow_stay(filled: Any) -> None:
         {"action": "retry", "all": "1", "state": "bogus", "confirmed": "1"},
         {"action": "retry", "all": "1", "due_after": "bogus", "confirmed": "1"},
         {"action": "delete", "all": "0", "confirmed": "1"},
+        {"action": "delete", "all": "1", "queu": "zzz", "confirmed": "1"},
+        {"action": "delete", "all": "1", "status": "failed", "confirmed": "1"},
+        {"action": "delete", "all": "1", "id": "x", "confirmed": "1"},
+        {"action": "reschedule", "id": "x", "wait": "-5m", "confirmed": "1"},
+        {"action": "reschedule", "id": "x", "wait": "", "at": " ", "confirmed": "1"},
     ],
 )
 async def test_what_cannot_be_meant_does_nothing(fields: dict[str, Any]) -> None:
@@ -326,6 +373,7 @@ async def test_who_did_what_is_logged_before_it_is_done(caplog: pytest.LogCaptur
     assert "mail" in said[1]
     assert "cancelled" in said[1]
     assert "0:05:00" in said[2]
+    assert "JobStatus" not in "".join(said)
     assert events.index("page.action") < events.index("jobs.changed")
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import msgspec
 import pytest
 
-from backlite_async import Client, QueueConfig, Retention, Task
+from backlite_async import Client, PayloadError, QueueConfig, Retention, Task
+from backlite_async._build import built
+from backlite_async._task import task_type
 from backlite_async.web import Access, allow_all
+from backlite_async.web._pages._edit import _told
 
 from .support import Document, Mail, World, read, world_of
 
@@ -22,15 +26,45 @@ class Charge(Task):
     inner: list[dict[str, Any]] = []
 
 
+SECRET = 'hunter\'s "own" two'
+
+
 class Strict(Task):
     config: ClassVar[QueueConfig] = QueueConfig("strict")
+    says: ClassVar[str] = ""
     amount: int
     card_number: str
-    inner: list[dict[str, int]] = []
+
+    def __post_init__(self) -> None:
+        said = f"not {self.amount} from "
+        if self.amount >= 0:
+            return
+        match self.says:
+            case "plain":
+                raise ValueError(said + self.card_number)
+            case "quoted":
+                raise TypeError(f"{said}{self.card_number!r}")
+            case "part":
+                raise ValueError(said + self.card_number[:6])
+            case "small":
+                raise RuntimeError(said + self.card_number.upper())
+            case "msgspec":
+                raise msgspec.ValidationError(said + self.card_number[:6])
+        raise KeyError(self.card_number[:6])
+
+
+class Open(Task):
+    config: ClassVar[QueueConfig] = QueueConfig("open")
+    amount: int
 
     def __post_init__(self) -> None:
         if self.amount < 0:
-            raise ValueError(f"not {self.amount} from {self.card_number} and {self.inner}")
+            raise ValueError(f"not {self.amount}")
+
+
+class Narrow(Task):
+    config: ClassVar[QueueConfig] = QueueConfig("narrow")
+    card_kind: Literal["old", "new"]
 
 
 class Pair(Task, array_like=True):
@@ -98,6 +132,17 @@ async def test_a_hidden_value_can_be_replaced_but_not_moved(
     assert (await payload(client, job_id))["card_number"] == "new"
 
 
+async def test_a_text_with_a_hidden_part_stays_or_is_written_anew(world: World, client: Client) -> None:
+    [job_id] = await client.add(Mail("https://ann:hunter2@host/", "a")).wait(60).save()
+    page, shown = await editing(world, job_id)
+    assert shown == {"to": "https://•••@host/", "subject": "a"}
+    other = {"to": "https://•••@other/", "subject": "b"}
+    answer = await world.page.submit(page.form("Save"), "Save", payload=json.dumps(other))
+    assert "stands for what is hidden" in read(answer, status=400).find(id="wrong").text
+    await world.page.do(page.form("Save"), "Save", payload=json.dumps(shown | {"subject": "b"}))
+    assert await payload(client, job_id) == {"to": "https://ann:hunter2@host/", "subject": "b"}
+
+
 @pytest.mark.parametrize(
     ("typed", "word"),
     [
@@ -128,14 +173,37 @@ async def test_what_is_wrong_is_told_beside_what_was_typed(typed: str, word: str
         assert done.notice == "Done: edited."
 
 
-async def test_what_is_wrong_is_told_without_what_is_hidden(world: World, client: Client) -> None:
+@pytest.mark.parametrize("how", ["plain", "quoted", "part", "small", "msgspec", "key"])
+async def test_what_is_wrong_is_told_without_what_is_hidden(world: World, client: Client, how: str) -> None:
+    """What the type's own code says of a hidden value, or a part of it, in whatever form, is not told."""
     client.register(Strict, nothing)
-    [job_id] = await client.add(Strict(5, "hunter2", [{"token": 88888}])).wait(60).save()
+    [job_id] = await client.add(Strict(5, SECRET)).wait(60).save()
     page, shown = await editing(world, job_id)
+    Strict.says = how
     answer = await world.page.submit(page.form("Save"), "Save", payload=json.dumps(shown | {"amount": -1}))
     told = read(answer, status=400).find(id="wrong").text
-    assert "Not -1 from ••• and [{'token': •••}]" in told
-    assert "hunter2" not in answer.text
+    assert "The task type refuses these values" in told
+    assert "Error)" in told
+    for part in ("hunter", "HUNTER", "-1 from"):
+        assert part not in answer.text
+
+
+def test_what_is_wrong_with_a_type_is_told_without_what_is_hidden() -> None:
+    """An error of a field's type may quote its value; all else that it says is of use."""
+    with pytest.raises(PayloadError) as caught:
+        built(task_type(Narrow), {"card_kind": SECRET}, text=False)
+    assert "hunter" in caught.value.reason
+    told = _told(caught.value, [SECRET])
+    assert told.startswith("Invalid enum value '\u2022\u2022\u2022' - at `$.card_kind`; it must be one of")
+    assert "hunter" not in told
+
+
+async def test_what_a_type_says_is_told_where_nothing_is_hidden(world: World, client: Client) -> None:
+    client.register(Open, nothing)
+    [job_id] = await client.add(Open(5)).wait(60).save()
+    page, _ = await editing(world, job_id)
+    answer = await world.page.submit(page.form("Save"), "Save", payload='{"amount": -1}')
+    assert "Not -1" in read(answer, status=400).find(id="wrong").text
 
 
 async def test_who_comes_too_late_is_told(world: World, client: Client, job_id: str) -> None:

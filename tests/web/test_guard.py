@@ -185,6 +185,7 @@ def test_who_knows_the_password_is_let_in() -> None:
     assert check(scope(authorization=signed("ann", "secret"))) == Access(write=False, user="ann")
     assert check(scope(authorization=signed("bob", "pass:word"))) == Access(write=False, user="bob")
     assert basic("é", "ü")(scope(authorization=signed("é", "ü"))) == Access(user="é")
+    assert check(scope(authorization=signed("ann", "secret").replace("Basic", "BASIC"))) is not None
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_who_does_not_is_not(header: str) -> None:
     assert basic("ann", "secret")(scope()) is None
 
 
-@pytest.mark.parametrize("users", [{"": "x"}, {"a": ""}, {"a:b": "x"}])
+@pytest.mark.parametrize("users", [{"": "x"}, {"a": ""}, {"a:b": "x"}, {}])
 def test_passwords_that_are_none_are_refused(users: dict[str, str]) -> None:
     with pytest.raises(InvalidValue):
         basic(users)
@@ -245,6 +246,25 @@ async def test_any_function_says_who_may(world: World) -> None:
         await page.see("/jobs")
         await page.see("/tasks", status=403)
     assert asked == ["/jobs", "/tasks"]
+
+
+async def test_who_may_not_read_sees_nothing(world: World) -> None:
+    async with Browser(world.client, auth=allow_all(Access(read=False))) as page:
+        for path in ("/", "/jobs", "/tasks"):
+            seen = await page.see(path, status=403)
+            assert "mail" not in seen.main.text
+            assert not seen.has("nav")
+
+
+async def test_nobody_is_asked_about_what_is_refused_anyway(world: World) -> None:
+    """A foreign host, or another site's page, does not even learn how long a password takes."""
+    asked: list[object] = []
+    async with Browser(world.client, auth=asked.append, allowed_hosts=["localhost"]) as page:
+        assert (await page.get("/", headers={"host": "evil.example"})).status_code == 400
+        assert (await page.post("/jobs/act", headers={"sec-fetch-site": "cross-site"})).status_code == 403
+        assert asked == []
+        await page.see("/", status=403)
+        assert len(asked) == 1
 
 
 async def test_a_function_that_fails_lets_nobody_in(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -160,6 +161,14 @@ async def test_pages_forth_and_back(database: str) -> None:
         assert "queue=mail" in page.links["← Previous"]
 
 
+async def test_what_was_done_is_said_once(world: World) -> None:
+    """No link from there, and no form, leads to where it is said again."""
+    page = await world.page.see("/jobs?queue=mail&done=retried&n=1")
+    assert page.notice is not None
+    assert "done=" not in page.html
+    assert "queue=mail" in page.html
+
+
 async def test_a_list_that_had_to_stop_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from backlite_async import _query
 
@@ -293,6 +302,28 @@ def test_times(text: str, ahead: str, back: str) -> None:
     assert moment("x", text, NOW, back=True).replace(tzinfo=None).isoformat().removesuffix(":00") == back
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process cannot be set here")
+def test_a_time_without_a_zone_is_not_that_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        found = moment("x", "2026-03-04T05:06", NOW)
+    time.tzset()
+    assert found == datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("sent", [{"sate": "failed"}, {"states": "failed", "queue": "mail"}, {"id": "x"}])
+async def test_a_filter_that_is_not_known_does_not_show_everything(
+    world: World, sent: dict[str, str]
+) -> None:
+    """Else all jobs would stand there, with what can be done to all of them."""
+    await world.fill()
+    page = await world.page.see("/jobs", status=400, **sent)
+    assert f"{next(iter(sent))}= is no filter of jobs" in page.text
+    assert "Delete all" not in page.text
+    assert page.form("Filter")["queue"] == sent.get("queue", "")
+
+
 @settings(max_examples=50)
 @given(st.text(max_size=60) | st.from_regex(r"[+-]?\d{1,12}(\.\d+)?[smhdw]{0,2}[\d:T+-]{0,8}"))
 def test_no_text_is_more_than_no_time(text: str) -> None:
@@ -306,7 +337,7 @@ def test_the_same_jobs_are_meant_later() -> None:
     meant = asked(fields, NOW)
     later = asked(Fields(meant.frozen()), NOW + timedelta(days=1))
     assert later.filters == meant.filters
-    assert meant.narrowed(frozenset({"failed", "pending"}))["state"] == ["failed"]
+    assert meant.narrowed(frozenset({"failed", "pending"})).filters["state"] == ["failed"]
     assert meant.words() == ["queue q", "finished after 2026-03-01 10:00:00 UTC", "text “a b”"]
     assert Asked(filters={}, fields={}).states == {"running", "pending", "succeeded", "failed", "cancelled"}
 

@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from backlite_async import Client, QueueConfig, Retention, Task, chain
+from backlite_async import Client, DatabaseBusy, QueueConfig, Retention, Task, chain
 
 from .support import HERE, HOST, Browser, Mail, World, world_of
 from .walking import SAME_SITE, App, Walk, raw
@@ -158,6 +158,22 @@ async def test_behind_a_proxy_that_strips_a_prefix_and_a_server_that_does_not_kn
     expect_all(await Walk(server, "/prefix/jobs").all())
 
 
+@pytest.mark.parametrize(
+    ("root", "path", "places"),
+    [
+        ("/q", "/q/queues", ("/q", "/queues")),
+        ("/q", "/queues", ("/q", "/queues")),
+        ("/q", "/q", ("/q", "/")),
+        ("", "/queues/", ("", "/queues")),
+        ("//evil.example", "/queues", ("", "/queues")),
+    ],
+)
+def test_a_longer_name_is_not_below_a_shorter(root: str, path: str, places: tuple[str, str]) -> None:
+    """Some servers take the mount off the path, and some do not."""
+    page = Dashboard(Client(":memory:"))
+    assert page._places({"root_path": root, "path": path}) == places
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 async def test_forms_come_back_below_the_mount(full: World, framework: Callable[[App, str], App]) -> None:
     told = {"base_path": "/a/b"} if framework is under_litestar else {}
@@ -264,8 +280,24 @@ async def test_it_is_not_closed_while_a_request_takes_long(
             await page.see("/jobs")
             assert await own.jobs.get(job_id) is not None
             source.left(own)
+            assert opened(page) is None  # at once: there is another to look through
             await source.close()
             assert not own.is_open
+
+
+async def test_a_new_look_begins_before_it_is_closed(file: str) -> None:
+    """Then it stays open, however long that takes."""
+    await made(file)
+    async with Browser(Client(file)) as page:
+        source = page.dashboard._source
+        await page.see("/jobs")
+        timer = source._timer
+        assert timer is not None
+        own = await source.client()
+        assert timer.cancelled()
+        source.left(own)
+        await source.close()
+        assert not own.is_open
 
 
 async def test_requests_at_once_open_it_once(file: str) -> None:
@@ -290,6 +322,7 @@ async def test_a_client_that_starts_later_is_used_from_then_on(file: str) -> Non
         own = opened(page)
         assert own is not None
         async with client:
+            assert await page.dashboard._source.client() is client
             await page.see("/jobs")
             assert opened(page) is None
             await page.dashboard._source.close()
@@ -328,8 +361,11 @@ def test_one_page_in_several_loops_after_each_other(file: str) -> None:
     page = Browser(client)
 
     async def look() -> None:
-        await page.see("/jobs")
-        await page.dashboard._source.close()
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                for _ in range(3):  # which wait for each other
+                    group.start_soon(page.see, "/jobs")
+            await page.dashboard._source.close()
 
     asyncio.run(look())
     asyncio.run(look())
@@ -418,6 +454,18 @@ async def test_what_is_no_database(tmp_path: Path) -> None:
     file = tmp_path / "text.db"
     file.write_text("this is no database" * 1000)
     await refused(Client(str(file)), "database")
+
+
+async def test_a_database_that_is_busy(page: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is over in a moment: no failure of the page, and said without its details."""
+
+    async def busy() -> Client:
+        raise DatabaseBusy("/srv/app.db is locked")
+
+    monkeypatch.setattr(page.dashboard._source, "client", busy)
+    seen = await page.see("/jobs", status=503)
+    assert "in a moment" in seen.text
+    assert "/srv" not in seen.html
 
 
 # -- methods, and the lifespan -------------------------------------------------------------------------

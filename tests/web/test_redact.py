@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backlite_async.web import Access
-from backlite_async.web._redact import MASK, MOST, glance, mask, restored, said, shown
+from backlite_async.web._redact import MOST, glance, restored, said, shown
+from backlite_async.web._secrets import LAST, MASK, NAMES, PARTS, WORDS, is_secret, mask
 from backlite_async.web._visit import Visit
 
 
@@ -36,6 +39,123 @@ def test_secret_names_in_any_form(name: str) -> None:
     assert "hunter2" not in text
     assert name in text
     assert MASK in text
+
+
+def table() -> dict[str, list[str]]:
+    """Return what docs/page.md says of names, by the first words of its rows."""
+    page = Path(__file__).parents[2] / "docs" / "page.md"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    rows = page.read_text().partition("| hidden | is |")[2].partition("## ")[0].splitlines()
+    cells = [row.split("|") for row in rows if row.startswith("| ")]
+    return {first.strip(): re.findall("`([^`]+)`", second) for _, first, second, _ in cells}
+
+
+def forms(name: str) -> list[str]:
+    """Return a name in the forms in which it is written."""
+    words = name.split("_")
+    capital = [word.capitalize() for word in words]
+    return [name, name.upper(), "-".join(words), words[0] + "".join(capital[1:]), "-".join(["X", *capital])]
+
+
+def test_what_the_documentation_says_of_names() -> None:
+    """Its table and the code know the same names."""
+    rows = table()
+    assert [name.replace("_", "") for name in rows["what has in its name"]] == PARTS
+    assert set(rows["what has it as a word in its name"]) == WORDS
+    assert set(rows["what has it as the last word of its name"]) == LAST
+    assert set(rows["what is named just so"]) == NAMES
+    for name in rows["what has in its name"]:
+        assert all(map(is_secret, [*forms(name), name + "s", f"old_{name}_2", name.replace("_", "")])), name
+    for name in rows["what has it as a word in its name"]:
+        assert all(map(is_secret, [*forms(name), name + "s", f"old_{name}_2", f"{name}Hash"])), name
+    for name in rows["what has it as the last word of its name"]:
+        assert all(map(is_secret, [*forms(name), f"db_{name}", f"db{name.capitalize()}", f"{name}_2"])), name
+    not_secret = [name for name in rows["not"] if name not in ("true", "false", "null")]
+    for name in not_secret:
+        assert not any(map(is_secret, forms(name))), name
+    assert len(not_secret) == 10
+
+
+@pytest.mark.parametrize(
+    "name",
+    "authority unauthorized bypass compass pin_board pinned opinion spinning cardinality scorecard wildcard"
+    " businessName class_n processN sessions_held training_session passenger passed signature_required"
+    " private key keys primary_key sort_key prompt_tokens completionTokens total_tokens number_of_tokens"
+    " token_limit tokenized numTokens secretariat auth_method ibn hash to".split(),
+)
+def test_names_that_tell_of_no_secret(name: str) -> None:
+    value = {name: "shown", "list": [name, "shown"], "text": f"{name}=shown"}
+    assert mask(value) == value
+
+
+@pytest.mark.parametrize(
+    "name",
+    "dbPassword DB_PASS userIban JSESSIONID oauth2_token AWS_SECRET_ACCESS_KEY stripeSignature myPwd"
+    " id_tokens refreshtoken PGPASSWORD".split(),
+)
+def test_names_that_do(name: str) -> None:
+    assert mask({name: "hunter2"}) == {name: MASK}
+    assert mask({name: 2222}) == {name: MASK}
+    assert mask({name: True, name * 40: None}) == {name: True, name * 40: None}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["run", "--password", "hunter2", "--to", "shown"],
+        ["run", "-token", "hunter2", "shown"],
+        ["--password=hunter2", "shown"],
+        ["Basic", "mysql --password hunter2 -h shown"],
+        [["Authorization", "Basic hunter2"], ["Accept", "shown"]],
+        [{"name": "API_KEY", "value": "hunter2"}, {"name": "HOME", "value": "shown"}],
+        [{"Key": "client-secret", "Value": ["hunter2"]}, "shown"],
+        "https://ann:hunter2@host/shown",
+        "see postgres://hunter2:x@host/shown and more",
+        "https://hunter2hunter2hunter2@host/shown",
+        "https://ann:hu@nter2@host/shown hunt",
+        "https://host/?shown=1&access_token=hunter2#top=shown",
+        "https://host/shown#id_token=hunter2&state=1",
+        "GET /shown?sig=1;token=hunter2",
+        '{"a": [{"password": "hunter2"}], "b": "shown"}',
+        ' [{"text": "{\\"token\\": \\"hunter2\\"}", "b": "shown"}]',
+        'shown: {"password": "hunter2"}',
+        'shown {\\"token\\": \\"hunter2\\"}',
+        'shown, token: {\n  "x": "hunter2"\n}',
+        "shown=1 private_key: -----BEGIN KEY-----\nhunter2",
+        "shown\nCookie: a=1; b=hunter2\nAccept: shown",
+        "cookie=a=1; b=hunter2 shown=1",
+        "shown api key: hunter2",
+        "shown with Bearer hunter2.hunter2",
+        "PGPASSWORD=hunter2 SHOWN=shown",
+    ],
+)
+def test_secrets_within_lists_and_texts(value: Any) -> None:
+    """It does not matter how deep, or whether the end is missing."""
+    seen = json.dumps(mask({"deep": [value]}), ensure_ascii=False)
+    assert "hunter" not in seen
+    assert "shown" in seen
+    assert MASK in seen
+    body = raw({"deep": [value], "end": "x" * 50})
+    for at in range(len(body) - 1):
+        assert "hunter" not in shown(visit(), "T", body, most=at).text, at
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ssh://git@host/repo.git at https://medium.com/@ann, http://localhost:8000/?page=2&sort=key",
+        "Dear ann, the meeting is at 10:30: pinned=board",
+        "[INFO] {not: json}",
+        '{"a":  1, "b": "x=1"}',
+        "bearer of good news, bearer certificates",
+        "a -- b --to x --token",
+        "refreshed the token cache, 5 tokens used",
+        "",
+    ],
+)
+def test_texts_without_secrets(text: str) -> None:
+    assert mask([text, {"to": text}]) == [text, {"to": text}]
 
 
 def test_everything_else_is_shown_as_it_is() -> None:
@@ -63,6 +183,7 @@ def test_size_and_cut() -> None:
     assert large.cut
     assert len(large.text) <= MOST
     assert large.text.startswith('{\n  "body": "xxx')
+    assert shown(visit(), "T", b'{"a":1,"b":2}', most=7).cut, "also where the rest is short"
     wide = shown(visit(), "T", raw([[]] * 15_000))
     assert wide.cut, "laid out it is longer than what is shown"
     assert len(wide.text) == MOST
@@ -206,7 +327,36 @@ def test_lines(line: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["token", "p_", "token=", "t o ", " ", "a", "'", '\\"', "token ", "token=' "]
+    "part",
+    [
+        "token",
+        "p_",
+        "token=",
+        "t o ",
+        " ",
+        "a",
+        "'",
+        '\\"',
+        "token ",
+        "token=' ",
+        "://",
+        "://a:",
+        "a@",
+        "bearer ",
+        "bearer a1",
+        "--a ",
+        "--token x ",
+        "api ",
+        "&token=",
+        "[",
+        "{",
+        '{"a":"',
+        "n: ",
+        "token: [\n",
+        ";",
+        "a.-",
+        "aB",
+    ],
 )
 def test_no_text_takes_long(part: str) -> None:
     """The work grows with the text, and not with its square."""
@@ -215,4 +365,6 @@ def test_no_text_takes_long(part: str) -> None:
         said(visit(), (part * 2000)[:2000] + "!")
     shown(visit(), "T", (part * MOST)[:MOST].encode() + b"!")
     shown(visit(), "T", (part * MOST)[:MOST].encode())
+    shown(visit(), "T", raw([(part * MOST)[: MOST - 10]]))
+    shown(visit(), "T", raw({(part * 30)[:9] + str(number): part for number in range(3000)}))
     assert time.process_time() - begun < 2

@@ -19,6 +19,8 @@ from .support import Browser, World
     ("name", "value", "error"),
     [
         ("auth", "ann", InvalidType),
+        ("auth", basic, InvalidType),
+        ("auth", allow_all, InvalidType),
         ("redact", {"a": 1}, InvalidType),
         ("title", 3, InvalidType),
         ("page_size", "25", InvalidType),
@@ -67,6 +69,21 @@ async def test_the_title_stands_on_every_page(world: World) -> None:
             seen = await page.see(path, status=status)
             assert seen.title.endswith("Jobs of <us>")
             assert seen.find("a", cls="brand").text == "Jobs of <us>"
+
+
+@pytest.mark.parametrize(
+    ("cookie", "theme"),
+    [
+        ("backlite-theme=dark", "dark"),
+        ("a=b; backlite-theme=light", "light"),
+        ("backlite-theme=x onload=y", None),
+        ("theme=dark", None),
+    ],
+)
+async def test_a_theme_is_one_of_two(world: World, cookie: str, theme: str | None) -> None:
+    answer = await world.page.get("/", headers={"cookie": cookie})
+    assert (f'data-theme="{theme}"' in answer.text) is (theme is not None)
+    assert ("data-theme" in answer.text) is (theme is not None)
 
 
 async def test_read_only_is_said(world: World) -> None:

@@ -46,6 +46,8 @@ class Every(Task, kw_only=True):
     size: Size
     moment: Annotated[datetime, msgspec.Meta(tz=True)]
     maybe: int | None
+    local: Annotated[datetime, msgspec.Meta(tz=False)] | None = None
+    some: datetime = datetime(2026, 3, 1, 14, 5)
     ratio: float = 0.5
     sure: bool = True
     unsure: bool | None = None
@@ -58,6 +60,18 @@ class Every(Task, kw_only=True):
     either: int | str = 3
     anything: Any = None
     made: list[int] = msgspec.field(default_factory=lambda: [1, 2])
+
+
+class Login(Task):
+    """Log in."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("login", retention=Retention(payload="always"))
+    name: str = "ann"
+    password: str = "hunter2"
+    pin: int = 7777
+    where: str = "https://ann:hunter2@host/"
+    with_password: bool = True
+    hurry: bool = False
 
 
 GOOD = {
@@ -78,8 +92,41 @@ def every(world: World) -> Client:
     return world.client
 
 
+async def _log_in(task: Login) -> None: ...
+
+
 async def _run(task: Every) -> None:
     return None
+
+
+async def test_a_secret_default_is_not_shown_but_taken(world: World, page: Browser) -> None:
+    world.client.register(Login, _log_in)
+    await world.client.pause("login")
+    seen = await page.see("/tasks/login/Login/new")
+    assert "hunter2" not in seen.text
+    form = seen.form("Add the job")
+    names = ("name", "password", "pin", "where", "with_password")
+    assert [form[f"f.{name}"] for name in names] == ["ann", "", "", "", "true"]
+    assert seen.text.count("its default, which is hidden") == 3
+    for typed, expected in (({}, Login()), ({"f.pin": "1", "f.where": "x"}, Login(pin=1, where="x"))):
+        await page.do(form, "Add the job", **typed)
+        [*_, job] = await world.client.jobs.list(queue="login")
+        assert msgspec.json.decode(job.payload or b"", type=Login) == expected
+
+
+async def test_a_default_that_redact_hides_is_not_shown() -> None:
+    def redact(task: str, value: Any) -> Any:
+        return {**value, "name": "?"}
+
+    def fail(task: str, value: Any) -> Any:
+        raise KeyError("name")
+
+    for function, hidden in ((redact, 4), (fail, 5)):
+        async with world_of(":memory:", redact=function) as world:
+            world.client.register(Login, _log_in)
+            seen = await world.page.see("/tasks/login/Login/new")
+            assert '"ann"' not in (await world.page.get("/tasks/login/Login/new")).text
+            assert seen.text.count("its default, which is hidden") >= hidden
 
 
 async def test_the_list_has_each_type_with_its_fields(every: Client, page: Browser) -> None:
@@ -92,7 +139,7 @@ async def test_the_list_has_each_type_with_its_fields(every: Client, page: Brows
         "text text *",
         "count whole number *",
         "size object *",
-        "moment date-time *",
+        "moment date and time *",
         "maybe whole number or null",
     ]
     assert panel.links["Add a job of Every"] == NEW
@@ -112,10 +159,9 @@ async def test_the_form_has_an_input_for_each_field(every: Client, page: Browser
     }
     assert {name: kind for name, kind in kinds.items() if name.startswith("f.")} == {
         "f.text": "text", "f.count": "number", "f.size": "textarea", "f.moment": "datetime-local",
-        "f.maybe": "number", "f.ratio": "number", "f.sure": "checkbox", "f.unsure": "select",
-        "f.colour": "select",
-        "f.mode": "select", "f.day": "date", "f.long": "textarea", "f.tags": "textarea",
-        "f.table": "textarea",
+        "f.maybe": "number", "f.local": "datetime-local", "f.some": "text", "f.ratio": "number",
+        "f.sure": "checkbox", "f.unsure": "select", "f.colour": "select", "f.mode": "select",
+        "f.day": "date", "f.long": "textarea", "f.tags": "textarea", "f.table": "textarea",
         "f.either": "text", "f.anything": "textarea", "f.made": "textarea",
     }  # fmt: skip
     required = {name for name, field in inputs.items() if "required" in field.attributes}
@@ -146,11 +192,13 @@ async def added(client: Client, page: Browser, answer: Any) -> Any:
 
 async def test_a_job_is_added_as_it_was_typed(every: Client, page: Browser) -> None:
     form = (await page.see(NEW)).main.form("Add the job")
-    answer = await page.submit(form, "Add the job", **GOOD, **{"o.wait": "1 h", "f.unsure": "false"})
+    answer = await page.submit(
+        form, "Add the job", **GOOD, **{"o.wait": "1 h", "f.unsure": "false", "f.local": "2026-01-02T03:04"}
+    )
     _, task = await added(every, page, answer)
     assert task == Every(
         text="<hello>", count=7, size=Size(3, 4), moment=datetime(2026, 5, 6, 7, 8, tzinfo=UTC), maybe=None,
-        unsure=False,
+        unsure=False, local=datetime(2026, 1, 2, 3, 4),
     )  # fmt: skip
 
 
@@ -210,7 +258,7 @@ async def test_unique_jobs_are_added_once(every: Client, page: Browser) -> None:
         ("f.count", "100", "Expected `int` <= 99"),
         ("f.count", "much", "Expected `int`"),
         ("f.text", "", "length"),
-        ("f.size", "{", "Expected `object`"),
+        ("f.size", "{", "no JSON"),
         ("f.size", '{"width": "x", "height": 1}', "Expected `int`"),
         ("f.moment", "yesterday", "RFC3339"),
         ("f.mode", "other", "Invalid enum value"),
@@ -365,6 +413,18 @@ def test_an_error_is_put_beside_the_longest_name_that_it_tells() -> None:
     assert place_of("Object missing required field `width` - at `$.size`", fields) == "size"
     assert place_of("something else", fields) is None
     assert place_of("Expected `int` - at `$.textual`", fields) is None
+    several = fields_of({"properties": {"a": {}, "a.b": {}}})
+    assert place_of("Expected `int` - at `$.a.b`", several) == "a.b"
+
+
+def test_a_box_need_not_be_checked() -> None:
+    """Or no job could have False in a field without a default."""
+
+    class Sure(msgspec.Struct):
+        sure: bool
+
+    [field] = fields_of(schema(Sure))
+    assert (field.kind, field.required) == ("checkbox", False)
 
 
 json = st.recursive(

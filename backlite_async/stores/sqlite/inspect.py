@@ -63,7 +63,8 @@ def inspect(path: str, *, busy_timeout: float, now: int, ended_by: int, late_by:
     except Exception as error:
         fail(error, path)
     all_owners = sys.platform != "win32"
-    return Inspection(**seen | {"schema": (found, newest)}, owners=owners, all_owners=all_owners)
+    seen |= {"schema": (found, newest), "owners": owners, "all_owners": all_owners}
+    return Inspection(**seen)
 
 
 def _connect(path: str, busy_timeout: float) -> sqlite3.Connection:

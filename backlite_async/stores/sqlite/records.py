@@ -53,7 +53,7 @@ def get(raw: sqlite3.Connection, job_id: str, now: int, cut: int | None) -> Job 
 def _read(raw: sqlite3.Connection, row: Sequence[Any], cut: int | None) -> dict[str, Any]:
     """Return the columns of a row; of what is long, the first bytes."""
     seq, live, *values, payload, result = row
-    columns = dict(zip(_COLUMNS, values, strict=True))
+    columns: dict[str, Any] = dict(zip(_COLUMNS, values, strict=True))
     if cut is not None:
         for name, length in (("payload", payload), ("result", result)):
             if length is not None and length > max(_LONG, cut):

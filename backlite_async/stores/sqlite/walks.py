@@ -350,11 +350,10 @@ def _spot_of(row: Sequence[Any], wanted: Wanted) -> Spot:
     ) = row
     live = finished_at is None
     place: SortKey
-    if wanted.tag is not None and number is None:
-        seq = None
+    is_there = wanted.tag is None or number is not None
     if wanted.workflow is not None:
         place = (8, step or 0)
-        seq = seq if wanted.workflow == workflow else None
+        is_there = is_there and wanted.workflow == workflow
     elif wanted.tag is not None:
         place = (5, -(number or 0))
     elif wanted.parent is not None:
@@ -369,7 +368,7 @@ def _spot_of(row: Sequence[Any], wanted: Wanted) -> Spot:
         place = (2, queue, key, task, -priority, scheduled_at, seq)
     else:
         place = (1, due_at, seq)
-    return Spot(place, seq, live)
+    return Spot(place, seq if is_there else None, live)
 
 
 def bounds(times: tuple[int | None, int | None] | None) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 
 from ... import Count, Job
-from .._asked import Asked, asked, wait_of
+from .._asked import ENDED, FIELDS, Asked, asked, wait_of
 from .._confirm import Item, confirm
 from .._forms import BadRequest, Fields
 from .._times import full, number, span
@@ -19,6 +19,10 @@ __all__ = ["ACTIONS", "ROUTES", "Action", "fitting"]
 MOST_CHOSEN = 1_000
 COUNTED = 10_000
 NAMED = 5
+OF_ALL = frozenset({*FIELDS, "action", "all", "at", "back", "confirmed", "wait"})
+"""What may be said of all that match: a filter that is not known would be one that does not count."""
+
+LATER = "What is added from now on is left alone."
 
 
 class Action(NamedTuple):
@@ -95,23 +99,33 @@ async def _act_on_some(visit: Visit, form: Fields, name: str, when: dict[str, An
     if form.get("confirmed") != "1" and (len(ids) > 1 or action.sure):
         return await _ask_of_some(visit, form, name, ids, when)
     visit.audit(name, ids=ids, count=len(ids), **_logged(when))
-    done = await getattr(visit.client.jobs, name)(*ids, **when)
+    fit = await _ended(visit, ids) if name == "retry" else ids
+    done = await getattr(visit.client.jobs, name)(*fit, **when) if fit else 0
     return visit.done(visit.checked_back(form.raw("back")), action.done, done, len(ids) if done else None)
+
+
+async def _ended(visit: Visit, ids: Sequence[str]) -> list[str]:
+    """Return the ids of jobs to retry: `jobs.retry` lets pending ones run now, which nobody was asked."""
+    states = ACTIONS["retry"].states
+    return [job_id for job_id in ids if await visit.client.status(job_id) in states]
 
 
 async def _act_on_all(visit: Visit, form: Fields, name: str, when: dict[str, Any]) -> Response:
     action = ACTIONS[name]
-    meant = asked(form, visit.now)
-    check_text(visit, meant)
-    filters = meant.narrowed(action.states)
-    if not filters["state"]:
+    for field, _ in form.pairs:
+        if field not in OF_ALL:
+            raise BadRequest(f"{field[:40]}= is no filter of jobs; there are {', '.join(FIELDS)}")
+    whole = asked(form, visit.now)
+    check_text(visit, whole)
+    meant = whole.narrowed(action.states)
+    if not meant.states:
         possible = ", ".join(sorted(action.states))
         raise BadRequest(f"{action.verb} is for jobs that are {possible}; none of these can be")
     if form.get("confirmed") != "1":
         return await _ask_of_all(visit, form, name, meant, when)
     said = {key: str(value) for key, value in meant.frozen()}
-    visit.audit(name, all=True, filters=said | {"state": [*filters["state"]]}, **_logged(when))
-    done = await getattr(visit.client.jobs, name)(**filters, **when)
+    visit.audit(name, all=True, filters=said | {"state": sorted(map(str, meant.states))}, **_logged(when))
+    done = await getattr(visit.client.jobs, name)(**meant.filters, **when)
     return visit.done(visit.checked_back(form.raw("back")), action.done, done)
 
 
@@ -155,13 +169,20 @@ async def _ask_of_some(
 
 
 async def _ask_of_all(visit: Visit, form: Fields, name: str, meant: Asked, when: dict[str, Any]) -> Response:
-    jobs, filters = visit.client.jobs, meant.narrowed(ACTIONS[name].states)
-    count: Count = await jobs.count(most=COUNTED, **filters)
-    first = await jobs.list(limit=NAMED, brief=True, **filters)
-    *others, last = filters["state"]
+    jobs, until = visit.client.jobs, meant.until(visit.now)
+    count: Count = await jobs.count(most=COUNTED, **meant.filters)
+    first = await jobs.list(limit=NAMED, brief=True, **meant.filters)
+    *others, last = sorted(meant.states)
     states, words = " or ".join([", ".join(others), last] if others else [last]), meant.words()
     which = f"All {states} jobs" + (": " + ", ".join(words) if words else ", of every queue") + "."
-    text = [which, "It is done in batches of 500, each in a transaction; this page waits for the last."]
+    later = "What ends from now on is left alone." if meant.states <= ENDED else LATER
+    text = [
+        which,
+        later,
+        "It is done in batches of 500, each in a transaction; this page waits for the last.",
+    ]
+    if name == "delete":
+        text.append("Steps of workflows stay: they go with their workflow.")
     return _ask(
         visit,
         name,
@@ -171,7 +192,7 @@ async def _ask_of_all(visit: Visit, form: Fields, name: str, meant: Asked, when:
         text=text,
         items=first,
         more=count > len(first) or count.capped,
-        fields=[("all", "1"), *meant.frozen()],
+        fields=[("all", "1"), *until.frozen()],
         when=when,
         possible=count > 0 or count.capped,
     )

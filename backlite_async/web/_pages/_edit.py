@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 from starlette.responses import Response
 
 from ... import InvalidState, InvalidType, Job, JobStatus, PayloadError, TaskNotFound
@@ -22,6 +23,10 @@ LARGEST = 262_144
 
 SHORTEST = 3
 """Characters of a hidden value that is looked for in what is told of a payload."""
+
+
+PACKAGE = __name__.partition(".")[0] + "."
+"""Begins the names of modules that are not the application's."""
 
 
 class Wrong(Exception):
@@ -60,10 +65,14 @@ async def save(visit: Visit) -> Response:
             raise Wrong("Somebody has changed it since. Save again to put yours in its place.", 409)
         fields = restored(_parsed(typed), seen, original)
         if _masks(fields) > _masks(original):
-            raise Wrong(f"{MASK} stands for what is hidden. Leave it where it is, or write a value instead.")
-        task = await _built(visit, job, fields, _unseen(seen, original))
+            raise Wrong(
+                f"{MASK} stands for what is hidden. Leave it where it is, and the text around it, or write a"
+                " value instead."
+            )
+        unseen = sorted(_unseen(seen, original), key=len, reverse=True)
+        task = await _built(visit, job, fields, unseen)
         visit.audit("edit", ids=[job.id], count=1)
-        done = await _saved(visit, job, task)
+        done = await _saved(visit, job, task, unseen)
     except Wrong as wrong:
         return _form(visit, job, typed, was=was, status=wrong.status, wrong=str(wrong))
     return visit.done(visit.link("jobs", job.id), "edited", done)
@@ -121,22 +130,46 @@ def _parsed(typed: str) -> dict[str, Any]:
     return value
 
 
-async def _built(visit: Visit, job: Job, fields: Any, unseen: Iterable[str]) -> Any:
+async def _built(visit: Visit, job: Job, fields: Any, unseen: Sequence[str]) -> Any:
     """Return the task, checked as at its add; what is wrong is told without what is hidden."""
     try:
         return await visit.client.tasks.build(job.task, fields, queue=job.queue)
     except PayloadError as error:
-        reason = error.reason
-        for text in sorted(unseen, key=len, reverse=True):
-            reason = reason.replace(text, MASK)
-        raise Wrong(f"{reason[:1].upper()}{reason[1:]}.") from None
+        raise Wrong(_told(error, unseen)) from None
     except (TaskNotFound, InvalidType) as error:
         raise Wrong(f"It cannot be checked: {error}.") from None
+
+
+def _told(error: PayloadError, unseen: Sequence[str]) -> str:
+    """Return what is wrong, without what is hidden.
+
+    What the type's own code says may hold that in any form, or part of it, so it is told only where
+    nothing is hidden.
+    """
+    cause, reason = error.__cause__, error.reason
+    if unseen and isinstance(cause, Exception) and not _is_msgspecs(cause):
+        name = type(cause.__cause__ or cause).__name__
+        return f"The task type refuses these values ({name}). Why is not told: it may tell what is hidden."
+    for text in unseen:
+        for written in (text, repr(text)[1:-1], json.dumps(text)[1:-1]):
+            reason = reason.replace(written, MASK)
+    return f"{reason[:1].upper()}{reason[1:]}."
+
+
+def _is_msgspecs(error: Exception) -> bool:
+    """Return whether an error is msgspec's own: neither raised by `__post_init__`, nor for what it raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    ours = trace is None or trace.tb_frame.f_globals.get("__name__", "").startswith(PACKAGE)
+    return ours and isinstance(error, msgspec.MsgspecError) and error.__cause__ is None
 
 
 def _unseen(seen: Any, original: Any) -> Iterator[str]:
     """Find the texts in a payload that are not shown."""
     if isinstance(original, dict):
+        if not isinstance(seen, dict):
+            yield from (name for name in original if len(name) >= SHORTEST)
         for name, value in original.items():
             yield from _unseen(seen.get(name) if isinstance(seen, dict) else None, value)
     elif isinstance(original, list):
@@ -148,20 +181,22 @@ def _unseen(seen: Any, original: Any) -> Iterator[str]:
 
 
 def _masks(value: Any) -> int:
-    """Return how many values are the mask."""
+    """Return how often the mask stands in values."""
     if isinstance(value, dict):
         return sum(map(_masks, value.values()))
     if isinstance(value, list):
         return sum(map(_masks, value))
-    return int(value == MASK)
+    return value.count(MASK) if isinstance(value, str) else 0
 
 
-async def _saved(visit: Visit, job: Job, task: Any) -> int:
+async def _saved(visit: Visit, job: Job, task: Any, unseen: Sequence[str]) -> int:
     try:
         return await visit.client.jobs.edit(job.id, task)
     except InvalidState:
         raise Wrong(_too_late(await find(visit, 1)) + " Nothing was changed.", 409) from None
-    except (PayloadError, InvalidType) as error:
+    except PayloadError as error:
+        raise Wrong(_told(error, unseen)) from None
+    except InvalidType as error:
         raise Wrong(str(error)) from None
 
 

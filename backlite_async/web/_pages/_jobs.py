@@ -13,7 +13,7 @@ from .._asked import FIELDS, SCHEDULED, STATES, Asked, asked
 from .._forms import BadRequest
 from .._redact import glance
 from .._times import number
-from .._visit import Route, Visit
+from .._visit import NOTICE, Route, Visit
 from ._actions import check_text, fitting
 
 __all__ = ["ROUTES", "Row", "row"]
@@ -31,6 +31,10 @@ LABELS = {
 MORE = ("tag", "key", "parent", "owner", "workflow", "added_after", "added_before", "due_after", "due_before",
         "finished_after", "finished_before")  # fmt: skip
 """Filters that are behind "More filters"."""
+
+
+KNOWN = frozenset({*FIELDS, *NOTICE, "after", "before"})
+"""What an address may say: a filter that is not known would show more jobs than are meant, to act on."""
 
 
 class Tab(NamedTuple):
@@ -55,6 +59,8 @@ async def jobs(visit: Visit) -> Response:
     """Show the jobs that match."""
     now = visit.now
     try:
+        if odd := [name for name, _ in visit.query.pairs if name not in KNOWN]:
+            raise BadRequest(f"{odd[0][:40]}= is no filter of jobs; there are {', '.join(FIELDS)}")
         meant = asked(visit.query, now)
         check_text(visit, meant)
         page = await visit.client.jobs.list(

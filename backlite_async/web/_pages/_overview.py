@@ -32,7 +32,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 async def overview(visit: Visit) -> Response:
     """Show counts, figures and processes."""
     client = visit.client
-    queues = await client.queues.list(most=await counted_to(visit))
+    queues = await client.queues.list(most=await counted_to(visit), times=False)
     owners = sorted(await client.owners.list(), key=_rank)
     workers = sum(owner.workers for owner in owners if owner.alive is not False)
     busy = f"of {number(workers)} worker{'s' * (workers != 1)}"

@@ -167,7 +167,7 @@ async def queues(visit: Visit) -> Response:
     """Show all queues, or those in whose name a text is."""
     text = visit.query.get("text")
     most = await counted_to(visit)
-    known = await visit.client.queues.list(most=most)
+    known = await visit.client.queues.list(most=most, times=False)
     found = [queue for queue in known if text.lower() in queue.name.lower()]
     return visit.render(
         "queues.html",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,10 @@ import msgspec
 from starlette.responses import Response
 
 from ... import AddOperation, BackliteError, InvalidValue, PayloadError, TaskInfo, TaskNotFound
-from .._fields import WHOLE, fields_of, kept, place_of, values_of
+from .._fields import WHOLE, Field, fields_of, kept, place_of, values_of, why_no_json
 from .._forms import Fields
 from .._guard import Refused
+from .._redact import Hidden, values
 from .._visit import NotFound, Route, Visit
 
 __all__ = ["ROUTES"]
@@ -22,6 +24,8 @@ __all__ = ["ROUTES"]
 OPTIONS = ("wait", "at", "priority", "max_attempts", "key", "tags", "unique", "unique_key")
 
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
+DEFAULT_HIDDEN = "Left empty, it has its default, which is hidden."
 
 OF_TASK, OF_OPTION = "f.", "o."
 """What the names of inputs begin with, so that a task's fields may have any."""
@@ -75,7 +79,7 @@ async def add(visit: Visit) -> Response:
 
 def _form(visit: Visit, info: TaskInfo, given: Fields, wrong: Wrong | None = None) -> Response:
     typed = given.mapping()
-    fields = kept(fields_of(info.schema), _of(OF_TASK, typed))
+    fields = kept(_fields(visit, info), _of(OF_TASK, typed))
     return visit.render(
         "new.html",
         status=200 if wrong is None else 400,
@@ -86,6 +90,32 @@ def _form(visit: Visit, info: TaskInfo, given: Fields, wrong: Wrong | None = Non
         message=None if wrong is None else str(wrong),
         existing=None if wrong is None else wrong.existing,
     )
+
+
+def _fields(visit: Visit, info: TaskInfo) -> list[Field]:
+    """Return the fields of a task type; of those whose default is hidden, without it."""
+    fields = fields_of(info.schema)
+    defaults = {field.name: _default(field) for field in fields if field.default}
+    try:
+        seen = values(visit, info.name, defaults)
+    except Hidden:
+        seen = None
+    return [
+        field._replace(value="", default=False, hint=f"{field.hint} {DEFAULT_HIDDEN}".strip())
+        if field.default and field.value and _unlike(seen, defaults, field.name)
+        else field
+        for field in fields
+    ]
+
+
+def _default(field: Field) -> Any:
+    if field.kind in ("json", "number") and field.value:
+        return json.loads(field.value)
+    return field.value == "true" if field.kind == "checkbox" else field.value
+
+
+def _unlike(seen: Any, defaults: Mapping[str, Any], name: str) -> bool:
+    return not isinstance(seen, dict) or seen.get(name) != defaults[name]
 
 
 def _of(prefix: str, typed: dict[str, str]) -> dict[str, str]:
@@ -109,7 +139,7 @@ async def _add(visit: Visit, info: TaskInfo, form: Fields) -> str:
 
 
 async def _task(visit: Visit, info: TaskInfo, form: Fields) -> msgspec.Struct:
-    fields = fields_of(info.schema)
+    fields = _fields(visit, info)
     whole = [field.name for field in fields] == [WHOLE]
     try:
         values = values_of(fields, _of(OF_TASK, form.mapping()))
@@ -121,13 +151,17 @@ async def _task(visit: Visit, info: TaskInfo, form: Fields) -> msgspec.Struct:
         raise NotFound(str(error)) from error
     except (PayloadError, InvalidValue) as error:
         place = place_of(str(error), fields)
-        raise Wrong("" if place is None else OF_TASK + place, _plain(error, place)) from error
+        raise Wrong("" if place is None else OF_TASK + place, _plain(error, place, fields, form)) from error
 
 
-def _plain(error: BackliteError, place: str | None) -> str:
+def _plain(error: BackliteError, place: str | None, fields: Sequence[Field], form: Fields) -> str:
     """Return what is wrong, without where it is, if it is said there."""
-    text = getattr(error, "reason", None) or str(error)
-    return text if place is None else re.sub(r" - at `\$[^`]*`", "", str(text))
+    text = str(getattr(error, "reason", None) or error)
+    if place is None:
+        return text
+    [field] = [field for field in fields if field.name == place]
+    why = why_no_json(field, form.get(OF_TASK + place))
+    return f"This is no JSON: {why}" if why else re.sub(r" - at `\$[^`]*`", "", text)
 
 
 # -- options -------------------------------------------------------------------------------------------
