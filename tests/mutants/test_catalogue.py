@@ -179,6 +179,14 @@ def test_tests_that_cannot_be_run_are_no_measure(example: Path) -> None:
     assert len(measure([str(example)]).troubles) == 1
 
 
+def test_what_tests_print_may_be_anything(example: Path) -> None:
+    """It need not be UTF-8."""
+    example.write_text(
+        "import atexit, os\natexit.register(os.write, 1, b'\\x80')\ndef test_nothing():\n    pass\n"
+    )
+    assert measure([str(example)]).troubles == []
+
+
 def test_mutants_are_chosen_by_name_or_file(capsys: pytest.CaptureFixture[str]) -> None:
     """No name means all; a file means all of its mutants; an unknown name is an error."""
     assert chosen([]) == MUTANTS

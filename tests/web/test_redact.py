@@ -318,6 +318,8 @@ def test_what_the_callback_left_out_is_kept() -> None:
         ("Authorization=Bearer hunter2 n=1", "Authorization=••• n=1"),
         ("refreshed the token cache", "refreshed the token cache"),
         ("a=1 token=hunter2\nnext=2", "a=1 token=•••\nnext=2"),
+        ("GET /a?token=hunter2&next=2", "GET /a?token=•••&next=2"),
+        ("token=hunter2 n=1 password=hunter3 m=2", "token=••• n=1 password=••• m=2"),
     ],
 )
 def test_lines(line: str, expected: str) -> None:
