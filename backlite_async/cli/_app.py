@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +29,7 @@ from . import (
     _workflows,
 )
 from ._base import Group, Settings, command, without_client
+from ._filters import NAMES
 
 __all__ = ["root", "run"]
 
@@ -43,6 +45,11 @@ there is nothing of this id or name; 130 interrupted.
 """
 
 INTERRUPTED = 130
+AS_ARGUMENT = (
+    rf"(?<![\w.(])({'|'.join((*NAMES, 'last', 'after', 'before'))})=(?:datetime\.\w+\([^()]*\)|(?=(\S?)))"
+)
+"""What the library calls an argument, which is an option here."""
+
 CODES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], int]] = (
     (LookupError, 3),
     ((InvalidValue, InvalidType, PayloadError), 2),
@@ -142,7 +149,13 @@ def _nowhere(mode: str) -> IO[str]:
 
 def _said(error: BackliteError) -> str:
     """Return an error as one line, with the command that helps instead of the call that does."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace("build(name, queue=...)", "--queue NAME")
+    text = re.sub(
+        AS_ARGUMENT,
+        lambda found: f"--{found[1].replace('_', '-')}{' ' * ((found[2] or ',') not in ',;.')}",
+        text,
+    )
+    text = text.replace("give .next or .previous of a page, unchanged", "give what the last page said")
     return text.replace("run await client.install() or Client(install=True)", "run: backlite migrate")
 
 

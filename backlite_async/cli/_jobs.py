@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from .. import Client, JobNotFound
+from .. import Client, Job, JobNotFound
 from ._base import Group, NothingFound, command, with_client
 from ._filters import check_names, job_filters
 from ._output import Output
@@ -41,7 +42,7 @@ async def list_jobs(
         await check_names(client, filters)
     if out.as_json:
         for job in page:
-            out.data(job)
+            out.data({name: value for name, value in _fields(job) if name not in NOT_LISTED})
     elif page:
         now = datetime.now(UTC)
         out.table([job_row(job, now) for job in page], JOB_COLUMNS, JOB_DROP)
@@ -49,6 +50,14 @@ async def list_jobs(
         out.say("no job matches" if not page.limited else "no job matches so far")
     if page.next is not None:
         out.say(f"there are more: --after {page.next}")
+
+
+NOT_LISTED = ("errors", "lines")
+"""Fields of a job that lists leave empty."""
+
+
+def _fields(job: Job) -> Iterator[tuple[str, Any]]:
+    return ((name, getattr(job, name)) for name in job.__struct_fields__)
 
 
 @command(jobs, "count", "backlite jobs count --state failed --finished-after 1d")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from .. import AddOperation, BackliteError, Client, TaskInfo
+from .. import AddOperation, BackliteError, Client, InvalidState, TaskInfo
 from ._application import app_option, load
 from ._base import (
     Failure,
@@ -231,12 +231,18 @@ def run_task(
 ) -> None:
     """Run the handler of a task in this process, with middleware and timeout; print what it returns.
 
-    Nothing is stored, and no worker is needed.
+    Nothing is stored, and no worker is needed; a handler that adds jobs itself needs one.
     """
     values = fields_of(more, fields, payload)
     client = load(app)
     found, result = asyncio.run(_result(client, name, values, queue))
     settings.out.answer({"task": found, "result": result}, _returned(result))
+
+
+NOTHING_STORED = (
+    "task run stores nothing and starts no client: a handler that adds jobs needs a worker"
+    " (backlite jobs add, then backlite run --drain)"
+)
 
 
 async def _result(client: Client, name: str, fields: dict[str, Any], queue: str | None) -> tuple[str, Any]:
@@ -247,7 +253,8 @@ async def _result(client: Client, name: str, fields: dict[str, Any], queue: str 
     try:
         return name, msgspec.to_builtins(await client.run(built))
     except BackliteError as error:
-        raise Failure(" ".join(str(error).split())) from error
+        hint = f"; {NOTHING_STORED}" if isinstance(error, InvalidState) and not client.is_open else ""
+        raise Failure(" ".join(str(error).split()) + hint) from error
     except Exception as error:  # the handler's own: its programmer wants to see where
         click.echo(traceback.format_exc(), err=True, nl=False)
         raise Failure(f"the handler of {name} raised {type(error).__qualname__}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 
 import click
@@ -49,10 +50,18 @@ def ui(settings: Settings, *, host: str, port: int, read_only: bool, app: str | 
     found = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     settings.out.say(f"the page: http://{shown}:{found}/   (Ctrl-C ends it)")
+    if not _is_local(listening.getsockname()[0]):
+        settings.out.say(
+            "only this computer is let in, whatever --host says: mount the page in an application"
+        )
     server = uvicorn.Server(uvicorn.Config(page, log_level="warning", lifespan="on"))
     with listening:
         server.run(sockets=[listening])
     return 0 if server.started else 1
+
+
+def _is_local(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _client(path: str) -> Client:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import backlite_async
-from backlite_async import BackliteError, Event, Queue
+from backlite_async import BackliteError, Event, InvalidType, Queue
 
 try:
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -91,6 +91,8 @@ class Prometheus:
         run_buckets: Sequence[float] = RUN_BUCKETS,
         wait_buckets: Sequence[float] = WAIT_BUCKETS,
     ) -> None:
+        if not isinstance(client, backlite_async.Client):
+            raise InvalidType(f"Prometheus() takes a Client, not {client!r}")
         self._client = client
         self._added: Counter[str] = Counter()
         self._finished: Counter[tuple[str, str]] = Counter()

@@ -226,7 +226,7 @@ class Dashboard:
         if isinstance(error, (JobNotFound, ScheduleNotFound)):
             return self._problem(visit, 404, str(error), "")
         if isinstance(error, (BadRequest, InvalidValue, InvalidType, PayloadError)):
-            return self._problem(visit, 400, str(error), "Go back, and put it right.")
+            return self._problem(visit, 400, _sentence(str(error)), "Go back, and put it right.")
         if isinstance(error, (DatabaseBusy, DatabaseUnavailable)):
             return self._problem(
                 visit, 503, "The database cannot be used just now.", "Try again in a moment."
@@ -251,6 +251,11 @@ class Dashboard:
         except Exception:  # whatever is wrong with the page itself, this can be said
             text = f"{status}: {reason} {way_out}\n"
             return Response(text.encode("utf-8", "replace"), status, SECURITY, media_type="text/plain")
+
+
+def _sentence(text: str) -> str:
+    """Return what begins in capitals, unless by the name of what is wrong."""
+    return text if re.match(r"\w+[=(]", text) else text[:1].upper() + text[1:]
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -61,6 +61,49 @@ async def test_progress_and_log_lines_come_by_themselves(steered: World, opened:
     watch.check()
 
 
+LOW_LOGS = """() => {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(".log { max-height: 30px; overflow: auto } .log li { height: 40px }");
+  document.adoptedStyleSheets = [sheet];
+}"""
+LEFT_BELOW = "log => log.scrollHeight - log.scrollTop - log.clientHeight"
+
+
+async def test_the_last_log_line_is_in_sight(steered: World, opened: Open) -> None:
+    """A log follows what comes in, and stays where it is while somebody looks further up."""
+    gate = steered.shop.hold("followed-log")
+    page, watch = await opened(steered.base)
+    await steered.client.add(BuildReport("June")).id("followed-log").wait(3600).save()
+    await page.goto("/jobs/followed-log")
+    await page.evaluate(LOW_LOGS)
+    async with steered.client.events() as events:
+        await steered.client.jobs.run_now("followed-log")
+        async for event in events:
+            if event.kind == "progress":
+                break
+    assert await poll(page) == 200
+    log = page.locator(".log")
+    await expect(log.get_by_text("orders read")).to_be_visible()
+    assert await log.evaluate(LEFT_BELOW) < 2
+    await log.evaluate("log => log.scrollTo({top: 0, behavior: 'instant'})")
+    gate.set()
+    await steered.client.wait("followed-log", timeout=10)
+    await poll(page)
+    assert await log.evaluate("log => log.scrollTop") == 0
+    watch.check()
+
+
+async def test_what_was_done_is_said_once(steered: World, opened: Open) -> None:
+    """It is gone after a reload, and from the address."""
+    page, watch = await opened(steered.base)
+    await page.goto("/jobs?queue=emails&done=deleted&n=3")
+    await expect(page.get_by_text("Done: 3 deleted.")).to_be_visible()
+    await expect(page).to_have_url(f"{steered.base}/jobs?queue=emails")
+    await page.reload()
+    await expect(page.get_by_text("Done: 3 deleted.")).to_have_count(0)
+    watch.check()
+
+
 async def test_nothing_is_sent_again_that_has_not_changed(steered: World, opened: Open) -> None:
     """Where nothing happens, the answers are 304, and nothing in the page is touched."""
     page, watch = await opened(steered.base)

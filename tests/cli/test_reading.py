@@ -86,6 +86,14 @@ def test_json_has_instants_durations_and_payloads_as_values(db: Path, ids: Ids, 
     assert error["message"].endswith("\x1b[31m<nobody>")
 
 
+def test_a_list_has_no_history(db: Path, ids: Ids, run: Run) -> None:
+    """Rather than an empty one for a job that has one."""
+    [listed] = [job for job in run("jobs", "list", "--json").data if job["id"] == ids.failed]
+    [shown] = run("jobs", "show", ids.failed, "--json").data
+    assert shown["errors"]
+    assert listed == {name: value for name, value in shown.items() if name not in ("errors", "lines")}
+
+
 def test_a_job_is_shown_whole(db: Path, ids: Ids, run: Run) -> None:
     """People see payload, result, every error and the log lines."""
     out = run("jobs", "show", ids.succeeded).out

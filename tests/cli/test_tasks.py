@@ -129,6 +129,18 @@ def test_a_handler_that_raises(shop: str, run: Run) -> None:
     assert ran.err.endswith("Error: the handler of Send raised ValueError: no such address\n")
 
 
+def test_a_handler_that_adds_jobs_needs_a_worker(shop: str, tmp_path: Path, run: Run) -> None:
+    """Which the error says."""
+    module = tmp_path / f"{shop.partition(':')[0]}.py"
+    text = module.read_text()
+    module.write_text(
+        text.replace("    if task.to ==", "    await client.add(Send('b')).save()\n    if task.to ==")
+    )
+    ran = run("task", "run", "Send", "--app", shop, "--to", "ada")
+    assert (ran.code, ran.out) == (1, "")
+    assert "a handler that adds jobs needs a worker" in ran.err
+
+
 def test_what_cannot_be_run(shop: str, run: Run) -> None:
     """A misspelt name has a suggestion."""
     ran = run("task", "run", "Sent", "--app", shop)

@@ -54,6 +54,14 @@ def test_every_action_is_logged(db: Path) -> None:
     assert "mail" in line
 
 
+def test_an_address_for_others_is_not_for_others(db: Path) -> None:
+    """Which is said, as nobody could find out why they are refused."""
+    process = start("ui", "--host", "0.0.0.0", "--port", "0", "--db", db, cwd=db.parent)
+    assert process.stderr is not None
+    assert "http://0.0.0.0:" in process.stderr.readline()
+    assert "only this computer is let in" in process.stderr.readline()
+
+
 def test_a_port_that_is_taken(db: Path, run: Run) -> None:
     """One line says which."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -15,7 +15,17 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 import backlite_async
-from backlite_async import Client, DatabaseUnavailable, Discard, Event, JobContext, QueueConfig, Snooze, Task
+from backlite_async import (
+    Client,
+    DatabaseUnavailable,
+    Discard,
+    Event,
+    InvalidType,
+    JobContext,
+    QueueConfig,
+    Snooze,
+    Task,
+)
 from backlite_async import _events as events_module
 from backlite_async import _log as log
 from backlite_async._job import ClaimedJob
@@ -349,3 +359,9 @@ async def test_one_end_of_observing_ends_no_other(client: Client) -> None:
     end_other()
     assert (len(one), len(other)) == (0, 1)
     assert not client.bus.heard
+
+
+def test_metrics_are_of_a_client() -> None:
+    """Anything else is refused, in words."""
+    with pytest.raises(InvalidType, match="takes a Client"):
+        Prometheus("shop.db")  # type: ignore[arg-type]

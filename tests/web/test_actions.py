@@ -246,8 +246,10 @@ async def test_steps_of_a_workflow_stay(filled: Any) -> None:
     await world.client.add(flow).save()
     [first, second] = await world.client.jobs.list(workflow=flow.id)
     assert second.waiting
-    assert "Steps of workflows stay" in read(await post(world, action="delete", all="1")).text
-    assert "Steps of workflows stay" not in read(await post(world, action="cancel", all="1")).text
+    asked = read(await post(world, action="delete", all="1"))
+    assert asked.find("h1").text == "Delete up to 9 jobs?"
+    assert "Steps of workflows are among those counted, and stay" in asked.text
+    assert "up to" not in read(await post(world, action="cancel", all="1")).text
     answer = await post(world, action="delete", id=first.id, confirmed="1")
     assert answer.headers["location"].endswith("n=0")
     notice = (await world.page.see(answer.headers["location"])).notice
@@ -283,6 +285,13 @@ async def test_what_cannot_be_meant_does_nothing(fields: dict[str, Any]) -> None
         before = await states(world, ids)
         assert (await post(world, **fields)).status_code == 400
         assert await states(world, ids) == before
+
+
+async def test_what_is_wrong_is_a_sentence(world: World) -> None:
+    page = read(await post(world, action="retry"), status=400)
+    assert page.find("h1").text.startswith("No job was chosen; ")
+    page = read(await post(world, action="explode", id="x"), status=400)
+    assert page.find("h1").text.startswith("action='explode' ")
 
 
 async def test_unknown_jobs(filled: Any) -> None:

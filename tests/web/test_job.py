@@ -160,6 +160,14 @@ async def test_every_attempt_with_its_error(world: World, client: Client) -> Non
     assert letter_page.find(id="facts").links[job_id] == f"/jobs/{job_id}"
 
 
+async def test_nothing_went_wrong_with_what_was_cancelled(world: World, client: Client) -> None:
+    ids = await world.fill()
+    page = await world.page.see(f"/jobs/{ids['cancelled'][0]}")
+    assert "What went wrong" not in page.text
+    assert "Asked to cancel" not in page.text
+    assert "What went wrong" in (await world.page.see(f"/jobs/{ids['failed'][0]}")).text
+
+
 async def test_result_and_log_lines(world: World) -> None:
     [job_id] = await world.ran(Mail("box", "hi"))
     page = await world.page.see(f"/jobs/{job_id}")
@@ -379,6 +387,10 @@ def told(found: Job) -> list[tuple[str, float | None]]:
             ],
         ),
         (job(JobStatus.CANCELLED, finished_at=at(3)), [("Added", None), ("Cancelled", 3)]),
+        (  # a step that was skipped, or a job that had not begun
+            job(JobStatus.CANCELLED, cancelled_at=at(3), finished_at=at(3)),
+            [("Added", None), ("Cancelled", 3)],
+        ),
     ],
 )  # fmt: skip
 def test_timeline(found: Job, expected: list[tuple[str, float | None]]) -> None:

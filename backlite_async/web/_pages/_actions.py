@@ -181,13 +181,14 @@ async def _ask_of_all(visit: Visit, form: Fields, name: str, meant: Asked, when:
         later,
         "It is done in batches of 500, each in a transaction; this page waits for the last.",
     ]
-    if name == "delete":
-        text.append("Steps of workflows stay: they go with their workflow.")
+    upto = name == "delete" and bool(await visit.client.workflows.list(limit=1))
+    if upto:
+        text.append("Steps of workflows are among those counted, and stay: they go with their workflow.")
     return _ask(
         visit,
         name,
         form,
-        counted=number(int(count), capped=count.capped),
+        counted="up to " * upto + number(int(count), capped=count.capped),
         single=False,
         text=text,
         items=first,
@@ -213,7 +214,7 @@ def _ask(
     possible: bool = True,
 ) -> Response:
     action = ACTIONS[name]
-    jobs = "this job" if single else f"{counted} job" + "s" * (counted != "1")
+    jobs = "this job" if single else f"{counted} job" + "s" * (counted not in ("1", "up to 1"))
     return confirm(
         visit,
         title=f"{action.verb} {jobs}?" if possible else f"{action.verb}: there is nothing to do",

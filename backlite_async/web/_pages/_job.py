@@ -146,7 +146,7 @@ def _now(found: Job) -> list[Moment]:
     moments = []
     if found.started_at is not None:
         moments.append(Moment(f"Attempt {found.attempt} started", found.started_at, "running"))
-    if found.cancelled_at is not None:
+    if found.cancelled_at is not None and found.started_at is not None:  # else it has ended at once
         moments.append(Moment("Asked to cancel", found.cancelled_at, "cancelled"))
     return moments
 

@@ -46,6 +46,10 @@ function show(on) {
 const nameOf = one => one.id || one.getAttribute("href") || one.dataset.key
   || `${one.form?.getAttribute("action")} ${one.name}=${one.value || one.textContent}`;
 
+// A log is followed at its end, unless somebody looks further up.
+const atEnd = log => !log || log.scrollHeight - log.scrollTop - log.clientHeight < 8;
+const follow = (log, top = log.scrollHeight) => log.scrollTo({top, behavior: "instant"});
+
 // Put in what has changed. What somebody types in, or has opened, stays as it is.
 function take(html) {
   const fresh = new DOMParser().parseFromString(html, "text/html");
@@ -61,10 +65,12 @@ function take(html) {
     const chosen = new Set([...old.querySelectorAll("input[name=id]:checked")].map(box => box.value));
     const box = old.querySelector(".scroll");
     const scrolled = box && {left: box.scrollLeft, top: box.scrollTop, behavior: "instant"};
+    const log = old.querySelector(".log"), left = atEnd(log) ? undefined : log.scrollTop;
     const put = document.adoptNode(now);
     old.replaceWith(put);
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     for (const box of put.querySelectorAll("input[name=id]")) box.checked = chosen.has(box.value);
+    for (const fresh of put.querySelectorAll(".log")) follow(fresh, left);
     if (scrolled) put.querySelector(".scroll")?.scrollTo(scrolled);
     if (key) {
       const again = [...put.querySelectorAll("a, button, input, summary, [tabindex]")];
@@ -166,6 +172,14 @@ if (theme) {
   });
 }
 
+// What was done is said once: not again at a reload.
+const here = new URL(location.href);
+if (here.searchParams.has("done")) {
+  for (const name of ["done", "n", "of"]) here.searchParams.delete(name);
+  history.replaceState(history.state, "", here);
+}
+
 tellTimes();
+for (const log of document.querySelectorAll(".log")) follow(log);
 setInterval(() => document.hidden || tellTimes(), 1000);
 count();
