@@ -221,6 +221,7 @@ def test_what_is_no_json_is_shown_up_to_its_first_secret() -> None:
     text = shown(visit(), "T", b'{to: "ann", Pass-Word = hunter2').text
     assert "ann" in text
     assert "hunter2" not in text
+    assert "hunter2" not in shown(visit(), "T", b"the password hunter2").text
 
 
 def test_huge_nesting() -> None:
