@@ -155,7 +155,7 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run every example."""
-    install(session, "test", "examples")
+    install(session, "test", "examples", "extras")
     session.run("pytest", "-q", "tests/examples", *session.posargs)
 
 

@@ -122,8 +122,8 @@ async def _matching(client: Client, out: Output, how: Steering, which: Which, ac
     if not states:
         raise click.UsageError(f"{how.name} is for jobs that are {', '.join(how.states)}.")
     filters = _until_now(which.filters, states)
-    asked: dict[str, Any] = {**filters}
-    numbers = {state: await client.jobs.count(**asked | {"state": state}) for state in states}
+    asked: list[dict[str, Any]] = [{**filters, "state": state} for state in states]
+    numbers = {one["state"]: await client.jobs.count(**one) for one in asked}
     if not any(number or number.capped for number in numbers.values()):
         await check_names(client, filters)
         done = 0
