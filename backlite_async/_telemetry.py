@@ -181,6 +181,8 @@ class Telemetry:
 
     def attend(self, job: ClaimedJob) -> Attended | None:
         """Bind what a job carries, and begin the span of an attempt; called in its worker's own context."""
+        if job.meta is None and self._otel is None and (not self._wanted or API not in sys.modules):
+            return None  # as for most jobs: this is on the way of each
         context = carried(job.meta)
         said: Any = None if context is None else context.get("log")
         if said and isinstance(said, dict):
