@@ -9,12 +9,12 @@ import shutil
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Budget", "Ledger", "Missing", "Row", "Verdict", "audit", "intact", "needs"]
+__all__ = ["Budget", "Ledger", "Missing", "Row", "Verdict", "audit", "intact", "lively", "needs"]
 
 
 class Missing(Exception):
@@ -153,6 +153,22 @@ def audit(events: Iterable[dict[str, Any]], completed: Iterable[str]) -> Verdict
             else:
                 verdict.unexplained.append(what)
     return verdict
+
+
+def lively(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Leave out what processes start once their kill is noted, which is just before it is sent.
+
+    A start in between is never followed by an end, and is over when anybody else can begin. A pid
+    that comes again is noted as `up`.
+    """
+    dying: set[int] = set()
+    for event in events:
+        if event["what"] == "killed":
+            dying.add(event["victim"])
+        elif event["what"] == "up":
+            dying.discard(event["pid"])
+        if event["what"] != "start" or event["pid"] not in dying:
+            yield event
 
 
 def intact(database: str | Path) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 from .crew import Crew, Late, percentile, until
 from .kit import Budget, Ledger, Row, audit, intact
 
-__all__ = ["judge", "recoveries", "run", "unexplained"]
+__all__ = ["DYING", "judge", "recoveries", "run", "unexplained"]
 
 Event = dict[str, Any]
 
@@ -32,6 +32,9 @@ KILLS_PER_SECOND = 9.0
 
 SLOWEST_RECOVERY = 1.0
 """Seconds within which 99 of 100 jobs of a killed process run again."""
+
+DYING = 1.0
+"""Seconds for which a process may go on after its kill was noted, which is just before it is sent."""
 
 ENOUGH = 100
 """Recoveries of which the slowest hundredth says something; of fewer the median is judged."""
@@ -208,7 +211,7 @@ def _kills(events: Sequence[Event]) -> dict[int, list[float]]:
 
 def _death(kills: dict[int, list[float]], start: Event) -> float | None:
     """Return when the process of a start was killed, or None; pids come again in the end."""
-    return min((at for at in kills[start["pid"]] if at >= start["at"] - 0.1), default=None)
+    return min((at for at in kills[start["pid"]] if at >= start["at"] - DYING), default=None)
 
 
 def unexplained(events: Sequence[Event]) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .crew import Crew, Late, percentile, until
-from .kit import Budget, Ledger, Row, intact
+from .kit import Budget, Ledger, Row, intact, lively
 from .t04_kill_storm import unexplained
 
 __all__ = ["crowds", "judge", "run", "waits"]
@@ -206,7 +206,7 @@ def crowds(events: Sequence[Event]) -> list[str]:
     """Return the starts by which more ran in a group than may, by the order of the ledger."""
     running: dict[str, dict[tuple[str, int], int]] = defaultdict(dict)  # pids by run, by group
     found = []
-    for event in events:
+    for event in lively(events):
         if event["what"] == "start":
             for group, size in event["groups"].items():
                 running[group][event["job"], event["fence"]] = event["pid"]
@@ -229,7 +229,7 @@ def waits(events: Sequence[Event], group: str) -> tuple[list[float], list[float]
     turns: list[float] = []
     deaths: list[float] = []
     holder, job, free_at, killed = 0, "", 0.0, False
-    for event in events:
+    for event in lively(events):
         if event["what"] == "round":
             holder, job, free_at, killed = 0, "", 0.0, False
         elif event["what"] == "start" and group in event["groups"]:

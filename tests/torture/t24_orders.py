@@ -23,7 +23,7 @@ from typing import Any
 from backlite_async import Client, JobStatus, Task
 
 from .crew import Crew, Late, percentile
-from .kit import Budget, Ledger, Row, audit, intact
+from .kit import Budget, Ledger, Row, audit, intact, lively
 from .programs.t24_roles import Brief, Endless, Stream, Stubborn, Threaded
 from .t04_kill_storm import unexplained
 
@@ -300,7 +300,7 @@ async def pause(stage: Stage, kind: type[Brief | Stream], number: int, seconds: 
 def still_running(events: Iterable[Event]) -> dict[str, int]:
     """Return which jobs run by the ledger, and where."""
     running: dict[str, int] = {}
-    for event in events:
+    for event in lively(events):
         if event["what"] == "start":
             running[event["job"]] = event["pid"]
         elif event["what"] in ("end", "cancelled"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .kit import Budget, Ledger, Missing, Row, audit, intact, needs
+from .kit import Budget, Ledger, Missing, Row, audit, intact, lively, needs
 
 Event = dict[str, Any]
 
@@ -63,6 +63,13 @@ def test_a_second_execution_without_a_reason_is_unexplained() -> None:
 def test_a_death_explains_what_its_process_had_begun() -> None:
     verdict = audit([ack("a"), start("a", 2), killed(2), start("a", 3)], ["a"])
     assert (len(verdict.doubles), verdict.unexplained) == (1, [])
+
+
+def test_what_a_dying_process_starts_is_left_out() -> None:
+    """From the note of its kill, until a process with its pid is up; nothing else is left out."""
+    end, up = {"what": "end", "job": "b", "pid": 2}, {"what": "up", "pid": 2}
+    events = [start("a", 2), killed(2), start("b", 2), end, start("c", 3), up, start("d", 2)]
+    assert list(lively(events)) == [event for event in events if event != start("b", 2)]
 
 
 def test_a_death_does_not_explain_the_execution_after_the_next() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .kit import Budget, Row
-from .t04_kill_storm import judge, judge_orders, recoveries, run
+from .t04_kill_storm import DYING, judge, judge_orders, recoveries, run, unexplained
 
 Event = dict[str, Any]
 
@@ -58,6 +58,13 @@ def test_a_recovery_is_measured_from_the_kill_to_the_next_start() -> None:
     assert row.failures == []
     assert recoveries(GOOD) == [pytest.approx(0.2)]
     assert row.recovery_ms == pytest.approx(200)
+
+
+def test_who_is_killed_may_go_on_for_a_moment() -> None:
+    """A kill is noted just before it is sent, and a busy machine may take its time in between."""
+    for late, found in ((0.9 * DYING, 0), (1.1 * DYING, 1)):
+        events = [killed(10, 1.0), start("a", 1, 10, 1.0 + late), start("a", 2, 11, 1.5 + late)]
+        assert len(unexplained(events)) == found
 
 
 @pytest.mark.parametrize(

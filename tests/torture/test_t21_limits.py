@@ -76,6 +76,16 @@ def test_a_good_history_passes() -> None:
     assert deaths == [pytest.approx(0.2)]
 
 
+def test_who_is_as_good_as_dead_does_not_count() -> None:
+    """A kill is noted just before it is sent: what the victim starts until then takes nobody's place."""
+    last = start("b#1", 3, 10, 1.6)
+    late = [*GOOD[:4], last, *GOOD[4:6], start("b#1", 4, 12, 1.9), end("b#1", 4, 12, 2.0), *GOOD[8:]]
+    assert judged(late, DONE).failures == []
+    assert waits(late, "alone") == waits(GOOD, "alone")
+    again = [*GOOD[:4], {"what": "up", "pid": 10, "at": 1.6}, last, *GOOD[4:]]
+    assert any("more ran" in failure for failure in judged(again, DONE).failures)
+
+
 def test_who_is_refused_by_a_dead_one_is_no_failure() -> None:
     """The files of who was killed may be closed after the lock by which others notice it."""
     assert judged([*GOOD, refused("c#1", 12, 10)], DONE).failures == []

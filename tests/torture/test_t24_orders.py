@@ -63,3 +63,4 @@ def test_what_runs_is_known() -> None:
     assert still_running(GOOD[:4]) == {"e": 10, "b": 10}
     assert still_running(GOOD[:6]) == {"b": 11}
     assert still_running(GOOD) == {}
+    assert still_running([*GOOD[:5], start("t", 4, 10, 3.01)]) == {}  # the last breath of who is killed
