@@ -67,9 +67,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     of its own; `parent`: the id of the job whose handler added it; `workflow`: the id of what it is a step
     of; `cancelled_at`: when somebody asked to cancel it. `progress`: what the handler said of it, from 0 to
     1, with a message. `waiting`: it is pending, and waits for the turn of its key, or for steps before it,
-    whatever `due_at` says. `errors` (of every attempt that went wrong, the newest 100) and `lines` (of
-    `job.log`, the newest 1,000) are filled by `get`, not in lists. `context`: what it carries from where it
-    was added, for traces and log lines.
+    whatever `due_at` says. `context`: what it carries from where it was added, for traces and log lines.
+
+    Filled by `get`, not in lists: `errors`, of every attempt that went wrong, the newest 100; `lines` of
+    `job.log`, the newest 1,000; `unique`, the unique key by which it keeps others from being added.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     progress: float | None = None
     progress_message: str | None = None
     waiting: bool = False
+    unique: str | None = None
     errors: tuple[AttemptError, ...] = ()
     lines: tuple[LogLine, ...] = ()
     context: dict[str, Any] = {}
@@ -454,6 +456,7 @@ def record(columns: Mapping[str, Any]) -> Job:
         progress=columns["progress"],
         progress_message=columns["progress_message"],
         waiting=bool(columns["waiting"]),
+        unique=columns.get("unique"),
     )
 
 

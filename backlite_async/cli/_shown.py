@@ -109,6 +109,7 @@ def _times(job: Job, now: datetime) -> Iterator[tuple[str, str]]:
 def _more(job: Job) -> Iterator[tuple[str, str]]:
     yield "owner", job.owner or ""
     yield "key", job.key or ""
+    yield "unique", job.unique or ""
     yield "timeout", "" if job.timeout is None else duration(job.timeout)
     yield "parent", job.parent or ""
     yield "workflow", job.workflow or ""

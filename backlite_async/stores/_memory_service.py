@@ -176,6 +176,16 @@ class MemoryService:
         rows = [self._live.rows.get(added.id), self._completed.get(added.id)]
         return [row for row in rows if row is not None and row.created_at == added.added_at]
 
+    def _held_key(self, row: Row, now: int) -> str | None:
+        """Return the unique key by which a job keeps others away."""
+        held = [
+            key
+            for (queue, key), added in self._unique.items()
+            if (queue, added.id, added.added_at) == (row.queue, row.id, row.created_at)
+            and (not row.ended or added.until > now)
+        ]
+        return max(held, default=None)
+
     # -- actions -----------------------------------------------------------------------------------
 
     async def act(self, action: Action, job_ids: Sequence[str], *, now: int) -> Sequence[str]:

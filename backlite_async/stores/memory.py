@@ -345,7 +345,8 @@ class MemoryStore(MemorySchedules):
             return None
         history = self._beside.history(job_id)
         job = cut_record(row, cut)
-        return msgspec.structs.replace(job, errors=history.errors, lines=history.lines)
+        unique = self._held_key(row, now)
+        return msgspec.structs.replace(job, unique=unique, errors=history.errors, lines=history.lines)
 
     async def kinds(self) -> Sequence[tuple[str, str]]:
         """Return the queues and task names that have pending jobs."""

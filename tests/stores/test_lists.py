@@ -245,11 +245,13 @@ async def test_places(store: Store) -> None:
 
 
 async def test_list_shows_records(store: Store) -> None:
-    """The jobs of a list are as `get` returns them; one that has errors or lines is without them."""
+    """The jobs of a list are as `get` returns them, without errors, lines and unique key."""
     await populate(store)
     found = await store.find(Wanted(), limit=100, now=NOW)
     for job in found.jobs:
-        assert job == await store.get(job.id, now=NOW)
+        record = await store.get(job.id, now=NOW)
+        assert record is not None
+        assert job == msgspec.structs.replace(record, unique=None)
     assert found.jobs[-1].finished_at == at(200)
 
 
@@ -334,6 +336,33 @@ async def test_unique_key_of_a_job_that_was_moved(store: Store) -> None:
         for queue in "qr":
             wanted = Wanted(queue=queue, unique="u", states=more)
             assert found_ids(await store.find(wanted, limit=9, now=NOW)) == []
+    moved = await store.get("a", now=NOW)
+    assert moved is not None
+    assert (moved.queue, moved.unique) == ("r", None)
+
+
+async def test_a_record_tells_the_unique_key_while_it_keeps_others_away(store: Store) -> None:
+    """While its job lives, then within its time; not that of another of its id, nor in lists."""
+
+    async def held(job_id: str, now: int) -> str | None:
+        found = await store.get(job_id, now=now)
+        assert found is not None
+        return found.unique
+
+    await store.add([new("plain")])
+    await store.finish([complete(await claim_one(store))])
+    await store.add_unique(new("a"), Unique(key="u", within=900), now=0)
+    await store.add_unique(new("b"), Unique(key="v"), now=0)
+    assert [await held(job_id, 5) for job_id in ("plain", "a", "b")] == [None, "u", "v"]
+    assert [job.unique for job in (await store.find(Wanted(), limit=9, now=5)).jobs] == [None] * 3
+    await store.finish([complete(job) for job in (await claim(store)).jobs])
+    assert [await held(job_id, 899) for job_id in ("a", "b")] == ["u", None]
+    assert await held("a", 900) is None
+    await store.add_unique(new("c", created_at=10), Unique(key="v"), now=10)
+    assert await held("c", 10) == "v"
+    await store.finish([complete(await claim_one(store), keep=None)])
+    await store.add([new("c", created_at=30)])
+    assert await held("c", 40) is None
 
 
 async def test_names_in_lists_are_data(store: Store) -> None:

@@ -241,10 +241,11 @@ async def test_what_it_waits_for(world: World, client: Client) -> None:
     assert [badge.text for badge in listed.find("tbody").all("span", cls="state")] == ["pending", "waiting"]
     await client.pause("charges")
     await client.add(Charge(1)).key("ann").save()
-    [held] = await client.add(Charge(2)).key("ann").save()
+    [held] = await client.add(Charge(2)).key("ann").unique("ann, May").save()
     page = await world.page.see(f"/jobs/{held}")
     assert "the turn of its key, ann" in page.find(id="why").text
     assert page.find(id="facts").links["ann"] == "/jobs?key=ann&queue=charges"
+    assert facts(page)["Unique by"] == "ann, May"
 
 
 async def test_behind_a_join_are_the_steps_it_joins(world: World, client: Client) -> None:
@@ -286,7 +287,7 @@ async def test_what_is_not_kept(database: str) -> None:
 
 async def test_without_payloads_nothing_of_them_is_told(database: str) -> None:
     async with world_of(database, auth=allow_all(Access(payloads=False))) as world:
-        [job_id] = await world.client.add(Mail("secret@box")).meta({"who": "secret"}).save()
+        [job_id] = await world.client.add(Mail("secret@box")).meta({"who": "secret"}).unique("secret").save()
         await testing.run_until_idle(world.client)
         page = await world.page.see(f"/jobs/{job_id}")
         assert "secret" not in page.html

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 from ... import _query
@@ -151,7 +151,6 @@ class _Looks:
             if size is None:  # no job, or one that has expired
                 continue
             if self._bytes is not None and self._bytes + size > _query.LOOK_BYTES:
-                self._spots = chain(spots[number:], self._spots)
                 self._full = True
                 return spots[:number]
             self._bytes = size + (self._bytes or 0)

@@ -45,8 +45,9 @@ def get(raw: sqlite3.Connection, job_id: str, now: int, cut: int | None) -> Job 
     found = fetch(raw, "get", {"id": job_id, "now": now, "cut": cut, "long": _LONG})
     if not found:
         return None
-    columns = _read(raw, found[0], cut)
-    job = record(columns)
+    *row, unique = found[0]
+    columns = _read(raw, row, cut)
+    job = record(columns | {"unique": unique})
     return history.with_history(raw, job) if columns["noted"] else job
 
 

@@ -1112,20 +1112,28 @@ SELECT
     END
 FROM backlite_workflows AS flows WHERE id = :id AND coalesce(expires_at > :now, true)
 
+-- part: held_key
+-- The unique key by which a job keeps others away.
+(
+    SELECT max(known.key) FROM backlite_unique AS known
+    WHERE known.job_id = jobs.id AND +known.queue = jobs.queue AND known.added_at = jobs.created_at
+      AND (jobs.status IN ('pending', 'running') OR known.until > :now)
+)
+
 -- name: get
 SELECT
     seq, true, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, NULL, NULL, error, NULL, NULL,
     coalesce(key, nullif(blocked, '')), timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message,
-    noted, status = 'pending' AND due_at IS NULL, length(payload), NULL
-FROM backlite_jobs WHERE id = :id
+    noted, status = 'pending' AND due_at IS NULL, length(payload), NULL, {held_key}
+FROM backlite_jobs AS jobs WHERE id = :id
 UNION ALL
 SELECT
     seq, false, id, queue, task, status, {cut_payload}, attempt, max_attempts, crashes, priority, fence, owner,
     created_at, scheduled_at, started_at, finished_at, duration, error, {cut_result}, expires_at,
     key, timeout, parent, workflow, meta, tags, cancelled_at, progress, progress_message, noted, false,
-    length(payload), length(result)
-FROM backlite_completed WHERE id = :id AND coalesce(expires_at > :now, true)
+    length(payload), length(result), {held_key}
+FROM backlite_completed AS jobs WHERE id = :id AND coalesce(expires_at > :now, true)
 
 -- name: errors
 -- Of a job, the newest first.
