@@ -116,7 +116,12 @@ class LeaseKeeper:
         self._wake.set()
 
     def finish_late(self, outcome: Outcome, written: Callable[[], None]) -> None:
-        """Write the outcome of a handler that ended after its client; `written` is called then."""
+        """Write the outcome of a handler that ended after its client; `written` is called then.
+
+        Nothing is written of a claim that was taken away: the store, which may be closed, would not accept it.
+        """
+        if (outcome.id, outcome.fence) not in self:
+            return
         self._late.append((outcome, written))
         if self._thread is None:
             self._write_late()

@@ -410,6 +410,29 @@ def test_handler_that_outlives_its_client_is_not_run_beside_itself(jump: float) 
         assert (found or check(world.history.events)) == []
 
 
+def test_late_end_of_a_released_job_is_nothing_to_write() -> None:
+    """What a handler comes to whose claim was taken away needs no store, which may be closed by then."""
+
+    async def whole(world: World) -> None:
+        process = world.spawn(workers=2)
+        await process.start()
+        await world.save(process, [Simple(number=1, plan=[("stubborn", 60.0)])])
+        await asyncio.sleep(1)
+        assert await process.client.jobs.release(every(world, Started)[0].job) == 1
+        await process.stop(0)
+        await asyncio.sleep(100)
+        assert len(every(world, Ended)) == 1
+        await process.start()
+        await world.drain()
+        await world.finish()
+        assert every(world, Written)[-1].status is JobStatus.SUCCEEDED
+
+    for seed in range(10):
+        world, found = run_world(whole, seed, latency=0.01)
+        assert (found or check(world.history.events)) == []
+        assert every(world, Misuse) == []
+
+
 def test_job_that_was_taken_away_is_not_run_beside_itself() -> None:
     """A client that loses a running job's lease does not run that job again while its handler goes on."""
 
