@@ -204,7 +204,7 @@ def _moved(edited: list[Any], seen: list[Any], original: list[Any]) -> set[str]:
     gone = {
         json.dumps(before)
         for one, before, whole in zip(edited, seen, original, strict=True)
-        if one != before and before != whole
+        if before not in (one, whole)
     }
     return gone & {json.dumps(one) for one, before in zip(edited, seen, strict=True) if one != before}
 
