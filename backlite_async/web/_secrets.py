@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["MASK", "PARTS", "decoded", "hidden_in", "is_secret", "mask"]
+__all__ = ["MASK", "NAMED", "NAMING", "PARTS", "decoded", "hidden_in", "is_secret", "mask"]
 
 MASK = "•••"
 """Stands for what is hidden."""
@@ -37,6 +37,9 @@ LAST = frozenset("auth pass pin pw signature".split())
 
 NAMES = frozenset({"session"})
 """Whole names."""
+
+NAMING, NAMED = ("name", "Name", "key", "Key"), ("value", "Value")
+"""Fields of an object of which the former name what stands in the latter."""
 
 _OTHERS = re.compile(
     r"(?:max|min|total|num|of|count|used|prompt|completion|input|output|reasoning|cached|remaining)tokens"
@@ -113,11 +116,9 @@ def mask(value: Any, depth: int = 0) -> Any:
 
 def _of_object(value: dict[str, Any], depth: int) -> dict[str, Any]:
     """Mask by the names of an object; also by one that is a value, as in {"name": ..., "value": ...}."""
-    named = any(_says(value.get(field)) for field in ("name", "Name", "key", "Key"))
+    named = any(_says(value.get(field)) for field in NAMING)
     return {
-        key: MASK
-        if _has(inner) and (is_secret(key) or (named and key in ("value", "Value")))
-        else mask(inner, depth + 1)
+        key: MASK if _has(inner) and (is_secret(key) or (named and key in NAMED)) else mask(inner, depth + 1)
         for key, inner in value.items()
     }
 

@@ -189,12 +189,13 @@ def test_size_and_cut() -> None:
     assert len(wide.text) == MOST
 
 
-@given(st.integers(0, 400), st.booleans())
+@given(st.integers(0, 500), st.booleans())
 def test_wherever_it_is_cut_no_secret_is_shown(at: int, ascii_only: bool) -> None:
     value = {
         "to": 'a\\"b\\\\ü€😀',
         "n": [1, 2.5, {"password": "hunter2", "x": None}],
         "token": {"deep": ["hunter2", "hunter2"]},
+        "headers": [{"Value": "hunter2", "Name": "X-Token"}, {"x": {}, "value": ["hunter2"], "key": "pwd"}],
         "more": {"iban": 77777777, "last": "the end"},
     }
     body = json.dumps(value, ensure_ascii=ascii_only).encode()
@@ -203,6 +204,14 @@ def test_wherever_it_is_cut_no_secret_is_shown(at: int, ascii_only: bool) -> Non
     assert "777" not in text
     if at > 150 and text:
         json.loads(text)
+
+
+def test_a_value_that_is_named_before_the_cut_is_shown() -> None:
+    body = raw([{"value": 5}, {"name": "colour", "value": {"value": "red"}}, "the end"])
+    assert json.loads(shown(visit(), "T", body, most=len(body) - 2).text)[:2] == json.loads(body)[:2]
+    cut = body.index(b"red") + 2
+    seen = json.loads(shown(visit(), "T", body, most=cut).text)
+    assert seen == [{"value": 5}, {"name": "colour", "value": {"value": "•••"}}]
 
 
 @given(st.recursive(
