@@ -74,6 +74,19 @@ a colon, else what there is up to the next name."""
 _OF_OPTION = re.compile(r""""[^"]*"|'[^']*'|\S*""")
 _OF_URL = re.compile(r"""[^&;#\s"'<>]*""")
 
+_BESIDE = re.compile(
+    r"""
+      \\{0,3}["'](?P<option>--?[\w.-]{1,100}+)\\{0,3}["'],[ ]?
+    | [\[(,][ ]?[\[(]\\{0,3}["'](?P<first>[\w.-]{1,100}+)\\{0,3}["'],[ ]?
+    | \\{0,3}["'](?:name|key)\\{0,3}["']:[ ]?\\{0,3}["'](?P<name>[\w.-]{1,100}+)\\{0,3}["'],
+      [ ]?\\{0,3}["']value\\{0,3}["']:[ ]?
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+"""In a text, of values as Python writes them: an option, the first of a pair, the name of what follows."""
+
+_QUOTED = re.compile(r"""(?P<quote>\\{0,3}["'])(?:(?!(?P=quote))(?:\\++.|.))*+(?:(?P=quote)|\Z)""", re.DOTALL)
+
 _USER = re.compile(r"""(?<=://)[^\s/?#"'<>]+(?=@)|(?<=://)[^\s/?#"'<>]+…\Z""")
 """In a URL: who asks; also what may be that, where the text was cut off."""
 
@@ -159,12 +172,29 @@ def hidden_in(text: str, depth: int = 0) -> str:
     if "://" in text:
         text = _USER.sub(_without_user, text)
     text = _BEARER.sub(rf"\1{MASK}", text)
+    if "'" in text or '"' in text:
+        text = _without_beside(text)
     return _without_named(text) if ":" in text or "=" in text or "--" in text else text
 
 
 def _without_user(found: re.Match[str]) -> str:
     token = ":" in found[0] or found[0][-1] == "…" or len(found[0]) >= USER
     return MASK if token else found[0]
+
+
+def _without_beside(text: str) -> str:
+    parts, at, begin = [], 0, 0
+    while found := _BESIDE.search(text, begin):
+        begin = found.end()
+        option, first, name = found.group("option", "first", "name")
+        value = _QUOTED.match(text, begin) if is_secret(option or first or name) else None
+        if value is None or (option and value[0].lstrip("\\")[1:].startswith("--")):
+            continue
+        if first and text[value.end() : value.end() + 1] not in ("", "]", ")", "…"):
+            continue  # no pair
+        parts += [text[at:begin], MASK]
+        at = begin = value.end()
+    return "".join([*parts, text[at:]])
 
 
 def _without_named(text: str) -> str:
