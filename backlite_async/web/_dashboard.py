@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Collection, Sequence
 from typing import cast
+from urllib.parse import quote
 
 from starlette.responses import Response
 
@@ -38,6 +39,9 @@ from ._visit import NotFound, Route, Send, Visit
 __all__ = ["Dashboard"]
 
 LONGEST_PATH = 2_000
+
+_IN_PATHS = "/:@!$&'()*+,;="
+"""What stands in paths as it is, besides letters, digits, and what else is always so."""
 
 
 class NotReady(Exception):
@@ -146,7 +150,8 @@ class Dashboard:
         root = above if self._settings.base_path is None else self._settings.base_path
         if not root.isprintable() or "\\" in root or root.startswith("//"):
             root = ""
-        return root, "/" + path.strip("/")
+        safe = _IN_PATHS if self._settings.base_path is None else _IN_PATHS + "%"  # that may be written so
+        return quote(root, safe), "/" + path.strip("/")
 
     def _asset(self, scope: Scope, path: str) -> Response | None:
         """Return a file of ours: it holds nothing that is anybody's."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import anyio
 import anyio.lowlevel
@@ -166,12 +166,25 @@ async def test_behind_a_proxy_that_strips_a_prefix_and_a_server_that_does_not_kn
         ("/q", "/q", ("/q", "/")),
         ("", "/queues/", ("", "/queues")),
         ("//evil.example", "/queues", ("", "/queues")),
+        ("/a b%?", "/a b%?/queues", ("/a%20b%25%3F", "/queues")),
     ],
 )
 def test_a_longer_name_is_not_below_a_shorter(root: str, path: str, places: tuple[str, str]) -> None:
     """Some servers take the mount off the path, and some do not."""
     page = Dashboard(Client(":memory:"))
     assert page._places({"root_path": root, "path": path}) == places
+
+
+@pytest.mark.parametrize("options", [{"root_path": "/задачи у нас"}, {"base_path": "/задачи%20у%20нас"}])
+async def test_a_mount_may_have_any_name(file: str, options: dict[str, str]) -> None:
+    """What is done there is done, and said."""
+    async with Client(file, workers=0) as client, Browser(client, **options) as page:
+        [job_id] = await client.add(Mail("x@example.org")).wait(60).save()
+        form = (await page.see(f"/jobs/{job_id}")).form("Run now")
+        assert form.action == quote("/задачи у нас/jobs/act")
+        answer = await page.post("/jobs/act", data=dict(form.fields))
+        assert answer.status_code == 303
+        assert answer.headers["location"] == quote(f"/задачи у нас/jobs/{job_id}") + "?done=run_now&n=1"
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
