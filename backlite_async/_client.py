@@ -264,6 +264,7 @@ class Client:
                 store.handles(owner.id, self.registry.handled)
             self._declared.clear()
             store.listen(self.rung)
+            self.waits.begin()
             running.waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
             self.bus.open()
             running.opened(store)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -333,3 +335,109 @@ async def test_an_edit_is_logged(world: World, job_id: str, caplog: pytest.LogCa
     assert "action=edit" in line
     assert job_id in line
     assert "4111" not in caplog.text
+
+
+class Request(Task):
+    """Ask a server."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("requests")
+    headers: list[Any] = []
+    arguments: list[str] = []
+    accounts: list[dict[str, Any]] = []
+    note: str = ""
+
+
+@pytest.fixture
+async def request_id(world: World, client: Client) -> str:
+    """A pending job with secrets that are known by names beside them."""
+    client.register(Request, nothing)
+    task = Request(
+        [{"name": "Authorization", "value": "hunter2"}, ["Cookie", "hunter2"]],
+        ["--password", "hunter2"],
+        [{"user": "ann", "token": "of ann"}, {"user": "bob", "token": "of bob"}],
+    )
+    [job_id] = await client.add(task).wait(3600).save()
+    return job_id
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"headers": [{"name": "Colour", "value": "•••"}, ["Cookie", "•••"]]},
+        {"headers": [{"value": "•••"}, ["Cookie", "•••"]]},
+        {"headers": [{"name": "Authorization", "value": "•••"}, ["Colour", "•••"]]},
+        {"arguments": ["--verbose", "•••"]},
+    ],
+)
+async def test_what_is_hidden_by_a_name_beside_it_is_not_shown_under_another(
+    world: World, client: Client, request_id: str, changed: dict[str, Any]
+) -> None:
+    before = await payload(client, request_id)
+    page, shown = await editing(world, request_id)
+    answer = await world.page.submit(page.form("Save"), "Save", payload=json.dumps(shown | changed))
+    assert "This would show what is hidden" in read(answer, status=400).find(id="wrong").text
+    assert "hunter2" not in answer.text
+    assert await payload(client, request_id) == before
+
+
+async def test_what_is_hidden_may_be_replaced_together_with_its_name(
+    world: World, client: Client, request_id: str
+) -> None:
+    page, shown = await editing(world, request_id)
+    shown["headers"][0] = {"name": "Colour", "value": "red"}
+    shown["note"] = "what else there is stays"
+    await world.page.do(page.form("Save"), "Save", payload=json.dumps(shown))
+    put = await payload(client, request_id)
+    assert put["headers"] == [{"name": "Colour", "value": "red"}, ["Cookie", "hunter2"]]
+    assert put["arguments"] == ["--password", "hunter2"]
+
+
+async def test_what_is_moved_in_a_list_does_not_get_what_is_hidden_there(
+    world: World, client: Client, request_id: str
+) -> None:
+    before = await payload(client, request_id)
+    page, shown = await editing(world, request_id)
+    shown["accounts"].reverse()
+    answer = await world.page.submit(page.form("Save"), "Save", payload=json.dumps(shown))
+    assert "stands for what is hidden" in read(answer, status=400).find(id="wrong").text
+    assert await payload(client, request_id) == before
+
+
+async def test_what_redact_shows_by_another_value_stays_hidden(database: str) -> None:
+    def redact(task: str, value: Any) -> Any:
+        if not value["note"].startswith("private"):
+            return value
+        return {name: one for name, one in value.items() if name != "headers"} | {"arguments": "hidden"}
+
+    async with world_of(database, redact=redact) as world:
+        world.client.register(Request, nothing)
+        task = Request(["hunter2"], ["hunter2"], note="private")
+        [job_id] = await world.client.add(task).wait(3600).save()
+        page, shown = await editing(world, job_id)
+        public = json.dumps(shown | {"note": "public"})
+        answer = await world.page.submit(page.form("Save"), "Save", payload=public)
+        assert "This would show what is hidden" in read(answer, status=400).find(id="wrong").text
+        private = json.dumps(shown | {"note": "private too"})
+        await world.page.do(page.form("Save"), "Save", payload=private)
+        assert await payload(world.client, job_id) == {
+            "headers": ["hunter2"],
+            "arguments": ["hunter2"],
+            "accounts": [],
+            "note": "private too",
+        }
+
+
+async def test_who_sends_slowly_does_not_undo_what_others_save_meanwhile(
+    world: World, client: Client, job_id: str
+) -> None:
+    page, shown = await editing(world, job_id)
+    form = page.form("Save")
+
+    async def body() -> AsyncIterator[bytes]:
+        await client.jobs.edit(job_id, Charge(7, "new"))
+        yield urlencode({"was": form["was"], "payload": json.dumps(shown)}).encode()
+
+    headers = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/x-www-form-urlencoded"}
+    answer = await world.page.post(form.action, content=body(), headers=headers)
+    assert "Somebody has changed it since" in read(answer, status=409).find(id="wrong").text
+    assert (await payload(client, job_id))["card_number"] == "new"
