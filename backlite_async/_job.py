@@ -114,8 +114,9 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     `paused`: for all processes; `running`: claims of all of them; `oldest_due`: for how long its oldest
     pending job has been due, None if none is. One that waited for its key counts from its turn.
     `pending`: all that are not running, also those that are `scheduled` for later or are `waiting` for the
-    turn of their key, or for other steps of their workflow; `succeeded`, `failed`, `cancelled`: those that
-    are kept. Counts end at 10,000; `capped` names those that did. `limits`: as last declared by any process.
+    turn of their key, or for other steps of their workflow; `due`: the others of these; `succeeded`,
+    `failed`, `cancelled`: those that are kept. Counts end at 10,000; `capped` names those that did. `limits`:
+    as last declared by any process.
     `recent` and `today`: the last five minutes, the last day.
     """
 
@@ -126,6 +127,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     pending: int = 0
     scheduled: int = 0
     waiting: int = 0
+    due: int = 0
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0

@@ -401,6 +401,7 @@ class MemoryService:
             "pending": len(let_in) + len(waiting) + len(blocked),
             "scheduled": sum(row.until > now for row in let_in),
             "waiting": len(waiting) + len(blocked),
+            "due": sum(row.until <= now for row in let_in),
         }
         for status in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
             numbers[status.value] = sum(row.status is status for row in ended)
