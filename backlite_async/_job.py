@@ -142,7 +142,8 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     `alive`: whether its process lives, None where that cannot be told; `seen_at`: when that was last known;
     `running`: jobs that it has claimed; `handles`: queue and task name of what it has workers and handlers
-    for, None where that cannot be told.
+    for, None where that cannot be told; `threaded`: the queues that have `def` handlers there, of which it
+    runs at most `threads` at once.
     """
 
     id: str
@@ -154,6 +155,20 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool | None
     seen_at: datetime | None
     handles: tuple[tuple[str, str], ...] | None = None
+    threaded: tuple[str, ...] = ()
+    threads: int = 0
+
+
+class Hands(msgspec.Struct, frozen=True):
+    """What an owner lets others know of its handlers, as `OwnerInfo` tells it."""
+
+    kinds: tuple[tuple[str, str], ...] | None = None
+    threaded: tuple[str, ...] = ()
+    threads: int = 0
+
+    def told(self, info: OwnerInfo) -> OwnerInfo:
+        """Return what is known of an owner, with this."""
+        return msgspec.structs.replace(info, handles=self.kinds, threaded=self.threaded, threads=self.threads)
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
