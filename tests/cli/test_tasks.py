@@ -129,6 +129,28 @@ def test_a_handler_that_raises(shop: str, run: Run) -> None:
     assert ran.err.endswith("Error: the handler of Send raised ValueError: no such address\n")
 
 
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("raise SystemExit(0)", "the handler of Send raised SystemExit: 0"),
+        (
+            "import asyncio; raise asyncio.CancelledError('by itself')",
+            "the handler of Send raised CancelledError: by itself",
+        ),
+        ("return object()", "the handler of Send returned what is no JSON, which no job keeps: "),
+    ],
+)
+def test_a_handler_that_ends_oddly_has_not_succeeded(
+    shop: str, tmp_path: Path, run: Run, raised: str, said: str
+) -> None:
+    """Nor is its exit status the command's; what it returns is not taken for an error that it raised."""
+    module = tmp_path / f"{shop.partition(':')[0]}.py"
+    module.write_text(module.read_text().replace("    if task.to ==", f"    {raised}\n    if task.to =="))
+    ran = run("task", "run", "Send", "--app", shop, "--to", "ada")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.splitlines()[-1].startswith(f"Error: {said}")
+
+
 def test_a_handler_that_adds_jobs_needs_a_worker(shop: str, tmp_path: Path, run: Run) -> None:
     """Which the error says."""
     module = tmp_path / f"{shop.partition(':')[0]}.py"
