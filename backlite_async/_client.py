@@ -613,6 +613,11 @@ class Client:
         return running.store
 
     @property
+    def installs(self) -> bool:
+        """Whether it creates or migrates the schema where it starts."""
+        return self._install
+
+    @property
     def is_open(self) -> bool:
         """Whether it has started, and not ended."""
         running = self._running

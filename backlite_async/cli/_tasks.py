@@ -45,7 +45,7 @@ async def _client(settings: Settings, app: str | None, *, create: bool = False) 
     if settings.db is not None:
         raise click.UsageError("--app names the database, too; leave out --db.")
     client = load(app)
-    if create:
+    if create and client.installs:
         await client.install()
     return client.observer()
 

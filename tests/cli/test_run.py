@@ -169,6 +169,23 @@ def test_a_second_signal_stops_at_once(shop: str, tmp_path: Path, run: Run) -> N
     assert (job["status"], job["attempt"]) == ("pending", 0)
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_also_where_nobody_reads_what_it_says(
+    shop: str, tmp_path: Path, how: signal.Signals
+) -> None:
+    """As Ctrl-C ends what it is piped to, too."""
+    process = start("run", "--app", shop, cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "client.started" in line:
+            break
+    process.stdout.close()
+    process.stderr.close()
+    process.send_signal(how)
+    assert process.wait(LIMIT) == 0
+
+
 def test_a_client_that_only_adds_gets_workers(
     shop: str, tmp_path: Path, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

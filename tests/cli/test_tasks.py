@@ -111,6 +111,18 @@ def test_a_new_database_is_made_for_an_application_only(shop: str, tmp_path: Pat
     assert run("jobs", "add", "Send", "--to", "ada", "--app", shop, "--db", "shop.db").code == 2
 
 
+def test_no_database_is_made_for_an_application_that_makes_none(shop: str, tmp_path: Path, run: Run) -> None:
+    """Nor brought up to date: it wants that to be done on purpose."""
+    module = tmp_path / f"{shop.partition(':')[0]}.py"
+    module.write_text(module.read_text().replace("workers=2", "workers=2, install=False"))
+    ran = run("jobs", "add", "Send", "--to", "ada", "--app", shop)
+    assert (ran.code, ran.out) == (1, "")
+    assert "run: backlite migrate" in ran.err
+    assert not (tmp_path / "shop.db").exists()
+    assert run("migrate", "--db", "shop.db").code == 0
+    assert run("jobs", "add", "Send", "--to", "ada", "--app", shop).code == 0
+
+
 def test_a_handler_runs_here(shop: str, tmp_path: Path, run: Run) -> None:
     """Its value is printed, nothing is stored."""
     ran = run("task", "run", "Send", "--app", shop, "--to", "ada", "--copies", "4")

@@ -474,6 +474,19 @@ async def test_what_is_made_beside_a_database_belongs_to_its_owner(
         assert not given.keys() & {entry.stat().st_ino for entry in folder.glob("*.lock")}
 
 
+async def test_no_file_elsewhere_is_taken_for_a_lock(path: str, tmp_path: Path) -> None:
+    """Whoever owns the folder could have root change the mode of what a link leads to."""
+    query(path, "CREATE TABLE a (b)")
+    os.chmod(path, 0o666)
+    other, folder = tmp_path / "other", Path(f"{path}-backlite")
+    other.touch(0o600)
+    folder.mkdir()
+    (folder / "queue.lock").symlink_to(other)
+    with pytest.raises(OSError, match="symbolic"):
+        await Client(path, durability="normal").start()
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600
+
+
 def test_a_lock_that_another_user_has_made_is_named(open_folder: Path) -> None:
     """In words, with its path, as an error of the library."""
     path = open_folder / "app.db"

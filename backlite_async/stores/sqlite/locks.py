@@ -44,6 +44,7 @@ def side_folder(path: str) -> str:
 def create(path: str, folder: str) -> int:
     """Open a file of the side folder for reading and writing, with the mode of the database file."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+    flags |= getattr(os, "O_NOFOLLOW", 0)  # or root could be made to change the mode of another file
     try:
         file = os.open(path, flags | os.O_EXCL, 0o600)
     except FileExistsError:
