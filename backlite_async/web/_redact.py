@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .. import _log as log
-from ._secrets import MASK, PARTS, decoded, hidden_in, mask
+from ._secrets import MASK, NAMED, NAMING, PARTS, decoded, hidden_in, mask
 
 if TYPE_CHECKING:
     from ._visit import Visit
@@ -112,7 +112,7 @@ def _text(visit: Visit, task: str, raw: bytes, cut: bool, put: Callable[[Any], s
         raise Hidden("It is too large to be shown: redact= takes whole values.")
     text = raw.decode("utf-8", "replace")
     try:
-        value = decoded(completed(text).encode("utf-8", "surrogatepass") if cut else raw)
+        value = _beginning(text) if cut else decoded(raw)
     except ValueError:
         if redacts:
             raise Hidden("It is no JSON, which redact= takes.") from None
@@ -139,6 +139,19 @@ def _before_secrets(text: str) -> str:
 
 
 # -- what was cut off -------------------------------------------------------------------------------
+
+
+def _beginning(text: str) -> Any:
+    """Return what there is of JSON that was cut off, without values whose names may stand behind the cut."""
+    value = last = decoded(completed(text).encode("utf-8", "surrogatepass"))
+    while isinstance(last, (dict, list)) and last:
+        if isinstance(last, list):
+            last = last[-1]
+            continue
+        if not any(field in last and not str(last[field]).endswith("…") for field in NAMING):
+            last.update({field: MASK for field in NAMED if field in last})
+        last = next(reversed(last.values()))
+    return value
 
 
 def completed(text: str) -> str:

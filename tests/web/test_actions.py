@@ -165,6 +165,8 @@ async def test_what_matches_later_is_left_alone(filled: Any) -> None:
     assert "What ends from now on is left alone." in retry.text
     reschedule = read(await post(world, action="reschedule", all="1", wait="2h"))
     assert "What is added from now on is left alone." in reschedule.text
+    release = read(await post(world, action="release", all="1"))
+    assert "what waits now, and runs by then, is not." in release.text
     delete = read(await post(world, action="delete", all="1"))
     assert "What is added or ends from now on is left alone." in delete.text
     world.clock.advance(1)

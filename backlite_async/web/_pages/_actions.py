@@ -25,6 +25,7 @@ OF_ALL = frozenset({*FIELDS, "action", "all", "at", "back", "confirmed", "until"
 LATER = "What is added from now on is left alone."
 ENDS_LATER = "What ends from now on is left alone."
 BOTH_LATER = "What is added or ends from now on is left alone."
+STARTS_LATER = "What is added from now on is left alone; what waits now, and runs by then, is not."
 
 
 class Action(NamedTuple):
@@ -179,10 +180,9 @@ async def _ask_of_all(visit: Visit, form: Fields, name: str, meant: Asked, when:
     *others, last = sorted(meant.states)
     states, words = " or ".join([", ".join(others), last] if others else [last]), meant.words()
     which = f"All {states} jobs" + (": " + ", ".join(words) if words else ", of every queue") + "."
-    later = ENDS_LATER if meant.states <= ENDED else BOTH_LATER if meant.states & ENDED else LATER
     text = [
         which,
-        later,
+        _later(meant.states),
         "It is done in batches of 500, each in a transaction; this page waits for the last.",
     ]
     upto = name == "delete" and bool(await visit.client.workflows.list(limit=1))
@@ -233,6 +233,15 @@ def _ask(
         danger=action.danger,
         possible=possible,
     )
+
+
+def _later(states: frozenset[str]) -> str:
+    """Return what is said of jobs that begin to match before it is done: see `Asked.until`."""
+    if states <= ENDED:
+        return ENDS_LATER
+    if states & ENDED:
+        return BOTH_LATER
+    return STARTS_LATER if states == {"running"} else LATER
 
 
 def _passed_over(action: Action) -> list[str]:
