@@ -14,7 +14,8 @@ from backlite_async import Client, PayloadError, QueueConfig, Retention, Task
 from backlite_async._build import built
 from backlite_async._task import task_type
 from backlite_async.web import Access, allow_all
-from backlite_async.web._pages._edit import _told
+from backlite_async.web._pages._edit import _told, _unseen
+from backlite_async.web._redact import MASK
 
 from .support import Document, Mail, World, read, world_of
 
@@ -200,6 +201,23 @@ def test_what_is_wrong_with_a_type_is_told_without_what_is_hidden() -> None:
     assert "hunter" not in told
 
 
+@pytest.mark.parametrize(
+    ("seen", "original", "unseen"),
+    [
+        ({"a": 1, "b": "text"}, {"a": 1, "b": "text"}, []),
+        ({"a": MASK}, {"a": "hidden"}, ["hidden"]),
+        ({"a": MASK}, {"a": {"name": 12345, "id": 1}}, ["name", "12345"]),  # what is short is in many words
+        ({"a": [MASK, "seen"]}, {"a": ["hidden", "seen"]}, ["hidden"]),
+        ({"a": MASK}, {"a": ["one", ["two"]]}, ["one", "two"]),
+        ({"a": ["one"]}, {"a": ["one", "two"]}, ["one", "two"]),
+        ({}, {"gone": "hidden"}, ["hidden"]),
+    ],
+)
+def test_what_is_not_shown_is_known(seen: Any, original: Any, unseen: list[str]) -> None:
+    """Values that differ from what is shown of them, and names in what is hidden whole."""
+    assert list(_unseen(seen, original)) == unseen
+
+
 async def test_what_a_type_says_is_told_where_nothing_is_hidden(world: World, client: Client) -> None:
     client.register(Open, nothing)
     [job_id] = await client.add(Open(5)).wait(60).save()
@@ -259,6 +277,15 @@ async def test_what_cannot_be_edited_here(world: World, client: Client) -> None:
         assert word in page.main.text
         assert not page.all("textarea")
     assert (await world.page.get("/jobs/gone/edit")).status_code == 404
+
+
+@pytest.mark.parametrize("shown", ["a text", [1, 2], {1, 2}], ids=["text", "list", "no JSON"])
+async def test_what_redact_makes_no_object_of_cannot_be_edited_here(shown: Any) -> None:
+    async with world_of(":memory:", redact=lambda task, value: shown) as world:
+        [job_id] = await world.client.add(Mail("ann")).wait(60).save()
+        page = read(await world.page.get(f"/jobs/{job_id}/edit"), status=409)
+        assert "It cannot be edited here" in page.main.text
+        assert not page.all("textarea")
 
 
 async def test_what_redact_changes_stays_what_it_is(database: str) -> None:
