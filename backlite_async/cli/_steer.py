@@ -48,6 +48,8 @@ DELETE = Steering("delete", "deleted", (JobStatus.PENDING, *COMPLETED), but=STEP
 RESCHEDULE = Steering("reschedule", "rescheduled", (JobStatus.PENDING,))
 RELEASE = Steering("release", "released", (JobStatus.RUNNING,))
 
+ASKED = "asked to end"
+
 Act = Callable[..., Awaitable[int]]
 
 
@@ -93,11 +95,12 @@ async def _each(client: Client, out: Output, how: Steering, ids: Sequence[str], 
     for job_id in dict.fromkeys(ids):
         before = await client.status(job_id)
         done = bool(await act(job_id)) if before is not JobStatus.NOT_FOUND else False
+        after = await client.status(job_id) if done or out.as_json else before
         if out.as_json:
-            after = await client.status(job_id)
             out.data({"id": job_id, "action": how.name, "done": done, "status": after})
         elif done:
-            out.text(f"{job_id}: {how.done}")
+            asked = how is CANCEL and after is JobStatus.RUNNING  # its handler may clean up, or go on
+            out.text(f"{job_id}: {ASKED if asked else how.done}")
         if before is JobStatus.NOT_FOUND:
             out.say(f"job {job_id}: there is none, or it is no longer kept")
             code = 3

@@ -186,6 +186,14 @@ def test_a_signal_stops_it_also_where_nobody_reads_what_it_says(
     assert process.wait(LIMIT) == 0
 
 
+def test_a_job_that_runs_is_asked_to_end(shop: str, tmp_path: Path, run: Run) -> None:
+    """It is not said to be cancelled before it is."""
+    job_id, process = held(tmp_path, shop, run)
+    process.send_signal(signal.SIGSTOP)  # so that it cannot heed it yet
+    ran = run("jobs", "cancel", job_id, "--db", "shop.db")
+    assert (ran.code, ran.out) == (0, f"{job_id}: asked to end\n")
+
+
 def test_a_client_that_only_adds_gets_workers(
     shop: str, tmp_path: Path, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
