@@ -194,9 +194,10 @@ class Flowing(Application):
         await self.save(self.client.add(charged.order))
         await self.over(or_trouble=True)
         await self.transact_with(within.order, Kept("beside d"))
-        await self.recur("beat", every=EVERY, max_runs=RUNS)
-        await self.over(or_trouble=True)
         await self.steer()
+        await self.over(or_trouble=True)
+        await self.recur("beat", every=EVERY, max_runs=RUNS)  # at last: nobody gives it a hint
+        await self.over(or_trouble=True)
 
     async def transact_with(self, *parts: Any) -> None:
         """Add this in a transaction of the application; if that fails, it is the application's to know."""
@@ -238,7 +239,6 @@ class Flowing(Application):
         if not self.unheeded:  # else it may not be there
             await self.run_now(name)
         await steered(lambda: schedules.delete(name), "unscheduling", "unscheduled")
-        await self.over(or_trouble=True)
 
     async def run_now(self, name: str) -> None:
         """Add a run beside those of a schedule, once."""

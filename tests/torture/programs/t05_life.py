@@ -387,6 +387,7 @@ async def through(app: Application, *last: Task) -> None:
     while not started:
         started = await app.start()
     await app.make_good()
+    await app.over()  # what was held up goes on by itself
     await app.save(app.client.add(*(last or [Kept("last")])))
     await app.over()
     app.note("drained")

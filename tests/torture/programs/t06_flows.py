@@ -1,10 +1,9 @@
-"""Adding, asking and steering workflows, and what their steps do, cancelled; and what must hold afterwards."""
+"""Adding and steering workflows, and what their steps do, cancelled; and what must hold afterwards."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from typing import Any
 
@@ -13,7 +12,8 @@ import aiosqlite
 from backlite_async import AddOperation, Chain, JobStatus, WorkflowRun, chain, group
 from tests.torture.programs.t06_cases import Locked
 from tests.torture.programs.t06_control import Ordered
-from tests.torture.programs.t06_steps import FEW, Ended, Guarded
+from tests.torture.programs.t06_steps import FEW, Ended
+from tests.torture.programs.t06_work import Transaction
 from tests.torture.programs.t06_world import EXTENSION, LIMIT, Mark, Step
 from tests.torture.t01_flows import Flow, entangled, flows_in
 
@@ -272,8 +272,8 @@ class Ask(Woven):
         again = await self.call()
         self.world.require(ended.how != "returned" or ended.value == again, f"{ended.value}, then {again}")
         [run] = again if isinstance(again, list) else [again]
-        known = isinstance(run, WorkflowRun) and run.id == self.order.id
-        self.world.require(known and run.status is JobStatus.PENDING, f"says {again}")
+        found = (run.id, run.status) if isinstance(run, WorkflowRun) else None
+        self.world.require(found == (self.order.id, JobStatus.PENDING), f"says {again}")
 
 
 class AskForAll(Ask):
@@ -314,7 +314,8 @@ class Wait(Running):
     async def after(self, ended: Ended) -> None:
         self.world.release.set()
         again = await self.client.workflows.wait(self.order.id, LIMIT)
-        for run in [again, *([ended.value] if ended.how == "returned" else [])]:
+        runs: list[WorkflowRun] = [again, *([ended.value] if ended.how == "returned" else [])]
+        for run in runs:
             ended_well = run.id == self.order.id and run.status is JobStatus.SUCCEEDED
             self.world.require(ended_well, f"wait() says {run}")
         self.world.require(await self.world.until_drained(), "the callback does not start")
@@ -428,41 +429,27 @@ class Delete(Woven):
             self.promised()
 
 
-class Transaction(Running):
+class TransactionOfStep(Running, Transaction):
     """A transaction of a step: its effect, what it adds, its end and what follows from that are one."""
+
+    whole = (1, 1, 1)
 
     async def prepare(self) -> None:
         await super().prepare()
         with closing(sqlite3.connect(self.world.file)) as other:
             other.execute("CREATE TABLE notes (call INTEGER, told INTEGER)")
 
-    async def run(self, way: str, k: int) -> Ended | None:
-        self.next()
-        future: asyncio.Future[Ended | None] = self.world.loop.create_future()
-
-        async def guard(block: Callable[[], Awaitable[None]]) -> bool:
-            ended = await Guarded(self.world.loop, way, block, k).run(LIMIT)
-            self.world.probe()
-            self._check(ended)
-            future.set_result(ended)
-            return ended is not None and ended.how == "returned"
-
-        self.world.guards[self.number] = guard
+    async def begin(self) -> None:
         self.world.extending.add((self.number, GUARDED))
         await self.saved()
         self.promised(parts={*ALL, CALLBACK, EXTENSION})
-        done, _ = await asyncio.wait([future], timeout=2 * LIMIT)
-        return future.result() if done else None
 
-    def _check(self, ended: Ended | None) -> None:
-        """All of it is there, or nothing."""
-        found = self._found()
-        wanted = [(1, 1, 1)] if ended and ended.how == "returned" else [(0, 0, 0), (1, 1, 1)]
-        self.world.require(found in wanted, f"effects, steps added, steps ended: {found}")
+    def check(self, ended: Ended | None) -> None:
+        super().check(ended)
         for what in entangled(self.stored()):
             self.world.problem(what)
 
-    def _found(self) -> tuple[int, int, int]:
+    def found(self) -> tuple[int, int, int]:
         call, part = (f"json_extract(CAST(payload AS TEXT), '$.{name}') = ?" for name in ("call", "part"))
         ended = f"SELECT count(*) FROM backlite_completed WHERE {call} AND {part}"
         return (
@@ -470,13 +457,6 @@ class Transaction(Running):
             self.rows(part=EXTENSION),
             self.world.count(ended, self.number, GUARDED),
         )
-
-    async def release(self) -> None:
-        self.world.require(await self.world.until_drained(), "steps never end")
-
-    async def after(self, ended: Ended) -> None:
-        found = self._found()
-        self.world.require(found == (1, 1, 1), f"at last effects, steps added, steps ended: {found}")
 
 
 FLOWS: dict[str, type[Woven]] = {
@@ -495,6 +475,6 @@ FLOWS: dict[str, type[Woven]] = {
     "cancel flow, running": CancelRunning,
     "retry flow": Retry,
     "delete flow": Delete,
-    "transaction, step": Transaction,
+    "transaction, step": TransactionOfStep,
 }
 """By name: the call, then the situation."""

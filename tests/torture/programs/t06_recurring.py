@@ -46,6 +46,8 @@ class Beating(Ordered):
 
     async def prepare(self) -> None:
         await super().prepare()
+        self.beating: set[int] = set()  # calls whose schedules have their runs
+        self.beside: set[str] = set()  # jobs that are no runs of a schedule
         self.next()
         await self.saved()  # later ones need not say what queues there are
 
@@ -67,22 +69,40 @@ class Beating(Ordered):
     def row(self) -> Row | None:
         """Return what another connection sees of it."""
         sql = (
-            "SELECT created_at, json_extract(timing, '$.anchor'), json_extract(timing, '$.every'), runs, next_at,"
-            " paused_at IS NOT NULL, json_extract(job, '$.payload') FROM backlite_schedules WHERE name = ?"
+            "SELECT created_at, json_extract(timing, '$.anchor'), json_extract(timing, '$.every'), runs,"
+            " next_at, paused_at IS NOT NULL, json_extract(job, '$.payload')"
+            " FROM backlite_schedules WHERE name = ?"
         )
         with closing(sqlite3.connect(self.world.file)) as other:
             found = other.execute(sql, (self.name,)).fetchone()
-        return None if found is None else Row(*found[:-1], json.loads(b64decode(found[-1]))["version"])
+        return (
+            None if found is None else Row._make([*found[:-1], json.loads(b64decode(found[-1]))["version"]])
+        )
+
+    async def finish(self) -> None:
+        """See all schedules to the end of their runs; nobody gives a hint."""
+        self.world.where = f"{self.world.where.rsplit(',', 1)[0]}, finish"
+        for number in sorted(self.beating):
+            self.number = number
+            await self.until_over()
+        self.world.require(await self.world.until_drained(), "runs do not start")
+        for number in sorted(self.beating):
+            self.number = number
+            self.check_runs()
+        await super().finish()
 
     async def until_over(self) -> None:
-        """Wait until it has had all its runs; nobody gives a hint."""
+        """Wait until the schedule has had all its runs."""
         deadline = time.monotonic() + SOON
         while (row := self.row()) is not None and row.next_at is not None:
             if time.monotonic() > deadline:
                 self.world.problem(f"schedule {self.name} is still due: {row}")
                 return
             await asyncio.sleep(0.001)
-        self.world.require(await self.world.until_drained(), "runs do not start")
+
+    def ran(self) -> dict[str, int]:
+        """Return the jobs of this call that have run, and how often."""
+        return {job: times for (call, job, _), times in self.world.runs.items() if call == self.number}
 
     def check_runs(self) -> None:
         """Each instant has its job, which has run once, and there is no other."""
@@ -91,9 +111,11 @@ class Beating(Ordered):
             return
         due = {row.anchor + row.every * (n + 1) for n in range(RUNS)}
         ids = {follow_up_id("schedule", self.name, row.created_at, at) for at in due}
-        ran = {job: times for (call, job, _), times in self.world.runs.items() if call == self.number}
+        ran = {job: times for job, times in self.ran().items() if job not in self.beside}
         self.world.lost += len(ids - ran.keys())
-        self.world.require(ran.keys() == ids, f"{self.name}: {len(ids & ran.keys())} of {len(ids)} instants ran, {ran}")
+        self.world.require(
+            ran.keys() == ids, f"{self.name}: {len(ids & ran.keys())} of {len(ids)} instants ran, {ran}"
+        )
         self.world.doubles += sum(times - 1 for times in ran.values())
         self.world.require(all(times == 1 for times in ran.values()), f"{self.name}: runs twice: {ran}")
         self.world.require(row.runs == len(ran), f"{self.name} has counted {row.runs} runs of {len(ran)}")
@@ -117,8 +139,7 @@ class Make(Beating):
     async def after(self, ended: Ended) -> None:
         await self.flushed()
         self.world.require(ended.how != "returned" or self.row() is not None, f"{self.name} is not there")
-        await self.until_over()
-        self.check_runs()
+        self.beating.add(self.number)
 
 
 class MakeAgain(Make):
@@ -146,15 +167,9 @@ class Resting(Beating):
         await self.saved()
 
     async def hurry(self) -> None:
-        """Let it be due soon, and see that it has its runs."""
+        """Let it be due soon."""
         await self.client.schedules.edit(self.name, every=EVERY)
-        await self.until_over()
-        self.check_runs()
-
-    async def finish(self) -> None:
-        for self.number in range(1, self.world.calls + 1):
-            await self.client.schedules.delete(self.name)
-        await super().finish()
+        self.beating.add(self.number)
 
 
 class Change(Resting):
@@ -171,8 +186,12 @@ class Change(Resting):
         wanted = [new] if ended.how == "returned" else [old, new]
         self.world.require(found in wanted, f"a schedule that was changed is {found}")
         await self.hurry()
+
+    def check_runs(self) -> None:
+        super().check_runs()
+        row = self.row()
         versions = {version for call, _, version in self.world.runs if call == self.number}
-        self.world.require(found is None or versions == {found[0]}, f"of {found} ran {versions}")
+        self.world.require(row is None or versions == {row.version}, f"of {row} ran {versions}")
 
 
 class Edit(Change):
@@ -194,10 +213,14 @@ class Pause(Resting):
         await self.flushed()
         row = self.row()
         assert row is not None
-        self.world.require(ended.how != "returned" or row.is_paused, "pause() has returned, and it is not paused")
+        self.world.require(
+            ended.how != "returned" or row.is_paused == 1, "pause() has returned, and it is not paused"
+        )
         self.world.require(ended.how != "returned" or ended.value == 1, f"pause() says {ended.value}")
         again = await self.client.schedules.resume(self.name)
-        self.world.require(again == row.is_paused, f"resume() says {again}, and it was paused: {row.is_paused}")
+        self.world.require(
+            again == row.is_paused, f"resume() says {again}, and it was paused: {row.is_paused}"
+        )
         await self.hurry()
 
 
@@ -217,9 +240,9 @@ class Resume(Resting):
         await self.flushed()
         row = self.row()
         assert row is not None
-        self.world.require(ended.how != "returned" or not row.is_paused, "resume() has returned")
+        self.world.require(ended.how != "returned" or row.is_paused == 0, "resume() has returned")
         due = row.next_at is not None
-        self.world.require(due is not row.is_paused, f"it is paused: {row.is_paused}, and due: {due}")
+        self.world.require(due != row.is_paused, f"it is paused: {row.is_paused}, and due: {due}")
         again = await self.client.schedules.resume(self.name)
         self.world.require(again == row.is_paused, f"resume() again says {again}")
         await self.hurry()
@@ -234,18 +257,11 @@ class RunNow(Resting):
     async def after(self, ended: Ended) -> None:
         await self.flushed()
         self.world.require(await self.world.until_drained(), "the run does not start")
-        ran = {job: times for (call, job, _), times in self.world.runs.items() if call == self.number}
+        ran = self.ran()
         once = [{ended.value: 1}] if ended.how == "returned" else [{}, dict.fromkeys(ran, 1)]
         self.world.require(len(ran) <= 1 and ran in once, f"run_now() says {ended.value}, ran {ran}")
-        self.beside = set(ran)
+        self.beside |= ran.keys()
         await self.hurry()
-
-    def check_runs(self) -> None:
-        beside = {key: times for key, times in self.world.runs.items() if key[1] in self.beside}
-        for key in beside:
-            del self.world.runs[key]
-        super().check_runs()
-        self.world.runs.update(beside)
 
 
 class Delete(Resting):
@@ -261,8 +277,9 @@ class Delete(Resting):
         self.world.require(ended.how != "returned" or ended.value == 1, f"delete() says {ended.value}")
         if self.number % 2 and there:
             await self.hurry()
-        again = await self.client.schedules.delete(self.name)
-        self.world.require(again == there, f"delete() again says {again}")
+        else:
+            again = await self.client.schedules.delete(self.name)
+            self.world.require(again == there, f"delete() again says {again}")
 
 
 class Ask(Resting):
@@ -298,6 +315,7 @@ class Declare(Beating):
     """A start of a client that declares a schedule: started again, it has made it, once."""
 
     async def prepare(self) -> None:
+        self.beside = set()
         async with self.world.client(workers=0):
             pass
 
@@ -319,6 +337,7 @@ class Declare(Beating):
                 return
         self.world.require(self.row() is not None, "a client is started, and its schedule is not there")
         await self.until_over()
+        self.world.require(await self.world.until_drained(), "runs do not start")
         self.check_runs()
         self.world.require(await self.client.stop(LIMIT), "stop() says False")
 
