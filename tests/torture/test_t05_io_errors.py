@@ -9,6 +9,7 @@ import pytest
 
 from .kit import Budget, Missing, Row
 from .t05_io_errors import (
+    FLOWS,
     JOBS,
     STOP_GRACE,
     Syncs,
@@ -53,6 +54,10 @@ def test_acknowledgements_without_a_sync_are_seen() -> None:
 
 def test_a_life_that_does_not_end_is_seen() -> None:
     assert tried(f"{JOBS}:stranded", limit=2.0).hangs
+
+
+def test_a_workflow_that_has_not_come_to_its_end_is_seen() -> None:
+    assert "of workflow a ran" in "".join(tried(f"{FLOWS}:misled", least=4).failures)
 
 
 # -- the judges, on their own -----------------------------------------------------------------------------

@@ -261,6 +261,13 @@ async def live(database: str, ledger: str) -> None:
     await t05_life.through(Flowing(database, ledger))
 
 
+async def misled(database: str, ledger: str) -> None:
+    """Do the same, and promise a step that there is not."""
+    app = Flowing(database, ledger)
+    app.flows[0] = app.flows[0]._replace(names=["none"])
+    await t05_life.through(app)
+
+
 async def recover(database: str, ledger: str) -> None:
     """Begin after a death, and be done with everything."""
     app = Flowing(database, ledger)

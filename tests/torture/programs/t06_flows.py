@@ -303,6 +303,8 @@ class Running(Woven):
 class Wait(Running):
     """A wait for the end of a workflow that runs."""
 
+    ways: tuple[str, ...] = FEW
+
     async def before(self) -> None:
         self.order = await self.held(LAST)
         self.promised()
@@ -432,6 +434,7 @@ class Delete(Woven):
 class TransactionOfStep(Running, Transaction):
     """A transaction of a step: its effect, what it adds, its end and what follows from that are one."""
 
+    ways: tuple[str, ...] = FEW
     whole = (1, 1, 1)
 
     async def prepare(self) -> None:

@@ -175,6 +175,8 @@ class Resting(Beating):
 class Change(Resting):
     """A schedule that is said otherwise: it is as it was, or as it is said now, in everything."""
 
+    ways: tuple[str, ...] = FEW
+
     async def call(self) -> Any:
         await self.saved(1, 2 * FAR)
 
@@ -197,14 +199,14 @@ class Change(Resting):
 class Edit(Change):
     """An edit of the task and the times."""
 
-    ways: tuple[str, ...] = FEW
-
     async def call(self) -> Any:
         await self.client.schedules.edit(self.name, Recurring(self.number, 1), every=2 * FAR)
 
 
 class Pause(Resting):
     """A pause of a schedule: it holds, or not."""
+
+    ways: tuple[str, ...] = FEW
 
     async def call(self) -> Any:
         return await self.client.schedules.pause(self.name)
@@ -313,6 +315,8 @@ class AskForAll(Ask):
 
 class Declare(Beating):
     """A start of a client that declares a schedule: started again, it has made it, once."""
+
+    ways: tuple[str, ...] = FEW
 
     async def prepare(self) -> None:
         self.beside = set()
