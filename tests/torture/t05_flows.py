@@ -17,6 +17,9 @@ __all__ = ["Beat", "Schedules", "halved", "mistimed", "schedules_in", "unready",
 TOGETHER = ({"a1", "b1", "beside a"}, {"d1", "beside d"})
 """What is saved by one operation: its first steps, and the job beside them."""
 
+OLD = {"old"}
+"""Schedules that no code declares any more."""
+
 Event = dict[str, Any]
 
 
@@ -30,6 +33,7 @@ class Beat(NamedTuple):
     max_runs: int | None
     runs: int
     is_due: int
+    is_removed: int = 0
 
 
 class Schedules(NamedTuple):
@@ -96,8 +100,8 @@ def halved(events: Iterable[Event], together: Iterable[Collection[str]] = TOGETH
 def schedules_in(connection: sqlite3.Connection) -> Schedules:
     """Read the schedules, and the ids of their jobs."""
     times = ", ".join(f"json_extract(timing, '$.{name}')" for name in ("anchor", "every"))
-    query = f"SELECT name, created_at, {times}, max_runs, runs, next_at IS NOT NULL FROM backlite_schedules"
-    beats = [Beat._make(row) for row in connection.execute(query)]
+    columns = f"name, created_at, {times}, max_runs, runs, next_at IS NOT NULL, removed"
+    beats = [Beat._make(row) for row in connection.execute(f"SELECT {columns} FROM backlite_schedules")]
     jobs: dict[str, set[str]] = defaultdict(set)
     for table in ("jobs", "completed"):
         query = f"SELECT id, payload FROM backlite_{table} WHERE task = 'Recurring'"
@@ -122,7 +126,9 @@ def mistimed(found: Schedules, events: Iterable[Event]) -> list[str]:
         due = range(beat.anchor + beat.every, beat.anchor + beat.every * (beat.max_runs or 0) + 1, beat.every)
         ids = {follow_up_id("schedule", beat.name, beat.created_at, at) for at in due}
         jobs = found.jobs.get(beat.name, set())
-        if ids - jobs:
+        if (beat.name in OLD) != beat.is_removed:
+            wrong.append(f"{beat.name} is removed: {beat.is_removed}")
+        if ids - jobs and not beat.is_removed:
             wrong.append(f"{beat.name} has no job for {len(ids - jobs)} instants of {len(ids)}")
         if jobs - ids:
             wrong.append(f"{beat.name} has jobs of no instant: {sorted(jobs - ids)}")

@@ -4,7 +4,8 @@ It does as the other life does, which is described there. Beside what that notes
 that was saved: its id, its name, how it must end and the names of all that must have run; with each `start`
 of a step its workflow, and after which others it runs; `mistold`, a step that was told of other results than
 theirs; `scheduling`, `scheduled`, `unscheduling` and `unscheduled` around the orders that make and delete a
-schedule, and `now` before a run that is beside those of its schedule.
+schedule, and `now` before a run that is beside those of its schedule. What it finds has the schedule "old",
+which no code declares any more.
 """
 
 from __future__ import annotations
@@ -116,12 +117,21 @@ def flows() -> list[Flow]:
 class Flowing(Application):
     """An application that also runs workflows and schedules."""
 
-    def __init__(self, database: str, ledger: str) -> None:
+    def __init__(self, database: str, ledger: str, declares: str = "declared") -> None:
         super().__init__(database, ledger)
         for kind in (Step, Charge):
             self.client.register(kind, self.step)
         self.client.register(Recurring, self.recurring)
+        self.declares = declares
+        self.client.schedule(declares, Recurring(declares), every=EVERY, max_runs=RUNS, missed="all")
         self.flows = flows()
+
+    async def start(self) -> bool:
+        """Start the client, which stores the schedule that is declared; return whether it could."""
+        started = await super().start()
+        if started:
+            self.note("scheduled", schedule=self.declares)
+        return started
 
     def begin(self, task: Any, job: JobContext) -> None:
         """Take note that an execution begins."""
@@ -283,11 +293,11 @@ async def recover(database: str, ledger: str) -> None:
 async def made_left(database: str, ledger: str) -> None:
     """Die while steps run, and while a schedule is due."""
     await t05_life.made_empty(database, ledger)
-    app = Flowing(database, ledger)
+    app = Flowing(database, ledger, "old")
     app.staying = asyncio.Barrier(3)
     order = group(chain(Step("l1"), Step("l2", ["l1"])), Step("l3")).then(Step("l4", ["l1", "l2", "l3"]))
     app.flows.append(Flow(order, "left", "succeeded", ["l1", "l2", "l3", "l4"]))
-    await app.client.start()
+    await app.start()
     await app.recur("left", every=EVERY, max_runs=RUNS)
     await app.save(app.client.add(order))
     await app.staying.wait()
