@@ -36,8 +36,8 @@ class Flow:
     jobs: dict[str, str]
 
 
-def flows_in(connection: sqlite3.Connection) -> tuple[Flow, ...]:
-    """Read all workflows."""
+def flows_in(connection: sqlite3.Connection, only: str | None = None) -> tuple[Flow, ...]:
+    """Read all workflows, or the one of this id."""
     live = """
         SELECT id, CASE WHEN status = 'running' THEN 'running' WHEN blocked IS NOT NULL THEN 'blocked'
             WHEN due_at IS NULL THEN 'never due' ELSE 'due' END
@@ -47,7 +47,7 @@ def flows_in(connection: sqlite3.Connection) -> tuple[Flow, ...]:
     columns = "number, kind, job_id, status, blocked, if_failed, after, next"
     found = []
     for flow_id, status, size, left in connection.execute(
-        'SELECT id, status, size, "left" FROM backlite_workflows'
+        'SELECT id, status, size, "left" FROM backlite_workflows WHERE id = ?1 OR ?1 IS NULL', (only,)
     ).fetchall():
         rows = connection.execute(
             f"SELECT {columns} FROM backlite_steps WHERE workflow = ?", (flow_id,)

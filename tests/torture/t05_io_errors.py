@@ -8,19 +8,25 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .kit import Budget, Ledger, Row, audit, intact, needs
 from .t01_kill_points import crowded, disobeyed, forgotten
+from .t05_flows import woven
 from .traced import LANES, Bench, Hung, copied, counted, files, in_turns, lanes, note, share
 
-__all__ = ["Syncs", "io_errors", "run"]
+__all__ = ["FLOWS", "JOBS", "Syncs", "io_errors", "run"]
 
 WRITES, SYNCS = ("pwrite64", "ftruncate", "rename", "unlink"), ("fdatasync", "fsync")
 CALLS = ",".join((*WRITES, *SYNCS))
+JOBS, FLOWS = "tests.torture.programs.t05_life", "t05_flows"
+LIVES = (f"{JOBS}:live", f"{FLOWS}:live")
+"""Jobs alone, and workflows and schedules: a module, which also makes what lives find, and a life of it."""
+
 LIMIT = 10.0
 SECONDS, LEAST = 25, 100
 
@@ -29,19 +35,20 @@ STOP_GRACE = 8.0
 
 
 class Fault(NamedTuple):
-    """Which call fails, with which error, and how that ends.
+    """Which call of which life fails, with which error, and how that ends.
 
     `ends`: "once": the next call succeeds. "healed": all later ones fail too, until the fault is gone.
     "killed": the process dies before it is. "stopped": it stops in good order before it is.
     """
 
+    life: str
     call: str
     n: int
     error: str
     ends: str
 
     def __str__(self) -> str:
-        return f"{self.error} at {self.call} {self.n}, {self.ends}"
+        return f"{self.life.rpartition('.')[2]}: {self.error} at {self.call} {self.n}, {self.ends}"
 
     def options(self, log: Path) -> list[str]:
         """Return the options that make strace inject it, and log all writes and syncs with their time."""
@@ -64,64 +71,72 @@ class Findings:
     slowest: tuple[float, str] = (0.0, "")
 
 
+@dataclass
+class Calls:
+    """How often a life without a fault makes each call: until it has tried everything, and in all."""
+
+    before: dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
+
+
 class Faults:
     """The row in the making: lanes of processes that take one fault after another."""
 
-    def __init__(self, budget: Budget, life: str, folder: Path) -> None:
+    def __init__(self, budget: Budget, lives: Sequence[str], folder: Path) -> None:
         self.budget = budget
-        self.life = f"t05_life:{life}"
         self.folder = folder
         self.findings = Findings()
         self.done: Counter[str] = Counter()
         self.tried = self.faults = 0
         self.waiting: deque[Fault] = deque()
-        self.before: dict[str, int] = {}
-        self.last: dict[str, int] = {}
+        self.calls = {life: Calls() for life in lives}
 
     async def work(self, library: str | None, limit: float, count: int) -> None:
         """Look which calls there are, then let each fail, in a random but fixed order."""
-        async with lanes("t05_life", library, limit, count=count) as benches:
-            await share(benches[:1], [self._prepare])
-            faults = list(self._all_faults())
+        async with lanes(FLOWS, library, limit, count=count) as benches:  # which has the other module, too
+            await share(benches, [partial(self._prepare, life=life) for life in self.calls])
+            faults = [fault for life in self.calls for fault in self._all_faults(life)]
             random.Random(1).shuffle(faults)
-            self.waiting.extend(in_turns(faults, lambda fault: fault.call))
+            self.waiting.extend(in_turns(faults, lambda fault: (fault.life, fault.call)))
             self.faults = len(faults)
             await share(benches, [self._lane] * len(benches))
 
-    async def _prepare(self, bench: Bench) -> None:
-        """Make what lives find, a dead process's jobs, and count the calls of a life without a fault."""
-        left, first, log = self.folder / "left", self.folder / "first", self.folder / "log"
-        left.mkdir()
-        pid = await bench.begin("t05_life:made_left", **files(left))
+    async def _prepare(self, bench: Bench, life: str) -> None:
+        """Make what a life finds, a dead process's jobs, and count the calls of one without a fault."""
+        own, calls = self.folder / life, self.calls[life]
+        left, first, log = own / "left", own / "first", own / "log"
+        left.mkdir(parents=True)
+        pid = await bench.begin(_beside(life, "made_left"), **files(left))
         await bench.ended()
         note(left, "killed", victim=pid)
         copied(left, first)
-        await bench.begin(self.life, strace=["-o", str(log), "-e", f"trace={CALLS}"], **files(first))
+        await bench.begin(life, strace=["-o", str(log), "-e", f"trace={CALLS}"], **files(first))
         try:
             await bench.said()
-            self.before = counted(log)
+            calls.before = counted(log)
             bench.tell("go")
             await bench.ended()
         except Hung:
-            self.findings.hangs.append("without a fault")
-        self.last = counted(log)
+            self.findings.hangs.append(f"{life} without a fault")
+        calls.last = counted(log)
 
-    def _all_faults(self) -> Iterable[Fault]:
+    def _all_faults(self, life: str) -> Iterable[Fault]:
         """Return every fault: each call fails in each way, those after everything was tried only once."""
-        for call, last in self.last.items():
+        calls = self.calls[life]
+        for call, last in calls.last.items():
             for n in range(1, last + 1):
                 for error in ("EIO", "ENOSPC"):
-                    yield Fault(call, n, error, "once")
-                    if n <= self.before.get(call, 0):
-                        yield Fault(call, n, error, "healed")
-                        yield Fault(call, n, error, "killed" if n % 8 else "stopped")
+                    yield Fault(life, call, n, error, "once")
+                    if n <= calls.before.get(call, 0):
+                        yield Fault(life, call, n, error, "healed")
+                        yield Fault(life, call, n, error, "killed" if n % 8 else "stopped")
 
     async def _lane(self, bench: Bench) -> None:
         while self.waiting and self.budget.more(self.tried):
             self.tried += 1
             fault = self.waiting.popleft()
             folder = Path(tempfile.mkdtemp(dir=self.folder))
-            copied(self.folder / "left", folder)
+            copied(self.folder / fault.life / "left", folder)
             try:
                 await self._trial(bench, fault, folder)
             except Hung:
@@ -131,21 +146,21 @@ class Faults:
 
     async def _trial(self, bench: Bench, fault: Fault, folder: Path) -> None:
         """Let a process live with the fault, and then without."""
-        log = folder / "log"
-        pid = await bench.begin(self.life, strace=fault.options(log), **files(folder))
+        log, recover = folder / "log", _beside(fault.life, "recover")
+        pid = await bench.begin(fault.life, strace=fault.options(log), **files(folder))
         code = 1
         if "end" not in await bench.said():  # it says that it has tried everything
             if fault.ends == "killed":
                 await bench.kill()
                 note(folder, "killed", victim=pid)
-                await bench.begin("t05_life:recover", **files(folder))
+                await bench.begin(recover, **files(folder))
             elif fault.ends == "stopped":
                 bench.tell("stop")
                 if code := await bench.ended():
                     self.findings.wrong.append(f"{fault}: stop broke ({code}): {bench.errors()}")
-                await bench.begin("t05_life:recover", **files(folder))
+                await bench.begin(recover, **files(folder))
             else:
-                if fault.n <= self.before.get(fault.call, 0):  # else it is to come yet
+                if fault.n <= self.calls[fault.life].before.get(fault.call, 0):  # else it is to come yet
                     note(folder, "lifting")
                     await bench.release()
                 bench.tell("go")
@@ -155,6 +170,11 @@ class Faults:
         if "INJECTED" in log.read_text():
             self.done[f"{fault.error} {fault.ends}"] += 1
         judge(folder, pid, str(fault), self.findings)
+
+
+def _beside(life: str, other: str) -> str:
+    """Return another life of the same module."""
+    return f"{life.partition(':')[0]}:{other}"
 
 
 # -- the judgement ---------------------------------------------------------------------------------------
@@ -188,10 +208,11 @@ def judge(folder: Path, pid: int, where: str, findings: Findings) -> None:
         return
     connection = sqlite3.connect(folder / "app.db")
     kept = dict(connection.execute("SELECT id, status FROM backlite_completed"))
-    query = "SELECT id FROM backlite_completed WHERE task = 'Effect' AND status = 'succeeded'"
+    query = "SELECT id FROM backlite_completed WHERE task IN ('Effect', 'Charge') AND status = 'succeeded'"
     done = {row[0] for row in connection.execute(query)}
     left = {row[0] for row in connection.execute("SELECT id FROM backlite_jobs")}
     effects = Counter(row[0] for row in connection.execute("SELECT job FROM effects"))
+    tangled = woven(connection, events)
     connection.close()
     brief = {event["job"] for event in events if event["what"] == "end" and event.get("bare")}
     verdict = audit([*events, *given_up(events)], (kept.keys() | brief) - left)
@@ -200,7 +221,7 @@ def judge(folder: Path, pid: int, where: str, findings: Findings) -> None:
     findings.doubles += [f"{where}: {what}" for what in [*verdict.unexplained, *after_told(events)]]
     findings.acknowledgements += [f"{where}: {what}" for what in unsynced]
     findings.wrong += [f"{where}: {what}" for what in [*surprises(events), *_effects(done, effects)]]
-    controlled = [*disobeyed(events), *forgotten(events), *crowded(events), *unheeded(events, kept)]
+    controlled = [*disobeyed(events), *forgotten(events), *crowded(events), *unheeded(events, kept), *tangled]
     findings.wrong += [f"{where}: {what}" for what in controlled]
     findings.refused += sum(event["what"] == "refused" for event in events)
     times = {event["what"]: event["at"] for event in events}
@@ -316,15 +337,15 @@ def run(budget: Budget) -> Row:
 def io_errors(
     budget: Budget,
     *,
-    life: str = "live",
+    lives: Sequence[str] = LIVES,
     library: str | None = None,
     limit: float = LIMIT,
     benches: int = LANES,
 ) -> Row:
-    """Do the row with this life, with the library in this folder; hangs after this time."""
+    """Do the row with these lives, with the library in this folder; hangs after this time."""
     needs("strace", "strace")
     with tempfile.TemporaryDirectory() as folder:
-        trials = Faults(budget, life, Path(folder))
+        trials = Faults(budget, lives, Path(folder))
         asyncio.run(trials.work(library, limit, benches))
     return _report(trials)
 

@@ -9,6 +9,8 @@ import pytest
 
 from .kit import Budget, Missing, Row
 from .t05_io_errors import (
+    FLOWS,
+    JOBS,
     STOP_GRACE,
     Syncs,
     after_told,
@@ -21,10 +23,11 @@ from .t05_io_errors import (
 )
 
 
-def tried(life: str, limit: float = 10.0, least: int = 1) -> Row:
+def tried(life: str, limit: float = 10.0, least: int = 1, benches: int = 2) -> Row:
     """Return what the row finds in a few trials of another life than its own."""
     try:
-        return io_errors(Budget(1.0, least=least, most=max(least, 4)), life=life, limit=limit, benches=2)
+        budget = Budget(1.0, least=least, most=max(least, 4))
+        return io_errors(budget, lives=[life], limit=limit, benches=benches)
     except Missing as error:
         pytest.skip(str(error))
 
@@ -43,7 +46,7 @@ def test_no_failing_write_does_any_harm() -> None:
 
 def test_acknowledgements_without_a_sync_are_seen() -> None:
     for _ in range(6):  # a fault may come where nothing is acknowledged
-        row = tried("careless", least=12)
+        row = tried(f"{JOBS}:careless", least=12)
         if row.failures:
             break
     assert "acknowledged" in "".join(row.failures)
@@ -51,7 +54,11 @@ def test_acknowledgements_without_a_sync_are_seen() -> None:
 
 
 def test_a_life_that_does_not_end_is_seen() -> None:
-    assert tried("stranded", limit=2.0).hangs
+    assert tried(f"{JOBS}:stranded", limit=2.0).hangs
+
+
+def test_a_workflow_that_has_not_come_to_its_end_is_seen() -> None:
+    assert "of workflow a ran" in "".join(tried(f"{FLOWS}:misled", least=3, benches=1).failures)
 
 
 # -- the judges, on their own -----------------------------------------------------------------------------

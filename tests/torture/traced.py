@@ -187,8 +187,13 @@ async def lanes(
 ) -> AsyncIterator[list[Bench]]:
     """Open so many benches."""
     async with contextlib.AsyncExitStack() as stack:
-        opened = [Bench.opened(module, library, limit) for _ in range(count)]
-        yield [await stack.enter_async_context(bench) for bench in opened]
+        opened = [stack.enter_async_context(Bench.opened(module, library, limit)) for _ in range(count)]
+        benches: list[Bench] = []
+        for bench in await asyncio.gather(*opened, return_exceptions=True):  # all, so that each is closed
+            if isinstance(bench, BaseException):
+                raise bench
+            benches.append(bench)
+        yield benches
 
 
 async def share(benches: Sequence[Bench], tasks: Iterable[Callable[[Bench], Awaitable[object]]]) -> None:

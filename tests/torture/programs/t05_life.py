@@ -341,6 +341,10 @@ class Application:
         if not self.unheeded:  # else some have to wait until it is heeded
             await self.log.all_complete(self.acknowledged, or_trouble=True)
 
+    async def over(self) -> None:
+        """Wait until everything that was promised is done."""
+        await self.log.all_complete(self.acknowledged)
+
     async def make_good(self) -> None:
         """Save what was refused before, as often as it takes."""
         while self.refused:
@@ -383,8 +387,9 @@ async def through(app: Application, *last: Task) -> None:
     while not started:
         started = await app.start()
     await app.make_good()
+    await app.over()  # what was held up goes on by itself
     await app.save(app.client.add(*(last or [Kept("last")])))
-    await app.log.all_complete(app.acknowledged)
+    await app.over()
     app.note("drained")
     await app.stop(STOP_LIMIT)
 

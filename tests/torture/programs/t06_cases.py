@@ -42,6 +42,9 @@ class Case:
     async def finish(self) -> None:
         """End the sweep."""
 
+    def at_last(self) -> None:
+        """Check what holds once all that was left has run."""
+
 
 class Locked(Case):
     """Another connection holds the write lock meanwhile, for a while that all have the patience for."""

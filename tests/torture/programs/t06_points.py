@@ -27,12 +27,14 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.torture.programs.t06_cases import Case
 from tests.torture.programs.t06_control import CONTROL
+from tests.torture.programs.t06_flows import FLOWS
 from tests.torture.programs.t06_life import LIFE
+from tests.torture.programs.t06_recurring import RECURRING
 from tests.torture.programs.t06_steps import Ended, SteppingLoop
 from tests.torture.programs.t06_work import WORK
 from tests.torture.programs.t06_world import World
 
-CASES = {**LIFE, **WORK, **CONTROL}
+CASES = {**LIFE, **WORK, **CONTROL, **FLOWS, **RECURRING}
 
 PATIENCE = 120.0
 """Seconds after which a whole sweep has hung."""
@@ -81,6 +83,7 @@ class Sweep:
                     break
         await self.case.finish()
         await world.drain()
+        self.case.at_last()
         await world.settled()
         return finished
 

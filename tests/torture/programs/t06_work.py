@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from typing import ClassVar
 
 import aiosqlite
 
@@ -196,10 +197,16 @@ class Transaction(Open):
     """A handler's transaction: its effect, the jobs it adds and its job's end are one."""
 
     workers = 1
+    whole: ClassVar[tuple[int, int, int]] = (1, PARTS - 1, 1)
 
     async def prepare(self) -> None:
         await super().prepare()
         self.world.make_effects()
+
+    async def begin(self) -> None:
+        """Add the job, which ends in a transaction."""
+        await self.client.add(Effect(self.number)).save()
+        self.world.acknowledge(self.number)
 
     async def run(self, way: str, k: int) -> Ended | None:
         self.world.calls += 1
@@ -209,22 +216,23 @@ class Transaction(Open):
         async def guard(block: Callable[[], Awaitable[None]]) -> bool:
             ended = await Guarded(self.world.loop, way, block, k).run(LIMIT)
             self.world.probe()
-            self._check(ended)
+            self.check(ended)
             future.set_result(ended)
             return ended is not None and ended.how == "returned"
 
         self.world.guards[call] = guard
-        await self.client.add(Effect(call)).save()
-        self.world.acknowledge(call)
+        await self.begin()
         done, _ = await asyncio.wait([future], timeout=2 * LIMIT)
         return future.result() if done else None
 
-    def _check(self, ended: Ended | None) -> None:
-        found = self._found()
-        wanted = [(1, PARTS - 1, 1)] if ended and ended.how == "returned" else [(0, 0, 0), (1, PARTS - 1, 1)]
+    def check(self, ended: Ended | None) -> None:
+        """All of it is there, or nothing."""
+        found = self.found()
+        wanted = [self.whole] if ended and ended.how == "returned" else [(0, 0, 0), self.whole]
         self.world.require(found in wanted, f"effects, jobs added, jobs ended: {found}")
 
-    def _found(self) -> tuple[int, int, int]:
+    def found(self) -> tuple[int, int, int]:
+        """Return how often there is its effect, and how many jobs were added by it, and have ended."""
         count, mine = self.world.count, "json_extract(CAST(payload AS TEXT), '$.call') = ?"
         return (
             count("SELECT count(*) FROM effects WHERE call = ?", self.number),
@@ -236,8 +244,8 @@ class Transaction(Open):
         self.world.require(await self.world.until_drained(), "jobs never end")
 
     async def after(self, ended: Ended) -> None:
-        found = self._found()
-        self.world.require(found == (1, PARTS - 1, 1), f"at last effects, jobs added, jobs ended: {found}")
+        found = self.found()
+        self.world.require(found == self.whole, f"at last effects, jobs added, jobs ended: {found}")
 
 
 class SaveLocked(Locked, Save):

@@ -13,11 +13,23 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any, ClassVar
 
-from backlite_async import Client, JobContext, QueueConfig, Retention, Retry, Task
+from backlite_async import Client, Discard, JobContext, QueueConfig, Retention, Retry, Task
 from tests.torture.kit import intact
 from tests.torture.programs.t06_steps import SteppingLoop
 
-__all__ = ["LIMIT", "PARTS", "SOON", "Effect", "Held", "Mark", "Turn", "World"]
+__all__ = [
+    "EXTENSION",
+    "LIMIT",
+    "PARTS",
+    "SOON",
+    "Effect",
+    "Held",
+    "Mark",
+    "Recurring",
+    "Step",
+    "Turn",
+    "World",
+]
 
 PARTS = 3
 """Jobs in one operation: all of them are there, or none."""
@@ -30,6 +42,9 @@ SOON = 4.0
 
 LOCK_LIMIT = 0.1
 """Seconds within which another connection must get the write lock."""
+
+EXTENSION = 6
+"""The part of a workflow that another one adds."""
 
 PROBES = 5
 """Limits after which a lock is not late, but left."""
@@ -69,7 +84,24 @@ class Effect(Task):
     part: int = 0
 
 
-UNWANTED = ("job.lease_lost", "job.unwritable", "store.failing", "job.crashed")
+class Step(Task):
+    """A step of a workflow: its part of it, and of which parts it may have been told, one list or another."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("steps", retention=Retention(payload="always"))
+    call: int
+    part: int
+    told: list[list[int]] = []
+
+
+class Recurring(Task):
+    """What a schedule adds."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("recurring", retention=Retention(payload="always"))
+    call: int
+    version: int = 0
+
+
+UNWANTED = ("job.lease_lost", "job.unwritable", "store.failing", "job.crashed", "schedule.troubled")
 """Events that no cancellation explains."""
 
 
@@ -105,6 +137,10 @@ class World:
         self.started = asyncio.Event()
         self.file = os.path.join(folder, "app.db")
         self._files = 0
+        self.failing: set[tuple[int, int]] = set()  # steps that fail
+        self.holding: set[tuple[int, int]] = set()  # steps that do not end before they are told to
+        self.extending: set[tuple[int, int]] = set()  # steps that end in a transaction
+        self.runs: Counter[tuple[int, str, int]] = Counter()  # of schedules: call, job, version
         self.guards: dict[int, Callable[[Callable[[], Awaitable[None]]], Awaitable[bool]]] = {}
         log = logging.getLogger("backlite_async")
         log.handlers[:] = [Listener(self)]
@@ -136,6 +172,8 @@ class World:
         client.register(Turn, self._mark)
         client.register(Held, self._held)
         client.register(Effect, self._effect)
+        client.register(Step, self._step)
+        client.register(Recurring, self._recurring)
         return client
 
     async def _mark(self, task: Mark | Turn) -> None:
@@ -171,6 +209,42 @@ class World:
         elif not await guard(block):
             self.cut[task.call, task.part] += 1
             raise Retry(after=0)
+
+    async def _step(self, task: Step, job: JobContext) -> int:
+        """Run a step of a workflow, which is told of all that it waits for, and of nothing else."""
+        place = task.call, task.part
+        self.ran[place] += 1
+        told = sorted((await job.results(int)).values())
+        self.require(told in task.told, f"step {place} was told of {told}, not of one of {task.told}")
+        if place in self.failing:
+            self.cut[place] += 1
+            raise Discard(f"step {place}")
+        if place in self.holding:
+            self.started.set()
+            try:
+                await self.release.wait()
+            except asyncio.CancelledError:
+                self.cut[place] += 1
+                raise
+        if place in self.extending:
+            guard = self.guards.pop(task.call, None)
+            if guard is None:
+                await self._extend(task, job)
+            elif not await guard(lambda: self._extend(task, job)):
+                self.cut[place] += 1
+                raise Retry(after=0)
+        return task.part
+
+    async def _extend(self, task: Step, job: JobContext) -> None:
+        """End a step in a transaction with its effect, and with one step more."""
+        async with job.transaction() as connection:
+            before = await job.previous(int)
+            await connection.execute("INSERT INTO notes VALUES (?, ?)", (task.call, before))
+            await job.extend(Step(task.call, EXTENSION, [[0, task.part]]))
+            job.result = task.part
+
+    async def _recurring(self, task: Recurring, job: JobContext) -> None:
+        self.runs[task.call, job.id, task.version] += 1
 
     def marks(self) -> list[Mark]:
         """Return the tasks of a new operation."""
