@@ -12,14 +12,23 @@ from typing import Any, ClassVar
 
 import pytest
 
-from backlite_async import Client, DatabaseUnusable, InvalidState, JobContext, JobStatus, QueueConfig, Task
+from backlite_async import (
+    Client,
+    DatabaseUnusable,
+    InvalidState,
+    JobContext,
+    JobStatus,
+    QueueConfig,
+    Retention,
+    Task,
+)
 from backlite_async.stores import MemoryStore
 
 from .conftest import Journal
 
 
 class Resize(Task):
-    config: ClassVar[QueueConfig] = QueueConfig("pictures", max_attempts=7)
+    config: ClassVar[QueueConfig] = QueueConfig("pictures", max_attempts=7, retention=Retention())
     path: str
     width: int = 800
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -10,8 +11,13 @@ from .. import BackliteError
 
 __all__ = ["BadRequest", "Fields", "read_form"]
 
-LARGEST_FORM = 16 * 1024 * 1024
+LARGEST_FORM = 4 * 1024 * 1024
+"""Bytes; a payload of a megabyte may be three times as long as browsers encode it."""
+
 MOST_FIELDS = 2_000
+
+QUICK = 65_536
+"""Bytes that are read at once; more are read in a thread, as the event loop has other things to do."""
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -98,6 +104,7 @@ async def read_form(receive: Receive, content_type: str) -> Fields:
         if not message.get("more_body", False):
             break
     try:
-        return Fields.parse(bytes(body).decode("ascii"))
+        text = bytes(body).decode("ascii")
+        return Fields.parse(text) if len(text) < QUICK else await asyncio.to_thread(Fields.parse, text)
     except UnicodeDecodeError:
         raise BadRequest("the form is not encoded as browsers encode one") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -112,6 +113,24 @@ async def test_bodies_of_other_types_are_refused(kind: str) -> None:
     """Those are what a form of another site could send without asking."""
     with pytest.raises(BadRequest, match="is sent as"):
         await read_form(body(b"a=1"), kind)
+
+
+async def test_a_long_body_is_read_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long to be read keeps nobody waiting; what is wrong with it is told all the same."""
+    threads: list[threading.Thread] = []
+    parse = Fields.parse
+
+    def noted(text: str) -> Fields:
+        threads.append(threading.current_thread())
+        return parse(text)
+
+    monkeypatch.setattr(Fields, "parse", noted)
+    monkeypatch.setattr(_forms, "QUICK", 10)
+    assert (await read_form(body(b"a=1234567"), FORM)).get("a") == "1234567"
+    assert (await read_form(body(b"a=123456789"), FORM)).get("a") == "123456789"
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
+    with pytest.raises(BadRequest, match=r"no UTF-8"):
+        await read_form(body(b"a=123456789%ff"), FORM)
 
 
 async def test_a_body_that_ends_early_is_refused() -> None:

@@ -53,8 +53,7 @@ def _busiest(queues: Sequence[Queue]) -> Sequence[Queue]:
         return queues
 
     def rank(queue: Queue) -> tuple[int, int, int]:
-        due = queue.pending - queue.scheduled
-        return (queue.running, queue.recent.ended + due, queue.today.ended)
+        return (queue.running, queue.recent.ended + queue.due + queue.waiting, queue.today.ended)
 
     return sorted(sorted(queues, key=rank, reverse=True)[:MOST_QUEUES], key=lambda queue: queue.name)
 
