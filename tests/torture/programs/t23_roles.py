@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +16,7 @@ import backlite_async  # before the checkout is on the path: what is tested may 
 
 sys.path.append(str(Path(__file__).parents[3]))
 
-from backlite_async import Client, QueueConfig, Rate, Retry, Task
+from backlite_async import Client, QueueConfig, Rate, Retry, SystemClock, Task
 from tests.torture.kit import Ledger
 
 __all__ = ["RATES", "ROLES", "backlite_async"]
@@ -77,6 +78,22 @@ class Errors(logging.Handler):
         self._ledger.note("error", text=record.getMessage())
 
 
+class Looked(SystemClock):
+    """The system's clock, which knows when each thread has looked at it last."""
+
+    def __init__(self) -> None:
+        self._last = threading.local()
+
+    def now(self) -> int:
+        """Return the time, in milliseconds."""
+        self._last.at = time.time_ns()
+        return int(self._last.at // 1_000_000)
+
+    def late(self, now: int) -> int:
+        """Return how many nanoseconds ago this thread has looked: at a start, just before its handler."""
+        return now - int(self._last.at)
+
+
 def first(path: str) -> bool:
     """Return whether this is the first time that any process asks for this path."""
     try:
@@ -91,30 +108,31 @@ async def worker(stop: asyncio.Event, *, database: str, ledger: str, starts: str
     book = Ledger(ledger)
     logging.getLogger("backlite_async").addHandler(Errors(book))
     file = os.open(starts, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    client = Client(database, workers=30)
+    clock = Looked()
+    client = Client(database, workers=30, clock=clock)
+
+    def note(queue: bytes) -> None:
+        now = time.time_ns()
+        os.write(file, b"%s %d %d\n" % (queue, now, clock.late(now)))
 
     @client.handler(Slow)
     async def slow(task: Slow) -> None:
-        now = time.time_ns()
-        os.write(file, b"slow %d %d\n" % (now, os.getpid()))
+        note(b"slow")
         await asyncio.sleep(0.01)
 
     @client.handler(Single)
     async def single(task: Single) -> None:
-        now = time.time_ns()
-        os.write(file, b"single %d %d\n" % (now, os.getpid()))
+        note(b"single")
 
     @client.handler(Quick)
     def quick(task: Quick) -> None:
-        now = time.time_ns()
-        os.write(file, b"quick %d %d\n" % (now, os.getpid()))
+        note(b"quick")
         if task.number % DEADLY == 1 and first(f"{starts}.{task.number}"):
             os.kill(os.getpid(), signal.SIGKILL)
 
     @client.handler(Long)
     async def long(task: Long) -> None:
-        now = time.time_ns()
-        os.write(file, b"long %d %d\n" % (now, os.getpid()))
+        note(b"long")
         if task.number % 3 == 0:
             raise Retry(after=0)
 

@@ -1,0 +1,80 @@
+"""How late this machine is, beside what it is to do: the measure for what is said in seconds.
+
+What takes longer than it may is no fault of the library if a process that does next to nothing was
+held up, too. So a bar of time holds on a machine that has time, and is as strict there as it says.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from bisect import bisect_left
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+__all__ = ["STEADY", "Beats", "Pulse"]
+
+PROGRAM = Path(__file__).parent / "programs" / "pulse.py"
+
+ORDER = 20
+"""Turns on a processor, or on the disk, that one process needs, at most, to tell another something."""
+
+START = 100
+"""Those that a process needs to start, and to take over from another."""
+
+
+class Beats:
+    """Beats of a machine: when each was due, and when it was done."""
+
+    def __init__(self, beats: Sequence[tuple[float, float]] = ()) -> None:
+        self._beats = list(beats)
+        self._ends = [done for _, done in self._beats]
+
+    def delay(self, began: float, ended: float) -> float:
+        """Return the longest delay of a beat between two instants, of what lies between them."""
+        longest = 0.0
+        for due, done in self._beats[bisect_left(self._ends, began) :]:
+            if due >= ended:
+                break
+            longest = max(longest, min(done, ended) - max(due, began))
+        return longest
+
+    def mean(self) -> float:
+        """Return by how much a beat was late."""
+        return sum(done - due for due, done in self._beats) / max(1, len(self._beats))
+
+    def charged(self, began: float, ended: float, turns: int = ORDER) -> float:
+        """Return how long something took; nothing if the machine needed that for so many turns."""
+        took = ended - began
+        return 0.0 if took <= turns * self.delay(began, ended) else took
+
+
+STEADY = Beats()
+"""Those of a machine that nobody is ever held up by."""
+
+
+class Pulse:
+    """Feels the pulse of the machine in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "pulse"
+        self._file.touch()
+        command = [sys.executable, "-S", str(PROGRAM), str(self._file)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def beats(self) -> Beats:
+        """Return the beats so far."""
+        content = self._file.read_bytes()
+        return Beats(list(struct.iter_unpack("dd", content[: len(content) // 16 * 16])))
