@@ -30,9 +30,6 @@ PROCESSES = 4
 KILLS = 5.0
 """Seconds between two kills."""
 
-MARGIN = 20_000_000
-"""Nanoseconds that the library gives a handler to come to its first line."""
-
 ENOUGH = 0.8
 """The share of the permitted starts that there are, where the machine keeps nobody waiting."""
 
@@ -107,11 +104,11 @@ def _count(ledger: str, what: str) -> int:
 
 
 def read(path: Path) -> Starts:
-    """Return when the attempts of each queue began."""
+    """Return when the attempts of each queue began, without what each was late beyond its margin."""
     found = defaultdict(list)
     for line in path.read_bytes().splitlines() if path.exists() else ():
         queue, instant, late = line.decode().split()
-        found[queue].append(int(instant) - max(0, int(late) - MARGIN))
+        found[queue].append(int(instant) - int(late))
     return {queue: sorted(instants) for queue, instants in found.items()}
 
 

@@ -35,7 +35,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds after which a process that has not said anything hangs."""
 
 LANES = 4

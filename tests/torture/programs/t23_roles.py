@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -16,8 +15,9 @@ import backlite_async  # before the checkout is on the path: what is tested may 
 
 sys.path.append(str(Path(__file__).parents[3]))
 
-from backlite_async import Client, QueueConfig, Rate, Retry, SystemClock, Task
+from backlite_async import Client, QueueConfig, Rate, Retry, Task
 from tests.torture.kit import Ledger
+from tests.torture.looked import Looked
 
 __all__ = ["RATES", "ROLES", "backlite_async"]
 
@@ -78,22 +78,6 @@ class Errors(logging.Handler):
         self._ledger.note("error", text=record.getMessage())
 
 
-class Looked(SystemClock):
-    """The system's clock, which knows when each thread has looked at it last."""
-
-    def __init__(self) -> None:
-        self._last = threading.local()
-
-    def now(self) -> int:
-        """Return the time, in milliseconds."""
-        self._last.at = time.time_ns()
-        return int(self._last.at // 1_000_000)
-
-    def late(self, now: int) -> int:
-        """Return how many nanoseconds ago this thread has looked: at a start, just before its handler."""
-        return now - int(self._last.at)
-
-
 def first(path: str) -> bool:
     """Return whether this is the first time that any process asks for this path."""
     try:
@@ -112,8 +96,8 @@ async def worker(stop: asyncio.Event, *, database: str, ledger: str, starts: str
     client = Client(database, workers=30, clock=clock)
 
     def note(queue: bytes) -> None:
-        now = time.time_ns()
-        os.write(file, b"%s %d %d\n" % (queue, now, clock.late(now)))
+        now, late = time.time_ns(), clock.late()
+        os.write(file, b"%s %d %d\n" % (queue, now, 1e9 * late))
 
     @client.handler(Slow)
     async def slow(task: Slow) -> None:
