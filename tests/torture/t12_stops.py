@@ -88,7 +88,7 @@ def _together(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Run programs; return what they have said, and which did not end well."""
     environment = {**os.environ, "PYTHONPATH": str(library or Path(backlite_async.__file__).parents[1])}
-    limit = 120 + 3 * budget.seconds
+    limit = 300 + 3 * budget.seconds
     running: list[subprocess.Popen[bytes]] = []
     lines: list[dict[str, Any]] = []
     errors = []

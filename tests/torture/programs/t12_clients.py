@@ -31,7 +31,7 @@ from tests.torture.programs.t12_zoo import STEADY, Zoo
 GRACE = 3.5
 """Seconds that a stop may take beyond its limit."""
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which something has hung."""
 
 TOO_MANY = 5
@@ -340,7 +340,7 @@ def main(folder: str, loop: str, seed: int, trials: int, seconds: float) -> None
         factory = uvloop.new_event_loop
     done = 0
     while (done < trials) if trials else (time.monotonic() < deadline):
-        faulthandler.dump_traceback_later(120, exit=True)
+        faulthandler.dump_traceback_later(300, exit=True)
         group = Group(folder, done, choice, gentle=trials > 0)
         wanted = min(GROUP, trials - done) if trials else GROUP
         with asyncio.Runner(loop_factory=factory) as runner:
