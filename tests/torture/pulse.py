@@ -74,6 +74,11 @@ class Pulse:
         self._process.kill()
         self._process.communicate()
 
+    @property
+    def pid(self) -> int:
+        """The process that beats."""
+        return self._process.pid
+
     def beats(self) -> Beats:
         """Return the beats so far."""
         content = self._file.read_bytes()
