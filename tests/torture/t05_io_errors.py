@@ -21,7 +21,8 @@ __all__ = ["Syncs", "io_errors", "run"]
 
 WRITES, SYNCS = ("pwrite64", "ftruncate", "rename", "unlink"), ("fdatasync", "fsync")
 CALLS = ",".join((*WRITES, *SYNCS))
-LIMIT = 10.0
+LIMIT = 60.0
+"""Seconds after which a process that has not said anything hangs."""
 SECONDS, LEAST = 25, 100
 
 STOP_GRACE = 8.0
