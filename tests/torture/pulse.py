@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,12 @@ from types import TracebackType
 from typing import Self
 
 __all__ = ["STEADY", "Beats", "Pulse"]
+
+LIMIT = 60.0
+"""Seconds after which it does not beat at all."""
+
+NAP = 0.02
+"""Seconds between two beats."""
 
 PROGRAM = Path(__file__).parent / "programs" / "pulse.py"
 
@@ -62,15 +69,22 @@ class Pulse:
     def __init__(self, folder: Path) -> None:
         self._file = folder / "pulse"
         self._file.touch()
-        command = [sys.executable, "-S", str(PROGRAM), str(self._file)]
+        self._ended: float | None = None
+        command = [sys.executable, "-S", str(PROGRAM), str(self._file), str(NAP)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def __enter__(self) -> Self:
+        deadline = time.monotonic() + LIMIT
+        while not self._file.stat().st_size:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the pulse does not beat: {self._process.poll()}")
+            time.sleep(0.005)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended = time.monotonic()
         self._process.kill()
         self._process.communicate()
 
@@ -80,6 +94,9 @@ class Pulse:
         return self._process.pid
 
     def beats(self) -> Beats:
-        """Return the beats so far."""
-        content = self._file.read_bytes()
-        return Beats(list(struct.iter_unpack("dd", content[: len(content) // 16 * 16])))
+        """Return the beats so far; the last one is under way, if it is late."""
+        now, content = self._ended or time.monotonic(), self._file.read_bytes()
+        beats = [(due, done) for due, done in struct.iter_unpack("dd", content[: len(content) // 16 * 16])]
+        if beats and now > beats[-1][1] + NAP:
+            beats.append((beats[-1][1] + NAP, now))
+        return Beats(beats)
