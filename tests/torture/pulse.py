@@ -32,6 +32,9 @@ ORDER = 20
 START = 100
 """Those that a process needs to start, and to take over from another."""
 
+WORST = 5
+"""How many of them may have to wait for as long as the longest of all; the others, as long as most."""
+
 
 class Beats:
     """Beats of a machine: when each was due, and when it was done."""
@@ -42,12 +45,15 @@ class Beats:
 
     def delay(self, began: float, ended: float) -> float:
         """Return the longest delay of a beat between two instants, of what lies between them."""
-        longest = 0.0
+        return max(self._delays(began, ended), default=0.0)
+
+    def _delays(self, began: float, ended: float) -> list[float]:
+        found = []
         for due, done in self._beats[bisect_left(self._ends, began) :]:
             if due >= ended:
                 break
-            longest = max(longest, min(done, ended) - max(due, began))
-        return longest
+            found.append(min(done, ended) - max(due, began))
+        return found
 
     def mean(self) -> float:
         """Return by how much a beat was late."""
@@ -55,8 +61,9 @@ class Beats:
 
     def charged(self, began: float, ended: float, turns: int = ORDER) -> float:
         """Return how long something took; nothing if the machine needed that for so many turns."""
-        took = ended - began
-        return 0.0 if took <= turns * self.delay(began, ended) else took
+        took, delays = ended - began, self._delays(began, ended) or [0.0]
+        needed = WORST * max(delays) + turns * sum(delays) / len(delays)
+        return 0.0 if took <= needed else took
 
 
 STEADY = Beats()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from .crew import Crew, until
-from .pulse import ORDER, STEADY, Beats, Pulse
+from .pulse import ORDER, STEADY, WORST, Beats, Pulse
 
 BEATS = Beats([(1.0, 1.001), (1.02, 1.2), (1.22, 1.221)])
 """Of a machine that has done nothing for a while."""
@@ -36,9 +36,11 @@ def test_a_delay_counts_where_it_was(began: float, ended: float, delay: float) -
 
 def test_what_the_machine_needs_for_some_turns_is_not_charged() -> None:
     """More than that is, and so is all of it on a machine that keeps nobody waiting."""
-    assert BEATS.charged(1.0, 1.0 + 0.17 * ORDER) == 0.0
-    assert BEATS.charged(1.0, 1.0 + 0.19 * ORDER) == pytest.approx(0.19 * ORDER)
-    assert BEATS.charged(1.0, 1.5, turns=2) == pytest.approx(0.5)
+    needed = WORST * 0.18 + ORDER * 0.182 / 3
+    assert BEATS.charged(1.0, 1.0 + 0.99 * needed) == 0.0
+    assert BEATS.charged(1.0, 1.0 + 1.01 * needed) == pytest.approx(1.01 * needed)
+    assert BEATS.charged(1.0, 2.1, turns=4) == 0.0
+    assert BEATS.charged(1.0, 2.1, turns=3) == pytest.approx(1.1)
     assert STEADY.charged(1.0, 1.5) == Beats([(0.0, 0.0)]).charged(1.0, 1.5) == pytest.approx(0.5)
     assert BEATS.mean() == pytest.approx(0.182 / 3)
     assert STEADY.mean() == 0.0

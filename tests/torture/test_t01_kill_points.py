@@ -252,9 +252,10 @@ def test_limits_hold() -> None:
         "3 of rated have started in 0.0300 s"
     ]
     assert len(crowded([*rated, start("x", 2, queue="rated", at=1.06)])) == 1
-    held_up = start("0", 1, queue="rated", at=1.04, late=0.04)  # between its start and its first line
-    assert crowded([held_up, *rated[1:3]]) == []
-    assert len(crowded([{**held_up, "late": 0.0}, *rated[1:3]])) == 1
+    held_up = start("0", 1, queue="rated", at=1.048, late=0.048)  # between its start and its first line
+    others = [start(f"{at}", 1, queue="rated", at=at) for at in (1.02, 1.05)]
+    assert crowded([held_up, *others]) == []
+    assert len(crowded([{**held_up, "late": 0.0}, *others])) == 1
 
 
 WAITS = Live("w", "turns", "Turn", "pending", "k", None)
