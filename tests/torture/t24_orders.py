@@ -38,7 +38,7 @@ PROCESSES, EACH = 4, 2
 """Processes, and jobs of one queue that each of them runs at once."""
 
 SOON = 0.1
-"""Seconds within which an order is heeded, as a rule: one process alone may be held up for once."""
+"""Seconds within which nine of ten orders are heeded: one process alone may be held up for once."""
 
 LATE = 2.0
 """Seconds within which every order is heeded: who is not told looks again after several times as long."""
@@ -455,7 +455,7 @@ def judge_times(row: Row, times: Mapping[str, Sequence[tuple[float, float]]], be
         p50, worst = (1000 * percentile([later - at for at, later in spans], share) for share in (0.5, 1.0))
         row.notes.append(f"{order}: {len(spans)}, p50 {p50:.1f}, max {worst:.1f} ms")
         charged = [beats.charged(at, later) for at, later in spans]
-        for share, name, bar in ((0.5, "as a rule", SOON), (1.0, "once", LATE)):
+        for share, name, bar in ((0.9, "as a rule", SOON), (1.0, "once", LATE)):
             found = percentile(charged, share)
             row.require(f"{order} took {1000 * found:.0f} ms {name}, to be {1000 * bar:.0f}", found < bar)
 
