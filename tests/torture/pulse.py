@@ -29,7 +29,7 @@ PROGRAM = Path(__file__).parent / "programs" / "pulse.py"
 ORDER = 20
 """Turns on a processor, or on the disk, that one process needs, at most, to tell another something."""
 
-START = 100
+START = 250
 """Those that a process needs to start, and to take over from another."""
 
 WORST = 5

@@ -163,7 +163,7 @@ class KillPoints:
         folder = self.folder / module / name
         folder.mkdir(parents=True)
         pid = await bench.begin(f"{module}:{name}", **files(folder))
-        code = await bench.ended()
+        code = await bench.ended(LIMIT)
         if code < 0:
             note(folder, "killed", victim=pid)
         elif code:

@@ -94,7 +94,7 @@ class Faults:
         left, first, log = self.folder / "left", self.folder / "first", self.folder / "log"
         left.mkdir()
         pid = await bench.begin("t05_life:made_left", **files(left))
-        await bench.ended()
+        await bench.ended(LIMIT)
         note(left, "killed", victim=pid)
         copied(left, first)
         await bench.begin(self.life, strace=["-o", str(log), "-e", f"trace={CALLS}"], **files(first))

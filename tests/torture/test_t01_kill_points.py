@@ -32,7 +32,7 @@ from .t01_kill_points import (
 from .traced import counted, in_turns
 
 
-def tried(*lives: str, calls: str = "unlink", limit: float = 20.0, module: str = PLAIN, most: int = 6) -> Row:
+def tried(*lives: str, calls: str = "unlink", limit: float = 60.0, module: str = PLAIN, most: int = 6) -> Row:
     """Return what the row finds in a few trials of other lives than its own, at their stop if not said."""
     try:
         budget = Budget(2.0, most=most)

@@ -21,7 +21,7 @@ from .t05_io_errors import (
 )
 
 
-def tried(life: str, limit: float = 10.0, least: int = 1) -> Row:
+def tried(life: str, limit: float = 60.0, least: int = 1) -> Row:
     """Return what the row finds in a few trials of another life than its own."""
     try:
         return io_errors(Budget(1.0, least=least, most=max(least, 4)), life=life, limit=limit, benches=2)
