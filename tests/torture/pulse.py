@@ -26,7 +26,7 @@ NAP = 0.02
 
 PROGRAM = Path(__file__).parent / "programs" / "pulse.py"
 
-ORDER = 20
+ORDER = 50
 """Turns on a processor, or on the disk, that one process needs, at most, to tell another something."""
 
 START = 250

@@ -69,7 +69,7 @@ def run(budget: Budget) -> Row:
                 client.wait()
             begin = time.time()
             end = begin + window
-            busy(row, folder, pulse, window)
+            busy(row, folder, pulse, window, -(-budget.least // 3))
             until(lambda: time.time() > end, window + LIMIT, "the end of the window")
         except Late as error:
             row.hangs = 1
@@ -141,13 +141,16 @@ class Idle:
                 self._process.communicate()
 
 
-def busy(row: Row, folder: Path, pulse: Pulse, seconds: float) -> None:
-    """Do all that needs nobody idle but its own processes, each for a share of the time."""
+def busy(row: Row, folder: Path, pulse: Pulse, seconds: float, least: int) -> None:
+    """Do all that needs nobody idle but its own processes, each for a share of the time.
+
+    `least`: jobs that are added in each way, however long that takes.
+    """
     with Crew("t11_roles", folder / "errors") as crew:
         try:
-            alone = adds(crew, folder / "one", seconds * 0.3, 1, pause=[0.005, 0.03], burst=1)
-            bursts = adds(crew, folder / "some", seconds * 0.25, 1, pause=[0.0005, 0.02], burst=4)
-            crowd = adds(crew, folder / "many", seconds * 0.15, 2, pause=[0.0005, 0.05], burst=1)
+            alone = adds(crew, folder / "one", seconds * 0.3, 1, least, pause=[0.005, 0.03], burst=1)
+            bursts = adds(crew, folder / "some", seconds * 0.25, 1, least, pause=[0.0005, 0.02], burst=4)
+            crowd = adds(crew, folder / "many", seconds * 0.15, 2, least, pause=[0.0005, 0.05], burst=1)
             deaths = crashes(crew, folder, seconds * 0.2)
         finally:
             row.require(f"processes complain: {crew.complaints[-500:]}", not crew.complaints)
@@ -165,7 +168,7 @@ def scene(place: Path) -> tuple[dict[str, str], Callable[[str], list[Event]]]:
 
 
 def adds(
-    crew: Crew, place: Path, seconds: float, each: int, *, pause: list[float], burst: int
+    crew: Crew, place: Path, seconds: float, each: int, least: int, *, pause: list[float], burst: int
 ) -> Sequence[Event]:
     """Have jobs added in some processes, half of them in transactions, and run in as many others."""
     files, events = scene(place)
@@ -178,6 +181,7 @@ def adds(
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         crew.listen(left)
+    until(lambda: len(events("ack")) >= least, LIMIT, f"{least} adds")
     crew.dismiss("adder")
     patience = time.monotonic() + PATIENCE
     until(lambda: len(events("start")) >= len(events("ack")) or time.monotonic() > patience, LIMIT, "starts")

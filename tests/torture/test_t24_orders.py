@@ -66,7 +66,7 @@ def test_a_bad_history_is_told(
         ([0.01] * 9 + [0.11], STEADY, "110 ms as a rule, to be 100"),
         ([0.01] * 10 + [2.1], STEADY, "2100 ms once, to be 2000"),
         ([0.01] * 9 + [0.11, 2.1], Beats([(1.0, 1.2)]), ""),
-        ([0.01] * 9 + [0.11, 0.11], Beats([(1.0, 1.004)]), "110 ms as a rule, to be 100"),
+        ([0.01] * 9 + [0.11, 0.11], Beats([(1.0, 1.001)]), "110 ms as a rule, to be 100"),
     ],
 )
 def test_an_order_that_is_heeded_late_is_told(seconds: list[float], beats: Beats, told: str) -> None:
