@@ -261,9 +261,10 @@ class Client:
                     unending=self._unending,
                 )
                 running.owner = owner.id
-                store.handles(owner.id, self.registry.handled)
+                store.handles(owner.id, self.registry.hands(self._threads))
             self._declared.clear()
             store.listen(self.rung)
+            self.waits.begin()
             running.waiting = asyncio.ensure_future(self.waits.run(store, owner.id))
             self.bus.open()
             running.opened(store)
@@ -612,6 +613,11 @@ class Client:
         return running.store
 
     @property
+    def installs(self) -> bool:
+        """Whether it creates or migrates the schema where it starts."""
+        return self._install
+
+    @property
     def is_open(self) -> bool:
         """Whether it has started, and not ended."""
         running = self._running
@@ -681,7 +687,7 @@ class Client:
     def _tell_kinds(self) -> None:
         """Let others know which kinds of jobs are run here."""
         if self._dispatcher is not None and self._running is not None and self._running.store is not None:
-            self._running.store.handles(self._running.owner, self.registry.handled)
+            self._running.store.handles(self._running.owner, self.registry.hands(self._threads))
 
     def _wake(self) -> None:
         if self._running is not None and self._running.dispatcher is not None:

@@ -80,9 +80,10 @@ def _of_file(seen: Inspection) -> Iterator[Finding]:
             code="wal_grown",
             message=f"the write-ahead log of {seen.path} has {_bytes(seen.log_bytes)}, more than the"
             f" {_bytes(seen.log_limit)} that it is cut to: some connection has been reading for so long that"
-            " it cannot be begun anew",
-            remedy="End the transaction that is open somewhere: most often a SELECT that was not read to its"
-            " end, or a connection of your own. The log is cut at the next checkpoint after that.",
+            " it cannot be begun anew, or nothing was written since a transaction that was as large",
+            remedy="Look again after the next write. If it is as large then, end the transaction that is open"
+            " somewhere: most often a SELECT that was not read to its end, or a connection of your own. The"
+            " log is cut at the next checkpoint after that.",
             subject=f"{seen.path}-wal",
         )
 
@@ -152,11 +153,13 @@ def _unhandled(seen: Inspection) -> Iterator[Finding]:
         who = "no process with workers runs"
         if living:
             who = f"none of the {len(living)} running clients with workers has a handler for it"
+            who += ", or it is paused there alone"  # which stops the telling of it, too
         yield Finding(
             code="queue_unhandled",
             message=f"queue {queue!r} has {_jobs(number)} pending ({tasks}), and {who}",
             remedy="Start a worker process whose code registers a handler for"
-            f" {tasks}; after a rename, list the old name in the type's aliases; or delete the jobs.",
+            f" {tasks}; after a rename, list the old name in the type's aliases; after pause(here=True),"
+            " resume; or delete the jobs.",
             subject=queue,
         )
 
@@ -200,7 +203,17 @@ def _free(seen: Inspection, queue: QueueSeen, backlog: Backlog, load: Counter[st
         (backlog.queue, backlog.task) in (owner.handles or ())
         and load[owner.id] < owner.workers
         and (here is None or running[owner.id] < here)
+        and (queue.name not in owner.threaded or _in_threads(seen, owner) < owner.threads)
         for owner in _living(seen)
+    )
+
+
+def _in_threads(seen: Inspection, owner: OwnerInfo) -> int:
+    """Return how many jobs of an owner may take one of its threads: of a queue it is not told which do."""
+    return sum(
+        claims.running
+        for claims in seen.claims
+        if claims.owner == owner.id and claims.queue in owner.threaded
     )
 
 

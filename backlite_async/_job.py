@@ -114,8 +114,9 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     `paused`: for all processes; `running`: claims of all of them; `oldest_due`: for how long its oldest
     pending job has been due, None if none is. One that waited for its key counts from its turn.
     `pending`: all that are not running, also those that are `scheduled` for later or are `waiting` for the
-    turn of their key, or for other steps of their workflow; `succeeded`, `failed`, `cancelled`: those that
-    are kept. Counts end at 10,000; `capped` names those that did. `limits`: as last declared by any process.
+    turn of their key, or for other steps of their workflow; `due`: the others of these; `succeeded`,
+    `failed`, `cancelled`: those that are kept. Counts end at 10,000; `capped` names those that did. `limits`:
+    as last declared by any process.
     `recent` and `today`: the last five minutes, the last day.
     """
 
@@ -126,6 +127,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     pending: int = 0
     scheduled: int = 0
     waiting: int = 0
+    due: int = 0
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
@@ -140,7 +142,8 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     `alive`: whether its process lives, None where that cannot be told; `seen_at`: when that was last known;
     `running`: jobs that it has claimed; `handles`: queue and task name of what it has workers and handlers
-    for, None where that cannot be told.
+    for, None where that cannot be told; `threaded`: the queues that have `def` handlers there, of which it
+    runs at most `threads` at once.
     """
 
     id: str
@@ -152,6 +155,20 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool | None
     seen_at: datetime | None
     handles: tuple[tuple[str, str], ...] | None = None
+    threaded: tuple[str, ...] = ()
+    threads: int = 0
+
+
+class Hands(msgspec.Struct, frozen=True):
+    """What an owner lets others know of its handlers, as `OwnerInfo` tells it."""
+
+    kinds: tuple[tuple[str, str], ...] | None = None
+    threaded: tuple[str, ...] = ()
+    threads: int = 0
+
+    def told(self, info: OwnerInfo) -> OwnerInfo:
+        """Return what is known of an owner, with this."""
+        return msgspec.structs.replace(info, handles=self.kinds, threaded=self.threaded, threads=self.threads)
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -118,7 +118,7 @@ class LeaseKeeper:
     def finish_late(self, outcome: Outcome, written: Callable[[], None]) -> None:
         """Write the outcome of a handler that ended after its client; `written` is called then.
 
-        Nothing is written of a claim that was taken away: the store, which may be closed, would not accept it.
+        Nothing is written of a claim that was taken away: the store may be closed, and would not accept it.
         """
         if (outcome.id, outcome.fence) not in self:
             return

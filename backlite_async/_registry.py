@@ -15,6 +15,7 @@ import msgspec
 from ._config import QueueConfig
 from ._context import JobContext
 from ._errors import AlreadyRegistered, InvalidTask, InvalidType
+from ._job import Hands
 from ._plan import Kind
 from ._task import SchemaTask, TaskType, task_type
 
@@ -135,6 +136,11 @@ class Registry:
     def handled(self) -> list[tuple[str, str]]:
         """Queue and task name of the kinds of jobs that can be run here."""
         return [(kind.queue, kind.task) for kind in self.kinds]
+
+    def hands(self, threads: int) -> Hands:
+        """Return what others are told of the handlers here, with so many threads for them."""
+        threaded = sorted({kind.queue for kind in self.kinds if kind.threaded})
+        return Hands(tuple(self.handled), tuple(threaded), threads)
 
     def find(self, queue: str, task: str) -> Handler | None:
         """Return the handler of a stored job, by its queue and task name."""

@@ -118,6 +118,18 @@ class Waits:
         self._look_at_all = True
         self._wake.set()
 
+    def begin(self) -> None:
+        """Begin a life of the client, in an event loop that may be another one than before.
+
+        Apart from `run`, which begins later than this is called: it may be closed before that.
+        """
+        self._wake = asyncio.Event()
+        self.watches.clear()
+        self._stored.clear()
+        self._told.clear()
+        self._timer, self._look_at_all, self._earliest = None, False, 0.0
+        self._open = True
+
     def close(self) -> None:
         """Let `run` see a last time what has ended, send away all others who wait, and return."""
         self._open = False
@@ -127,9 +139,8 @@ class Waits:
         self._wake.set()
 
     async def run(self, store: Store, owner: str) -> None:
-        """Work until closed; then watch nothing any more."""
+        """Work from `begin` until closed; then watch nothing any more."""
         health = Health("wait for jobs", set())
-        self._begin()
         while self._open:
             try:
                 await self._wake.wait()
@@ -161,15 +172,6 @@ class Waits:
                 continue
             except Exception:  # who ends these jobs keeps them a little longer
                 return
-
-    def _begin(self) -> None:
-        """Begin a life of the client, in an event loop that may be another one than before."""
-        self._wake = asyncio.Event()
-        self.watches.clear()
-        self._stored.clear()
-        self._told.clear()
-        self._timer, self._look_at_all, self._earliest = None, False, 0.0
-        self._open = True
 
     def _look_later(self, store: Store) -> None:
         """Look again after a while where a ring may be missed; forget what is waited for no longer."""

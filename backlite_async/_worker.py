@@ -196,8 +196,11 @@ class WorkerPool:
             self._deadlines.end(attempt, attempt.timeout)
         if attempt.watch is not None:
             attempt.watch.cancel()
+        error = None if task.cancelled() else task.exception()  # seen: the loop need not report it
         result = attempt.result
-        if result is None:  # cut off before its handler could end, by a closing loop or a bug of ours
+        if result is None and error is not None:  # a bug of ours
+            result = self._failed(attempt, error)
+        elif result is None:  # cut off before its handler could end, by a closing loop
             result = self._failed(attempt, asyncio.CancelledError(), stopped=self._interrupted())
         if context is not None:
             if context.said is not None:
@@ -205,8 +208,6 @@ class WorkerPool:
                 context.said.close()
             context.notes = None  # nothing more of what it says is kept
             context.over = True
-        if not task.cancelled():
-            task.exception()  # seen: the loop need not report it
         self._ended(attempt, result)
         if not self.running:
             for waiter in self._waiters:

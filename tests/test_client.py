@@ -397,15 +397,19 @@ async def test_install_alone(file: str) -> None:
         assert await client.status("x") is JobStatus.NOT_FOUND
 
 
-async def test_a_cancelled_start_closes_what_it_opened(file: str) -> None:
+@pytest.mark.parametrize("workers", [0, 10])
+async def test_a_cancelled_start_closes_what_it_opened(file: str, workers: int) -> None:
     """Cancelled at any moment of its start, a client leaves no thread and can be started again."""
     before = threading.active_count()
-    client = Client(file)
+    client = Client(file, workers=workers)
     for steps in range(40):
         starting = asyncio.ensure_future(client.start())
         for _ in range(steps):
             await asyncio.sleep(0)
         starting.cancel()
+        if not (await asyncio.wait([starting], timeout=10))[0]:
+            client.waits.close()  # so that this test ends
+            pytest.fail(f"it hangs, cancelled after {steps} steps")
         try:
             await starting
         except asyncio.CancelledError:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -34,7 +36,7 @@ from backlite_async._job import OwnerInfo
 from backlite_async.stores.sqlite import inspect as sqlite_inspect
 from backlite_async.stores.sqlite.sql import migrations
 
-from .conftest import Journal
+from .conftest import LIMIT, Journal
 
 NEWEST = len(migrations())
 
@@ -144,6 +146,28 @@ async def test_of_a_healthy_database_nothing_is_said(database: str, journal: Jou
                 assert sorted(handles, key=bool) == [(), (("mail", "Mail"),)]
         await client.jobs.delete(later)
     assert await client.doctor() == []
+
+
+async def test_threads_that_are_all_taken_are_no_room(database: str) -> None:
+    """However many workers are free; what waits for one of them is left alone by nobody."""
+    client, begun, release = Client(database, workers=4, threads=1), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    @client.handler(Mail)
+    def send(task: Mail) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        release.wait(LIMIT)
+
+    async with client:
+        try:
+            await client.add(*[Mail()] * 4).save()
+            await begun.wait()
+            assert await client.doctor(late=0) == []
+            [owner] = await client.owners.list()
+            assert (owner.handles, owner.threaded, owner.threads) == ((("mail", "Mail"),), ("mail",), 1)
+            assert await client.jobs.count(state="pending") > 0
+        finally:
+            release.set()
 
 
 async def test_the_truth_about_this_sqlite(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,6 +280,16 @@ async def test_what_is_no_database(file: str, tmp_path: Path) -> None:
             await Client(path).doctor()
         with pytest.raises(DatabaseUnusable, match=said):
             await Client(path).schema()
+
+
+async def test_a_file_that_is_not_ours_to_write(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said so, not that somebody has tried to."""
+    client = Client(file, workers=0)
+    await client.install()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    for ask in (client.doctor, client.schema):
+        with pytest.raises(DatabaseUnusable, match="is not writable for this user"):
+            await ask()
 
 
 async def test_a_locked_database(file: str) -> None:
@@ -378,6 +412,9 @@ def owner(**values: Any) -> OwnerInfo:
     return OwnerInfo(**usual | values)
 
 
+IN_THREADS = [owner(threaded=("mail", "other"), threads=2)]
+
+
 def late_mail(**values: Any) -> list[Finding]:
     usual: dict[str, Any] = {
         "owners": [owner()],
@@ -402,6 +439,11 @@ def limited(**limits: Any) -> list[QueueSeen]:
         ({"claims": [Claims("mail", "one", 4, 0, NOW)]}, []),
         ({"claims": [Claims("other", "one", 4, 0, NOW)]}, []),
         ({"claims": [Claims("mail", "two", 4, 0, NOW)]}, ["due_unclaimed"]),
+        ({"owners": IN_THREADS, "claims": [Claims("mail", "one", 2, 0, NOW)]}, []),
+        ({"owners": IN_THREADS, "claims": [Claims("mail", "one", 1, 0, NOW)]}, ["due_unclaimed"]),
+        ({"owners": IN_THREADS, "claims": [Claims("other", "one", 2, 0, NOW)]}, []),
+        ({"owners": IN_THREADS, "claims": [Claims("async", "one", 2, 0, NOW)]}, ["due_unclaimed"]),
+        ({"owners": IN_THREADS, "claims": [Claims("mail", "two", 2, 0, NOW)]}, ["due_unclaimed"]),
         ({"queues": limited(global_concurrency=4)}, ["due_unclaimed"]),
         ({"queues": limited(global_concurrency=4), "claims": [Claims("mail", "two", 4, 0, NOW)]}, []),
         ({"queues": limited(concurrency=2), "claims": [Claims("mail", "one", 2, 0, NOW)]}, []),

@@ -12,9 +12,12 @@ import anyio
 import pytest
 
 from backlite_async import Client, JobStatus, QueueConfig, Retention, SystemClock, Task
+from backlite_async._leases import LeaseKeeper
+from backlite_async.stores import MemoryStore
 from backlite_async.stores.sqlite.store import SQLiteStore
 
 from .conftest import LIMIT, Journal
+from .simulation.loop import SimLoop, run
 
 
 class Work(Task):
@@ -52,6 +55,39 @@ def renewals(monkeypatch: pytest.MonkeyPatch) -> Renewals:
 
     monkeypatch.setattr(SQLiteStore, "renew", counted)
     return found
+
+
+class Renewed(MemoryStore):
+    """Notes when claims are renewed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    def renew(self, claims: Iterable[tuple[str, int]], *, until: int) -> set[str]:
+        assert list(claims) == [("a", 7)]
+        self.times.append(asyncio.get_running_loop().time())
+        return set()
+
+
+def test_renewals_leave_room_for_two_that_fail() -> None:
+    """Held claims are renewed three times in the length of a lease, others not at all."""
+
+    async def hold() -> None:
+        keeper = LeaseKeeper(store, SystemClock(), lease=30.0, in_thread=lambda job_id: False)
+        began = asyncio.get_running_loop().time()
+        keeper.hold("a", 7)
+        assert [claim in keeper for claim in (("a", 7), ("a", 6), ("a", 8), ("b", 7))] == [True] + [False] * 3
+        keeper.drop("a", 6)
+        await asyncio.sleep(95)
+        assert [round(at - began) for at in store.times] == [*range(10, 100, 10)]
+        keeper.drop("a", 7)
+        await asyncio.sleep(60)
+        assert len(store.times) == 9
+        await keeper.stop()
+
+    store = Renewed()
+    run(SimLoop(0), hold())
 
 
 @pytest.mark.parametrize("blocking", [False, True])

@@ -17,15 +17,18 @@ import pytest
 from backlite_async import (
     Client,
     DatabaseBusy,
+    Discard,
     InvalidState,
     JobContext,
     JobStatus,
     QueueConfig,
     Retention,
+    Retry,
     Snooze,
     Task,
 )
 from backlite_async._job import Claim
+from backlite_async._outcome import Steer
 from backlite_async.stores import MemoryStore
 
 from .conftest import LIMIT, Journal
@@ -104,23 +107,24 @@ async def test_handlers_that_are_cut_short_go_back_uncounted(
 
 
 async def test_a_handler_may_still_say_what_it_wants(database: str, journal: Journal) -> None:
-    """Cancelled by a stop, a handler that returns has succeeded, one that snoozes is snoozed."""
+    """Cancelled by a stop, a handler may return, snooze, be tried again or be done with; it is done so."""
     client = Client(database)
+    wishes: list[Steer | None] = [None, Snooze(3600), Retry(3600), Discard("enough")]
 
     @client.handler(Work)
     async def work(task: Work) -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            if task.number:
-                raise Snooze(3600) from None
+            if wish := wishes[task.number]:
+                raise wish from None
 
     await client.start()
-    ids = await client.add(Work(0), Work(1)).save()
-    await journal.seen("job.started", count=2)
+    ids = await client.add(*map(Work, range(4))).max_attempts(2).save()
+    await journal.seen("job.started", count=4)
     assert await client.stop(0) is False
-    assert len(journal.of("job.succeeded", ids[0])) == 1
-    assert len(journal.of("job.snoozed", ids[1])) == 1
+    said = ["job.succeeded", "job.snoozed", "job.retried", "job.failed"]
+    assert [len(journal.of(*told)) for told in zip(said, ids, strict=True)] == [1] * 4
 
 
 async def test_async_with_stops_within_its_timeout(database: str, journal: Journal) -> None:

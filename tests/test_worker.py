@@ -25,7 +25,10 @@ from backlite_async import (
     Retry,
     Snooze,
     Task,
+    _worker,
 )
+from backlite_async._codec import decode
+from backlite_async._task import TaskType
 
 from .conftest import LIMIT, Journal
 
@@ -248,6 +251,25 @@ async def test_the_pool_survives(database: str, journal: Journal, name: str) -> 
         assert error in job.error
         assert len(job.error) <= 16_384
         await assert_whole(client, 3)
+
+
+async def test_a_defect_of_ours_costs_an_attempt_and_no_worker(
+    database: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong before the handler is called takes neither the job nor its worker with it."""
+    broken = [ZeroDivisionError("a defect")]
+
+    def breaks_once(kind: TaskType, payload: str) -> Any:
+        if broken:
+            raise broken.pop()
+        return decode(kind, payload)
+
+    monkeypatch.setattr(_worker, "decode", breaks_once)
+    async with Client(database, workers=1) as client:
+        job = await run_one(client, journal, lambda task: None)
+        assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2)
+        assert [error.message for error in job.errors] == ["ZeroDivisionError: a defect"]
+        await assert_whole(client, 1)
 
 
 async def test_a_return_after_cancelling_itself_counts(database: str, journal: Journal) -> None:

@@ -245,6 +245,9 @@ async def _within(client: Client, settings: Settings, function: Body, args: Any,
 async def check_schema(client: Client, path: str) -> None:
     """Raise unless this is a database that can be used, before it is opened in a way that changes it."""
     found, newest = await client.schema()
+    if found > newest:
+        what = f"was written by a newer backlite_async (schema version {found}, this one knows {newest})"
+        raise Failure(f"database {path!r} {what}; upgrade it")
     if found < newest:
         what = f"has schema version {found}, this needs {newest}" if found else "has no Backlite schema"
         raise Failure(f"database {path!r} {what}; run: backlite migrate --db {path}")

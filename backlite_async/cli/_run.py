@@ -70,11 +70,11 @@ async def _serve(client: Client, out: Output, *, drain: bool) -> int:
 
     def stop() -> None:
         if not asked.is_set():
-            out.say("stopping: waiting for running jobs; a second signal stops at once")
             asked.set()
+            _say(out, "stopping: waiting for running jobs; a second signal stops at once")
         elif not hard:
-            out.say("stopping at once")
             hard.append(asyncio.ensure_future(client.stop(0)))
+            _say(out, "stopping at once")
 
     with _signals(stop):
         async with client:
@@ -90,6 +90,12 @@ async def _serve(client: Client, out: Output, *, drain: bool) -> int:
     if tally is not None:
         out.answer(tally.numbers, " ".join(f"{name}={number}" for name, number in tally.numbers.items()))
     return FORCED if hard or (drain and not done) else 0
+
+
+def _say(out: Output, text: str) -> None:
+    """Tell it, if anybody still listens: Ctrl-C ends what the output is piped to, too."""
+    with suppress(OSError):
+        out.say(text)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
@@ -115,21 +121,18 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 class Tally:
-    """Counts what this client does."""
+    """Counts what this client does: as an observer, of whom no event is dropped when listeners are slow."""
 
     def __init__(self, client: Client) -> None:
         self.numbers: dict[str, int] = dict.fromkeys(("succeeded", "failed", "cancelled", "retried"), 0)
         self.started = 0
-        client.on("succeeded")(self._count)
-        client.on("failed")(self._count)
-        client.on("cancelled")(self._count)
-        client.on("retried")(self._count)
-        client.on("started")(self._start)
+        client.bus.observe(self._count, "succeeded", "failed", "cancelled", "retried")
+        client.bus.observe(self._start, "started")
 
-    async def _count(self, event: Event) -> None:
+    def _count(self, event: Event) -> None:
         self.numbers[event.kind] += 1
 
-    async def _start(self, event: Event) -> None:
+    def _start(self, event: Event) -> None:
         self.started += 1
 
 

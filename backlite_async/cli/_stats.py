@@ -104,7 +104,11 @@ async def _watch(client: Client, out: Output, pause: float) -> None:
 
 def _line(queues: Sequence[Queue]) -> str:
     """Return all queues in one line."""
-    numbers = [f"{name}={sum(getattr(queue, name) for queue in queues)}" for name in KINDS]
+    numbers = [
+        f"{name}={sum(getattr(queue, name) for queue in queues)}"
+        f"{'+' * any(name in queue.capped for queue in queues)}"
+        for name in KINDS
+    ]
     oldest = max((queue.oldest_due for queue in queues if queue.oldest_due is not None), default=None)
     speed = sum(queue.recent.throughput for queue in queues)
     return " ".join(

@@ -45,7 +45,7 @@ async def _client(settings: Settings, app: str | None, *, create: bool = False) 
     if settings.db is not None:
         raise click.UsageError("--app names the database, too; leave out --db.")
     client = load(app)
-    if create:
+    if create and client.installs:
         await client.install()
     return client.observer()
 
@@ -251,13 +251,21 @@ async def _result(client: Client, name: str, fields: dict[str, Any], queue: str 
         raise NothingFound(f"the application has no task type {name!r}.{did_you_mean(name, known)}")
     built = await client.tasks.build(name, fields, queue=queue, text=True)
     try:
-        return name, msgspec.to_builtins(await client.run(built))
+        result = await client.run(built)
     except BackliteError as error:
         hint = f"; {NOTHING_STORED}" if isinstance(error, InvalidState) and not client.is_open else ""
         raise Failure(" ".join(str(error).split()) + hint) from error
-    except Exception as error:  # the handler's own: its programmer wants to see where
-        click.echo(traceback.format_exc(), err=True, nl=False)
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # the handler's own
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # Ctrl-C
+        click.echo(traceback.format_exc(), err=True, nl=False)  # its programmer wants to see where
         raise Failure(f"the handler of {name} raised {type(error).__qualname__}: {error}") from error
+    try:
+        return name, msgspec.to_builtins(result)
+    except (TypeError, ValueError, RecursionError) as error:
+        text = f"the handler of {name} returned what is no JSON, which no job keeps: {error}"
+        raise Failure(text) from error
 
 
 def _returned(result: Any) -> str:

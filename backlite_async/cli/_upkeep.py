@@ -75,7 +75,10 @@ async def prune(
     wrong = [name for name in states if name not in COMPLETED]
     if wrong:
         raise click.UsageError(f"prune is for jobs that are {', '.join(COMPLETED)}, not {wrong[0]}.")
-    end = datetime.now(UTC) - (older_than or timedelta())
+    try:
+        end = datetime.now(UTC) - (older_than or timedelta())
+    except OverflowError:  # before all time
+        end = datetime.min.replace(tzinfo=UTC)
     filters = given({"state": states, "queue": queue, "finished_before": end})
     await check_names(client, {"queue": queue})
     number = await client.jobs.count(**filters)

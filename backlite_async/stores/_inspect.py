@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from .._inspection import Inspection
+from .._job import Hands
 
 __all__ = ["Inspectable"]
 
@@ -29,6 +29,6 @@ class Inspectable(Protocol):
         """Build the file anew, without what was deleted; nobody else can write meanwhile."""
         ...
 
-    def handles(self, owner: str, kinds: Iterable[tuple[str, str]]) -> None:
-        """Let others know which kinds of jobs an owner of ours runs: queues and task names."""
+    def handles(self, owner: str, hands: Hands) -> None:
+        """Let others know which kinds of jobs an owner of ours runs."""
         ...

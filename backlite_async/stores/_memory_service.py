@@ -12,7 +12,7 @@ from .._clock import from_millis
 from .._graph import StepResult, WorkflowRun
 from .._history import Note
 from .._inspection import Inspection
-from .._job import Declared, Job, JobStatus, Owner, OwnerInfo, Queue, TaskInfo, record
+from .._job import Declared, Hands, Job, JobStatus, Owner, OwnerInfo, Queue, TaskInfo, record
 from .._query import Action, Delete, Edit, Found, Postpone, Release, Rerun, SortKey, Wanted
 from .._stats import WHATS, Count, StatsRow, capped
 from . import _flows, _memory_inspect
@@ -54,7 +54,7 @@ class MemoryService:
         self._declared: dict[str, Declared] = {}
         self._tasks: dict[tuple[str, str], TaskInfo] = {}
         self._owners: dict[str, Owner] = {}
-        self._handled: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._handled: dict[str, Hands] = {}
         self._flows = MemoryFlows(
             self._live, self._completed, self._beside, self._declared, cancel=self._cancel
         )
@@ -401,6 +401,7 @@ class MemoryService:
             "pending": len(let_in) + len(waiting) + len(blocked),
             "scheduled": sum(row.until > now for row in let_in),
             "waiting": len(waiting) + len(blocked),
+            "due": sum(row.until <= now for row in let_in),
         }
         for status in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
             numbers[status.value] = sum(row.status is status for row in ended)
@@ -425,7 +426,7 @@ class MemoryService:
         """Return what is known of an owner: of one that has not opened the store, when it has claimed."""
         owner = self._owners.get(owner_id) or Owner(id=owner_id, beat=0, slots=0)
         is_here = owner_id in self._owners
-        return OwnerInfo(
+        info = OwnerInfo(
             id=owner_id,
             host=owner.host,
             pid=owner.pid,
@@ -434,8 +435,9 @@ class MemoryService:
             running=len(claimed_at),
             alive=True if is_here else None,
             seen_at=from_millis(now if is_here else max(claimed_at)),
-            handles=() if is_here and not owner.workers else self._handled.get(owner_id),
         )
+        hands = Hands(()) if is_here and not owner.workers else self._handled.get(owner_id, Hands())
+        return hands.told(info)
 
     async def seen(self, *, now: int, ended_by: int, late_by: int) -> Inspection:
         """Return what is to be seen of owners and jobs."""

@@ -16,6 +16,7 @@ from .._job import (
     ClaimedJob,
     Complete,
     Declared,
+    Hands,
     Job,
     JobStatus,
     Lane,
@@ -79,9 +80,9 @@ class MemoryStore(MemorySchedules):
     async def vacuum(self) -> None:
         """Do nothing: there is no file."""
 
-    def handles(self, owner: str, kinds: Iterable[tuple[str, str]]) -> None:
+    def handles(self, owner: str, hands: Hands) -> None:
         """Remember it."""
-        self._handled[owner] = tuple(kinds)
+        self._handled[owner] = hands
 
     rings = True
 

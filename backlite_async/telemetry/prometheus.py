@@ -6,6 +6,7 @@ the whole database, as it was when `refresh()` asked for it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import platform
 from bisect import bisect_left
@@ -36,6 +37,9 @@ RUN_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30
 
 WAIT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0)
 """Seconds for which jobs have been due when they start."""
+
+PATIENCE = 5.0
+"""Seconds that the database has to answer."""
 
 STATES = ("pending", "scheduled", "waiting", "running", "succeeded", "failed", "cancelled")
 """Values of the label `state` of `backlite_jobs`. What is scheduled or waiting is not counted as pending."""
@@ -127,10 +131,19 @@ class Prometheus:
     async def render(self) -> tuple[bytes, str]:
         """Refresh, and return all metrics of the registry and their content type: what `/metrics` answers.
 
-        Where the database does not answer, what is told of queues is left out.
+        Where the database does not answer within 5 seconds, what is told of queues is left out: whoever
+        scrapes waits for 10, and gives up all of it.
         """
-        with contextlib.suppress(BackliteError):
-            await self.refresh()
+        asked = asyncio.ensure_future(self.refresh())
+        try:
+            await asyncio.wait([asked], timeout=PATIENCE)
+        finally:
+            asked.cancel()  # if it has not ended
+        if asked.done() and not asked.cancelled():
+            with contextlib.suppress(BackliteError):
+                asked.result()
+        else:
+            asked.add_done_callback(lambda late: late.cancelled() or late.exception())
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
     # -- what the client tells ---------------------------------------------------------------------
@@ -208,9 +221,7 @@ class Prometheus:
         )
         for queue in queues:
             for state in STATES:
-                number = getattr(queue, state)
-                if state == "pending":
-                    number = max(0, number - queue.scheduled - queue.waiting)
+                number = queue.due if state == "pending" else getattr(queue, state)
                 jobs.add_metric([queue.name, state], number)
             due = queue.oldest_due
             oldest.add_metric([queue.name], 0.0 if due is None else due.total_seconds())

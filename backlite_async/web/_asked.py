@@ -66,11 +66,18 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
                 pairs.append((name, value.isoformat() if isinstance(value, datetime) else value))
         return pairs
 
-    def until(self, now: datetime) -> Asked:
-        """Return what means none that begin to match after now: that end after it, or are added after it."""
-        name = "finished_before" if self.states <= ENDED else "added_before"
-        until = min(now, self.filters.get(name, now))
-        return Asked(filters=self.filters | {name: until}, fields=self.fields)
+    def until(self, now: datetime) -> list[Asked]:
+        """Return what means none that begin to match after now: that end after it, or are added after it.
+
+        Several, where jobs that have ended are meant and others, as one that runs may end.
+        """
+        parts = []
+        for states, name in ((ENDED, "finished_before"), (frozenset(STATES) - ENDED, "added_before")):
+            if self.states & states:
+                part = self.narrowed(states) if self.states - states else self
+                until = min(now, self.filters.get(name, now))
+                parts.append(Asked(filters=part.filters | {name: until}, fields=part.fields))
+        return parts
 
     def words(self) -> list[str]:
         """Return what is said of the jobs, each a few words, without their states."""

@@ -13,6 +13,7 @@ from .. import (
     BackliteError,
     Client,
     DatabaseBusy,
+    DatabaseReplaced,
     DatabaseUnavailable,
     DatabaseUnusable,
     InvalidState,
@@ -191,6 +192,9 @@ class Dashboard:
                 raise NotReady(str(error)) from error
             try:
                 return await route.answer(visit)
+            except DatabaseReplaced:
+                self._source.lost(visit.client)
+                raise
             finally:
                 self._source.left(visit.client)
         if methods and method not in methods:

@@ -65,7 +65,7 @@ class Fields:
         """Return one of what is known."""
         text = self.get(name, default)
         if text not in known:
-            raise BadRequest(f"{name}={text[:40]!r} is none of: {', '.join(known)}")
+            raise BadRequest(f"{name}={text[:40]!r} is none of: {', '.join(filter(None, known))}")
         return text
 
     def mapping(self) -> dict[str, str]:

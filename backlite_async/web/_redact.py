@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .. import _log as log
-from ._secrets import MASK, PARTS, decoded, hidden_in, mask
+from ._secrets import MASK, NAMED, NAMING, PARTS, decoded, hidden_in, mask
 
 if TYPE_CHECKING:
     from ._visit import Visit
@@ -26,6 +26,7 @@ __all__ = [
     "restored",
     "said",
     "shown",
+    "shows_more",
     "values",
 ]
 
@@ -111,7 +112,7 @@ def _text(visit: Visit, task: str, raw: bytes, cut: bool, put: Callable[[Any], s
         raise Hidden("It is too large to be shown: redact= takes whole values.")
     text = raw.decode("utf-8", "replace")
     try:
-        value = decoded(completed(text).encode("utf-8", "surrogatepass") if cut else raw)
+        value = _beginning(text) if cut else decoded(raw)
     except ValueError:
         if redacts:
             raise Hidden("It is no JSON, which redact= takes.") from None
@@ -138,6 +139,19 @@ def _before_secrets(text: str) -> str:
 
 
 # -- what was cut off -------------------------------------------------------------------------------
+
+
+def _beginning(text: str) -> Any:
+    """Return what there is of JSON that was cut off, without values whose names may stand behind the cut."""
+    value = last = decoded(completed(text).encode("utf-8", "surrogatepass"))
+    while isinstance(last, (dict, list)) and last:
+        if isinstance(last, list):
+            last = last[-1]
+            continue
+        if not any(field in last and not str(last[field]).endswith("…") for field in NAMING):
+            last.update({field: MASK for field in NAMED if field in last})
+        last = next(reversed(last.values()))
+    return value
 
 
 def completed(text: str) -> str:
@@ -183,6 +197,42 @@ def restored(edited: Any, seen: Any, original: Any) -> Any:
         return put | unseen
     lists = isinstance(edited, list) and isinstance(seen, list) and isinstance(original, list)
     if lists and len(edited) == len(seen) == len(original):
-        return [restored(*three) for three in zip(edited, seen, original, strict=True)]
-    same = type(edited) is type(seen) and edited == seen
-    return original if same else edited
+        moved = _moved(edited, seen, original)
+        return [
+            one if json.dumps(one) in moved else restored(one, before, whole)
+            for one, before, whole in zip(edited, seen, original, strict=True)
+        ]
+    return original if _same(edited, seen) else edited
+
+
+def _same(edited: Any, seen: Any) -> bool:
+    return type(edited) is type(seen) and bool(edited == seen)
+
+
+def _moved(edited: list[Any], seen: list[Any], original: list[Any]) -> set[str]:
+    """Return, as JSON, what of a list was seen in part and is no longer where it was.
+
+    Where it stands now, what is hidden in it would be taken from what stood there.
+    """
+    gone = {
+        json.dumps(before)
+        for one, before, whole in zip(edited, seen, original, strict=True)
+        if before not in (one, whole)
+    }
+    return gone & {json.dumps(one) for one, before in zip(edited, seen, strict=True) if one != before}
+
+
+def shows_more(again: Any, edited: Any, seen: Any, original: Any) -> bool:
+    """Return whether of an edited value something is shown that was hidden, and left as it was.
+
+    `again`: what is shown of it then. So it is where what told that it is hidden was edited: a name beside.
+    """
+    if isinstance(seen, dict) and isinstance(original, dict) and isinstance(edited, dict):
+        fields = again if isinstance(again, dict) else {}
+        left = [key for key in fields if key in edited and key in seen and key in original]
+        unseen = any(key in original and key not in seen and key not in edited for key in fields)
+        return unseen or any(shows_more(fields[key], edited[key], seen[key], original[key]) for key in left)
+    lists = isinstance(seen, list) and isinstance(original, list) and isinstance(edited, list)
+    if lists and isinstance(again, list) and len(again) == len(edited) == len(seen) == len(original):
+        return any(shows_more(*four) for four in zip(again, edited, seen, original, strict=True))
+    return seen != original and _same(edited, seen) and again not in (seen, MASK)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["MASK", "PARTS", "decoded", "hidden_in", "is_secret", "mask"]
+__all__ = ["MASK", "NAMED", "NAMING", "PARTS", "decoded", "hidden_in", "is_secret", "mask"]
 
 MASK = "•••"
 """Stands for what is hidden."""
@@ -37,6 +37,9 @@ LAST = frozenset("auth pass pin pw signature".split())
 
 NAMES = frozenset({"session"})
 """Whole names."""
+
+NAMING, NAMED = ("name", "Name", "key", "Key"), ("value", "Value")
+"""Fields of an object of which the former name what stands in the latter."""
 
 _OTHERS = re.compile(
     r"(?:max|min|total|num|of|count|used|prompt|completion|input|output|reasoning|cached|remaining)tokens"
@@ -70,6 +73,19 @@ a colon, else what there is up to the next name."""
 
 _OF_OPTION = re.compile(r""""[^"]*"|'[^']*'|\S*""")
 _OF_URL = re.compile(r"""[^&;#\s"'<>]*""")
+
+_BESIDE = re.compile(
+    r"""
+      \\{0,3}["'](?P<option>--?[\w.-]{1,100}+)\\{0,3}["'],[ ]?
+    | [\[(,][ ]?[\[(]\\{0,3}["'](?P<first>[\w.-]{1,100}+)\\{0,3}["'],[ ]?
+    | \\{0,3}["'](?:name|key)\\{0,3}["']:[ ]?\\{0,3}["'](?P<name>[\w.-]{1,100}+)\\{0,3}["'],
+      [ ]?\\{0,3}["']value\\{0,3}["']:[ ]?
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+"""In a text, of values as Python writes them: an option, the first of a pair, the name of what follows."""
+
+_QUOTED = re.compile(r"""(?P<quote>\\{0,3}["'])(?:(?!(?P=quote))(?:\\++.|.))*+(?:(?P=quote)|\Z)""", re.DOTALL)
 
 _USER = re.compile(r"""(?<=://)[^\s/?#"'<>]+(?=@)|(?<=://)[^\s/?#"'<>]+…\Z""")
 """In a URL: who asks; also what may be that, where the text was cut off."""
@@ -113,11 +129,9 @@ def mask(value: Any, depth: int = 0) -> Any:
 
 def _of_object(value: dict[str, Any], depth: int) -> dict[str, Any]:
     """Mask by the names of an object; also by one that is a value, as in {"name": ..., "value": ...}."""
-    named = any(_says(value.get(field)) for field in ("name", "Name", "key", "Key"))
+    named = any(_says(value.get(field)) for field in NAMING)
     return {
-        key: MASK
-        if _has(inner) and (is_secret(key) or (named and key in ("value", "Value")))
-        else mask(inner, depth + 1)
+        key: MASK if _has(inner) and (is_secret(key) or (named and key in NAMED)) else mask(inner, depth + 1)
         for key, inner in value.items()
     }
 
@@ -158,12 +172,29 @@ def hidden_in(text: str, depth: int = 0) -> str:
     if "://" in text:
         text = _USER.sub(_without_user, text)
     text = _BEARER.sub(rf"\1{MASK}", text)
+    if "'" in text or '"' in text:
+        text = _without_beside(text)
     return _without_named(text) if ":" in text or "=" in text or "--" in text else text
 
 
 def _without_user(found: re.Match[str]) -> str:
     token = ":" in found[0] or found[0][-1] == "…" or len(found[0]) >= USER
     return MASK if token else found[0]
+
+
+def _without_beside(text: str) -> str:
+    parts, at, begin = [], 0, 0
+    while found := _BESIDE.search(text, begin):
+        begin = found.end()
+        option, first, name = found.group("option", "first", "name")
+        value = _QUOTED.match(text, begin) if is_secret(option or first or name) else None
+        if value is None or (option and value[0].lstrip("\\")[1:].startswith("--")):
+            continue
+        if first and text[value.end() : value.end() + 1] not in ("", "]", ")", "…"):
+            continue  # no pair
+        parts += [text[at:begin], MASK]
+        at = begin = value.end()
+    return "".join([*parts, text[at:]])
 
 
 def _without_named(text: str) -> str:

@@ -66,6 +66,11 @@ class Source:
             self._stop_timer()
             self._timer = asyncio.get_running_loop().call_later(IDLE, self._close_soon)
 
+    def lost(self, client: Client) -> None:
+        """Take note that the file of a client was replaced: that of the page's own is opened anew."""
+        if self._own is not None and self._own.client is client:
+            self._close_soon()
+
     async def close(self) -> None:
         """Close what was opened."""
         self._close_soon()

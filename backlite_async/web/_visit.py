@@ -12,7 +12,7 @@ from starlette.responses import Response
 from .. import Client, __version__
 from .. import _log as log
 from ._access import Access, Scope
-from ._forms import Fields, Receive, query, read_form
+from ._forms import BadRequest, Fields, Receive, query, read_form
 from ._guard import header
 from ._render import SECURITY, assets, page
 from ._settings import Settings
@@ -84,6 +84,10 @@ class Visit:
         home = self.root + "/"
         odd = target is None or not target.isprintable() or "\\" in target or not target.isascii()
         if target is None or odd or not target.startswith(home) or target.startswith("//"):
+            return home
+        try:
+            Fields.parse(target.partition("#")[0].partition("?")[2])
+        except BadRequest:  # which would be said after what was asked for was done
             return home
         return target
 

@@ -171,6 +171,10 @@ async def test_a_server_that_is_away_is_asked_less_often(steered: World, opened:
     page.on("requestfailed", lambda request: failed.append(request.url))
     await passing(page, lambda: len(failed) > 0)
     await expect(page.locator("#live")).to_have_text("Not live")
+    before = len(failed)
+    await page.clock.run_for(3_500)  # each failure puts the next question off by two more seconds
+    assert len(failed) == before
+    await passing(page, lambda: len(failed) > before)
     await steered.client.add(ResizeImage("new.jpg")).id("meanwhile").wait(3600).save()
     await page.context.set_offline(False)
     assert await poll(page) == 200

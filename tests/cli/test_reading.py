@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from backlite_async import JobStatus, StepRun
+from backlite_async import JobStatus, Queue, StepRun
+from backlite_async.cli import _stats
 from backlite_async.cli._output import plain
 from backlite_async.cli._workflows import tree
 
@@ -191,6 +192,18 @@ def test_queues_tell_how_they_are(db: Path, run: Run) -> None:
     assert out.splitlines()[0].split()[:4] == ["QUEUE", "STATE", "PENDING", "SCHEDULED"]
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["mail", "reports"]
     assert ["concurrency", "5"] in [line.split() for line in run("queues", "show", "mail").out.splitlines()]
+
+
+def test_a_line_of_all_queues_says_where_counts_have_ended() -> None:
+    """As the table does."""
+    queues = [
+        Queue(name="a", paused=False, running=1, oldest_due=None, pending=10_000, capped=("pending",)),
+        Queue(name="b", paused=False, running=2, oldest_due=None, pending=5, failed=1),
+    ]
+    line = _stats._line(queues)
+    assert " pending=10005+ " in line
+    assert " running=3 " in line
+    assert " failed=1 " in line
 
 
 def test_a_schedule_tells_its_next_runs(db: Path, run: Run) -> None:

@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from backlite_async import Client, QueueConfig, Task
+from backlite_async import Client, QueueConfig, Task, _events
 from backlite_async.cli import _run
 
 from .conftest import Ran, Report, Run, start
@@ -90,6 +90,24 @@ def test_drain_waits_for_what_running_jobs_add(file: str, run: Run, monkeypatch:
     assert later == ["second"]
 
 
+def test_drain_counts_all_however_slow_listeners_are(
+    file: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for the application's listeners is bounded, the numbers are exact all the same."""
+    monkeypatch.setattr(_events, "WAITING", 1)
+    client = Client(file, workers=2)
+    module = ModuleType("made_here")
+    module.client = client  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "made_here", module)
+
+    @client.handler(Report)
+    async def report(task: Report) -> None: ...
+
+    asyncio.run(add(file, *(Report(str(number)) for number in range(50))))
+    ran = run("run", "--app", "made_here:client", "--drain", "--json")
+    assert ran.data == [{"succeeded": 50, "failed": 0, "cancelled": 0, "retried": 0}]
+
+
 async def test_drain_leaves_what_has_no_handler_beside_what_has_one(file: str) -> None:
     """Of one queue: a type that was renamed, or that another process runs."""
     client, sent = Client(file, workers=2), []
@@ -107,9 +125,9 @@ async def test_drain_leaves_what_has_no_handler_beside_what_has_one(file: str) -
     assert sorted(sent) == ["a", "b"]
 
 
-async def add(file: str, task: Report | Unhandled) -> None:
+async def add(file: str, *tasks: Report | Unhandled) -> None:
     async with Client(file, workers=0) as client:
-        await client.add(task).save()
+        await client.add(*tasks).save()
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -149,6 +167,23 @@ def test_a_second_signal_stops_at_once(shop: str, tmp_path: Path, run: Run) -> N
     assert "stopping at once" in ran.err
     [job] = run("jobs", "show", job_id, "--db", "shop.db", "--json").data
     assert (job["status"], job["attempt"]) == ("pending", 0)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_also_where_nobody_reads_what_it_says(
+    shop: str, tmp_path: Path, how: signal.Signals
+) -> None:
+    """As Ctrl-C ends what it is piped to, too."""
+    process = start("run", "--app", shop, cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "client.started" in line:
+            break
+    process.stdout.close()
+    process.stderr.close()
+    process.send_signal(how)
+    assert process.wait(LIMIT) == 0
 
 
 def test_a_client_that_only_adds_gets_workers(

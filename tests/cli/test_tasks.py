@@ -111,6 +111,18 @@ def test_a_new_database_is_made_for_an_application_only(shop: str, tmp_path: Pat
     assert run("jobs", "add", "Send", "--to", "ada", "--app", shop, "--db", "shop.db").code == 2
 
 
+def test_no_database_is_made_for_an_application_that_makes_none(shop: str, tmp_path: Path, run: Run) -> None:
+    """Nor brought up to date: it wants that to be done on purpose."""
+    module = tmp_path / f"{shop.partition(':')[0]}.py"
+    module.write_text(module.read_text().replace("workers=2", "workers=2, install=False"))
+    ran = run("jobs", "add", "Send", "--to", "ada", "--app", shop)
+    assert (ran.code, ran.out) == (1, "")
+    assert "run: backlite migrate" in ran.err
+    assert not (tmp_path / "shop.db").exists()
+    assert run("migrate", "--db", "shop.db").code == 0
+    assert run("jobs", "add", "Send", "--to", "ada", "--app", shop).code == 0
+
+
 def test_a_handler_runs_here(shop: str, tmp_path: Path, run: Run) -> None:
     """Its value is printed, nothing is stored."""
     ran = run("task", "run", "Send", "--app", shop, "--to", "ada", "--copies", "4")
@@ -127,6 +139,28 @@ def test_a_handler_that_raises(shop: str, run: Run) -> None:
     assert (ran.code, ran.out) == (1, "")
     assert 'raise ValueError("no such address")' in ran.err
     assert ran.err.endswith("Error: the handler of Send raised ValueError: no such address\n")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("raise SystemExit(0)", "the handler of Send raised SystemExit: 0"),
+        (
+            "import asyncio; raise asyncio.CancelledError('by itself')",
+            "the handler of Send raised CancelledError: by itself",
+        ),
+        ("return object()", "the handler of Send returned what is no JSON, which no job keeps: "),
+    ],
+)
+def test_a_handler_that_ends_oddly_has_not_succeeded(
+    shop: str, tmp_path: Path, run: Run, raised: str, said: str
+) -> None:
+    """Nor is its exit status the command's; what it returns is not taken for an error that it raised."""
+    module = tmp_path / f"{shop.partition(':')[0]}.py"
+    module.write_text(module.read_text().replace("    if task.to ==", f"    {raised}\n    if task.to =="))
+    ran = run("task", "run", "Send", "--app", shop, "--to", "ada")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.splitlines()[-1].startswith(f"Error: {said}")
 
 
 def test_a_handler_that_adds_jobs_needs_a_worker(shop: str, tmp_path: Path, run: Run) -> None:

@@ -68,6 +68,18 @@ def test_an_older_schema_is_told_how_to_migrate(db: Path, run: Run) -> None:
     assert f"run: backlite migrate --db {db}" in ran.err
 
 
+@pytest.mark.parametrize("line", ["jobs list", "jobs cancel --all --yes", "task list", "ui --port 0"])
+def test_a_newer_schema_is_told_how_to_go_on(db: Path, run: Run, line: str) -> None:
+    """Nothing is made beside it, and no page is served that could show nothing."""
+    with sqlite3.connect(db) as connection:
+        connection.execute("UPDATE backlite_schema SET version = version + 1")
+    connection.close()
+    ran = run(*line.split())
+    assert (ran.code, ran.out) == (1, "")
+    assert "was written by a newer backlite_async" in ran.err
+    assert [entry.name for entry in db.parent.iterdir()] == [db.name]
+
+
 def test_a_backup_is_a_database(db: Path, tmp_path: Path, run: Run) -> None:
     """With all jobs; a file that is there is not written over."""
     copy = tmp_path / "copy.db"
@@ -82,6 +94,7 @@ def test_prune_deletes_completed_jobs(db: Path, ids: Ids, run: Run, monkeypatch:
     pending = run("jobs", "count", "--state", "pending").out
     assert run("prune", "--older-than", "1h", "--yes", "--json").data == [{"action": "prune", "count": 0}]
     assert run("prune", "--queue", "reports", "--yes", "--json").data == [{"action": "prune", "count": 0}]
+    assert run("prune", "--older-than", "200000w", "--yes").out == "deleted: 0 jobs\n"
     ran = run("prune", "--state", "failed")
     assert ran.code == 2
     assert "say --yes" in ran.err

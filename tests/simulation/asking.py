@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from backlite_async._graph import StepResult, WorkflowRun
 from backlite_async._history import Note
 from backlite_async._inspection import Inspection
-from backlite_async._job import JobStatus, OwnerInfo, TaskInfo
+from backlite_async._job import Hands, JobStatus, OwnerInfo, TaskInfo
 from backlite_async._query import Action, Found, SortKey, Wanted
 from backlite_async._stats import Count, StatsRow
 
@@ -132,9 +132,9 @@ class Asking(Faults):
         """Build the file anew."""
         await self._do("vacuum", lambda: at_once(self._inner.vacuum()))
 
-    def handles(self, owner: str, kinds: Iterable[tuple[str, str]]) -> None:
+    def handles(self, owner: str, hands: Hands) -> None:
         """Let others know what an owner runs."""
-        self._inner.handles(owner, kinds)
+        self._inner.handles(owner, hands)
 
     async def tasks(self) -> Sequence[TaskInfo]:
         """Return the task types that were declared."""

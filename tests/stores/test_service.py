@@ -897,6 +897,26 @@ async def test_numbers_of_queues(store: Store) -> None:
     assert numbers(r) == {"pending": 1, "scheduled": 1}
     assert numbers((await store.queues(now=600))[1]) == {"pending": 1}
     assert q.capped == r.capped == ()
+    assert [(found.pending, found.due) for found in await store.queues(now=600)] == [(4, 2), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("most", "due", "capped"),
+    [
+        (10, 4, set()),
+        (9, 4, {"pending"}),
+        (5, 4, {"pending", "scheduled"}),
+        (3, 3, {"pending", "scheduled", "due"}),
+    ],
+)
+async def test_what_is_due_is_counted_beside_much_that_is_not(
+    store: Store, most: int, due: int, capped: set[str]
+) -> None:
+    """However early counts end: it is not what is left of one that has ended less another."""
+    await store.add([new(f"later {number}", due_at=500, priority=number % 2) for number in range(6)])
+    await store.add([new(f"now {number}", "TU"[number % 2], due_at=50) for number in range(4)])
+    [found] = await store.queues(now=100, most=most)
+    assert (found.due, set(found.capped)) == (due, capped)
 
 
 async def test_owners_with_claims(store: Store) -> None:

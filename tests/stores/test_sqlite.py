@@ -21,6 +21,7 @@ import pytest
 
 from backlite_async import (
     BackliteError,
+    Client,
     DatabaseBusy,
     DatabaseReplaced,
     DatabaseUnavailable,
@@ -446,6 +447,60 @@ def test_file_that_cannot_be_written(open_folder: Path) -> None:
     open_folder.chmod(0o555)
     assert opened_without_rights(str(path)) == "is not writable for this user"
     assert stat.S_IMODE(path.stat().st_mode) == 0o444
+
+
+@pytest.mark.parametrize("root", [True, False])
+async def test_what_is_made_beside_a_database_belongs_to_its_owner(
+    path: str, monkeypatch: pytest.MonkeyPatch, *, root: bool
+) -> None:
+    """Also where root is the first to look at it, after whom nobody else could; what is there stays."""
+    query(path, "CREATE TABLE a (b)")
+    given: dict[int, tuple[int, int]] = {}
+
+    def chown(what: int | str, owner: int, group: int, *, follow_symlinks: bool = True) -> None:
+        assert follow_symlinks == isinstance(what, int)
+        given[os.stat(what, follow_symlinks=follow_symlinks).st_ino] = (owner, group)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1)
+    monkeypatch.setattr(os, "chown", chown)
+    whose, folder = os.stat(path), Path(f"{path}-backlite")
+    async with Client(path, durability="normal"):
+        there = {entry.lstat().st_ino for entry in (folder, *folder.iterdir())}
+        assert len(there) >= 5  # the folder, two locks, an owner and its socket
+        assert given == dict.fromkeys(there, (whose.st_uid if root else -1, whose.st_gid))
+    given.clear()
+    async with Client(path, durability="normal"):
+        assert given
+        assert not given.keys() & {entry.stat().st_ino for entry in folder.glob("*.lock")}
+
+
+async def test_no_file_elsewhere_is_taken_for_a_lock(path: str, tmp_path: Path) -> None:
+    """Whoever owns the folder could have root change the mode of what a link leads to."""
+    query(path, "CREATE TABLE a (b)")
+    os.chmod(path, 0o666)
+    other, folder = tmp_path / "other", Path(f"{path}-backlite")
+    other.touch(0o600)
+    folder.mkdir()
+    (folder / "queue.lock").symlink_to(other)
+    with pytest.raises(OSError, match="symbolic"):
+        await Client(path, durability="normal").start()
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600
+
+
+def test_a_lock_that_another_user_has_made_is_named(open_folder: Path) -> None:
+    """In words, with its path, as an error of the library."""
+    path = open_folder / "app.db"
+    open_folder.chmod(0o777)
+    query(str(path), "CREATE TABLE a (b)")
+    path.chmod(0o666)
+    folder = open_folder / "app.db-backlite"
+    folder.mkdir()
+    folder.chmod(0o777)
+    (folder / "queue.lock").touch(0o600)
+    if os.geteuid():  # no other user's, but as closed
+        (folder / "queue.lock").chmod(0)
+    said = opened_without_rights(str(path))
+    assert said.startswith(f"'{folder.resolve()}/queue.lock', where processes meet, is not for this user")
 
 
 # -- waiting for locks -----------------------------------------------------------------------------

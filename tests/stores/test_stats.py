@@ -157,7 +157,8 @@ UNION ALL SELECT 'waits' || n, 'q', 'T', x'7b7d', 1, 0, 0, NULL, 0, 'k' FROM num
 
 def counts(raw: sqlite3.Connection) -> dict[str, int]:
     [found] = control.queues(raw, 100)
-    return {name: getattr(found, name) for name in ("pending", "scheduled", "waiting", "failed", "cancelled")}
+    names = ("pending", "scheduled", "waiting", "due", "failed", "cancelled")
+    return {name: getattr(found, name) for name in names}
 
 
 def test_numbers_of_a_queue() -> None:
@@ -165,7 +166,7 @@ def test_numbers_of_a_queue() -> None:
     with database() as raw:
         raw.execute(MANY, {"rows": 50, "expired": 10})
         raw.execute(LIVE, {"rows": 30})
-        expected = {"pending": 150, "scheduled": 60, "waiting": 30, "failed": 80, "cancelled": 80}
+        expected = {"pending": 150, "scheduled": 60, "waiting": 30, "due": 60, "failed": 80, "cancelled": 80}
         assert counts(raw) == expected
         assert control.queues(raw, 100)[0].capped == ()
 

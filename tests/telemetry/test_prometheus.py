@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar
 
 import anyio
@@ -31,6 +32,7 @@ from backlite_async import _log as log
 from backlite_async._job import ClaimedJob
 from backlite_async._outcome import crashed
 from backlite_async._reports import tell
+from backlite_async.telemetry import prometheus
 from backlite_async.telemetry.prometheus import Histogram, Prometheus
 
 from ..conftest import LIMIT, Journal
@@ -159,6 +161,18 @@ async def test_what_it_tells_of_queues_is_as_refreshed(client: Client) -> None:
     assert version == backlite_async.__version__
 
 
+async def test_what_is_due_is_told_beside_more_that_is_scheduled_than_is_counted(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alert on a backlog would never come, were it what is left of two counts that have ended."""
+    metrics, few = Prometheus(client), partial(client.queues.list, most=5)
+    monkeypatch.setattr(client.queues, "list", few)
+    await client.add(*[Later()] * 7).wait(timedelta(hours=1)).save()
+    await client.add(*[Later()] * 4).save()
+    jobs = values((await metrics.render())[0])["backlite_jobs"]
+    assert (jobs["later", "pending"], jobs["later", "scheduled"]) == (4, 5)
+
+
 async def test_busy_workers_are_told(client: Client) -> None:
     """As they are when somebody asks, without the database."""
     begun, release = asyncio.Event(), asyncio.Event()
@@ -194,6 +208,33 @@ async def test_without_an_answer_of_the_database_the_rest_is_told(
     found = values((await metrics.render())[0])
     assert "backlite_jobs" not in found
     assert found["backlite_jobs_added_total"] == {("later",): 1}
+
+
+async def test_a_database_that_never_answers_holds_nobody_up(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever scrapes is told the rest before it gives up; one that is cancelled is cancelled."""
+    begun = asyncio.Event()
+
+    async def never(*_: object, **__: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    metrics = Prometheus(client)
+    await client.add(Later()).save()
+    await metrics.refresh()
+    with monkeypatch.context() as patched:
+        patched.setattr(client.open_store(), "queues", never)
+        scraping = asyncio.ensure_future(metrics.render())
+        await begun.wait()
+        scraping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await scraping
+        patched.setattr(prometheus, "PATIENCE", 0.01)
+        found = values((await metrics.render())[0])
+    assert "backlite_jobs" not in found
+    assert found["backlite_jobs_added_total"] == {("later",): 1}
+    assert "backlite_jobs" in values((await metrics.render())[0])
 
 
 async def test_a_registry_of_the_applications_own(client: Client) -> None:

@@ -165,8 +165,10 @@ async def test_what_matches_later_is_left_alone(filled: Any) -> None:
     assert "What ends from now on is left alone." in retry.text
     reschedule = read(await post(world, action="reschedule", all="1", wait="2h"))
     assert "What is added from now on is left alone." in reschedule.text
+    release = read(await post(world, action="release", all="1"))
+    assert "what waits now, and runs by then, is not." in release.text
     delete = read(await post(world, action="delete", all="1"))
-    assert "What is added from now on is left alone." in delete.text
+    assert "What is added or ends from now on is left alone." in delete.text
     world.clock.advance(1)
     [added] = await world.client.add(Mail("later")).wait(60).save()
     await world.client.resume("mail")
@@ -179,6 +181,29 @@ async def test_what_matches_later_is_left_alone(filled: Any) -> None:
     done = await world.page.do(delete.form("Delete 7 jobs"), "Delete 7 jobs")
     assert done.notice == "Done: 7 deleted."
     assert {job.id for job in await jobs.list()} == {added, failed, *ids["running"]}
+
+
+async def test_what_runs_when_it_is_asked_is_not_deleted_when_it_has_ended(filled: Any) -> None:
+    """Nobody was asked about it, whatever else was chosen besides states."""
+    world, ids = filled
+    everything = read(await post(world, action="delete", all="1"))
+    ended = read(await post(world, action="delete", all="1", finished_before="0s", queue="hold"))
+    assert "nothing to do" in ended.text
+    world.clock.advance(1)
+    world.let_go()
+    await world.client.wait(ids["running"][0])
+    done = await world.page.do(everything.form("Delete 7 jobs"), "Delete 7 jobs")
+    assert done.notice == "Done: 7 deleted."
+    assert [job.id for job in await world.client.jobs.list()] == ids["running"]
+
+
+async def test_what_has_ended_by_then_can_be_chosen_by_when_it_has(filled: Any) -> None:
+    world, ids = filled
+    question = read(await post(world, action="delete", all="1", finished_before="0s"))
+    done = await world.page.do(question.form("Delete 6 jobs"), "Delete 6 jobs")
+    assert done.notice == "Done: 6 deleted."
+    left = {job.id for job in await world.client.jobs.list()}
+    assert left == {*ids["scheduled"], *ids["running"]}
 
 
 async def test_only_what_can_be_done_is_counted_and_done(filled: Any) -> None:
@@ -303,7 +328,15 @@ async def test_unknown_jobs(filled: Any) -> None:
 
 @pytest.mark.parametrize(
     "back",
-    ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)", "/a\r\nX: y", ""],
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "/a\r\nX: y",
+        "",
+        "/jobs?text=%ff#x",
+    ],
 )
 async def test_nobody_is_sent_elsewhere(filled: Any, back: str) -> None:
     world, ids = filled

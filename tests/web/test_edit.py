@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -12,7 +14,8 @@ from backlite_async import Client, PayloadError, QueueConfig, Retention, Task
 from backlite_async._build import built
 from backlite_async._task import task_type
 from backlite_async.web import Access, allow_all
-from backlite_async.web._pages._edit import _told
+from backlite_async.web._pages._edit import _told, _unseen
+from backlite_async.web._redact import MASK
 
 from .support import Document, Mail, World, read, world_of
 
@@ -198,6 +201,23 @@ def test_what_is_wrong_with_a_type_is_told_without_what_is_hidden() -> None:
     assert "hunter" not in told
 
 
+@pytest.mark.parametrize(
+    ("seen", "original", "unseen"),
+    [
+        ({"a": 1, "b": "text"}, {"a": 1, "b": "text"}, []),
+        ({"a": MASK}, {"a": "hidden"}, ["hidden"]),
+        ({"a": MASK}, {"a": {"name": 12345, "id": 1}}, ["name", "12345"]),  # what is short is in many words
+        ({"a": [MASK, "seen"]}, {"a": ["hidden", "seen"]}, ["hidden"]),
+        ({"a": MASK}, {"a": ["one", ["two"]]}, ["one", "two"]),
+        ({"a": ["one"]}, {"a": ["one", "two"]}, ["one", "two"]),
+        ({}, {"gone": "hidden"}, ["hidden"]),
+    ],
+)
+def test_what_is_not_shown_is_known(seen: Any, original: Any, unseen: list[str]) -> None:
+    """Values that differ from what is shown of them, and names in what is hidden whole."""
+    assert list(_unseen(seen, original)) == unseen
+
+
 async def test_what_a_type_says_is_told_where_nothing_is_hidden(world: World, client: Client) -> None:
     client.register(Open, nothing)
     [job_id] = await client.add(Open(5)).wait(60).save()
@@ -259,6 +279,15 @@ async def test_what_cannot_be_edited_here(world: World, client: Client) -> None:
     assert (await world.page.get("/jobs/gone/edit")).status_code == 404
 
 
+@pytest.mark.parametrize("shown", ["a text", [1, 2], {1, 2}], ids=["text", "list", "no JSON"])
+async def test_what_redact_makes_no_object_of_cannot_be_edited_here(shown: Any) -> None:
+    async with world_of(":memory:", redact=lambda task, value: shown) as world:
+        [job_id] = await world.client.add(Mail("ann")).wait(60).save()
+        page = read(await world.page.get(f"/jobs/{job_id}/edit"), status=409)
+        assert "It cannot be edited here" in page.main.text
+        assert not page.all("textarea")
+
+
 async def test_what_redact_changes_stays_what_it_is(database: str) -> None:
     def redact(task: str, value: Any) -> Any:
         return {"to": value["to"][:1] + "...", "subject": value["subject"]} if "to" in value else value
@@ -306,3 +335,109 @@ async def test_an_edit_is_logged(world: World, job_id: str, caplog: pytest.LogCa
     assert "action=edit" in line
     assert job_id in line
     assert "4111" not in caplog.text
+
+
+class Request(Task):
+    """Ask a server."""
+
+    config: ClassVar[QueueConfig] = QueueConfig("requests")
+    headers: list[Any] = []
+    arguments: list[str] = []
+    accounts: list[dict[str, Any]] = []
+    note: str = ""
+
+
+@pytest.fixture
+async def request_id(world: World, client: Client) -> str:
+    """A pending job with secrets that are known by names beside them."""
+    client.register(Request, nothing)
+    task = Request(
+        [{"name": "Authorization", "value": "hunter2"}, ["Cookie", "hunter2"]],
+        ["--password", "hunter2"],
+        [{"user": "ann", "token": "of ann"}, {"user": "bob", "token": "of bob"}],
+    )
+    [job_id] = await client.add(task).wait(3600).save()
+    return job_id
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"headers": [{"name": "Colour", "value": "•••"}, ["Cookie", "•••"]]},
+        {"headers": [{"value": "•••"}, ["Cookie", "•••"]]},
+        {"headers": [{"name": "Authorization", "value": "•••"}, ["Colour", "•••"]]},
+        {"arguments": ["--verbose", "•••"]},
+    ],
+)
+async def test_what_is_hidden_by_a_name_beside_it_is_not_shown_under_another(
+    world: World, client: Client, request_id: str, changed: dict[str, Any]
+) -> None:
+    before = await payload(client, request_id)
+    page, shown = await editing(world, request_id)
+    answer = await world.page.submit(page.form("Save"), "Save", payload=json.dumps(shown | changed))
+    assert "This would show what is hidden" in read(answer, status=400).find(id="wrong").text
+    assert "hunter2" not in answer.text
+    assert await payload(client, request_id) == before
+
+
+async def test_what_is_hidden_may_be_replaced_together_with_its_name(
+    world: World, client: Client, request_id: str
+) -> None:
+    page, shown = await editing(world, request_id)
+    shown["headers"][0] = {"name": "Colour", "value": "red"}
+    shown["note"] = "what else there is stays"
+    await world.page.do(page.form("Save"), "Save", payload=json.dumps(shown))
+    put = await payload(client, request_id)
+    assert put["headers"] == [{"name": "Colour", "value": "red"}, ["Cookie", "hunter2"]]
+    assert put["arguments"] == ["--password", "hunter2"]
+
+
+async def test_what_is_moved_in_a_list_does_not_get_what_is_hidden_there(
+    world: World, client: Client, request_id: str
+) -> None:
+    before = await payload(client, request_id)
+    page, shown = await editing(world, request_id)
+    shown["accounts"].reverse()
+    answer = await world.page.submit(page.form("Save"), "Save", payload=json.dumps(shown))
+    assert "stands for what is hidden" in read(answer, status=400).find(id="wrong").text
+    assert await payload(client, request_id) == before
+
+
+async def test_what_redact_shows_by_another_value_stays_hidden(database: str) -> None:
+    def redact(task: str, value: Any) -> Any:
+        if not value["note"].startswith("private"):
+            return value
+        return {name: one for name, one in value.items() if name != "headers"} | {"arguments": "hidden"}
+
+    async with world_of(database, redact=redact) as world:
+        world.client.register(Request, nothing)
+        task = Request(["hunter2"], ["hunter2"], note="private")
+        [job_id] = await world.client.add(task).wait(3600).save()
+        page, shown = await editing(world, job_id)
+        public = json.dumps(shown | {"note": "public"})
+        answer = await world.page.submit(page.form("Save"), "Save", payload=public)
+        assert "This would show what is hidden" in read(answer, status=400).find(id="wrong").text
+        private = json.dumps(shown | {"note": "private too"})
+        await world.page.do(page.form("Save"), "Save", payload=private)
+        assert await payload(world.client, job_id) == {
+            "headers": ["hunter2"],
+            "arguments": ["hunter2"],
+            "accounts": [],
+            "note": "private too",
+        }
+
+
+async def test_who_sends_slowly_does_not_undo_what_others_save_meanwhile(
+    world: World, client: Client, job_id: str
+) -> None:
+    page, shown = await editing(world, job_id)
+    form = page.form("Save")
+
+    async def body() -> AsyncIterator[bytes]:
+        await client.jobs.edit(job_id, Charge(7, "new"))
+        yield urlencode({"was": form["was"], "payload": json.dumps(shown)}).encode()
+
+    headers = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/x-www-form-urlencoded"}
+    answer = await world.page.post(form.action, content=body(), headers=headers)
+    assert "Somebody has changed it since" in read(answer, status=409).find(id="wrong").text
+    assert (await payload(client, job_id))["card_number"] == "new"

@@ -61,8 +61,8 @@ def test_a_number_is_within_bounds_or_refused(text: str) -> None:
 def test_choices() -> None:
     assert Fields([("s", "b")]).choice("s", ("a", "b"), "a") == "b"
     assert Fields([]).choice("s", ("a", "b"), "a") == "a"
-    with pytest.raises(BadRequest, match="none of: a, b"):
-        Fields([("s", "c" * 100)]).choice("s", ("a", "b"), "a")
+    with pytest.raises(BadRequest, match=r"none of: a, b$"):
+        Fields([("s", "c" * 100)]).choice("s", ("", "a", "b"), "a")
 
 
 def test_queries_leave_out_what_is_empty() -> None:

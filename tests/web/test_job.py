@@ -287,7 +287,8 @@ async def test_what_is_not_kept(database: str) -> None:
 
 async def test_without_payloads_nothing_of_them_is_told(database: str) -> None:
     async with world_of(database, auth=allow_all(Access(payloads=False))) as world:
-        [job_id] = await world.client.add(Mail("secret@box")).meta({"who": "secret"}).unique("secret").save()
+        adding = world.client.add(Mail("secret@box")).meta({"who": "secret"})
+        [job_id] = await adding.unique("secret", within=60).save()
         await testing.run_until_idle(world.client)
         page = await world.page.see(f"/jobs/{job_id}")
         assert "secret" not in page.html

@@ -173,8 +173,10 @@ async def test_a_list_that_had_to_stop_goes_on(world: World, monkeypatch: pytest
     from backlite_async import _query
 
     await world.ran(*[Mail(f"n{number}") for number in range(9)])
+    most = (_query.LOOKS, _query.LOOK_BYTES // 1_000_000)
     monkeypatch.setattr(_query, "LOOKS", 4)
     page = await world.page.see("/jobs", text="n0@nowhere")
+    assert "up to {:,} at once, or {} MB of payloads".format(*most) in page.text
     assert "None was found" in page.text or "none was found" in page.text
     looks = 0
     while "Look further" in page.links:

@@ -316,6 +316,19 @@ async def test_requests_at_once_open_it_once(file: str) -> None:
     assert len(opened) == 1
 
 
+async def test_a_file_that_was_replaced_is_opened_anew(tmp_path: Path, file: str) -> None:
+    """A backup is put in its place while somebody looks: nobody can stop and start the page's own client."""
+    await made(file)
+    backup = tmp_path / "backup.db"
+    job_id = await made(str(backup))
+    async with Browser(Client(file)) as page:
+        assert job_id not in (await page.see("/jobs")).html
+        backup.replace(file)
+        assert "replaced" in (await page.see("/jobs", status=503)).text
+        assert job_id in (await page.see("/jobs")).html
+        await page.dashboard._source.close()
+
+
 async def test_a_client_that_starts_later_is_used_from_then_on(file: str) -> None:
     await made(file)
     client = Client(file, workers=0)

@@ -128,6 +128,10 @@ def test_names_that_do(name: str) -> None:
         "shown api key: hunter2",
         "shown with Bearer hunter2.hunter2",
         "PGPASSWORD=hunter2 SHOWN=shown",
+        "shown args=\"['run', '--password', 'hunter2', '--to', 'shown']\"",
+        "args=['--user', '--token', \"hunter2's\", '-p']; shown",
+        "shown headers=\"[('Accept', 'shown'), ('X-Token', 'hunter2'), ['Cookie', 'hunter2']]\"",
+        "shown [{'name': 'API_KEY', 'value': 'hunter2'}, {'name': 'HOME', 'value': 'shown'}]",
     ],
 )
 def test_secrets_within_lists_and_texts(value: Any) -> None:
@@ -151,6 +155,7 @@ def test_secrets_within_lists_and_texts(value: Any) -> None:
         "bearer of good news, bearer certificates",
         "a -- b --to x --token",
         "refreshed the token cache, 5 tokens used",
+        "fields=['token', 'name'], of [('token', 'name', 'more')], ['--to', 'token', '--token', '--x']",
         "",
     ],
 )
@@ -189,12 +194,13 @@ def test_size_and_cut() -> None:
     assert len(wide.text) == MOST
 
 
-@given(st.integers(0, 400), st.booleans())
+@given(st.integers(0, 500), st.booleans())
 def test_wherever_it_is_cut_no_secret_is_shown(at: int, ascii_only: bool) -> None:
     value = {
         "to": 'a\\"b\\\\ü€😀',
         "n": [1, 2.5, {"password": "hunter2", "x": None}],
         "token": {"deep": ["hunter2", "hunter2"]},
+        "headers": [{"Value": "hunter2", "Name": "X-Token"}, {"x": {}, "value": ["hunter2"], "key": "pwd"}],
         "more": {"iban": 77777777, "last": "the end"},
     }
     body = json.dumps(value, ensure_ascii=ascii_only).encode()
@@ -203,6 +209,14 @@ def test_wherever_it_is_cut_no_secret_is_shown(at: int, ascii_only: bool) -> Non
     assert "777" not in text
     if at > 150 and text:
         json.loads(text)
+
+
+def test_a_value_that_is_named_before_the_cut_is_shown() -> None:
+    body = raw([{"value": 5}, {"name": "colour", "value": {"value": "red"}}, "the end"])
+    assert json.loads(shown(visit(), "T", body, most=len(body) - 2).text)[:2] == json.loads(body)[:2]
+    cut = body.index(b"red") + 2
+    seen = json.loads(shown(visit(), "T", body, most=cut).text)
+    assert seen == [{"value": 5}, {"name": "colour", "value": {"value": "•••"}}]
 
 
 @given(st.recursive(
@@ -321,6 +335,7 @@ def test_what_the_callback_left_out_is_kept() -> None:
         ("a=1 token=hunter2\nnext=2", "a=1 token=•••\nnext=2"),
         ("GET /a?token=hunter2&next=2", "GET /a?token=•••&next=2"),
         ("token=hunter2 n=1 password=hunter3 m=2", "token=••• n=1 password=••• m=2"),
+        ("ran args=\"['-pw', 'hunt\\\\'er\\\"2', 'x']\" n=1", "ran args=\"['-pw', •••, 'x']\" n=1"),
     ],
 )
 def test_lines(line: str, expected: str) -> None:
@@ -359,6 +374,10 @@ def test_lines(line: str, expected: str) -> None:
         ";",
         "a.-",
         "aB",
+        "\\",
+        "'--token',",
+        "[['token', 'a",
+        "'name': 'token', 'value': '",
     ],
 )
 def test_no_text_takes_long(part: str) -> None:

@@ -99,8 +99,11 @@ def _counts(
     """Return how many jobs of a queue there are by state, as far as they are counted."""
     parameters = {"queue": queue, "now": now, "most": most + 1}
     ((let_in, scheduled, keyed, blocked),) = fetch(raw, "live_counts", parameters)
-    waiting = keyed + blocked
+    waiting, due = keyed + blocked, let_in - scheduled
+    if let_in > most and scheduled:  # neither was counted to its end
+        due = fetch(raw, "due_count", parameters)[0][0]
     numbers: dict[str, int] = {"pending": let_in + waiting, "scheduled": scheduled, "waiting": waiting}
+    numbers["due"] = due
     for status in ("succeeded", "failed", "cancelled"):
         numbers[status] = kept[queue, status]
     return capped(numbers, most)

@@ -16,7 +16,7 @@ from typing import NoReturn, TypeVar
 from ..._errors import BackliteError, DatabaseBusy, DatabaseReplaced, DatabaseUnavailable, DatabaseUnusable
 from .._base import id_taken
 from .connection import Connection
-from .locks import SharedFile, shared_file, side_folder
+from .locks import SharedFile, give, shared_file, side_folder
 
 __all__ = ["Database", "fail", "is_busy", "translate"]
 
@@ -317,6 +317,7 @@ def _make_folder(path: str, folder: str) -> None:
     try:
         os.mkdir(folder)
         os.chmod(folder, mode | (mode & 0o444) >> 2)
+        give(folder, folder)
     except FileExistsError:
         pass
     except OSError as error:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from .locks import mode_beside, not_in_children
+from .locks import give, mode_beside, not_in_children
 from .owners import socket_name
 
 __all__ = ["Doorbell"]
@@ -52,6 +52,7 @@ class Doorbell:
             with _short_path(self._path) as path:
                 self._listener.bind(path)
                 os.chmod(path, mode_beside(folder))  # who may write may connect
+                give(path, folder)
             self._listener.listen(BACKLOG)
             self._listen()
         except BaseException:

@@ -75,7 +75,10 @@ def _connect(path: str, busy_timeout: float) -> sqlite3.Connection:
     """
     if os.path.isdir(path):
         raise DatabaseUnusable(path, "is a folder; give the path of a file")
-    uri = f"{Path(path).absolute().as_uri()}?mode={'ro' if os.path.exists(path + '-wal') else 'rw'}"
+    log = os.path.exists(path + "-wal")
+    if not log and not os.access(path, os.W_OK):
+        raise DatabaseUnusable(path, "is not writable for this user")
+    uri = f"{Path(path).absolute().as_uri()}?mode={'ro' if log else 'rw'}"
     raw = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_timeout)
     raw.execute("PRAGMA query_only = ON")
     raw.execute("PRAGMA trusted_schema = OFF")

@@ -15,12 +15,13 @@ from weakref import WeakSet, WeakValueDictionary
 if sys.platform != "win32":
     import fcntl
 
-from ..._errors import InvalidState
+from ..._errors import DatabaseUnusable, InvalidState
 
 __all__ = [
     "SharedFile",
     "WriteTurn",
     "create",
+    "give",
     "mode_beside",
     "not_in_children",
     "shared_file",
@@ -42,7 +43,14 @@ def side_folder(path: str) -> str:
 
 def create(path: str, folder: str) -> int:
     """Open a file of the side folder for reading and writing, with the mode of the database file."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+    flags |= getattr(os, "O_NOFOLLOW", 0)  # or root could be made to change the mode of another file
+    try:
+        file = os.open(path, flags | os.O_EXCL, 0o600)
+    except FileExistsError:
+        file = os.open(path, flags, 0o600)
+    else:  # only what was made here, which is no link to something else
+        give(file, folder)
     with suppress(OSError):  # somebody else's, who has chosen its mode
         os.fchmod(file, mode_beside(folder))
     return file
@@ -51,6 +59,18 @@ def create(path: str, folder: str) -> int:
 def mode_beside(folder: str) -> int:
     """Return the mode for what is put into the side folder: that of the database file."""
     return stat.S_IMODE(os.stat(folder.removesuffix("-backlite")).st_mode) & 0o666
+
+
+def give(what: int | str, folder: str) -> None:
+    """Let what was made here belong to whom the database belongs, as SQLite does with its log.
+
+    Else, where root or another of the group is the first to look at it, the application could not use it.
+    """
+    if sys.platform != "win32":
+        with suppress(OSError):
+            whose = os.stat(folder.removesuffix("-backlite"))
+            owner = whose.st_uid if os.geteuid() == 0 else -1
+            os.chown(what, owner, whose.st_gid, follow_symlinks=isinstance(what, int))
 
 
 class WriteTurn:
@@ -160,7 +180,11 @@ def shared_file(path: str, folder: str) -> SharedFile:
             )
         shared = _files.get(key)
         if shared is None:
-            shared = _files[key] = SharedFile(folder)
+            try:
+                shared = _files[key] = SharedFile(folder)
+            except PermissionError as error:
+                reason = f"{error.filename!r}, where processes meet, is not for this user: {error.strerror}"
+                raise DatabaseUnusable(path, f"{reason}; it must have the owner of the database") from error
         return shared
 
 

@@ -14,14 +14,13 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 
 import msgspec
 
 from ..._clock import from_millis
-from ..._job import Owner, OwnerInfo
+from ..._job import Hands, Owner, OwnerInfo
 from .locks import SharedFile, create, not_in_children
 
 if sys.platform != "win32":
@@ -91,7 +90,7 @@ class OwnerFile:
             self._map[slot * SLOT] = 0
             self._free.append(slot)
 
-    def handles(self, kinds: Sequence[tuple[str, str]]) -> None:
+    def handles(self, hands: Hands) -> None:
         """Write down which kinds of jobs this owner runs, in a file beside its own."""
         if self._map is None:
             return
@@ -100,7 +99,7 @@ class OwnerFile:
             file = create(path + HALF, os.path.dirname(path))
             try:
                 os.ftruncate(file, 0)
-                os.write(file, msgspec.json.encode(kinds))
+                os.write(file, msgspec.json.encode(hands))
             finally:
                 os.close(file)
             os.replace(path + HALF, path)
@@ -236,7 +235,7 @@ class OwnerFolder:
             os.close(file)
         if info is None or not info.workers:
             return info
-        return msgspec.structs.replace(info, handles=_kinds(os.path.join(self._folder, owner)))
+        return _hands(os.path.join(self._folder, owner)).told(info)
 
     def _lock(self, name: str) -> int | None:
         """Open and lock a file that is still there; None if it is not, or another has its lock."""
@@ -322,13 +321,13 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _kinds(place: str) -> tuple[tuple[str, str], ...] | None:
-    """Return which kinds of jobs an owner runs; None: it has not said so."""
+def _hands(place: str) -> Hands:
+    """Return which kinds of jobs an owner runs; none are told where it has not said so."""
     try:
         with open(place + KINDS, "rb") as file:
-            return msgspec.json.decode(file.read(), type=tuple[tuple[str, str], ...])
+            return msgspec.json.decode(file.read(), type=Hands)
     except (OSError, msgspec.MsgspecError, UnicodeError):
-        return None
+        return Hands()
 
 
 def _forget_kinds(place: str) -> None:

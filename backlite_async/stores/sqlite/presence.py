@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-import msgspec
-
-from ..._job import Owner, OwnerInfo
+from ..._job import Hands, Owner, OwnerInfo
 from .doorbell import Doorbell
 from .locks import SharedFile, create, not_in_children
 from .owners import About, Dead, OwnerFile, OwnerFolder
@@ -40,7 +38,7 @@ class Presence:
     ) -> None:
         self.owner = owner
         self.trouble = ""
-        self.kinds: tuple[tuple[str, str], ...] | None = None
+        self.hands = Hands()
         self._folder = folder
         self._shared = shared
         self._others = OwnerFolder(folder, shared)
@@ -132,13 +130,13 @@ class Presence:
     def info(self, now: int) -> OwnerInfo:
         """Return what is known of this owner."""
         info = About.of(self.owner).told(self.owner.id, now)
-        return msgspec.structs.replace(info, handles=self.kinds if self.owner.workers else ())
+        return self.hands.told(info) if self.owner.workers else info
 
-    def handles(self, kinds: Iterable[tuple[str, str]]) -> None:
+    def handles(self, hands: Hands) -> None:
         """Let others know which kinds of jobs it runs."""
-        self.kinds = tuple(kinds)
+        self.hands = hands
         if self._file is not None:
-            self._file.handles(self.kinds)
+            self._file.handles(hands)
 
     def leads(self) -> bool:
         """Return whether this is the one owner that does what is to be done once."""

@@ -15,6 +15,7 @@ from ..._job import (
     Claim,
     ClaimedJob,
     Declared,
+    Hands,
     Job,
     JobStatus,
     Lane,
@@ -77,10 +78,10 @@ class SQLiteStore(ServiceStore, ListingStore, ScheduleStore):
 
     # -- owners ------------------------------------------------------------------------------------
 
-    def handles(self, owner: str, kinds: Iterable[tuple[str, str]]) -> None:
+    def handles(self, owner: str, hands: Hands) -> None:
         """Let others know which kinds of jobs we run."""
         if self._presence is not None:
-            self._presence.handles(kinds)
+            self._presence.handles(hands)
 
     @property
     def rings(self) -> bool:

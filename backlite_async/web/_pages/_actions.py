@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 
 from ... import Count, Job
-from .._asked import ENDED, FIELDS, Asked, asked, wait_of
+from .._asked import ENDED, FIELDS, Asked, asked, moment, wait_of
 from .._confirm import Item, confirm
 from .._forms import BadRequest, Fields
 from .._times import full, number, span
@@ -19,10 +19,13 @@ __all__ = ["ACTIONS", "ROUTES", "Action", "fitting"]
 MOST_CHOSEN = 1_000
 COUNTED = 10_000
 NAMED = 5
-OF_ALL = frozenset({*FIELDS, "action", "all", "at", "back", "confirmed", "wait"})
+OF_ALL = frozenset({*FIELDS, "action", "all", "at", "back", "confirmed", "until", "wait"})
 """What may be said of all that match: a filter that is not known would be one that does not count."""
 
 LATER = "What is added from now on is left alone."
+ENDS_LATER = "What ends from now on is left alone."
+BOTH_LATER = "What is added or ends from now on is left alone."
+STARTS_LATER = "What is added from now on is left alone; what waits now, and runs by then, is not."
 
 
 class Action(NamedTuple):
@@ -123,9 +126,11 @@ async def _act_on_all(visit: Visit, form: Fields, name: str, when: dict[str, Any
         raise BadRequest(f"{action.verb} is for jobs that are {possible}; none of these can be")
     if form.get("confirmed") != "1":
         return await _ask_of_all(visit, form, name, meant, when)
-    said = {key: str(value) for key, value in meant.frozen()}
+    until = form.get("until")
+    parts = meant.until(moment("until", until, visit.now)) if until else [meant]
+    said = {key: str(value) for key, value in [*meant.frozen(), ("until", until)] if value}
     visit.audit(name, all=True, filters=said | {"state": sorted(map(str, meant.states))}, **_logged(when))
-    done = await getattr(visit.client.jobs, name)(**meant.filters, **when)
+    done = sum([await getattr(visit.client.jobs, name)(**part.filters, **when) for part in parts])
     return visit.done(visit.checked_back(form.raw("back")), action.done, done)
 
 
@@ -169,16 +174,15 @@ async def _ask_of_some(
 
 
 async def _ask_of_all(visit: Visit, form: Fields, name: str, meant: Asked, when: dict[str, Any]) -> Response:
-    jobs, until = visit.client.jobs, meant.until(visit.now)
+    jobs, now = visit.client.jobs, visit.now
     count: Count = await jobs.count(most=COUNTED, **meant.filters)
     first = await jobs.list(limit=NAMED, brief=True, **meant.filters)
     *others, last = sorted(meant.states)
     states, words = " or ".join([", ".join(others), last] if others else [last]), meant.words()
     which = f"All {states} jobs" + (": " + ", ".join(words) if words else ", of every queue") + "."
-    later = "What ends from now on is left alone." if meant.states <= ENDED else LATER
     text = [
         which,
-        later,
+        _later(meant.states),
         "It is done in batches of 500, each in a transaction; this page waits for the last.",
     ]
     upto = name == "delete" and bool(await visit.client.workflows.list(limit=1))
@@ -193,7 +197,7 @@ async def _ask_of_all(visit: Visit, form: Fields, name: str, meant: Asked, when:
         text=text,
         items=first,
         more=count > len(first) or count.capped,
-        fields=[("all", "1"), *until.frozen()],
+        fields=[("all", "1"), ("until", now.isoformat()), *meant.frozen()],
         when=when,
         possible=count > 0 or count.capped,
     )
@@ -229,6 +233,15 @@ def _ask(
         danger=action.danger,
         possible=possible,
     )
+
+
+def _later(states: frozenset[str]) -> str:
+    """Return what is said of jobs that begin to match before it is done: see `Asked.until`."""
+    if states <= ENDED:
+        return ENDS_LATER
+    if states & ENDED:
+        return BOTH_LATER
+    return STARTS_LATER if states == {"running"} else LATER
 
 
 def _passed_over(action: Action) -> list[str]:

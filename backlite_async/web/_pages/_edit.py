@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from ... import InvalidState, InvalidType, Job, JobStatus, PayloadError, TaskNotFound
 from .._guard import Refused
-from .._redact import MASK, Hidden, decoded, restored, values
+from .._redact import MASK, Hidden, decoded, restored, shows_more, values
 from .._visit import Route, Visit
 from ._job import find
 
@@ -53,8 +53,8 @@ async def save(visit: Visit) -> Response:
     """Give the job the payload that was sent, or say what is wrong with it."""
     if not visit.access.payloads:
         raise Refused(403, "You may not see payloads.", "Ask whoever runs it.")
+    form = await visit.form()  # which may take its time: others can edit the job meanwhile
     job = await find(visit, LARGEST)
-    form = await visit.form()
     typed = form.raw("payload") or ""
     was = form.get("was")
     try:
@@ -63,12 +63,7 @@ async def save(visit: Visit) -> Response:
         if was != now:
             was = now
             raise Wrong("Somebody has changed it since. Save again to put yours in its place.", 409)
-        fields = restored(_parsed(typed), seen, original)
-        if _masks(fields) > _masks(original):
-            raise Wrong(
-                f"{MASK} stands for what is hidden. Leave it where it is, and the text around it, or write a"
-                " value instead."
-            )
+        fields = _whole(visit, job, _parsed(typed), seen, original)
         unseen = sorted(_unseen(seen, original), key=len, reverse=True)
         task = await _built(visit, job, fields, unseen)
         visit.audit("edit", ids=[job.id], count=1)
@@ -128,6 +123,26 @@ def _parsed(typed: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Wrong("This must be a JSON object: its fields between { and }.")
     return value
+
+
+def _whole(visit: Visit, job: Job, edited: dict[str, Any], seen: Any, original: Any) -> Any:
+    """Return what was edited with what is hidden, which stays hidden."""
+    fields = restored(edited, seen, original)
+    if _masks(fields) > _masks(original):
+        raise Wrong(
+            f"{MASK} stands for what is hidden. Leave it where it is, and the text around it, or write a"
+            " value instead."
+        )
+    try:
+        again = values(visit, job.task, fields)
+    except Hidden:  # then nothing of it is shown
+        return fields
+    if shows_more(again, edited, seen, original):
+        raise Wrong(
+            "This would show what is hidden: it is known by a name beside it. Leave that as it is, or write"
+            " a value instead of what is hidden."
+        )
+    return fields
 
 
 async def _built(visit: Visit, job: Job, fields: Any, unseen: Sequence[str]) -> Any:

@@ -1045,6 +1045,21 @@ SELECT
         )
     )
 
+-- name: due_count
+-- Of a queue, up to :most: what is let in and due. Where more is let in than was counted, that does not tell it.
+WITH RECURSIVE {level_of_queue}
+SELECT count(*) FROM (
+    SELECT 1 FROM level CROSS JOIN json_each((
+        SELECT json_group_array(1) FROM (
+            SELECT 1 FROM backlite_jobs AS jobs INDEXED BY backlite_jobs_pending
+            WHERE status = 'pending' AND due_at <= :now
+              AND jobs.queue = :queue AND jobs.task = level.task AND jobs.priority = level.priority
+            LIMIT :most
+        )
+    ))
+    LIMIT :most
+)
+
 -- name: kept_count
 -- How many jobs of a queue and status are kept: of each task no more than :most are looked at, the newest, as they
 -- may have expired.
