@@ -260,7 +260,7 @@ async def test_a_client_that_only_adds_wakes_the_others_on_its_file(file: str, j
         worker.register(Note, lambda task: None)
         for _ in range(20):
             [job_id] = await adder.add(Note()).save()
-            with anyio.fail_after(5):  # far below the capped sleep
+            with anyio.fail_after(LIMIT):  # far below the capped sleep
                 await journal.ended(job_id)
 
 

@@ -328,14 +328,16 @@ async def test_what_one_makes_oneself_runs_at_once(database: str, journal: Journ
     async with client:
         assert client._dispatcher is not None
         await settled(client)
-        soon = client.clock.now() + 300
-        schedule = await client.schedule("soon", Report(), at=[from_millis(soon)])
-        with anyio.fail_after(5):  # long before anybody looks around
-            await journal.seen("job.succeeded")
-        job = await client.get((await found(client, "soon")).last_job_id or "")
+        for millis in (300, 3_000, 10_000):  # on a busy machine the first may be over before it is stored
+            soon = from_millis(client.clock.now() + millis)
+            schedule = await client.schedule(f"in {millis}", Report(), at=[soon])
+            if schedule.next_runs:
+                break
+        await journal.seen("job.succeeded")  # long before anybody looks around
+        job = await client.get((await found(client, schedule.name)).last_job_id or "")
     assert job is not None
     assert job.started_at is not None
-    assert timedelta(0) <= job.started_at - schedule.next_runs[0] < timedelta(seconds=2)
+    assert timedelta(0) <= job.started_at - schedule.next_runs[0] < timedelta(seconds=LIMIT)
 
 
 # -- at run time -----------------------------------------------------------------------------------

@@ -15,7 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Crew", "Late", "percentile", "until"]
+__all__ = ["LIMIT", "Crew", "Late", "percentile", "until"]
+
+LIMIT = 60.0
+"""Seconds after which what should have happened has not: more than the busiest machine takes."""
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -83,7 +86,7 @@ class Crew:
         self._starting.append(role)
         self._server.stdin.write(json.dumps({"role": role, "with": arguments}).encode() + b"\n")
         self._server.stdin.flush()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + LIMIT
         while not self._forked:
             self.listen(deadline - time.monotonic())
             if time.monotonic() > deadline:
@@ -115,10 +118,11 @@ class Crew:
         return [pid for pid, role in self.living.items() if role in roles]
 
     def send(self, pids: Sequence[int], number: signal.Signals) -> None:
-        """Send a signal to processes; to those that live."""
+        """Send a signal to processes that live; of the end of one we may not have been told yet."""
         for pid in pids:
             if pid in self.living:
-                os.kill(pid, number)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def ended(self, pids: Collection[int], limit: float, what: str) -> None:
         """Wait for the ends of processes; `Late` after so many seconds."""
@@ -128,7 +132,7 @@ class Crew:
                 raise Late(f"{what}: {len(set(pids) & set(self.living))} still live after {limit:g} s")
             self.listen(min(0.1, deadline - time.monotonic()))
 
-    def dismiss(self, *roles: str, limit: float = 20.0) -> list[int]:
+    def dismiss(self, *roles: str, limit: float = LIMIT) -> list[int]:
         """Ask all of these roles to end, and wait for that; return the statuses that are not 0."""
         pids = self.of(*roles)
         self.send(pids, signal.SIGTERM)

@@ -163,7 +163,7 @@ class KillPoints:
         folder = self.folder / module / name
         folder.mkdir(parents=True)
         pid = await bench.begin(f"{module}:{name}", **files(folder))
-        code = await bench.ended()
+        code = await bench.ended(LIMIT)
         if code < 0:
             note(folder, "killed", victim=pid)
         elif code:
@@ -645,9 +645,9 @@ def crowded(events: list[dict[str, Any]]) -> list[str]:
                 wrong.append(f"{event['job']} ran beside {len(same)} of {queue} {key!r}")
             if event["plan"] != "effect":  # whose job ends with its transaction, before its handler does
                 running[event["job"]] = event
-            started[queue].append(event["at"])
+            started[queue].append(event["at"] - event.get("late", 0.0))
     for queue, (count, per) in RATES.items():
-        times = started[queue]
+        times = sorted(started[queue])
         wrong += [
             f"{count + 1} of {queue} have started in {later - first:.4f} s"
             for first, later in zip(times, times[count:], strict=False)

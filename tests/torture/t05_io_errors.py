@@ -27,7 +27,8 @@ JOBS, FLOWS = "tests.torture.programs.t05_life", "t05_flows"
 LIVES = (f"{JOBS}:live", f"{FLOWS}:live")
 """Jobs alone, and workflows and schedules: a module, which also makes what lives find, and a life of it."""
 
-LIMIT = 10.0
+LIMIT = 60.0
+"""Seconds after which a process that has not said anything hangs."""
 SECONDS, LEAST = 25, 100
 
 STOP_GRACE = 8.0
@@ -107,7 +108,7 @@ class Faults:
         left, first, log = own / "left", own / "first", own / "log"
         left.mkdir(parents=True)
         pid = await bench.begin(_beside(life, "made_left"), **files(left))
-        await bench.ended()
+        await bench.ended(LIMIT)
         note(left, "killed", victim=pid)
         copied(left, first)
         await bench.begin(life, strace=["-o", str(log), "-e", f"trace={CALLS}"], **files(first))

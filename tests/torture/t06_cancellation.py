@@ -37,7 +37,7 @@ def run(budget: Budget, *, library: Path | None = None, cases: Sequence[str] = (
     some = 0 if budget.most is None else max(1, budget.most // 20)
     options = ["--some", str(some), "--seed", str(seed), *(["--cases", *cases] if cases else [])]
     with tempfile.TemporaryDirectory() as folder:
-        lines, errors = _shards(folder, options, library, limit=120 + 6 * budget.seconds)
+        lines, errors = _shards(folder, options, library, limit=400 + 6 * budget.seconds)
     row.hangs = sum("hang" in line for line in lines)
     row.failures += errors
     _judge(row, [line for line in lines if "points" in line])

@@ -31,7 +31,7 @@ __all__ = ["SECONDS", "History", "Plan", "judge", "run"]
 
 SECONDS = 14.0
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds in which anything that is to happen has to happen."""
 
 ACCEPTED = ("job.succeeded", "job.failed", "job.retried", "job.snoozed")
@@ -136,8 +136,8 @@ class Plan:
 
     workers: int = 20
     lease: float = 0.8
-    calm_lease: float = 0.6
-    blocked: float = 2.0
+    calm_lease: float = 1.5  # long enough that no busy machine keeps a process from renewing it
+    blocked: float = 4.0
     pairs: int = 5
     library: Path | None = None
 

@@ -28,8 +28,11 @@ __all__ = ["SECONDS", "Exhibit", "judge", "run"]
 
 SECONDS = 35.0
 
-LIFE = 20.0
+LIFE = 90.0
 """Seconds after which the supervisor kills a process that does not end."""
+
+HUNG = 20.0
+"""The same, of one that may hang."""
 
 LIVES = 6
 """Processes that one specimen may use up."""
@@ -124,7 +127,8 @@ class Keeper:
         command = {"name": exhibit.specimen.name, "folder": str(folder), "loop": exhibit.loop}
         self._children.tell(self._server, **command)
         try:
-            self._children.until(lambda: self._over(before), LIFE, "life")
+            limit = HUNG if exhibit.specimen.hangs else LIFE
+            self._children.until(lambda: self._over(before), limit, "life")
         except Hang:
             exhibit.hangs += 1
             born = [event["pid"] for event in self._children.events[before:] if event["what"] == "born"]

@@ -16,6 +16,7 @@ from typing import Any
 import backlite_async
 
 from .kit import Budget, Missing, Row
+from .pulse import START, STEADY, Beats, Pulse
 
 __all__ = ["run"]
 
@@ -27,6 +28,9 @@ LOOPS = ("asyncio", "uvloop", "web")
 
 SHOWN = 20
 """Problems that are told in full."""
+
+GRACE = 3.5
+"""Seconds that a stop may take beyond its limit."""
 
 END = 8.0
 """Seconds of the budget that are left for the last trials to end, and for draining."""
@@ -41,12 +45,13 @@ def run(budget: Budget, *, library: Path | None = None, seed: int = 12) -> Row:
         raise Missing("needs a web application: pip install fastapi uvicorn")
     row = Row("T12", "stopped at random times, hostile handlers", unit="stops")
     loops = ["asyncio", "uvloop"] if find_spec("uvloop") is not None else ["asyncio"]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Pulse(Path(folder)) as pulse:
         lines, errors = _together(_commands(folder, budget, loops, seed), folder, library, budget)
+        beats = pulse.beats()
     row.failures += errors
     row.hangs = sum("hang" in line for line in lines)
     row.failures += [f"hangs: {line['hang']}" for line in lines if "hang" in line]
-    _judge(row, [line for line in lines if "trials" in line])
+    judge(row, [line for line in lines if "trials" in line], beats)
     if "uvloop" not in loops:
         row.notes.append("uvloop was not tried: pip install uvloop")
     row.require(f"at least {budget.least} stops, not {row.trials}", row.trials >= budget.least)
@@ -88,7 +93,7 @@ def _together(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Run programs; return what they have said, and which did not end well."""
     environment = {**os.environ, "PYTHONPATH": str(library or Path(backlite_async.__file__).parents[1])}
-    limit = 120 + 3 * budget.seconds
+    limit = 300 + 3 * budget.seconds
     running: list[subprocess.Popen[bytes]] = []
     lines: list[dict[str, Any]] = []
     errors = []
@@ -111,7 +116,7 @@ def _together(
     return lines, errors
 
 
-def _judge(row: Row, found: Sequence[dict[str, Any]]) -> None:
+def judge(row: Row, found: Sequence[dict[str, Any]], beats: Beats = STEADY) -> None:
     """Add up what the programs have found."""
     total = {name: sum(line[name] for line in found) for name in TOTALS}
     row.trials, row.lost, row.doubles, row.corrupt = (total[name] for name in TOTALS[:4])
@@ -126,6 +131,12 @@ def _judge(row: Row, found: Sequence[dict[str, Any]]) -> None:
     row.notes.append(f"{total['jobs']:,} jobs acknowledged")
     for name in ("lost", "doubles", "corrupt", "leaks", "stuck", "lies"):
         row.require(f"{total[name]} {name}", total[name] == 0)
-    problems = [problem for line in found for problem in line["problems"]]
+    late = [
+        f"{where}: ended {ended - limit:.2f} s after its limit"
+        for line in found
+        for where, limit, ended in line["late"]
+        if beats.charged(limit, ended, START) > GRACE
+    ]
+    problems = [*late, *(problem for line in found for problem in line["problems"])]
     row.failures += problems[:SHOWN]
     row.require(f"... and {len(problems) - SHOWN} more problems", len(problems) <= SHOWN)

@@ -1,6 +1,6 @@
 """T13: eight processes add to, and claim from, one file, as fast as they can.
 
-None may ever hear that the database is locked, and none may starve: over a fixed time the one
+None may ever hear that the database is locked, and none may starve: over the same time the one
 that got least done has done at least a third of what the busiest has done, in adding and in running.
 """
 
@@ -14,10 +14,11 @@ import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import closing
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from .crew import Crew, Late, percentile, until
+from .crew import LIMIT, Crew, Late, percentile, until
 from .kit import Budget, Ledger, Row, audit, intact
 
 __all__ = ["judge", "run"]
@@ -31,6 +32,12 @@ LEAST_SHARE = 1 / 3
 
 SECONDS = 5
 """Seconds of which the one in the middle says something."""
+
+ENOUGH = 2_000
+"""Jobs that all have run when the window may close, so that shares of them say something."""
+
+ENOUGH_IN_A_SECOND = 400
+"""Those of a second of which shares say something."""
 
 
 def run(budget: Budget) -> Row:
@@ -64,17 +71,23 @@ def compete(crew: Crew, place: Path, seconds: float) -> None:
     board.write_bytes(bytes(16 + 16 * PROCESSES))
     for number in range(PROCESSES):
         crew.start("process", **files, place=number)
-    until(lambda: _count(files["ledger"], "up") == PROCESSES, 20.0, "the start of all processes")
+    until(lambda: _count(files["ledger"], "up") == PROCESSES, LIMIT, "the start of all processes")
     begin = time.monotonic() + 0.05
     with board.open("r+b") as file:
-        os.pwrite(file.fileno(), struct.pack("dd", begin, begin + seconds), 0)
-    deadline = begin + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        crew.listen(left)
-    until(lambda: _count(files["ledger"], "share") == PROCESSES, 20.0, "the end of adding")
-    until(lambda: ask(files["database"], "SELECT count(*) FROM backlite_jobs") == [(0,)], 20.0, "the rest")
+        os.pwrite(file.fileno(), struct.pack("dd", begin, inf), 0)
+        while (left := begin + seconds - time.monotonic()) > 0:
+            crew.listen(left)
+        until(lambda: ran(board) >= ENOUGH, LIMIT, f"{ENOUGH} jobs")
+        os.pwrite(file.fileno(), struct.pack("d", time.monotonic()), 8)
+    until(lambda: _count(files["ledger"], "share") == PROCESSES, LIMIT, "the end of adding")
+    until(lambda: ask(files["database"], "SELECT count(*) FROM backlite_jobs") == [(0,)], LIMIT, "the rest")
     if statuses := crew.dismiss("process"):
         raise Late(f"processes ended with {statuses}")
+
+
+def ran(board: Path) -> int:
+    """Return how many jobs have run so far, by what the processes show."""
+    return sum(done for _, done in struct.iter_unpack("QQ", board.read_bytes()[16:]))
 
 
 def _count(ledger: str, what: str) -> int:
@@ -121,8 +134,8 @@ def judge(row: Row, events: Sequence[Event], completed: Collection[tuple[str, st
     row.require(f"ran more than once: {verdict.doubles[:3]}", not verdict.doubles)
 
 
-def shares_by_second(events: Sequence[Event], what: str) -> list[float]:
-    """Return the smallest share over the largest in each second in which all compete.
+def shares_by_second(events: Sequence[Event], what: str, least: int = ENOUGH_IN_A_SECOND) -> list[float]:
+    """Return the smallest share over the largest in each second in which all compete, and do enough.
 
     Where nobody takes turns, who has just written writes again, and others wait for seconds; it evens
     out in the long run only.
@@ -135,4 +148,5 @@ def shares_by_second(events: Sequence[Event], what: str) -> list[float]:
         second = int(event.get("at", begin) - begin)
         if event["what"] == what and event["at"] >= begin and second < whole:
             counts[second][event["pid"]] += 1
-    return [min(count.values()) / max(count.values(), default=0) for count in counts if any(count.values())]
+    full = [count for count in counts if count.total() >= least]
+    return [min(count.values()) / max(count.values()) for count in full]

@@ -21,7 +21,7 @@ from .kit import Ledger, Missing, needs
 __all__ = ["Events", "Stage", "Worker", "faketime"]
 
 PROGRAM = Path(__file__).parent / "programs" / "t15_worker.py"
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds after which a process that does not answer counts as hung."""
 
 Events = list[dict[str, Any]]

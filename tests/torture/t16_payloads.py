@@ -24,7 +24,7 @@ __all__ = ["SECONDS", "Plan", "run"]
 
 SECONDS = 12.0
 
-SLACK = 60.0
+SLACK = 180.0
 """Seconds beyond its own that a program may need for its start, its first and its last inputs."""
 
 

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from .kit import Budget, Row, intact
+from .pulse import START, STEADY, Beats, Pulse
 
 __all__ = ["CASES", "LEAST", "SECONDS", "judge", "run"]
 
 SECONDS, LEAST = 10.0, 44
 
 PROGRAM = Path(__file__).parent / "programs" / "t18_victim.py"
-LIMIT = 40.0
+LIMIT = 250.0
 """Seconds after which a program counts as hung."""
 
 STOP_LIMIT = 4.0
@@ -50,12 +51,12 @@ def run(budget: Budget) -> Row:
     row.lost = row.corrupt = row.hangs = 0
     row.recovery_ms = 0.0
     detected: Counter[str] = Counter()
-    with ThreadPoolExecutor(4) as pool:
+    with tempfile.TemporaryDirectory() as name, Pulse(Path(name)) as pulse, ThreadPoolExecutor(4) as pool:
         while budget.more(row.trials):
             size = len(CASES) if budget.most is None else budget.most - row.trials
             cases = [CASES[(row.trials + number) % len(CASES)] for number in range(min(size, 11))]
             for (fault, moment), facts in zip(cases, pool.map(victim, cases), strict=True):
-                failures = judge(row, fault, moment, facts)
+                failures = judge(row, fault, moment, facts, pulse.beats())
                 row.failures += [f"{fault}, {moment}: {failure}" for failure in failures]
                 detected[fault] += not failures
                 row.trials += 1
@@ -106,14 +107,15 @@ def _column(file: Path, query: str) -> list[Any]:
         connection.close()
 
 
-def judge(row: Row, fault: str, moment: str, facts: dict[str, Any]) -> list[str]:
+def judge(row: Row, fault: str, moment: str, facts: dict[str, Any], beats: Beats = STEADY) -> list[str]:
     """Add one case to the row; return what was wrong."""
     if "hang" in facts:
         row.hangs = (row.hangs or 0) + 1
         return [facts["hang"]]
     failures = [f"a save broke: {text}" for how, text in facts["saves"] if how == "broke"]
-    if facts["stop"] > STOP_LIMIT or facts["stopped"] == "never":
-        failures.append(f"the stop took {facts['stop']:.1f} s: {facts['stopped']}")
+    stop = beats.charged(facts["stopped_at"] - facts["stop"], facts["stopped_at"], START)
+    if stop > STOP_LIMIT or facts["stopped"] == "never":
+        failures.append(f"the stop took {stop:.1f} s: {facts['stopped']}")
     failures += _unharmed(row, facts) if fault in FORKED else _noticed(row, moment, facts)
     if "intact" in facts:
         row.corrupt = (row.corrupt or 0) + (not facts["intact"])

@@ -19,10 +19,12 @@ from asyncio.subprocess import PIPE
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from .kit import Budget, Ledger, Row, audit, intact
+from .pulse import START, STEADY, Beats, Pulse
 from .t15_stage import Worker
 
 __all__ = ["LEAST", "SECONDS", "Ground", "look_into", "run"]
@@ -36,8 +38,17 @@ BALLAST = 40
 PAUSE = 0.05
 """Seconds that the event loop may pause while a copy is made; on a slow disk, half of what the copy takes."""
 
-DRAINED = 8_000.0
+STEPS = 5
+"""Turns on a processor within one step of an event loop, each of which a busy machine may delay."""
+
+DRAINED = 25_000.0
 """Milliseconds in which a copy must be opened and drained; a lease in it would last longer."""
+
+CUT = 2.0
+"""Seconds in which a copy ends that was cancelled."""
+
+TRIES = 5
+"""Copies that are cancelled early until one is cut short: the first may have taken far too long."""
 
 Answer = dict[str, Any]
 
@@ -52,6 +63,7 @@ class Ground:
     workers: list[Worker] = field(default_factory=list)
     figures: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     copies: int = 0
+    beats: Callable[[], Beats] = lambda: STEADY  # of the machine, so far
 
     @property
     def database(self) -> Path:
@@ -121,8 +133,11 @@ def measure(ground: Ground, answer: Answer) -> None:
     figures = ground.figures
     for name, key in (("pause", "pause"), ("add", "add"), ("took", "seconds")):
         figures[name] = max(figures[name], answer[key])
+    if answer["how"] == "done":
+        figures["quick"] = min(figures["quick"] or inf, answer["seconds"])
     figures["measured"] += 1
-    figures["blocked"] += answer["pause"] > max(PAUSE, answer["seconds"] / 2)
+    held_up = ground.beats().delay(answer["began"], answer["began"] + answer["seconds"])
+    figures["blocked"] += answer["pause"] > max(PAUSE, answer["seconds"] / 2, STEPS * held_up)
 
 
 def look_into(ground: Ground, path: Path, began: float) -> None:
@@ -170,16 +185,26 @@ async def drain(ground: Ground, path: Path) -> None:
 
 async def cancelled(ground: Ground, worker: Worker) -> None:
     """Cancel a copy somewhere on its way: it is not there, or whole; and can be made afterwards."""
-    path = ground.path()
     ground.figures["cancelled"] += 1
-    part = 0.1 if ground.figures["cancelled"] % 3 == 1 else ground.chance.random() * 1.1
-    cancel = part * ground.figures["took"]
+    if ground.figures["cancelled"] % 3 != 1:
+        await cancelled_at(ground, worker, ground.chance.random() * 1.1)
+        return
+    cut, tries = ground.figures["cut"], 0
+    while ground.figures["cut"] == cut and tries < TRIES:
+        await cancelled_at(ground, worker, 0.1)
+        tries += 1
+
+
+async def cancelled_at(ground: Ground, worker: Worker, part: float) -> None:
+    """Cancel a copy after a part of what the quickest one took."""
+    path, cancel = ground.path(), part * ground.figures["quick"]
     answer: Answer = await worker.ask("backup", path=str(path), cancel=cancel)
     ground.row.trials += 1
     measure(ground, answer)
     if answer["how"] not in ("cancelled", "done"):
         ground.fail(f"a cancelled copy: {answer['how']} {answer['error']}")
-    if answer["seconds"] > cancel + 2.0:
+    began, ended = answer["began"], answer["began"] + answer["seconds"]
+    if ground.beats().charged(began + cancel, ended, START) > CUT:
         ground.row.hangs = (ground.row.hangs or 0) + 1
         ground.fail(f"a copy cancelled after {cancel:.2f} s ended after {answer['seconds']:.2f} s")
     ground.figures["cut"] += not path.exists()
@@ -202,7 +227,7 @@ async def killed(ground: Ground, _: Worker) -> None:
     assert worker.process.stdin is not None
     worker.process.stdin.write(json.dumps({"do": "backup", "path": str(path)}).encode() + b"\n")
     began = time.monotonic()
-    await asyncio.sleep(ground.chance.random() * ground.figures["took"] * 1.1)
+    await asyncio.sleep(ground.chance.random() * ground.figures["quick"] * 1.1)
     worker.process.kill()
     await worker.process.wait()
     ground.row.trials += 1
@@ -242,8 +267,8 @@ Trial = Callable[[Ground, Worker], Coroutine[object, object, None]]
 
 async def play(row: Row, budget: Budget) -> dict[str, float]:
     """Copy, again and again, and end with everything drained."""
-    with tempfile.TemporaryDirectory() as folder:
-        ground = Ground(Path(folder), row, random.Random(20))
+    with tempfile.TemporaryDirectory() as folder, Pulse(Path(folder)) as pulse:
+        ground = Ground(Path(folder), row, random.Random(20), beats=pulse.beats)
         ground.prepare()
         try:
             first, second = await ground.start(3, 3), await ground.start(3, 3)

@@ -18,13 +18,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from .crew import Crew, Late, percentile, until
+from .crew import LIMIT, Crew, Late, percentile, until
 from .kit import Budget, Ledger, Row, intact, lively
+from .pulse import ORDER, START, STEADY, Beats, Pulse
 from .t04_kill_storm import unexplained
 
 __all__ = ["crowds", "judge", "run", "waits"]
 
 Event = dict[str, Any]
+Span = tuple[float, float]
 
 SECONDS, LEAST = 50.0, 10_000
 
@@ -39,17 +41,16 @@ EVERY = 100
 SOON = 1.0
 """Seconds within which a place that is free is taken again, whatever has freed it."""
 
-PATIENCE = 20.0
-"""Seconds without any progress after which something hangs."""
-
 
 def run(budget: Budget, *, every: int = EVERY) -> Row:
     """Let jobs pass through their limits until the budget is spent, and judge."""
     row = Row("T21", "limits over 4 processes, kill -9 in between", unit="jobs", hangs=0)
     with tempfile.TemporaryDirectory(prefix="t21-") as folder:
         narrows = Narrows(Path(folder), every)
+        pulse = Pulse(Path(folder))
         try:
-            narrows.pass_through(budget)
+            with pulse:
+                narrows.pass_through(budget)
         except Late as error:
             row.hangs = 1
             row.failures.append(str(error))
@@ -57,7 +58,8 @@ def run(budget: Budget, *, every: int = EVERY) -> Row:
         row.require("the database is whole", row.corrupt == 0)
         row.require(f"processes complain: {narrows.complaints[-500:]}", not narrows.complaints)
         row.require(f"statuses of processes at the end: {narrows.statuses}", not narrows.statuses)
-        judge(row, Ledger.read(narrows.ledger), narrows.ask("SELECT id, status FROM backlite_completed"))
+        done = narrows.ask("SELECT id, status FROM backlite_completed")
+        judge(row, Ledger.read(narrows.ledger), done, pulse.beats())
     row.require(f"at least {budget.least} jobs", row.trials >= budget.least)
     return row
 
@@ -84,7 +86,7 @@ class Narrows:
             try:
                 for _ in range(PROCESSES):
                     self._start(crew)
-                until(lambda: self._noted("up") == PROCESSES, PATIENCE, "the start of all processes")
+                until(lambda: self._noted("up") == PROCESSES, LIMIT, "the start of all processes")
                 while budget.more(added):
                     size = min(ROUND, budget.most or ROUND)
                     self._round(crew, size)
@@ -106,8 +108,8 @@ class Narrows:
             crew.listen(0.02)
             if (now := self._ends()) > done:
                 done, progressed = now, time.monotonic()
-            if time.monotonic() - progressed > PATIENCE:
-                raise Late(f"nothing ends for {PATIENCE:g} s; there are {self._left()} jobs")
+            if time.monotonic() - progressed > LIMIT:
+                raise Late(f"nothing ends for {LIMIT:g} s; there are {self._left()} jobs")
             if done >= at:
                 self._kill(crew)
                 at = done + self._every
@@ -138,7 +140,7 @@ class Narrows:
         for pid in victims:
             self._book.note("killed", victim=pid)
             crew.send([pid], signal.SIGKILL)
-        crew.ended(victims, PATIENCE, "a killed process")
+        crew.ended(victims, LIMIT, "a killed process")
         for _ in victims:
             self._start(crew)
 
@@ -151,7 +153,9 @@ class Narrows:
 # -- judging ---------------------------------------------------------------------------------------
 
 
-def judge(row: Row, events: Sequence[Event], completed: Collection[tuple[str, str]]) -> None:
+def judge(
+    row: Row, events: Sequence[Event], completed: Collection[tuple[str, str]], beats: Beats = STEADY
+) -> None:
     """Fill in what the ledger, and the completed jobs, say."""
     acknowledged = {job for event in events if event["what"] == "ack" for job in event["jobs"]}
     done = dict(completed)
@@ -161,7 +165,8 @@ def judge(row: Row, events: Sequence[Event], completed: Collection[tuple[str, st
     refused, doubles = refusals(events), unexplained(events)
     row.trials = len({event["job"].split("#")[0] for event in runs_of(events, "alone")} & done.keys())
     row.lost, row.doubles = len(lost), len(doubles)
-    turns, deaths = waits(events, "alone")
+    free, freed = waits(events, "alone")
+    turns, deaths = ([later - at for at, later in spans] for spans in (free, freed))
     row.recovery_ms = 1000 * max(deaths, default=0.0)
     p50, p99, worst = (1000 * percentile(turns, share) for share in (0.5, 0.99, 1.0))
     kills = sum(event["what"] == "killed" for event in events)
@@ -176,10 +181,9 @@ def judge(row: Row, events: Sequence[Event], completed: Collection[tuple[str, st
     row.require(f"jobs failed: {failed[:3]}", not failed)
     row.require(f"unexplained executions: {doubles[:3]}", not doubles)
     row.require(f"the library logged {len(errors)} errors: {errors[:2]}", not errors)
-    row.require(f"the place was free for {worst:.0f} ms", worst < SOON * 1000)
-    row.require(
-        f"the place of a dead one was free for {row.recovery_ms:.0f} ms", row.recovery_ms < SOON * 1000
-    )
+    for whose, spans, turns_of in (("place", free, ORDER), ("place of a dead one", freed, START)):
+        found = max((beats.charged(at, later, turns_of) for at, later in spans), default=0.0)
+        row.require(f"the {whose} was free for {1000 * found:.0f} ms", found < SOON)
 
 
 def runs_of(events: Sequence[Event], group: str) -> Iterator[Event]:
@@ -221,20 +225,20 @@ def crowds(events: Sequence[Event]) -> list[str]:
     return found
 
 
-def waits(events: Sequence[Event], group: str) -> tuple[list[float], list[float]]:
-    """Return for how long the one place of a group was free: where nobody was killed, and where somebody was.
+def waits(events: Sequence[Event], group: str) -> tuple[list[Span], list[Span]]:
+    """Return when the one place of a group was free: where nobody was killed, and where somebody was.
 
     Who was killed may have been next, without having started. A round's first job waits for nobody.
     """
-    turns: list[float] = []
-    deaths: list[float] = []
+    turns: list[Span] = []
+    deaths: list[Span] = []
     holder, job, free_at, killed = 0, "", 0.0, False
     for event in lively(events):
         if event["what"] == "round":
             holder, job, free_at, killed = 0, "", 0.0, False
         elif event["what"] == "start" and group in event["groups"]:
             if free_at:
-                (deaths if killed else turns).append(event["at"] - free_at)
+                (deaths if killed else turns).append((free_at, event["at"]))
             holder, job, free_at, killed = event["pid"], event["job"], 0.0, False
         elif event["what"] == "end" and event["job"] == job:
             holder, job, free_at = 0, "", event["at"]

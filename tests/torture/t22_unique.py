@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .crew import Crew, Late, until
+from .crew import LIMIT, Crew, Late, until
 from .kit import Budget, Ledger, Row, intact
 
 __all__ = ["judge_one", "judge_turns", "run"]
@@ -28,9 +28,6 @@ Event = dict[str, Any]
 SECONDS, LEAST = 12.0, 10_000
 
 PROCESSES = 8
-
-PATIENCE = 60.0
-"""Seconds after which a round hangs."""
 
 
 class Round(NamedTuple):
@@ -100,16 +97,16 @@ class Contest:
             crew.start("worker", **files)
         more = {"go": str(self._go), "way": kind.way, "keys": keys, "times": times}
         adders = [crew.start("adder", **files, **more) for _ in range(PROCESSES)]
-        until(lambda: self._count("up") == PROCESSES + kind.worked, 20.0, "the start of all processes")
+        until(lambda: self._count("up") == PROCESSES + kind.worked, LIMIT, "the start of all processes")
         self._go.touch()
         if kind.killed:
-            until(lambda: self._count("new") > kind.keys // 4, 20.0, "a few adds")
+            until(lambda: self._count("new") > kind.keys // 4, LIMIT, "a few adds")
             crew.send(adders[:1], signal.SIGKILL)
-        crew.ended(adders, PATIENCE, f"adding by {kind.way}")
+        crew.ended(adders, 2 * LIMIT, f"adding by {kind.way}")
         if statuses := [crew.statuses[pid] for pid in adders[kind.killed :] if crew.statuses[pid]]:
             raise Late(f"adding by {kind.way} ended with {statuses}: {crew.complaints[-500:]}")
         if kind.worked:
-            until(lambda: not self.pending(), 20.0, "the rest of the jobs")
+            until(lambda: not self.pending(), LIMIT, "the rest of the jobs")
             crew.dismiss("worker")
 
     def _count(self, what: str) -> int:

@@ -14,20 +14,21 @@ import sqlite3
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from backlite_async import Client, JobStatus, Task
 
-from .crew import Crew, Late, percentile
+from .crew import LIMIT, Crew, Late, percentile
 from .kit import Budget, Ledger, Row, audit, intact, lively
 from .programs.t24_roles import Brief, Endless, Stream, Stubborn, Threaded
+from .pulse import STEADY, Beats, Pulse
 from .t04_kill_storm import unexplained
 
-__all__ = ["Stage", "judge", "run", "still_running"]
+__all__ = ["Stage", "judge", "judge_times", "run", "still_running"]
 
 Event = dict[str, Any]
 
@@ -37,13 +38,21 @@ PROCESSES, EACH = 4, 2
 """Processes, and jobs of one queue that each of them runs at once."""
 
 SOON = 0.1
-"""Seconds within which an order is heeded."""
+"""Seconds within which nine of ten orders are heeded: one process alone may be held up for once."""
+
+LATE = 2.0
+"""Seconds within which every order is heeded: who is not told looks again after several times as long."""
 
 QUIET = 0.2
 """Seconds for which it is watched that nothing happens."""
 
-PATIENCE = 10.0
-"""Seconds after which something has hung."""
+
+class Stock(NamedTuple):
+    """Brief jobs: of which kind, how many are added at once, and the seconds that one takes."""
+
+    kind: type[Brief | Stream]
+    number: int
+    seconds: float
 
 
 class Stage:
@@ -54,7 +63,7 @@ class Stage:
         self.crew = crew
         self.client = client
         self.database = str(folder / "app.db")
-        self.times: dict[str, list[float]] = {}
+        self.times: dict[str, list[tuple[float, float]]] = {}  # when orders were given, and heeded
         self.events: list[Event] = []
         self.book = Ledger(folder / "ledger")
         self._read = 0
@@ -80,10 +89,10 @@ class Stage:
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
         """Look at a condition until it holds."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LIMIT
         while not condition():
             if time.monotonic() > deadline:
-                raise Late(f"{what}: not within {PATIENCE:g} s")
+                raise Late(f"{what}: not within {LIMIT:g} s")
             self.crew.listen(0)
             await asyncio.sleep(0.002)
 
@@ -98,31 +107,42 @@ class Stage:
         found = await self.all_found("start", jobs)
         return {job: found[job]["pid"] for job in jobs}
 
-    async def flowing(self, kind: type[Brief | Stream], number: int, seconds: float) -> None:
-        """Add many brief jobs, and wait until every process runs some."""
-        tasks = [kind(random.uniform(0, 2 * seconds)) for _ in range(number)]
-        jobs = await self.client.add(*tasks).save()
-        for job in jobs:
+    async def flow(self, stock: Stock) -> None:
+        """Add brief jobs where few of them are left."""
+        if live(self) >= stock.number // 2:
+            return
+        tasks = [stock.kind(random.uniform(0, 2 * stock.seconds)) for _ in range(stock.number)]
+        for job in await self.client.add(*tasks).save():
             self.book.note("ack", job=job)
 
-        def everywhere() -> bool:
-            return {event["pid"] for event in self.found("start", jobs).values()} >= set(self.crew.living)
+    async def flowing(
+        self, stock: Stock, at: float, pids: Iterable[int], what: str = "brief jobs in every process"
+    ) -> None:
+        """Let brief jobs flow until each of these processes has started one after an instant.
 
-        await self.until(everywhere, "brief jobs in every process")
+        However long one of them is held up, there are jobs left for it.
+        """
+        among, deadline = set(pids), time.monotonic() + LIMIT
+        while not among <= starters(self.look(), at):
+            if time.monotonic() > deadline:
+                raise Late(f"{what}: not within {LIMIT:g} s")
+            await self.flow(stock)
+            self.crew.listen(0)
+            await asyncio.sleep(0.002)
 
     async def statuses(self, jobs: Iterable[str], wanted: JobStatus) -> None:
         """Wait until jobs have a status."""
         for job in jobs:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + LIMIT
             while (status := await self.client.status(job)) is not wanted:
                 if time.monotonic() > deadline:
                     raise Late(f"a job is {status}, not {wanted}")
                 await asyncio.sleep(0.002)
 
-    def took(self, order: str, seconds: float) -> None:
-        """Take note of how long an order has taken to be heeded; before it had returned: not at all."""
+    def took(self, order: str, given: float, heeded: float) -> None:
+        """Take note of when an order was given, and heeded; before it had returned: at once."""
         self.row.trials += 1
-        self.times.setdefault(order, []).append(max(0.0, seconds))
+        self.times.setdefault(order, []).append((given, max(given, heeded)))
 
     async def enlist(self) -> None:
         """Start a process, and wait until it is there."""
@@ -130,6 +150,14 @@ class Stage:
         await self.until(
             lambda: any(event["what"] == "up" and event["pid"] == pid for event in self.look()), "a process"
         )
+
+    async def halt(self, pid: int) -> None:
+        """Stop a process, but not inside a write, which would keep everybody from writing."""
+        with closing(sqlite3.connect(self.database, isolation_level=None, timeout=LIMIT)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            self.crew.send([pid], signal.SIGSTOP)
+            await self.until(lambda: halted(pid), "the halt of a process")
+            connection.execute("ROLLBACK")
 
     async def kill(self, pid: int) -> float:
         """Kill a process; return when."""
@@ -150,8 +178,13 @@ class Stage:
     async def cancelled(self, order: str, jobs: Sequence[str], at: float) -> None:
         """Wait until handlers have been cancelled, and their jobs are."""
         for event in (await self.all_found("cancelled", jobs)).values():
-            self.took(order, event["at"] - at)
+            self.took(order, at, event["at"])
         await self.statuses(jobs, JobStatus.CANCELLED)
+
+
+def halted(pid: int) -> bool:
+    """Return whether a process is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 # -- cancelling ------------------------------------------------------------------------------------
@@ -191,7 +224,7 @@ async def cancel_threads(stage: Stage) -> None:
     running = list(await stage.started(*(Threaded() for _ in range(PROCESSES * EACH))))
     at = await stage.cancel(running)
     for event in (await stage.all_found("cancelled", running)).values():
-        stage.took("ask a thread", event["at"] - at)
+        stage.took("ask a thread", at, event["at"])
     await stage.until(lambda: not live(stage), "the ends of threads")
 
 
@@ -207,7 +240,7 @@ async def cancel_in_stopped(stage: Stage) -> None:
     running = await stage.started(*endless())
     victim = random.choice(list(running.values()))
     theirs = [job for job, pid in running.items() if pid == victim]
-    stage.crew.send([victim], signal.SIGSTOP)
+    await stage.halt(victim)
     try:
         await stage.cancel(theirs)
         await asyncio.sleep(QUIET)
@@ -225,11 +258,11 @@ async def cancel_in_killed(stage: Stage) -> None:
     theirs = [job for job, pid in running.items() if pid == victim]
     rest = [job for job in running if job not in theirs]
     if random.random() < 0.5:
-        stage.crew.send([victim], signal.SIGSTOP)
+        await stage.halt(victim)
     await stage.cancel(theirs)
     at = await stage.kill(victim)
     await stage.statuses(theirs, JobStatus.CANCELLED)
-    stage.took("end as cancelled, killed meanwhile", time.monotonic() - at)
+    stage.took("end as cancelled, killed meanwhile", at, time.monotonic())
     await stage.cancel(rest)
     await stage.all_found("cancelled", rest)
     for pid in {running[job] for job in rest if not await ended(stage, job)}:
@@ -251,6 +284,11 @@ async def ended(stage: Stage, job: str) -> bool:
 # -- pausing ---------------------------------------------------------------------------------------
 
 
+def starters(events: Iterable[Event], at: float) -> set[int]:
+    """Return the processes that have started something after an instant."""
+    return {event["pid"] for event in events if event["what"] == "start" and event["at"] > at}
+
+
 def starts_after(events: Iterable[Event], at: float, pids: Iterable[int]) -> list[float]:
     """Return by how many seconds jobs have started after an instant, in these processes."""
     among = set(pids)
@@ -261,20 +299,22 @@ def starts_after(events: Iterable[Event], at: float, pids: Iterable[int]) -> lis
     ]
 
 
-async def quiet(stage: Stage, order: str, at: float, pids: Iterable[int]) -> None:
-    """Watch that nothing starts, once an order has had its time."""
-    since, among = len(stage.events), list(pids)
-    await asyncio.sleep(QUIET)
+async def quiet(stage: Stage, order: str, at: float, pids: Iterable[int], stock: Stock) -> None:
+    """Watch that nothing starts, once an order has had its time, though there is always something to do."""
+    since, among, end = len(stage.events), list(pids), time.monotonic() + QUIET
+    while time.monotonic() < end:
+        await stage.flow(stock)
+        await asyncio.sleep(0.01)
     late = starts_after(stage.look()[since:], at, among)
-    stage.took(order, max(late, default=0.0))
-    stage.row.require("nothing is left that could start", live(stage) > 0)
+    stage.took(order, at, at + max(late, default=0.0))
 
 
-async def resumed(stage: Stage, at: float, pids: Iterable[int], order: str = "resume") -> None:
+async def resumed(stage: Stage, at: float, pids: Iterable[int], stock: Stock, order: str = "resume") -> None:
     """Wait until each of these processes has started something after an instant."""
-    for pid in pids:
-        await stage.until(lambda: starts_after(stage.look(), at, [pid]), "a start after a resume")  # noqa: B023 - awaited
-        stage.took(order, min(starts_after(stage.look(), at, [pid])))
+    among = list(pids)
+    await stage.flowing(stock, at, among, "a start after a resume")
+    for pid in among:
+        stage.took(order, at, at + min(starts_after(stage.look(), at, [pid])))
 
 
 async def drained(stage: Stage) -> None:
@@ -282,18 +322,18 @@ async def drained(stage: Stage) -> None:
     await stage.until(lambda: live(stage) == 0, "the rest of the jobs")
 
 
-async def pause(stage: Stage, kind: type[Brief | Stream], number: int, seconds: float) -> None:
+async def pause(stage: Stage, stock: Stock) -> None:
     """Pause everywhere, also for who starts meanwhile; resume."""
-    queue = kind.config.name
-    await stage.flowing(kind, number, seconds)
+    queue = stock.kind.config.name
+    await stage.flowing(stock, time.monotonic(), stage.crew.living)
     await stage.client.pause(queue)
-    await quiet(stage, "pause", time.monotonic(), list(stage.crew.living))
+    await quiet(stage, "pause", time.monotonic(), stage.crew.living, stock)
     await stage.kill(random.choice(list(stage.crew.living)))
     began = time.monotonic()
     await stage.enlist()
-    await quiet(stage, "pause, started later", began, list(stage.crew.living))
+    await quiet(stage, "pause, started later", began, stage.crew.living, stock)
     await stage.client.resume(queue)
-    await resumed(stage, time.monotonic(), list(stage.crew.living))
+    await resumed(stage, time.monotonic(), stage.crew.living, stock)
     await drained(stage)
 
 
@@ -310,25 +350,26 @@ def still_running(events: Iterable[Event]) -> dict[str, int]:
     return running
 
 
-async def pause_and_wait(stage: Stage, kind: type[Brief | Stream], number: int, seconds: float) -> None:
+async def pause_and_wait(stage: Stage, stock: Stock) -> None:
     """Pause, and wait for what runs."""
-    queue = kind.config.name
-    await stage.flowing(kind, number, seconds)
+    queue = stock.kind.config.name
+    await stage.flowing(stock, time.monotonic(), stage.crew.living)
     await stage.client.pause(queue, wait=True)
     at = time.monotonic()
     left = still_running(stage.look())
     stage.row.require(f"{len(left)} ran when a pause had waited", not left)
-    await quiet(stage, "pause and wait", at, list(stage.crew.living))
+    await quiet(stage, "pause and wait", at, stage.crew.living, stock)
     await stage.client.resume(queue)
-    await resumed(stage, time.monotonic(), list(stage.crew.living))
+    await resumed(stage, time.monotonic(), stage.crew.living, stock)
     await drained(stage)
 
 
 async def pause_and_wait_for_stopped(stage: Stage) -> None:
     """Pause and wait while a process that runs something is stopped."""
-    await stage.flowing(Brief, 40, 0.1)
+    stock = Stock(Brief, 40, 0.1)
+    await stage.flowing(stock, time.monotonic(), stage.crew.living)
     victim = random.choice(list(stage.crew.living))
-    stage.crew.send([victim], signal.SIGSTOP)
+    await stage.halt(victim)
     waiting = asyncio.create_task(stage.client.pause("flow", wait=True))
     await asyncio.sleep(QUIET)
     held = victim in still_running(stage.look()).values()
@@ -338,14 +379,15 @@ async def pause_and_wait_for_stopped(stage: Stage) -> None:
     at = time.monotonic()
     left = still_running(stage.look())
     stage.row.require(f"{len(left)} ran when a pause had waited for a stopped one", not left)
-    await quiet(stage, "pause and wait", at, list(stage.crew.living))
+    await quiet(stage, "pause and wait", at, stage.crew.living, stock)
     await stage.client.resume("flow")
     await drained(stage)
 
 
 async def pause_here(stage: Stage) -> None:
     """Let one process pause for itself: the others go on."""
-    await stage.flowing(Brief, 250, 0.015)
+    stock = Stock(Brief, 250, 0.015)
+    await stage.flowing(stock, time.monotonic(), stage.crew.living)
     victim, *others = random.sample(list(stage.crew.living), PROCESSES)
     orders = 1 + sum(event["what"] in ("paused here", "resumed here") for event in stage.look())
 
@@ -355,24 +397,26 @@ async def pause_here(stage: Stage) -> None:
     stage.crew.send([victim], signal.SIGUSR1)
     await stage.until(lambda: len(told()) == orders, "a pause of one process")
     at = told()[-1]["at"]
-    await quiet(stage, "pause here", at, [victim])
-    stage.row.require("others have paused, too", bool(starts_after(stage.look(), at + SOON, others)))
+    await quiet(stage, "pause here", at, [victim], stock)
+    await stage.flowing(stock, at + SOON, others, "starts where nobody has paused")
     stage.crew.send([victim], signal.SIGUSR2)
     await stage.until(lambda: len(told()) == orders + 1, "the end of it")
-    await resumed(stage, told()[-1]["at"], [victim], "resume here")
+    await resumed(stage, told()[-1]["at"], [victim], stock, "resume here")
     await drained(stage)
 
 
-SCENES: list[Callable[[Stage], Coroutine[Any, Any, None]]] = [
+Scene = Callable[[Stage], Coroutine[Any, Any, None]]
+
+SCENES: list[Scene] = [
     cancel_running,
     cancel_pending,
     cancel_threads,
     cancel_in_stopped,
     cancel_in_killed,
-    partial(pause, kind=Brief, number=150, seconds=0.015),
-    partial(pause, kind=Stream, number=1_500, seconds=0.005),
-    partial(pause_and_wait, kind=Brief, number=80, seconds=0.05),
-    partial(pause_and_wait, kind=Stream, number=1_000, seconds=0.01),
+    partial(pause, stock=Stock(Brief, 150, 0.015)),
+    partial(pause, stock=Stock(Stream, 1_500, 0.005)),
+    partial(pause_and_wait, stock=Stock(Brief, 80, 0.05)),
+    partial(pause_and_wait, stock=Stock(Stream, 1_000, 0.01)),
     pause_and_wait_for_stopped,
     pause_here,
 ]
@@ -383,24 +427,37 @@ async def play(row: Row, budget: Budget, crew: Crew, folder: Path) -> list[Event
     (folder / "ledger").touch()
     async with Client(folder / "app.db", workers=0) as client:
         stage = Stage(row, crew, client, folder)
-        for _ in range(PROCESSES):
-            await stage.enlist()
-        scenes = 0
-        while scenes < len(SCENES) or budget.more(row.trials):
-            scene = SCENES[scenes % len(SCENES)]
-            try:
-                async with asyncio.timeout(3 * PATIENCE):
-                    await scene(stage)
-            except TimeoutError:
-                raise Late(f"no end of {getattr(scene, 'func', scene).__name__}") from None
-            scenes += 1
+        with Pulse(folder) as pulse:
+            for _ in range(PROCESSES):
+                await stage.enlist()
+            scenes = 0
+            while scenes < len(SCENES) or budget.more(row.trials):
+                await play_one(stage, SCENES[scenes % len(SCENES)])
+                scenes += 1
         statuses = await asyncio.to_thread(crew.dismiss, "worker")
         row.require(f"statuses of processes at the end: {statuses}", not statuses)
-        for order, times in stage.times.items():
-            p50, worst = 1000 * percentile(times, 0.5), 1000 * max(times)
-            row.notes.append(f"{order}: {len(times)}, p50 {p50:.1f}, max {worst:.1f} ms")
-            row.require(f"{order} took {worst:.0f} ms, to be {1000 * SOON:.0f}", worst < 1000 * SOON)
+        judge_times(row, stage.times, pulse.beats())
         return stage.look()
+
+
+async def play_one(stage: Stage, scene: Scene) -> None:
+    """Play a scene to its end."""
+    try:
+        async with asyncio.timeout(3 * LIMIT):
+            await scene(stage)
+    except TimeoutError:
+        raise Late(f"no end of {getattr(scene, 'func', scene).__name__}") from None
+
+
+def judge_times(row: Row, times: Mapping[str, Sequence[tuple[float, float]]], beats: Beats = STEADY) -> None:
+    """Require that each order was heeded, and as a rule soon: by when it was given, and heeded."""
+    for order, spans in times.items():
+        p50, worst = (1000 * percentile([later - at for at, later in spans], share) for share in (0.5, 1.0))
+        row.notes.append(f"{order}: {len(spans)}, p50 {p50:.1f}, max {worst:.1f} ms")
+        charged = [beats.charged(at, later) for at, later in spans]
+        for share, name, bar in ((0.9, "as a rule", SOON), (1.0, "once", LATE)):
+            found = percentile(charged, share)
+            row.require(f"{order} took {1000 * found:.0f} ms {name}, to be {1000 * bar:.0f}", found < bar)
 
 
 def run(budget: Budget) -> Row:

@@ -32,7 +32,7 @@ from .t01_kill_points import (
 from .traced import counted, in_turns
 
 
-def tried(*lives: str, calls: str = "unlink", limit: float = 20.0, module: str = PLAIN, most: int = 6) -> Row:
+def tried(*lives: str, calls: str = "unlink", limit: float = 60.0, module: str = PLAIN, most: int = 6) -> Row:
     """Return what the row finds in a few trials of other lives than its own, at their stop if not said."""
     try:
         budget = Budget(2.0, most=most)
@@ -252,6 +252,10 @@ def test_limits_hold() -> None:
         "3 of rated have started in 0.0300 s"
     ]
     assert len(crowded([*rated, start("x", 2, queue="rated", at=1.06)])) == 1
+    held_up = start("0", 1, queue="rated", at=1.048, late=0.048)  # between its start and its first line
+    others = [start(f"{at}", 1, queue="rated", at=at) for at in (1.02, 1.05)]
+    assert crowded([held_up, *others]) == []
+    assert len(crowded([{**held_up, "late": 0.0}, *others])) == 1
 
 
 WAITS = Live("w", "turns", "Turn", "pending", "k", None)

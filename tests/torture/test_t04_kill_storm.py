@@ -56,7 +56,7 @@ def test_a_recovery_is_measured_from_the_kill_to_the_next_start() -> None:
     """A job that ran again in time is neither lost nor a double without reason."""
     row = judged(GOOD, [("a", "succeeded")])
     assert row.failures == []
-    assert recoveries(GOOD) == [pytest.approx(0.2)]
+    assert recoveries(GOOD) == [(1.5, 1.7)]
     assert row.recovery_ms == pytest.approx(200)
 
 

@@ -23,7 +23,7 @@ from .t05_io_errors import (
 )
 
 
-def tried(life: str, limit: float = 10.0, least: int = 1, benches: int = 2) -> Row:
+def tried(life: str, limit: float = 60.0, least: int = 1, benches: int = 2) -> Row:
     """Return what the row finds in a few trials of another life than its own."""
     try:
         budget = Budget(1.0, least=least, most=max(least, 4))

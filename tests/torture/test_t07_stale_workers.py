@@ -9,7 +9,7 @@ from .children import doctored
 from .kit import Budget
 from .t07_stale_workers import History, Plan, Verdict, judge, run
 
-SHORT = Plan(workers=5, calm_lease=0.5, blocked=1.5)
+SHORT = Plan(workers=5)
 
 
 def test_no_stale_outcome_is_accepted() -> None:

@@ -141,6 +141,6 @@ def test_a_late_start_is_told(events: list[Event], told: str | None) -> None:
 def test_a_slow_recovery_is_told() -> None:
     """An interrupted job must run again within a second, in either case."""
     row = Row("T11", "a history")
-    judge_crashes(row, {"alone": [0.1, 0.2], "beside": [0.01, 1.01]})
+    judge_crashes(row, {"alone": [(1, 1.1), (2, 2.2)], "beside": [(1, 1.01), (2, 3.01)]})
     assert len(row.failures) == 1
     assert row.recovery_ms == pytest.approx(1010)

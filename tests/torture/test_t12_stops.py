@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 import backlite_async
 
-from .kit import Budget, Missing
-from .t12_stops import run
+from .kit import Budget, Missing, Row
+from .pulse import STEADY, Beats
+from .t12_stops import TOTALS, judge, run
 
 
 def test_stops_at_random_times() -> None:
@@ -22,6 +23,19 @@ def test_stops_at_random_times() -> None:
         pytest.skip(str(error))
     assert row.failures == []
     assert (row.lost, row.doubles, row.corrupt, row.hangs) == (0, 0, 0, 0)
+
+
+HELD_UP = Beats([(103.0, 105.0)])
+
+
+@pytest.mark.parametrize(("beats", "told"), [(STEADY, 1), (Beats([(103.0, 103.01)]), 1), (HELD_UP, 0)])
+def test_a_stop_that_takes_too_long_is_told(beats: Beats, told: int) -> None:
+    """But for a machine that has kept others waiting as well."""
+    row = Row("T12", "a report")
+    found: dict[str, Any] = dict.fromkeys(TOTALS, 0)
+    found |= {"loop": "web", "overrun": 3.6, "late": [["trial 1", 102.0, 105.6]]}
+    judge(row, [found | {"drained_in": 0.1, "problems": []}], beats)
+    assert row.failures == ["trial 1: ended 3.60 s after its limit"] * told
 
 
 class Break(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from .kit import Budget, Row
-from .t13_eight_processes import PROCESSES, judge, run, shares_by_second
+from .t13_eight_processes import ENOUGH_IN_A_SECOND, PROCESSES, judge, run, shares_by_second
 
 Event = dict[str, Any]
 
@@ -71,10 +71,11 @@ def test_who_starves_for_seconds_is_told(fair: bool) -> None:
     events = [event | {"at": 10.5} for event in GOOD if event["what"] == "share"]
     events += [{"what": "up", "pid": pid, "at": 4.0} for pid in (1, 2)]
     for second in range(6):
-        for number in range(8):
+        for number in range(ENOUGH_IN_A_SECOND):
             pid = 1 + (number % 2 if fair else second % 2)
             events.append({"what": "ack", "job": f"{second}-{number}", "pid": pid, "at": 4.5 + second})
     row = judged(events, [(event["job"], "succeeded") for event in events if event["what"] == "ack"])
     assert shares_by_second(events, "ack") == [1.0 if fair else 0.0] * 6
+    assert shares_by_second(events, "ack", least=ENOUGH_IN_A_SECOND + 1) == []
     assert (row.failures == []) is fair
     assert all("median second" in failure for failure in row.failures)

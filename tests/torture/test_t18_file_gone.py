@@ -31,6 +31,7 @@ NOTICED: dict[str, Any] = {
     "started": 0,
     "stopped": "False",
     "stop": 0.1,
+    "stopped_at": 10.0,
     "child": None,
 }
 FORKED: dict[str, Any] = {

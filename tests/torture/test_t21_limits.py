@@ -72,8 +72,8 @@ def test_a_good_history_passes() -> None:
     assert row.failures == []
     assert row.trials == 2
     turns, deaths = waits(GOOD, "alone")
-    assert turns == [pytest.approx(0.1)]
-    assert deaths == [pytest.approx(0.2)]
+    assert turns == [(1.8, 1.9)]
+    assert deaths == [(1.5, 1.7)]
 
 
 def test_who_is_as_good_as_dead_does_not_count() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from .kit import Budget, Row
-from .t24_orders import judge, run, still_running
+from .pulse import STEADY, Beats
+from .t24_orders import judge, judge_times, run, still_running
 
 Event = dict[str, Any]
 
@@ -54,6 +55,24 @@ def test_a_bad_history_is_told(
     """Each bar is missed by a history that deserves it; a good one misses none."""
     row = Row("T24", "a history")
     judge(row, doctor(list(GOOD)), completed)
+    assert bool(row.failures) is bool(told)
+    assert any(told in failure for failure in row.failures) or not told, row.failures
+
+
+@pytest.mark.parametrize(
+    ("seconds", "beats", "told"),
+    [
+        ([0.01] * 10 + [1.9], STEADY, ""),
+        ([0.01] * 9 + [0.11], STEADY, "110 ms as a rule, to be 100"),
+        ([0.01] * 10 + [2.1], STEADY, "2100 ms once, to be 2000"),
+        ([0.01] * 9 + [0.11, 2.1], Beats([(1.0, 1.2)]), ""),
+        ([0.01] * 9 + [0.11, 0.11], Beats([(1.0, 1.001)]), "110 ms as a rule, to be 100"),
+    ],
+)
+def test_an_order_that_is_heeded_late_is_told(seconds: list[float], beats: Beats, told: str) -> None:
+    """As a rule, or once; where the machine was not held up itself."""
+    row = Row("T24", "a history")
+    judge_times(row, {"pause": [(1.0, 1.0 + late) for late in seconds]}, beats)
     assert bool(row.failures) is bool(told)
     assert any(told in failure for failure in row.failures) or not told, row.failures
 

@@ -20,7 +20,7 @@ MADE = 1_000_500
 """When all schedules were made, in milliseconds."""
 
 LAST = 1_002_000
-CLOSED = 1002.3
+AWAITED = 1002.3
 
 
 def test_kills_at_random_leave_no_instant_out_and_repeat_none() -> None:
@@ -63,7 +63,7 @@ def good() -> tuple[Found, list[Event]]:
         wall = instant / 1000 + 0.01
         events.append({"what": "start", "schedule": name, "wall": wall, "at": wall, **fields})
         events.append({"what": "end", "at": wall + 0.001, **fields})
-    events.append({"what": "closed", "wall": CLOSED})
+    events.append({"what": "awaited", "wall": AWAITED})
     return Found([stored(name) for name in PLANS], jobs), events
 
 

@@ -35,7 +35,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds after which a process that has not said anything hangs."""
 
 LANES = 4
@@ -103,7 +103,7 @@ class Bench:
         """Start a life, `module:function`, with arguments; under strace if options for it are given."""
         command = {"life": life, "wait": strace is not None, "arguments": arguments}
         self.tell(json.dumps(command))
-        self.pid = int((await self.said())["pid"])
+        self.pid = int((await self.said(LIMIT))["pid"])
         if strace is not None:
             self._tracer = await asyncio.create_subprocess_exec(
                 *("strace", "-f", "-p", str(self.pid), *strace), stderr=asyncio.subprocess.PIPE
@@ -120,11 +120,11 @@ class Bench:
         assert self._server.stdin is not None
         self._server.stdin.write(line.encode() + b"\n")
 
-    async def said(self) -> dict[str, Any]:
+    async def said(self, limit: float | None = None) -> dict[str, Any]:
         """Return the next line of standard output; a life that says nothing for too long is killed."""
         assert self._server.stdout is not None
         try:
-            line = await asyncio.wait_for(self._server.stdout.readline(), self._limit)
+            line = await asyncio.wait_for(self._server.stdout.readline(), limit or self._limit)
         except TimeoutError:
             await self.kill()
             raise Hung from None
@@ -133,9 +133,9 @@ class Bench:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    async def ended(self) -> int:
+    async def ended(self, limit: float | None = None) -> int:
         """Wait for the life's end; return its exit code, or the negative number of what killed it."""
-        while "end" not in (answer := await self.said()):
+        while "end" not in (answer := await self.said(limit)):
             pass
         self.pid = 0
         await self._traced_no_more()
@@ -146,7 +146,7 @@ class Bench:
         if not self.pid:
             raise RuntimeError(f"the server does not answer: {self.errors()}")
         os.kill(self.pid, signal.SIGKILL)  # not yet waited for by its server, so still this process
-        await self.ended()
+        await self.ended(LIMIT)
 
     async def release(self) -> None:
         """Trace no more: the life goes on as if it had never been traced."""

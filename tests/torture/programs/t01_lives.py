@@ -13,13 +13,18 @@ import logging
 import os
 import signal
 import sqlite3
+import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 
 import aiosqlite
 
+sys.path.append(str(Path(__file__).parents[3]))  # the checkout; the library may be another copy
+
 from backlite_async import Client, Discard, JobContext, QueueConfig, Retention, Retry, Snooze, Task
+from tests.torture.looked import Looked
 
 LEASE = 15.0
 SHORT_LEASE = 0.15
@@ -99,7 +104,8 @@ class Application:
     """A client with a handler for each kind of task, and the ledger."""
 
     def __init__(self, database: str, ledger: str, *, workers: int = 3, lease: float = LEASE) -> None:
-        self.client = Client(database, workers=workers, lease=lease)
+        self._clock = Looked()
+        self.client = Client(database, workers=workers, lease=lease, clock=self._clock)
         self._file = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self.staying = 0  # handlers that are not to end
         self.stays = asyncio.Event()
@@ -177,8 +183,15 @@ class Application:
         self._loop.call_soon_threadsafe(self.finish, task, job)
 
     def begin(self, task: Kept, job: JobContext) -> None:
-        """Take note that an execution begins."""
-        fields = {"plan": task.plan, "batch": task.batch, "size": task.size, "order": task.order}
+        """Take note that an execution begins; `late`: how much more than it may be."""
+        late = self._clock.late()
+        fields = {
+            "late": late,
+            "plan": task.plan,
+            "batch": task.batch,
+            "size": task.size,
+            "order": task.order,
+        }
         more = {"queue": job.queue, "key": task.key, "version": task.version}
         self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, name=task.name, **fields, **more)
 

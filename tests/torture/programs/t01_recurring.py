@@ -73,10 +73,11 @@ async def catch_up(database: str, ledger: str) -> None:
 
 
 async def recover(database: str, ledger: str, made: type[Served] = Served) -> None:
-    """Begin after a death, and see schedules to their ends, but those that have none."""
+    """Begin after a death, and see schedules to their ends, but those that have none, and steps due later."""
     app = made(database, ledger, after=True)
     async with app.client:
         await app.client.schedules.pause("steered")
+        await app.client.jobs.run_now(queue="steps", state="pending")
     await t01_service.recover(database, ledger, made)
 
 

@@ -16,11 +16,15 @@ import logging
 import os
 import signal
 import sqlite3
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import aiosqlite
+
+sys.path.append(str(Path(__file__).parents[3]))  # the checkout; the library may be another copy
 
 from backlite_async import (
     AddOperation,
@@ -32,8 +36,9 @@ from backlite_async import (
     Retention,
     Task,
 )
+from tests.torture.looked import Looked
 
-STOP_LIMIT = 5.0
+STOP_LIMIT = 30.0
 
 
 class Kept(Task):
@@ -152,7 +157,8 @@ class Application:
     def __init__(self, database: str, ledger: str, durability: Literal["full", "normal"] = "full") -> None:
         self._file = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self.database = database
-        self.client = Client(database, workers=3, lease=15.0, durability=durability)
+        self._clock = Looked()
+        self.client = Client(database, workers=3, lease=15.0, durability=durability, clock=self._clock)
         self.client.register(Kept, self.handle)
         self.client.register(Effect, self.handle_effect)
         self.client.register(Brief, self.handle_brief)
@@ -292,7 +298,7 @@ class Application:
     def begin(self, task: Any, job: JobContext) -> None:
         """Take note that an execution begins."""
         fields = {"name": task.name, "version": getattr(task, "version", 0), "plan": ""}
-        where = {"queue": job.queue, "key": job.key or ""}
+        where = {"queue": job.queue, "key": job.key or "", "late": self._clock.late()}
         self.note("start", job=job.id, fence=job.fence, attempt=job.attempt, **fields, **where)
 
     async def handle(self, task: Any, job: JobContext) -> None:

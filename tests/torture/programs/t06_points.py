@@ -36,7 +36,7 @@ from tests.torture.programs.t06_world import World
 
 CASES = {**LIFE, **WORK, **CONTROL, **FLOWS, **RECURRING}
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds after which a whole sweep has hung."""
 
 ENOUGH = 3

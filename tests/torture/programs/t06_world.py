@@ -34,11 +34,11 @@ __all__ = [
 PARTS = 3
 """Jobs in one operation: all of them are there, or none."""
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds after which something has hung."""
 
-SOON = 4.0
-"""Seconds within which jobs that are there have run, with nobody giving a hint."""
+SOON = 10.0
+"""Seconds within which jobs that are there have run, with nobody giving a hint, and what ends has ended."""
 
 LOCK_LIMIT = 0.1
 """Seconds within which another connection must get the write lock."""
@@ -46,8 +46,11 @@ LOCK_LIMIT = 0.1
 EXTENSION = 6
 """The part of a workflow that another one adds."""
 
-PROBES = 5
+PROBES = 50
 """Limits after which a lock is not late, but left."""
+
+HASTE = 10
+"""By how much less is waited for anything once there is a problem: then it is no longer to be ruled out."""
 
 
 class Mark(Task):
@@ -286,7 +289,7 @@ class World:
             return
         began = time.perf_counter()
         with closing(sqlite3.connect(self.file, timeout=LOCK_LIMIT, isolation_level=None)) as other:
-            for _ in range(PROBES):
+            for _ in range(PROBES // HASTE if self.problems else PROBES):
                 with suppress(sqlite3.OperationalError):
                     other.execute("BEGIN IMMEDIATE")
                     other.execute("ROLLBACK")
@@ -308,9 +311,9 @@ class World:
         yield
         self._tasks, self._threads = saved
 
-    async def settled(self, limit: float = 1.0) -> None:
+    async def settled(self) -> None:
         """Wait until there are no other tasks and threads than those remembered."""
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + (SOON / HASTE if self.problems else SOON)
         while self._left():
             if time.monotonic() > deadline:
                 self.nothing_left()

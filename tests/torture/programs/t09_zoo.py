@@ -25,7 +25,7 @@ from tests.torture.zoo import ZOO, Beside, Specimen, Stage
 from tests.torture.zoo.tasks import LEAKED
 
 WORKERS, THREADS = 4, 2
-LIMIT = 12.0
+LIMIT = 60.0
 """Seconds that a life may take; a specimen that blocks takes its own time out of that."""
 
 HOSTILE = ("hostile", "timed")
@@ -106,7 +106,7 @@ class Life:
         await self.together.wait()
 
     def thread_probe(self, task: ThreadProbe) -> None:
-        self.threads.wait(5.0)
+        self.threads.wait(LIMIT)
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until a condition holds; looked at whenever the library has logged something."""

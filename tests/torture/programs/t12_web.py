@@ -120,12 +120,12 @@ class Restarts:
             time.sleep(plan.wait)
             began = time.monotonic()
             status = self._end(child, plan)
-            overrun = time.monotonic() - began - plan.limit
+            ended = time.monotonic()
         finally:
             os.close(ready)
-        group.overrun = max(group.overrun, overrun)
-        if overrun > GRACE:
-            group.problem(f"ended {overrun:.2f} s after its limit")
+        group.overrun = max(group.overrun, ended - began - plan.limit)
+        if ended - began - plan.limit > GRACE:
+            group.late.append((group.where, began + plan.limit, ended))
         expected = -signal.SIGTERM if signal.SIGTERM in signals else 0
         if status != expected:
             group.problem(f"ended with status {status}")

@@ -1,4 +1,4 @@
-"""The role of one of many processes that all add to, and claim from, one file for a fixed time."""
+"""The role of one of many processes that all add to, and claim from, one file for the same time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Board:
         self.added = self.ran = 0
 
     def window(self) -> tuple[float, float]:
-        """Return when the window begins and ends; 0 while that is open."""
+        """Return when the window begins and ends: both 0 before, infinity as long as nobody knows."""
         begin, end = struct.unpack_from("dd", self._memory, 0)
         return begin, end
 
@@ -83,13 +83,13 @@ class Process:
         self._ledger = ledger
         self._board = board
         self._place = place
-        self.begin = self.end = 0.0
         self.share = {"added": 0, "ran": 0}
         self.waits: list[float] = []
 
     def count(self, what: str) -> None:
         """Count what happens inside the window."""
-        if self.begin <= time.monotonic() < self.end:
+        begin, end = self._board.window()
+        if begin <= time.monotonic() < end:
             self.share[what] += 1
 
     async def run(self, task: Bit, job: JobContext) -> None:
@@ -101,8 +101,8 @@ class Process:
 
     async def add(self) -> None:
         """Add one job at a time until the window ends."""
-        while (now := time.monotonic()) < self.end:
-            if now < self.begin or self._board.backlog() >= BACKLOG:
+        while (now := time.monotonic()) < (window := self._board.window())[1]:
+            if now < window[0] or self._board.backlog() >= BACKLOG:
                 await asyncio.sleep(0.001)
                 continue
             try:
@@ -128,9 +128,8 @@ async def process(stop: asyncio.Event, *, database: str, ledger: str, board: str
     client.register(Bit, mine.run)
     async with client:
         book.note("up")
-        while mine.end == 0:
+        while shown.window()[1] == 0:
             await asyncio.sleep(0.002)
-            mine.begin, mine.end = shown.window()
         await asyncio.gather(*(mine.add() for _ in range(ADDERS)))
         book.note("share", **mine.share, waits=[round(wait * 1e6) for wait in mine.waits])
         await stop.wait()

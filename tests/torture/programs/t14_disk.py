@@ -39,7 +39,7 @@ T = TypeVar("T")
 PAGE = 4096
 WORKERS = 6
 LEASE = 1.0
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds after which something that was waited for does not come any more."""
 
 
@@ -239,6 +239,11 @@ class World:
         os.close(file)
         self.note("full", spare=spare)
 
+    def fence(self) -> int:
+        """Return the number of the last claim: those up to it were made before."""
+        with contextlib.closing(sqlite3.connect(self.database)) as connection:
+            return int(connection.execute("SELECT value FROM backlite_fence").fetchone()[0])
+
     def free(self) -> float:
         """Free the disk; return when."""
         self.note("freed")
@@ -275,8 +280,8 @@ async def outage(world: World, spare: int, seconds: float, fails: bool, adders: 
     world.fill(spare)
     adding = [asyncio.create_task(world.flood(50, lambda: not world.full)) for _ in range(adders)]
     world.release()
-    if await world.until(lambda: world.trouble or ids <= world.ended, 1.0) and not ids <= world.ended:
-        world.note("noticed")
+    if await world.until(lambda: world.trouble or ids <= world.ended) and not ids <= world.ended:
+        world.note("noticed", fence=world.fence())
         world.unwritten = ids
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -351,7 +356,7 @@ async def restart(world: World, seconds: float, spare: int) -> None:
     await hold(world, fails=True)
     world.fill(spare)
     world.release()
-    await world.until(lambda: world.trouble, 1.0)
+    await world.until(lambda: world.trouble or not world.started - world.ended)
     asked = time.monotonic()
     clean = await world.client.stop(0.2)
     unwritten = world.started - world.ended  # others may have been started by then
@@ -411,7 +416,7 @@ async def main(folder: str, ledger: str, plan: list[dict[str, Any]], peer: bool)
 
 if __name__ == "__main__":
     role, its_folder, its_ledger = sys.argv[1:4]
-    faulthandler.dump_traceback_later(90.0, exit=True)
+    faulthandler.dump_traceback_later(300.0, exit=True)
     if role == "peer":
         asyncio.run(main(its_folder, its_ledger, [], True))
     else:

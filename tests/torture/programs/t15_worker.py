@@ -136,5 +136,5 @@ async def main(how: str, offset: str, database: str, ledger: str, workers: str) 
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(90.0, exit=True)
+    faulthandler.dump_traceback_later(240.0, exit=True)
     asyncio.run(main(*sys.argv[1:]))

@@ -17,7 +17,7 @@ import structlog
 
 from backlite_async import BackliteError, Client, JobContext, QueueConfig, Retention, Task
 
-LIMIT = 20.0
+LIMIT = 60.0
 BACKLOG = 300
 """Jobs of this process that may wait before it stops adding for a while."""
 
@@ -140,5 +140,5 @@ class Crew:
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(90.0, exit=True)
+    faulthandler.dump_traceback_later(300.0, exit=True)
     asyncio.run(Crew(sys.argv[1], sys.argv[2], int(sys.argv[4])).serve(int(sys.argv[3])))

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from backlite_async import Client, JobContext, QueueConfig, Retention, Task
 
-LIMIT = 15.0
+LIMIT = 60.0
 
 
 class Work(Task):
@@ -48,5 +48,5 @@ async def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(60.0, exit=True)
+    faulthandler.dump_traceback_later(120.0, exit=True)
     asyncio.run(main(sys.argv[1]))

@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parents[3]))
 
 from backlite_async import Client, QueueConfig, Rate, Retry, Task
 from tests.torture.kit import Ledger
+from tests.torture.looked import Looked
 
 __all__ = ["RATES", "ROLES", "backlite_async"]
 
@@ -91,30 +92,31 @@ async def worker(stop: asyncio.Event, *, database: str, ledger: str, starts: str
     book = Ledger(ledger)
     logging.getLogger("backlite_async").addHandler(Errors(book))
     file = os.open(starts, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    client = Client(database, workers=30)
+    clock = Looked()
+    client = Client(database, workers=30, clock=clock)
+
+    def note(queue: bytes) -> None:
+        now, late = time.time_ns(), clock.late()
+        os.write(file, b"%s %d %d\n" % (queue, now, 1e9 * late))
 
     @client.handler(Slow)
     async def slow(task: Slow) -> None:
-        now = time.time_ns()
-        os.write(file, b"slow %d %d\n" % (now, os.getpid()))
+        note(b"slow")
         await asyncio.sleep(0.01)
 
     @client.handler(Single)
     async def single(task: Single) -> None:
-        now = time.time_ns()
-        os.write(file, b"single %d %d\n" % (now, os.getpid()))
+        note(b"single")
 
     @client.handler(Quick)
     def quick(task: Quick) -> None:
-        now = time.time_ns()
-        os.write(file, b"quick %d %d\n" % (now, os.getpid()))
+        note(b"quick")
         if task.number % DEADLY == 1 and first(f"{starts}.{task.number}"):
             os.kill(os.getpid(), signal.SIGKILL)
 
     @client.handler(Long)
     async def long(task: Long) -> None:
-        now = time.time_ns()
-        os.write(file, b"long %d %d\n" % (now, os.getpid()))
+        note(b"long")
         if task.number % 3 == 0:
             raise Retry(after=0)
 
