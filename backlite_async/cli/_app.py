@@ -28,7 +28,7 @@ from . import (
     _upkeep,
     _workflows,
 )
-from ._base import Group, Settings, command, without_client
+from ._base import Group, Settings, Terminated, command, without_client
 from ._filters import NAMES
 
 __all__ = ["root", "run"]
@@ -41,10 +41,10 @@ Data goes to stdout, everything else to stderr; --json writes one object a line:
 durations in seconds, payloads as values.
 
 Exit status: 0 done, also where a list is empty; 1 failed, or the doctor found something; 2 said wrongly; 3
-there is nothing of this id or name; 130 interrupted.
+there is nothing of this id or name; 130 interrupted; 143 ended by SIGTERM.
 """
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 AS_ARGUMENT = (
     rf"(?<![\w.(])({'|'.join((*NAMES, 'last', 'after', 'before'))})=(?:datetime\.\w+\([^()]*\)|(?=(\S?)))"
 )
@@ -125,6 +125,8 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
             return INTERRUPTED
         return 1
+    except Terminated:
+        return TERMINATED
     except BackliteError as error:
         click.echo(f"Error: {_said(error)}", err=True)
         return next((code for kinds, code in CODES if isinstance(error, kinds)), 1)

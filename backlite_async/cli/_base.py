@@ -6,7 +6,10 @@ import asyncio
 import difflib
 import functools
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ __all__ = [
     "Group",
     "NothingFound",
     "Settings",
+    "Terminated",
     "check_schema",
     "command",
     "did_you_mean",
@@ -43,6 +47,10 @@ class NothingFound(Failure):
     """There is nothing of this id or name."""
 
     exit_code = 3
+
+
+class Terminated(Exception):
+    """The process was asked to end, by SIGTERM."""
 
 
 @dataclass
@@ -236,10 +244,35 @@ def with_client(function: Callable[..., Awaitable[int | None]]) -> Body:
 
 
 async def _within(client: Client, settings: Settings, function: Body, args: Any, kwargs: Any) -> int | None:
-    await check_schema(client, settings.path)
-    async with client:
-        code: int | None = await function(client, settings.out, *args, **kwargs)
-        return code
+    with _ended_in_good_order():
+        await check_schema(client, settings.path)
+        async with client:
+            code: int | None = await function(client, settings.out, *args, **kwargs)
+            return code
+
+
+@contextmanager
+def _ended_in_good_order() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does: nothing half made is left, and the client is stopped."""
+    if sys.platform == "win32":
+        yield
+        return
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    asked: list[bool] = []
+
+    def end() -> None:
+        asked.append(task.cancel())
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if asked:
+            raise Terminated from None
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 async def check_schema(client: Client, path: str) -> None:

@@ -206,8 +206,9 @@ def confirmed(out: Output, question: str, *, yes: bool) -> bool:
 
 
 def _interruptible() -> Callable[[], Any]:
-    """Let Ctrl-C end a question at once; an event loop takes it for later. Return what undoes that."""
+    """Let signals end a question at once; an event loop takes them for later. Return what undoes that."""
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    return lambda: signal.signal(signal.SIGINT, before)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return lambda: (signal.signal(signal.SIGINT, interrupt), signal.signal(signal.SIGTERM, terminate))

@@ -113,19 +113,25 @@ def test_a_person_is_asked_and_answers(db: Path, run: Run, terminal: Open) -> No
     assert run("jobs", "count", "--state", "failed").out == "0\n"
 
 
-def test_ctrl_c_ends_a_question(db: Path, run: Run, terminal: Open) -> None:
-    """At once, with 130, and nothing is done."""
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_signal_ends_a_question(
+    db: Path, run: Run, terminal: Open, number: signal.Signals, status: int
+) -> None:
+    """At once, and nothing is done."""
     asked = terminal("prune", "--db", db)
     asked.until("Go on? [y/N]")
-    asked.process.send_signal(signal.SIGINT)
+    asked.process.send_signal(number)
     code, screen = asked.end()
-    assert code == 130
+    assert code == status
     assert "Traceback" not in screen
     assert run("jobs", "count", "--state", "failed").out == "2\n"
 
 
-def test_stats_are_drawn_again_and_again(db: Path, run: Run, terminal: Open) -> None:
-    """In place, with what has changed; Ctrl-C ends it with 130."""
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stats_are_drawn_again_and_again(
+    db: Path, run: Run, terminal: Open, number: signal.Signals, status: int
+) -> None:
+    """In place, with what has changed; Ctrl-C ends it with 130, and SIGTERM in good order, too."""
     shown = terminal("stats", "--watch", "0.1", "--db", db)
     shown.until("Ctrl-C ends it", times=2)
     assert "\x1b[1A" in shown.screen or "\x1b[2K" in shown.screen  # it is drawn over
@@ -133,9 +139,9 @@ def test_stats_are_drawn_again_and_again(db: Path, run: Run, terminal: Open) -> 
     run("queues", "pause", "reports")
     screen = shown.until("paused")
     assert "\x1b[33m" in screen  # in its colour
-    shown.process.send_signal(signal.SIGINT)
+    shown.process.send_signal(number)
     code, screen = shown.end()
-    assert code == 130
+    assert code == status
     assert "Traceback" not in screen
 
 
