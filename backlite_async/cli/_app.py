@@ -111,6 +111,16 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # what a terminal of old cannot show is no error
             stream.reconfigure(errors="replace")
     try:
+        return _ran(arguments)
+    finally:
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError):  # what nobody hears of is no reason to have failed
+            sys.stderr = _nowhere("w")
+
+
+def _ran(arguments: Sequence[str]) -> int:
+    try:
         code = root.main(
             [*arguments],
             prog_name=_called(),

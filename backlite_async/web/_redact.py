@@ -195,8 +195,12 @@ def restored(edited: Any, seen: Any, original: Any) -> Any:
         }
         unseen = {key: value for key, value in original.items() if key not in seen and key not in edited}
         return put | unseen
-    lists = isinstance(edited, list) and isinstance(seen, list) and isinstance(original, list)
-    if lists and len(edited) == len(seen) == len(original):
+    if (
+        isinstance(edited, list)
+        and isinstance(seen, list)
+        and isinstance(original, list)
+        and len(edited) == len(seen) == len(original)
+    ):
         moved = _moved(edited, seen, original)
         return [
             one if json.dumps(one) in moved else restored(one, before, whole)

@@ -265,7 +265,7 @@ async def test_one_queue_and_how_far_it_is_counted(store: Store) -> None:
 
     assert await counted() == [("q", 2, 3, ()), ("r", 1, 0, ())]
     assert await counted(queue="q", most=2) == [("q", 2, 2, ("succeeded",))]
-    assert await counted(queue="q", most=1) == [("q", 1, 1, ("pending", "succeeded"))]
+    assert await counted(queue="q", most=1) == [("q", 1, 1, ("pending", "due", "succeeded"))]
     assert await counted(queue="q", now=500) == [("q", 2, 0, ())]
     assert await counted(queue="none") == []
 
