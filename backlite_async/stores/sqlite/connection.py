@@ -27,6 +27,9 @@ __all__ = [
 T = TypeVar("T")
 
 _CALL = "-- call a function on the database thread"
+CLOSING = 0.001
+"""Seconds between two looks for the answers of a connection that is being closed."""
+
 _OPTIONS: dict[str, Any] = {"isolation_level": None, "timeout": 0.1}
 """How a connection is opened: it waits 0.1 s for a lock at a time; then we look whether to give up."""
 
@@ -137,8 +140,14 @@ class Connection:
         return value  # type: ignore[no-any-return]
 
     async def _drain(self) -> None:
-        """Wait until the thread has answered all calls so far: it answers them in their order."""
-        await _outlast(asyncio.ensure_future(self.inner.execute_fetchall(_CALL, (_nothing,))))
+        """Wait until the thread has answered all calls so far: it answers them in their order.
+
+        While the connection is being closed it takes no more calls, but answers those that it has.
+        """
+        draining = asyncio.ensure_future(self.inner.execute_fetchall(_CALL, (_nothing,)))
+        await _outlast(draining)
+        if not draining.cancelled() and draining.exception() is not None:
+            await _outlast(asyncio.ensure_future(asyncio.sleep(CLOSING)))
 
     async def close(self) -> None:
         """Close the connection and end its thread; a cancelled caller is kept until then."""
