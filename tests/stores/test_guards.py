@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import gc
 import os
 import sqlite3
 import stat
@@ -235,6 +236,34 @@ async def test_cancelled_call_is_waited_for(path: str) -> None:
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(calling, SECONDS)
     await connection.close()
+
+
+async def test_cancelled_call_asks_nothing_of_a_connection_that_is_being_closed(path: str) -> None:
+    """It waits for its own answer, which comes all the same; no error of an idle question is left behind."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    connection = await Connection.open(path)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def run(raw: sqlite3.Connection) -> None:
+        begun.set()
+        assert go_on.wait(SECONDS)
+
+    calling = asyncio.create_task(connection.call(run))
+    await anyio.to_thread.run_sync(begun.wait, SECONDS)
+    closing = asyncio.create_task(connection.close())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not calling.done()
+    go_on.set()
+    ends = await asyncio.wait_for(asyncio.gather(calling, closing, return_exceptions=True), SECONDS)
+    assert [type(end) for end in ends] == [asyncio.CancelledError] * 2
+    gc.collect()
+    assert told == []
 
 
 # -- the callers' transactions ---------------------------------------------------------------------
